@@ -1,0 +1,227 @@
+/**
+ * The one typed list of everything the native addon offers. Nothing else loads it.
+ *
+ * Names and field order equal those in `native/addon/src`. `null`, never `undefined`. Numbers are doubles that hold
+ * integers below 2^53; native code refuses others. Buffers given to an asynchronous call must not be touched until its
+ * promise settles. Errors are `Error`s whose `code` is an {@link ErrorCode} of `errors.ts`.
+ */
+import { createRequire } from 'node:module';
+import { LacunaError } from '../errors.ts';
+
+/** Compressor numbers as in the RAFS blob table: 0 none, 1 lz4_block, 2 gzip, 3 zstd. */
+export type Compressor = 0 | 1 | 2 | 3;
+/** Digester numbers as in the RAFS blob table: 0 BLAKE3, 1 SHA-256. */
+export type Digester = 0 | 1;
+
+export interface LayerDigests {
+  /** Lower-case hex sha256 and length of what was written in (the layer as the registry has it). */
+  compressedDigest: string;
+  compressedSize: number;
+  /** Lower-case hex sha256 and length of what came out (the tar: the diffID). */
+  uncompressedDigest: string;
+  uncompressedSize: number;
+}
+
+/** A layer's stream: compressed bytes in, tar bytes out, both hashed. One writer and one reader may run at once. */
+export interface LayerStream {
+  /** Hashes and queues compressed bytes; resolves when the queue has room (bounded to a few MiB). */
+  write(data: Buffer): Promise<void>;
+  /** No more input: `read` gets the rest, then 0. */
+  end(): void;
+  /**
+   * Fills `target` from `offset` to its end with decoded bytes; resolves with how many were written, less than asked
+   * only at the end of the stream, 0 after it. Rejects with FORMAT on damaged or truncated input and on trailing
+   * garbage after a gzip or zstd stream (zero bytes are accepted, further members and frames are read).
+   */
+  read(target: Buffer, offset: number): Promise<number>;
+  /** After `read` gave 0. */
+  digests(): LayerDigests;
+  /** Wakes whoever waits with an error, frees everything. Idempotent. */
+  close(): void;
+}
+
+/** A file being written and hashed. */
+export interface FileSink {
+  /** Appends `length` bytes of `data` from its start; calls are executed in order. */
+  append(data: Buffer, length: number): Promise<void>;
+  /** Lower-case hex sha256 of all that was appended so far; ordered with `append`. */
+  digest(): Promise<string>;
+  /** Closes the file (after fsync when `sync`); the digest is lower-case hex sha256 of all that was appended. */
+  finish(sync: boolean): Promise<{ digest: string; size: number }>;
+  /** Closes without finishing; the file stays. Idempotent. */
+  close(): void;
+}
+
+export interface CompressResult {
+  /** How many bytes of `output` were used; chunk data lies back to back in order. */
+  length: number;
+  /** Three numbers per chunk: stored size, 1 if compressed else 0 (kept raw when not strictly smaller), CRC-32C of the plain bytes. */
+  records: Uint32Array;
+}
+
+/** Chunks that a reader waits for and that nobody asked for yet. */
+export interface Miss {
+  /** The device's handle, see {@link BlobFs.addDevice}. */
+  device: number;
+  /** Indexes into the device's chunk table, ascending. */
+  chunks: number[];
+}
+
+export interface BlobFsOptions {
+  /** Directory on which the FUSE file system of device files is (or gets) mounted. Must exist. */
+  mountpoint: string;
+  /** UNIX socket of the holder process; it must be listening. */
+  holderSocket: string;
+  /** Threads that read FUSE requests. */
+  threads: number;
+  /** Threads that decode, verify and write fetched chunks. */
+  workers: number;
+}
+
+export interface DeviceOptions {
+  /** File name in the flat directory; also gives the stable node id. */
+  name: string;
+  /** Size of the device file in bytes: the blob's uncompressed address space, a multiple of 4096. */
+  size: number;
+  /** The chunk table: records of `blob/table.ts`, sorted by uncompressed offset, not overlapping. */
+  table: Buffer;
+  /** Directory of the blob's store (files `data` and `map`), shared by every device of this blob. Must exist. */
+  sharedDir: string;
+  /** Directory of this device's own store, used for chunks whose place in the shared one is taken by another record. Must exist. */
+  ownDir: string;
+}
+
+export interface BlobFsCounters {
+  reads: number;
+  readBytes: number;
+  /** Reads answered without asking JavaScript. */
+  hits: number;
+  /** Reads that had to wait for at least one chunk. */
+  misses: number;
+  /** Requests that the kernel resent to this process after a predecessor died. */
+  resent: number;
+  /** True when this session was taken over from the holder. */
+  takenOver: boolean;
+  delivered: number;
+  digestFailures: number;
+  /** Reads answered with an error. */
+  errors: number;
+  waiting: number;
+  /** Chunks found in a store written under another boot id and verified again. */
+  reverified: number;
+}
+
+/** The one FUSE session of a host: one flat directory of read-only device files. */
+export interface BlobFs {
+  addDevice(options: DeviceOptions): number;
+  /** The device's file disappears; readers that still wait get EIO. */
+  removeDevice(device: number): void;
+  /** Of the chunks first … first+count−1 those that are not in the cache, ascending. */
+  missing(device: number, first: number, count: number): Uint32Array;
+  /**
+   * Decodes, verifies, stores chunk `chunk` from its stored (compressed) bytes and wakes its readers.
+   * Rejects with DIGEST_MISMATCH or FORMAT, the readers go on waiting: fetch again, or {@link fail}.
+   */
+  deliver(device: number, chunk: number, data: Buffer): Promise<void>;
+  /** Ends the wait of all readers of these chunks with `errno` (positive). The chunks stay absent and can be asked for again. */
+  fail(device: number, chunks: number[], errno: number): void;
+  counters(): BlobFsCounters;
+  /** Stops the threads and closes this process's descriptor. The mount and the holder's descriptor stay. */
+  close(): Promise<void>;
+}
+
+export interface MountOptions {
+  fstype: string;
+  source: string;
+  target: string;
+  /** Each `key=value` or `key`; handed over one by one with fsconfig, so their sum is not limited. */
+  options: string[];
+  readonly: boolean;
+}
+
+/** Held until closed, also by a duplicate in a child that inherits it. */
+export interface NativeHandle {
+  close(): void;
+}
+
+export interface LoopDevice extends NativeHandle {
+  /** `/dev/loopN`, read-only, autoclear: goes away when the last mount that uses it goes and this handle is closed. */
+  path: string;
+}
+
+export interface Addon {
+  version(): string;
+
+  layerStream(compression: 'gzip' | 'zstd' | 'none'): LayerStream;
+  fileSink(path: string): FileSink;
+  /** `ranges`: offset and length of each chunk in `data`. Resolves with 32 bytes per chunk. */
+  hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;
+  /** Compresses each chunk alone into `output` (which must be as long as the sum of the chunks), CRC-32C included. */
+  compressChunks(
+    data: Buffer,
+    ranges: Uint32Array,
+    output: Buffer,
+    compressor: Compressor,
+    level: number,
+  ): Promise<CompressResult>;
+  /** The plain bytes of one stored chunk, checked against `digest` (32 bytes) and `usize`. */
+  decodeChunk(
+    data: Buffer,
+    compressor: Compressor,
+    compressed: boolean,
+    usize: number,
+    digester: Digester,
+    digest: Buffer,
+  ): Promise<Buffer>;
+  /** One zstd frame at `level`; small metadata, synchronous. */
+  zstdCompress(data: Buffer, level: number): Buffer;
+  /** Decoded bytes, at most `limit` of them (FORMAT beyond). */
+  zstdDecompress(data: Buffer, limit: number): Buffer;
+  crc32c(data: Buffer): number;
+
+  /** Takes the FUSE session over from the holder, or makes one, mounts it and hands it to the holder. */
+  blobFs(options: BlobFsOptions, onMiss: (miss: Miss) => void): Promise<BlobFs>;
+
+  /** New-style mount (fsopen, fsconfig, fsmount, move_mount). SYSTEM with the kernel's own message of the fs context. */
+  mount(options: MountOptions): void;
+  /** `flags` as in umount2(2): 0, 1 MNT_FORCE, 2 MNT_DETACH. */
+  umount(target: string, flags: number): void;
+  loopAttach(path: string): LoopDevice;
+  /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
+  lock(path: string): NativeHandle | null;
+  /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
+  panicForTest(): void;
+  panicForTestAsync(): Promise<void>;
+}
+
+let loaded: Addon | null = null;
+let reason: LacunaError | null = null;
+
+/** The addon, or null where it is not built for this platform; {@link addonProblem} tells why. */
+export function findAddon(): Addon | null {
+  if (loaded !== null || reason !== null) return loaded;
+  try {
+    loaded = createRequire(import.meta.url)('../../dist/native/lacuna.node') as Addon;
+  } catch (cause) {
+    reason = new LacunaError('UNSUPPORTED', 'the native addon could not be loaded', {
+      op: 'load addon',
+      subject: `${process.platform}-${process.arch}, Node ${process.version}`,
+      hint: 'build it with `npm run build:native` (needs Rust 1.88 or newer and a C compiler)',
+      cause,
+    });
+  }
+  return loaded;
+}
+
+/** Why {@link findAddon} gave null. */
+export function addonProblem(): LacunaError | null {
+  findAddon();
+  return reason;
+}
+
+/** The addon; throws UNSUPPORTED where there is none. */
+export function addon(): Addon {
+  const found = findAddon();
+  if (found === null) throw addonProblem();
+  return found;
+}

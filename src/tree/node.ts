@@ -1,0 +1,63 @@
+/**
+ * FileTree: what every format is read into and every bootstrap is written from. Pure data, no I/O.
+ *
+ * Names, link targets and xattr names are bytes. They are kept as *byte strings*: JavaScript strings with one
+ * character per byte (latin1), so they compare bytewise with `<` and serve as Map keys. `display()` makes them readable.
+ */
+import type { Chunk } from '../blob/table.ts';
+
+/** A string with one character (0–255) per byte. */
+export type ByteString = string;
+
+export type NodeType = 'reg' | 'dir' | 'symlink' | 'char' | 'block' | 'fifo' | 'socket';
+
+/** Seconds since the epoch (may be negative, floored) and nanoseconds 0…999 999 999. */
+export interface Mtime {
+  readonly sec: number;
+  readonly nsec: number;
+}
+
+/** A chunk of a file's content and the blob that has it. */
+export interface FileChunk extends Chunk {
+  /** Lower-case hex sha256 of the blob. */
+  readonly blob: string;
+  /** Its index in the blob's own chunk info array. */
+  readonly index: number;
+  /** CRC-32C of the plain content, null where the format has none. */
+  readonly crc32c: number | null;
+}
+
+/** One inode. Two directory entries that are hard links hold the same object. */
+export interface FileNode {
+  type: NodeType;
+  /** Permission bits with setuid, setgid, sticky: 0…0o7777. */
+  mode: number;
+  uid: number;
+  gid: number;
+  mtime: Mtime;
+  /** Content length of a regular file in bytes, else 0. */
+  size: number;
+  /** Device number of char and block nodes, else null. */
+  rdev: { major: number; minor: number } | null;
+  /** Link target of a symlink, else null. */
+  target: ByteString | null;
+  /** Full names (`user.x`, `security.capability`) → values; null when there are none. */
+  xattrs: Map<ByteString, Buffer> | null;
+  /** Entries of a directory, else null. */
+  children: Map<ByteString, FileNode> | null;
+  /** Content of a regular file, in file order, every chunk but the last of the same size; else empty. */
+  chunks: readonly FileChunk[];
+}
+
+/** Bytes as a byte string. */
+export const byteString = (bytes: Uint8Array): ByteString =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
+
+/** The bytes of a byte string. */
+export const bytesOf = (text: ByteString): Buffer => Buffer.from(text, 'latin1');
+
+/** A byte string for people: decoded as UTF-8, undecodable bytes as U+FFFD. */
+export const display = (text: ByteString): string => bytesOf(text).toString('utf8');
+
+/** The byte string of ordinary (UTF-8) text. */
+export const fromText = (text: string): ByteString => Buffer.from(text, 'utf8').toString('latin1');
