@@ -1,0 +1,67 @@
+/**
+ * Builds the native workspace and puts what the library loads where it looks for it:
+ * `dist/native/lacuna.node` (the addon) and `dist/native/lacuna-holder` (the holder's executable).
+ *
+ * Honours CARGO (the command), CARGO_TARGET_DIR and CARGO_BUILD_TARGET-free defaults of cargo; plain Node, no packages.
+ */
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** `rust-version` of native/Cargo.toml; napi 3 needs it. */
+const RUST = [1, 88];
+const HINT =
+  'The native addon needs Rust 1.88 or newer (https://rustup.rs) and a C compiler (Debian: apt install build-essential).';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const workspace = join(root, 'native');
+const cargo = process.env.CARGO ?? 'cargo';
+
+function fail(problem) {
+  process.stderr.write(`build-native: ${problem}\n${HINT}\n`);
+  process.exit(1);
+}
+
+/** Standard output of a command, or null when it is not there or fails. */
+function ask(command, args) {
+  const result = spawnSync(command, args, { encoding: 'utf8', cwd: workspace });
+  return result.status === 0 ? result.stdout : null;
+}
+
+function checkTools() {
+  // `cargo --version` reads "cargo 1.95.0 (…)" and carries rustc's own version numbers.
+  const found = ask(cargo, ['--version'])?.match(/^cargo (\d+)\.(\d+)/);
+  if (found == null) fail(`\`${cargo}\` was not found`);
+  const [major, minor] = [Number(found[1]), Number(found[2])];
+  if (major < RUST[0] || (major === RUST[0] && minor < RUST[1])) fail(`Rust ${major}.${minor} is too old`);
+  // zstd's C sources are compiled, and rustc links with the same compiler.
+  const compiler = process.env.CC ?? 'cc';
+  if (ask(compiler, ['--version']) === null) fail(`the C compiler \`${compiler}\` was not found`);
+}
+
+/** Copies under a temporary name, then renames: a running process keeps the file that it has mapped. */
+function install(from, to) {
+  if (!existsSync(from)) fail(`cargo did not produce ${from}`);
+  const temporary = `${to}.${process.pid}.tmp`;
+  try {
+    copyFileSync(from, temporary);
+    chmodSync(temporary, 0o755);
+    renameSync(temporary, to);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
+checkTools();
+const locked = existsSync(join(workspace, 'Cargo.lock')) ? ['--locked'] : [];
+const build = spawnSync(cargo, ['build', '--release', ...locked], { cwd: workspace, stdio: 'inherit' });
+if (build.status !== 0) fail(`\`cargo build\` failed (${build.signal ?? build.status})`);
+
+// cargo resolves a relative CARGO_TARGET_DIR against its working directory.
+const release = join(resolve(workspace, process.env.CARGO_TARGET_DIR ?? 'target'), 'release');
+const library = process.platform === 'darwin' ? 'liblacuna_addon.dylib' : 'liblacuna_addon.so';
+const out = join(root, 'dist', 'native');
+mkdirSync(out, { recursive: true });
+install(join(release, library), join(out, 'lacuna.node'));
+install(join(release, 'lacuna-holder'), join(out, 'lacuna-holder'));
