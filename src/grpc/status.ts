@@ -1,0 +1,75 @@
+/**
+ * Lacuna errors ↔ gRPC statuses. The status number is for any client (containerd looks only at it); the code, subject
+ * and hint travel in one metadata entry, so that an error that crossed a socket is the same error.
+ */
+import { Metadata, type ServiceError } from '@grpc/grpc-js';
+import { CODES, type ErrorCode, grpcStatusOf, LacunaError, toLacunaError } from '../errors.ts';
+
+/** `-bin`: grpc allows only printable ASCII in other metadata, and a path may hold anything. */
+const DETAIL_KEY = 'lacuna-error-bin';
+
+/** What a handler hands to grpc-js's callback. */
+export interface Status {
+  code: number;
+  details: string;
+  metadata: Metadata;
+}
+
+/** Any thrown value as a gRPC status. */
+export function toStatus(thrown: unknown): Status {
+  const error = toLacunaError(thrown);
+  const metadata = new Metadata();
+  const { code, op, subject, hint } = error;
+  metadata.set(DETAIL_KEY, Buffer.from(JSON.stringify({ code, op, subject, hint })));
+  return { code: grpcStatusOf(error), details: error.message, metadata };
+}
+
+/** gRPC status numbers as error codes, where the other side is not ours. The first code of a number stands for it. */
+const BY_STATUS: Record<number, ErrorCode> = {
+  1: 'ABORTED',
+  3: 'USAGE',
+  4: 'TIMEOUT',
+  5: 'NOT_FOUND',
+  6: 'ALREADY_EXISTS',
+  7: 'FORBIDDEN',
+  8: 'RATE_LIMITED',
+  9: 'PRECONDITION',
+  12: 'UNSUPPORTED',
+  14: 'UNAVAILABLE',
+  15: 'FORMAT',
+  16: 'UNAUTHORIZED',
+};
+
+interface Detail {
+  code: ErrorCode;
+  op?: string;
+  subject?: string;
+  hint?: string;
+}
+
+function detailOf(error: ServiceError): Detail | null {
+  const value = error.metadata?.get(DETAIL_KEY)[0];
+  if (!Buffer.isBuffer(value)) return null;
+  const parsed: unknown = JSON.parse(value.toString('utf8'));
+  if (typeof parsed !== 'object' || parsed === null || !('code' in parsed)) return null;
+  const fields = parsed as Record<string, unknown>;
+  if (typeof fields.code !== 'string' || !(fields.code in CODES)) return null;
+  const detail: Detail = { code: fields.code as ErrorCode };
+  for (const key of ['op', 'subject', 'hint'] as const) {
+    const text = fields[key];
+    if (typeof text === 'string') detail[key] = text;
+  }
+  return detail;
+}
+
+/** The error of a failed call. `op` and `subject` say what was called where the other side did not. */
+export function fromStatus(error: ServiceError, options: { op?: string; subject?: string } = {}): LacunaError {
+  let detail: Detail | null = null;
+  try {
+    detail = detailOf(error);
+  } catch {
+    // Metadata that is not ours says nothing; the status number remains.
+  }
+  const { code, ...said } = detail ?? { code: BY_STATUS[error.code] ?? 'INTERNAL' };
+  return new LacunaError(code, error.details || error.message, { ...options, ...said, cause: error });
+}
