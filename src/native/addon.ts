@@ -40,6 +40,14 @@ export interface LayerStream {
   close(): void;
 }
 
+/** A running SHA-256 over what will become a blob; calls are executed in order, off the JavaScript thread. */
+export interface Sha256Stream {
+  /** Hashes the first `length` bytes of `data`. */
+  update(data: Buffer, length: number): Promise<void>;
+  /** Lower-case hex of all that was given so far; more may follow. */
+  digest(): Promise<string>;
+}
+
 /** A file being written and hashed. */
 export interface FileSink {
   /** Appends `length` bytes of `data` from its start; calls are executed in order. */
@@ -154,6 +162,7 @@ export interface Addon {
 
   layerStream(compression: 'gzip' | 'zstd' | 'none'): LayerStream;
   fileSink(path: string): FileSink;
+  sha256Stream(): Sha256Stream;
   /** `ranges`: offset and length of each chunk in `data`. Resolves with 32 bytes per chunk. */
   hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;
   /** Compresses each chunk alone into `output` (which must be as long as the sum of the chunks), CRC-32C included. */
