@@ -1,0 +1,195 @@
+/**
+ * One layer: tar entries → a tree with marks for what it does to the layers below (whiteouts, opaque directories,
+ * hard links to names that only they have). What the layers look like on top of each other is `overlay.ts`.
+ */
+import { FormatError } from '../errors.ts';
+import type { ByteString, FileNode } from './node.ts';
+import { quote } from './path.ts';
+import { componentsOf, lookup, resolveDirectory } from './resolve.ts';
+import type { TarEntry } from './tar.ts';
+
+/** OCI image-spec, layer.md, "Whiteouts". */
+const WHITEOUT = '.wh.';
+const OPAQUE = '.wh..wh..opq';
+/** AUFS bookkeeping, which old Docker layers still carry: not content. */
+const AUFS = '.wh..wh.';
+
+/** What a layer says about a directory besides its content. */
+export interface DirectoryMarks {
+  /** It has no entry of its own, only something in it has: the metadata of a lower layer stays. */
+  implicit: boolean;
+  /** Nothing of the lower layers shines through. */
+  opaque: boolean;
+  /** Names of the lower layers that are hidden here. */
+  whiteouts: Set<ByteString> | null;
+}
+
+export interface LayerTree {
+  readonly root: FileNode;
+  /** Marks of every directory of the tree that has some. */
+  readonly marks: ReadonlyMap<FileNode, DirectoryMarks>;
+  /** Placeholder nodes that stand for the inode a lower layer has under this path. */
+  readonly links: ReadonlyMap<FileNode, ByteString>;
+}
+
+/** A directory nobody described: 0755, root's, no time. */
+export const implicitDirectory = (): FileNode => ({
+  type: 'dir',
+  mode: 0o755,
+  uid: 0,
+  gid: 0,
+  mtime: { sec: 0, nsec: 0 },
+  size: 0,
+  rdev: null,
+  target: null,
+  xattrs: null,
+  children: new Map(),
+  chunks: [],
+});
+
+/** Builds a layer's tree from its entries in tar order. Later entries win. */
+export class LayerBuilder {
+  readonly #subject: string;
+  readonly #root = implicitDirectory();
+  readonly #marks = new Map<FileNode, DirectoryMarks>();
+  readonly #links = new Map<FileNode, ByteString>();
+  /** Tar entries come directory by directory, so the last parent is nearly always the next one. */
+  #lastParent: { path: ByteString; node: FileNode } | null = null;
+
+  constructor(subject = 'layer') {
+    this.#subject = subject;
+    this.#marksOf(this.#root).implicit = true;
+  }
+
+  /**
+   * Adds an entry. Returns the node of a regular file, whose content follows in the tar, so that the caller can set
+   * its chunks; null for everything else. Throws FormatError for names that cannot be.
+   */
+  add(entry: TarEntry): FileNode | null {
+    const slash = entry.name.lastIndexOf('/');
+    const name = entry.name.slice(slash + 1);
+    const parentPath = slash < 0 ? '' : entry.name.slice(0, slash);
+    if (isAufs(entry.name, name)) return null;
+    if (entry.name === '') {
+      if (entry.type !== 'dir') throw this.#bad(`the root is a ${entry.type}, not a directory`);
+      this.#describe(this.#root, entry);
+      return null;
+    }
+    const parent = this.#parent(parentPath);
+    if (name === OPAQUE) this.#marksOf(parent).opaque = true;
+    else if (name.startsWith(WHITEOUT)) this.#whiteout(parent, name.slice(WHITEOUT.length));
+    else if (entry.type === 'hardlink') this.#hardLink(parent, name, entry);
+    else if (entry.type === 'dir') this.#directory(parent, name, entry);
+    else {
+      const node = nodeOf(entry);
+      this.#put(parent, name, node);
+      return node.type === 'reg' ? node : null;
+    }
+    return null;
+  }
+
+  /** The layer; the builder must not be used after it. */
+  finish(): LayerTree {
+    return { root: this.#root, marks: this.#marks, links: this.#links };
+  }
+
+  #parent(path: ByteString): FileNode {
+    if (this.#lastParent?.path === path) return this.#lastParent.node;
+    const make = (parent: FileNode, name: ByteString) => {
+      if (name.startsWith(WHITEOUT)) throw this.#bad(`${quote(path)} lies in a whiteout`);
+      const made = implicitDirectory();
+      this.#marksOf(made).implicit = true;
+      this.#put(parent, name, made);
+      return made;
+    };
+    const node = resolveDirectory(this.#root, componentsOf(path), make, this.#subject)!;
+    this.#lastParent = { path, node };
+    return node;
+  }
+
+  #put(parent: FileNode, name: ByteString, node: FileNode): void {
+    const before = parent.children!.get(name);
+    // A replaced directory or symlink changes what paths through it mean.
+    if (before?.type === 'dir' || before?.type === 'symlink') this.#lastParent = null;
+    parent.children!.set(name, node);
+  }
+
+  #directory(parent: FileNode, name: ByteString, entry: TarEntry): void {
+    let node = parent.children!.get(name);
+    if (node?.type !== 'dir') {
+      node = implicitDirectory();
+      this.#put(parent, name, node);
+    }
+    this.#describe(node, entry);
+  }
+
+  #describe(directory: FileNode, entry: TarEntry): void {
+    directory.mode = entry.mode;
+    directory.uid = entry.uid;
+    directory.gid = entry.gid;
+    directory.mtime = entry.mtime;
+    directory.xattrs = entry.xattrs;
+    const marks = this.#marks.get(directory);
+    if (marks !== undefined) marks.implicit = false;
+  }
+
+  #whiteout(parent: FileNode, hidden: ByteString): void {
+    if (hidden === '' || hidden === '.' || hidden === '..') {
+      throw this.#bad(`whiteout of ${quote(hidden)}`);
+    }
+    const marks = this.#marksOf(parent);
+    marks.whiteouts ??= new Set();
+    marks.whiteouts.add(hidden);
+  }
+
+  #hardLink(parent: FileNode, name: ByteString, entry: TarEntry): void {
+    const target = entry.linkName!;
+    let node = lookup(this.#root, target, this.#subject);
+    if (node?.type === 'dir' && !this.#marks.get(node)?.implicit) {
+      throw this.#bad(`hard link ${quote(entry.name)} to the directory ${quote(target)}`);
+    }
+    if (node === null || node.type === 'dir') {
+      node = nodeOf(entry);
+      this.#links.set(node, target);
+    }
+    this.#put(parent, name, node);
+  }
+
+  #marksOf(directory: FileNode): DirectoryMarks {
+    let marks = this.#marks.get(directory);
+    if (marks === undefined) {
+      marks = { implicit: false, opaque: false, whiteouts: null };
+      this.#marks.set(directory, marks);
+    }
+    return marks;
+  }
+
+  #bad(problem: string): FormatError {
+    return new FormatError('tar name', problem, { subject: this.#subject });
+  }
+}
+
+/** Whether the entry is AUFS bookkeeping or lies in some. */
+function isAufs(path: ByteString, name: ByteString): boolean {
+  if (!path.includes(AUFS)) return false;
+  const parents = path.slice(0, path.length - name.length);
+  return parents.startsWith(AUFS) || parents.includes(`/${AUFS}`) || (name.startsWith(AUFS) && name !== OPAQUE);
+}
+
+/** A fresh non-directory node; of a hard link, the placeholder for the inode it joins. */
+function nodeOf(entry: TarEntry): FileNode {
+  const type = entry.type === 'hardlink' ? 'reg' : entry.type;
+  return {
+    type,
+    mode: type === 'symlink' ? 0o777 : entry.mode,
+    uid: entry.uid,
+    gid: entry.gid,
+    mtime: entry.mtime,
+    size: entry.size,
+    rdev: entry.rdev,
+    target: type === 'symlink' ? entry.linkName : null,
+    xattrs: entry.xattrs,
+    children: null,
+    chunks: [],
+  };
+}

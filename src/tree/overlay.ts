@@ -1,0 +1,99 @@
+/** Layers on top of each other → the one tree a container sees. */
+import { FormatError } from '../errors.ts';
+import { type DirectoryMarks, implicitDirectory, type LayerTree } from './layer.ts';
+import type { ByteString, FileNode } from './node.ts';
+import { MAX_DEPTH, quote } from './path.ts';
+import { lookup, resolveDirectory } from './resolve.ts';
+
+/**
+ * Merges layers, lowest first. The layers are not changed: directories are copied, all other nodes are shared, so
+ * that two names of one inode still hold the same object. Throws FormatError for a hard link that leads nowhere.
+ */
+export function overlay(layers: readonly LayerTree[], subject = 'image'): FileNode {
+  const root = implicitDirectory();
+  for (const layer of layers) new Merge(root, layer, subject).run();
+  return root;
+}
+
+/** One layer going onto the tree of those below it. */
+class Merge {
+  readonly #root: FileNode;
+  readonly #layer: LayerTree;
+  readonly #subject: string;
+  /** Placeholder → the inode it joins. Looked up before anything changes: the layer's own whiteouts do not matter. */
+  readonly #joined = new Map<FileNode, FileNode>();
+
+  constructor(root: FileNode, layer: LayerTree, subject: string) {
+    this.#root = root;
+    this.#layer = layer;
+    this.#subject = subject;
+  }
+
+  run(): void {
+    for (const [placeholder, target] of this.#layer.links) this.#joined.set(placeholder, this.#join(target));
+    this.#mergeDirectory(this.#root, this.#layer.root, []);
+  }
+
+  /** The inode a hard link means: a lower layer's; else one that this layer's tar brought only after the link. */
+  #join(target: ByteString): FileNode {
+    const found = lookup(this.#root, target, this.#subject) ?? this.#ownNode(target);
+    if (found === null || found.type === 'dir') {
+      const problem = found === null ? 'does not exist' : 'is a directory';
+      throw new FormatError('tar link name', `hard link to ${quote(target)}, which ${problem}`, {
+        subject: this.#subject,
+      });
+    }
+    return found;
+  }
+
+  #ownNode(target: ByteString): FileNode | null {
+    const found = lookup(this.#layer.root, target, this.#subject);
+    return found !== null && this.#layer.links.has(found) ? null : found;
+  }
+
+  /** `path`: the components of `from`, for following a lower symlink that stands in the place of an implicit directory. */
+  #mergeDirectory(into: FileNode, from: FileNode, path: ByteString[]): void {
+    if (path.length > MAX_DEPTH) throw new FormatError('tree', `deeper than ${MAX_DEPTH}`, { subject: this.#subject });
+    const marks = this.#layer.marks.get(from);
+    if (!marks?.implicit) copyMetadata(from, into);
+    if (marks !== undefined) hide(into, marks);
+    for (const [name, child] of from.children!) {
+      if (child.type !== 'dir') {
+        into.children!.set(name, this.#joined.get(child) ?? child);
+        continue;
+      }
+      path.push(name);
+      this.#mergeDirectory(this.#directory(into, name, child, path), child, path);
+      path.pop();
+    }
+  }
+
+  /** Where the layer's directory `from` goes: the lower one, what a lower symlink leads to, or a new one. */
+  #directory(into: FileNode, name: ByteString, from: FileNode, path: readonly ByteString[]): FileNode {
+    const below = into.children!.get(name);
+    if (below?.type === 'dir') return below;
+    const make = (parent: FileNode, missing: ByteString) => {
+      const made = implicitDirectory();
+      parent.children!.set(missing, made);
+      return made;
+    };
+    // `lib/x` without an entry for `lib` is written through a lower `lib -> usr/lib`, as tar and containerd do.
+    if (below?.type === 'symlink' && this.#layer.marks.get(from)?.implicit) {
+      return resolveDirectory(this.#root, path, make, this.#subject)!;
+    }
+    return make(into, name);
+  }
+}
+
+function copyMetadata(from: FileNode, into: FileNode): void {
+  into.mode = from.mode;
+  into.uid = from.uid;
+  into.gid = from.gid;
+  into.mtime = from.mtime;
+  into.xattrs = from.xattrs;
+}
+
+function hide(directory: FileNode, marks: DirectoryMarks): void {
+  if (marks.opaque) directory.children!.clear();
+  for (const name of marks.whiteouts ?? []) directory.children!.delete(name);
+}
