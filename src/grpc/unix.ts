@@ -119,6 +119,8 @@ export interface CallSettings {
   readonly signal?: AbortSignal;
   /** Gives up with TIMEOUT after this many milliseconds; default: waits for ever. */
   readonly timeout?: number;
+  /** While nobody listens: wait (up to `timeout`) instead of failing with UNAVAILABLE. */
+  readonly waitForReady?: boolean;
   /** Sent with the call, e.g. `containerd-namespace`. ASCII values. */
   readonly metadata?: Readonly<Record<string, string>>;
 }
@@ -147,7 +149,7 @@ export function unixChannel(path: string, definition: ServiceDefinition): UnixCh
     const found = definition[method];
     if (found === undefined) throw new LacunaError('INTERNAL', `no method ${method}`, { subject: path });
     settings.signal?.throwIfAborted();
-    const metadata = new Metadata();
+    const metadata = new Metadata({ waitForReady: settings.waitForReady ?? false });
     for (const [key, value] of Object.entries(settings.metadata ?? {})) metadata.set(key, value);
     const options: CallOptions = settings.timeout === undefined ? {} : { deadline: Date.now() + settings.timeout };
     return { found, metadata, options };

@@ -1,0 +1,182 @@
+/**
+ * The control API from the other side of the socket: connect to a root's daemon, start one where there is none.
+ * Keeping one alive is in `supervise.ts`.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { open, readFile, rename, stat } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { EXIT, LacunaError, toLacunaError } from '../errors.ts';
+import { type CallSettings, unixChannel } from '../grpc/unix.ts';
+import { type Log, silentLog } from '../observe/log.ts';
+import {
+  type AttachRequest,
+  type AttachResponse,
+  daemonService,
+  type SetCredentialsRequest,
+  type Status,
+} from './api.ts';
+import { makeRoot, type RootPaths, rootPaths } from './root.ts';
+
+export type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
+
+/** A connection to one root's daemon. It is made when first used, and again after the daemon was restarted. */
+export interface DaemonClient extends Disposable {
+  readonly root: string;
+  attach(request: AttachRequest, settings?: Settings): Promise<AttachResponse>;
+  detach(id: string, settings?: Settings): Promise<void>;
+  setCredentials(request: SetCredentialsRequest, settings?: Settings): Promise<void>;
+  status(settings?: Settings): Promise<Status>;
+  /** One event with the daemon's pid, then open until it dies or is stopped. */
+  watch(settings?: Settings): AsyncIterable<{ pid: number }>;
+  stop(settings?: Settings): Promise<void>;
+  /** Needs a daemon with LACUNA_TEST_HOOKS=1. */
+  blockForTest(seconds: number, settings?: Settings): Promise<void>;
+  close(): void;
+}
+
+/**
+ * How long a call waits for its answer unless it says otherwise, a restart of the daemon included: Attach reads and
+ * checks a whole bootstrap.
+ */
+export const DEFAULT_CALL_TIMEOUT = 60_000;
+
+/** A client of the daemon of `root`, running or not. Calls wait for a daemon that is being restarted. */
+export function connectDaemon(root: string): DaemonClient {
+  const channel = unixChannel(rootPaths(root).socket, daemonService());
+  const defaults = { timeout: DEFAULT_CALL_TIMEOUT, waitForReady: true };
+  const call = <T>(method: string, request: object, settings: Settings = {}) =>
+    channel.call<T>(method, request, { ...defaults, ...settings });
+  return {
+    root,
+    attach: (request, settings) => call('Attach', request, settings),
+    detach: async (id, settings) => void (await call('Detach', { id }, settings)),
+    setCredentials: async (request, settings) => void (await call('SetCredentials', request, settings)),
+    status: (settings) => call('Status', {}, settings),
+    watch: (settings = {}) => channel.stream('Watch', {}, settings),
+    stop: async (settings) => void (await call('Stop', {}, settings)),
+    blockForTest: async (seconds, settings) => void (await call('BlockForTest', { seconds }, settings)),
+    close: () => channel.close(),
+    [Symbol.dispose]: () => channel.close(),
+  };
+}
+
+export interface EnsureOptions {
+  readonly log?: Log;
+  /** Configuration file for a daemon that is started now; one that runs keeps its own. */
+  readonly config?: string;
+  readonly logLevel?: string;
+  readonly signal?: AbortSignal;
+  /** Milliseconds until a daemon that does not come up is given up; default {@link DEFAULT_START_TIMEOUT}. */
+  readonly startTimeout?: number;
+}
+
+export const DEFAULT_START_TIMEOUT = 20_000;
+
+/** How often a daemon that comes up is looked for. */
+const POLL_MILLISECONDS = 20;
+
+/**
+ * A client of a daemon that answers. Starts one, in a session of its own, where none does: it outlives the caller.
+ * UNAVAILABLE with the end of its log when it does not come up.
+ */
+export async function ensureDaemon(root: string, options: EnsureOptions = {}): Promise<DaemonClient> {
+  const log = options.log ?? silentLog;
+  const client = connectDaemon(root);
+  try {
+    if (await answers(client)) return client;
+    const paths = rootPaths(root);
+    await makeRoot(paths);
+    const started = await startDaemon(paths, options);
+    log.debug({ root, pid: started.child.pid }, 'daemon started');
+    await waitForDaemon(client, paths, started, options);
+    return client;
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+async function answers(client: DaemonClient): Promise<boolean> {
+  try {
+    await client.status({ waitForReady: false });
+    return true;
+  } catch (error) {
+    if (toLacunaError(error).code === 'UNAVAILABLE') return false;
+    throw error;
+  }
+}
+
+interface StartedDaemon {
+  readonly child: ChildProcess;
+  /** Where its part of the log begins. */
+  readonly logStart: number;
+}
+
+/** The same file from `src/daemon` and `dist/daemon`: Node 20 runs only what is built. */
+const DAEMON_MAIN = fileURLToPath(new URL('../../dist/daemon/main.js', import.meta.url));
+
+/** A log beyond this many bytes is put aside, once, before a new daemon appends to it. */
+const LOG_LIMIT = 16 * 1024 * 1024;
+
+async function startDaemon(paths: RootPaths, options: EnsureOptions): Promise<StartedDaemon> {
+  const size = await stat(paths.log).then(
+    (found) => found.size,
+    () => 0,
+  );
+  if (size > LOG_LIMIT) await rename(paths.log, `${paths.log}.old`);
+  await using logFile = await open(paths.log, 'a', 0o600);
+  const logStart = (await logFile.stat()).size;
+  const words = [DAEMON_MAIN, '--root', paths.root];
+  if (options.config !== undefined) words.push('--config', options.config);
+  if (options.logLevel !== undefined) words.push('--log-level', options.logLevel);
+  const child = spawn(process.execPath, words, {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', logFile.fd, logFile.fd],
+  });
+  child.on('error', () => {
+    // `exitCode` stays null and the socket never answers: waitForDaemon reports it.
+  });
+  child.unref();
+  return { child, logStart };
+}
+
+async function waitForDaemon(
+  client: DaemonClient,
+  paths: RootPaths,
+  started: StartedDaemon,
+  options: EnsureOptions,
+): Promise<void> {
+  const deadline = Date.now() + (options.startTimeout ?? DEFAULT_START_TIMEOUT);
+  for (;;) {
+    if (await answers(client)) return;
+    const { exitCode } = started.child;
+    // Somebody else's daemon holds the lock and is coming up, or is going down: then ours is wanted once more.
+    const lost = exitCode === EXIT.conflict;
+    if ((exitCode !== null && !lost) || Date.now() > deadline) {
+      throw new LacunaError('UNAVAILABLE', 'the daemon did not come up', {
+        op: 'start daemon',
+        subject: paths.root,
+        hint: (await logEnd(paths.log, started.logStart)) || `see ${paths.log}`,
+        retryable: false,
+      });
+    }
+    await sleep(POLL_MILLISECONDS, undefined, options.signal === undefined ? {} : { signal: options.signal });
+    if (lost && !(await answers(client))) {
+      await sleep(5 * POLL_MILLISECONDS);
+      Object.assign(started, await startDaemon(paths, options));
+    }
+  }
+}
+
+/** The last lines of what the daemon said, for the error message. */
+async function logEnd(path: string, start: number): Promise<string> {
+  try {
+    const text = (await readFile(path)).subarray(start).toString('utf8').trim();
+    return text.split('\n').slice(-3).join('\n');
+  } catch {
+    // No log, nothing to add.
+    return '';
+  }
+}
