@@ -1,0 +1,46 @@
+/** Digests as the OCI image spec writes them: `sha256:` and 64 lower-case hex digits, or `sha512:` and 128. */
+import { createHash, type Hash } from 'node:crypto';
+import { FormatError } from '../errors.ts';
+
+export type DigestAlgorithm = 'sha256' | 'sha512';
+
+const HEX_LENGTH: Readonly<Record<DigestAlgorithm, number>> = { sha256: 64, sha512: 128 };
+
+export interface Digest {
+  readonly algorithm: DigestAlgorithm;
+  /** Lower-case hex. Safe as a file name and in a URL. */
+  readonly hex: string;
+}
+
+function tryParse(text: string): Digest | null {
+  const match = /^(sha256|sha512):([0-9a-f]+)$/.exec(text);
+  if (match === null) return null;
+  const algorithm = match[1] as DigestAlgorithm;
+  const hex = match[2]!;
+  return hex.length === HEX_LENGTH[algorithm] ? { algorithm, hex } : null;
+}
+
+/** Whether `text` is a digest of a known algorithm, in its one canonical spelling. */
+export const isDigest = (text: string): boolean => tryParse(text) !== null;
+
+/** The parts of a digest. Throws a FormatError when it is not one. */
+export function parseDigest(text: string, field = 'digest'): Digest {
+  const digest = tryParse(text);
+  if (digest === null) {
+    throw new FormatError(field, `not a digest: ${JSON.stringify(text.slice(0, 160))}`, {
+      op: 'parse digest',
+      hint: 'sha256: and 64 lower-case hex digits',
+    });
+  }
+  return digest;
+}
+
+/** The hex part of a digest. */
+export const hexOf = (digest: string): string => parseDigest(digest).hex;
+
+/** The digest of `bytes`. */
+export const digestOf = (bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): string =>
+  `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+
+/** A running hash of the algorithm that `digest` names. */
+export const hasherFor = (digest: string): Hash => createHash(parseDigest(digest).algorithm);

@@ -1,0 +1,185 @@
+/** References to images, skopeo-like: `docker://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`. */
+import { LacunaError } from '../errors.ts';
+import { isDigest } from './digest.ts';
+
+export interface DockerReference {
+  readonly transport: 'docker';
+  /** Registry as written, with its port: `docker.io`, `localhost:5000`, `[::1]:5000`. */
+  readonly host: string;
+  readonly repository: string;
+  readonly tag: string | null;
+  readonly digest: string | null;
+}
+
+export interface OciReference {
+  readonly transport: 'oci';
+  /** Directory of the layout. */
+  readonly path: string;
+  /** `org.opencontainers.image.ref.name` or a digest; null = the only image. */
+  readonly ref: string | null;
+}
+
+export interface RafsReference {
+  readonly transport: 'rafs';
+  /** Bootstrap file. */
+  readonly bootstrap: string;
+  /** Directory of its blobs, named by their ids; null = beside the bootstrap. */
+  readonly blobs: string | null;
+}
+
+export type Reference = DockerReference | OciReference | RafsReference;
+
+/** Where a name without a registry comes from, and the tag of a name without one: Docker's defaults. */
+export const DEFAULT_HOST = 'docker.io';
+export const DEFAULT_TAG = 'latest';
+
+/** distribution/reference: NameTotalLengthMax. */
+const MAX_NAME_LENGTH = 255;
+const MAX_TEXT_LENGTH = 4096;
+
+// The grammar of github.com/distribution/reference.
+const HOST =
+  /^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?$/;
+const PATH_COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
+const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+// The grammar of org.opencontainers.image.ref.name (image-spec annotations.md).
+const REF_NAME = /^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:\/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$/;
+
+/** Transports of skopeo and containers/image that would otherwise be taken for a repository with a tag. */
+const UNSUPPORTED = /^(dir|oci-archive|docker-archive|docker-daemon|containers-storage|ostree|sif|tarball):/;
+
+function fail(text: string, problem: string, hint: string): never {
+  throw new LacunaError('REFERENCE', `${JSON.stringify(text.slice(0, 256))}: ${problem}`, {
+    op: 'parse reference',
+    subject: text.slice(0, 256),
+    hint,
+  });
+}
+
+/** Whether `tag` may be the tag of a repository. */
+export const isTag = (tag: string): boolean => TAG.test(tag);
+
+function parseRepository(text: string, repository: string): string {
+  if (repository === '') fail(text, 'the repository is missing', 'HOST/REPOSITORY[:TAG][@DIGEST]');
+  for (const component of repository.split('/')) {
+    if (PATH_COMPONENT.test(component)) continue;
+    const hint =
+      component === component.toLowerCase()
+        ? 'letters, digits, and single . _ - between them'
+        : 'repository names are lower case';
+    fail(text, `${JSON.stringify(component)} is not a part of a repository name`, hint);
+  }
+  return repository;
+}
+
+function parseHost(text: string, host: string): string {
+  const match = HOST.exec(host);
+  if (match === null)
+    fail(text, `${JSON.stringify(host)} is not a registry`, 'a host name or address, with :PORT if it has one');
+  if (match[1] !== undefined && (Number(match[1]) === 0 || Number(match[1]) > 65535)) {
+    fail(text, `${match[1]} is not a port`, 'a port is 1 to 65535');
+  }
+  return host;
+}
+
+/** distribution/reference splitDockerDomain: the first part is a registry if it looks like one. */
+function splitHost(name: string): [host: string | null, rest: string] {
+  const slash = name.indexOf('/');
+  if (slash < 0) return [null, name];
+  const first = name.slice(0, slash);
+  const isHost = /[.:]/.test(first) || first === 'localhost' || first !== first.toLowerCase();
+  return isHost ? [first, name.slice(slash + 1)] : [null, name];
+}
+
+function parseDocker(text: string, body: string): DockerReference {
+  if (body.startsWith('/')) fail(text, 'the registry is missing', 'docker://HOST/REPOSITORY[:TAG][@DIGEST]');
+  const at = body.indexOf('@');
+  const digest = at < 0 ? null : body.slice(at + 1);
+  if (digest !== null && !isDigest(digest))
+    fail(text, 'what follows @ is not a digest', '@sha256: and 64 lower-case hex digits');
+  const name = at < 0 ? body : body.slice(0, at);
+  const colon = name.lastIndexOf(':');
+  const hasTag = colon > name.lastIndexOf('/');
+  const tag = hasTag ? name.slice(colon + 1) : null;
+  if (tag !== null && !isTag(tag))
+    fail(text, `${JSON.stringify(tag)} is not a tag`, 'at most 128 letters, digits and _ . -');
+
+  const [writtenHost, rest] = splitHost(hasTag ? name.slice(0, colon) : name);
+  const host = writtenHost === null || writtenHost === 'index.docker.io' ? DEFAULT_HOST : parseHost(text, writtenHost);
+  const isOfficial = host === DEFAULT_HOST && rest !== '' && !rest.includes('/');
+  const repository = parseRepository(text, isOfficial ? `library/${rest}` : rest);
+  if (host.length + 1 + repository.length > MAX_NAME_LENGTH)
+    fail(text, 'the name is too long', `at most ${MAX_NAME_LENGTH} characters`);
+  return { transport: 'docker', host, repository, tag: tag ?? (digest === null ? DEFAULT_TAG : null), digest };
+}
+
+function parseOci(text: string, body: string): OciReference {
+  // As in skopeo the first colon ends the directory, so that a ref name may contain more of them.
+  const colon = body.indexOf(':');
+  const path = colon < 0 ? body : body.slice(0, colon);
+  const ref = colon < 0 ? null : body.slice(colon + 1);
+  if (path === '') fail(text, 'the directory is missing', 'oci:DIR[:REF]');
+  if (ref !== null && (ref.length > MAX_NAME_LENGTH || !REF_NAME.test(ref))) {
+    fail(
+      text,
+      `${JSON.stringify(ref.slice(0, 256))} is not a ref name`,
+      'letters and digits, with - . _ : @ + / between them',
+    );
+  }
+  return { transport: 'oci', path, ref };
+}
+
+function parseRafs(text: string, body: string): RafsReference {
+  const comma = body.lastIndexOf(',blobs=');
+  const bootstrap = comma < 0 ? body : body.slice(0, comma);
+  const blobs = comma < 0 ? null : body.slice(comma + ',blobs='.length);
+  if (bootstrap === '') fail(text, 'the bootstrap is missing', 'rafs:BOOTSTRAP[,blobs=DIR]');
+  if (blobs === '') fail(text, 'the directory of the blobs is missing', 'rafs:BOOTSTRAP[,blobs=DIR]');
+  return { transport: 'rafs', bootstrap, blobs };
+}
+
+/** Whether `text` has a control character; regular expressions with such ranges are hard to read. */
+function hasControl(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) < 0x20 || text.charCodeAt(i) === 0x7f) return true;
+  return false;
+}
+
+/**
+ * A reference from its text. A bare name means `docker://`, with Docker's defaults (`docker.io`, `library/`, `latest`).
+ * Throws a LacunaError REFERENCE with a hint.
+ */
+export function parseReference(text: string): Reference {
+  if (text.length > MAX_TEXT_LENGTH) fail(text, 'too long', `at most ${MAX_TEXT_LENGTH} characters`);
+  if (text === '') fail(text, 'empty', 'docker://HOST/REPOSITORY:TAG, oci:DIR:REF or rafs:BOOTSTRAP');
+  if (hasControl(text)) fail(text, 'has a control character', 'references are printable text');
+  if (text.startsWith('oci:')) return parseOci(text, text.slice('oci:'.length));
+  if (text.startsWith('rafs:')) return parseRafs(text, text.slice('rafs:'.length));
+  if (text.startsWith('docker://')) return parseDocker(text, text.slice('docker://'.length));
+  if (/^https?:\/\//.test(text)) fail(text, 'a reference is not a URL', 'write docker://HOST/REPOSITORY:TAG');
+  const unsupported = UNSUPPORTED.exec(text);
+  if (unsupported !== null) {
+    fail(
+      text,
+      `${unsupported[1]}: is not supported`,
+      `copy it to an oci: directory, or write docker://${text} if it is a repository`,
+    );
+  }
+  return parseDocker(text, text);
+}
+
+/** The canonical text of a reference; `parseReference` gives the same reference back. */
+export function formatReference(reference: Reference): string {
+  switch (reference.transport) {
+    case 'docker': {
+      const tag = reference.tag === null ? '' : `:${reference.tag}`;
+      const digest = reference.digest === null ? '' : `@${reference.digest}`;
+      return `docker://${reference.host}/${reference.repository}${tag}${digest}`;
+    }
+    case 'oci':
+      if (reference.path.includes(':'))
+        fail(reference.path, 'the directory of a layout has a colon', 'rename it or use a link');
+      return reference.ref === null ? `oci:${reference.path}` : `oci:${reference.path}:${reference.ref}`;
+    case 'rafs':
+      return `rafs:${reference.bootstrap}${reference.blobs === null ? '' : `,blobs=${reference.blobs}`}`;
+  }
+}

@@ -1,0 +1,102 @@
+/**
+ * Where images come from and go to: the one interface that a repository of a registry and an OCI layout have in common.
+ * Interfaces only; `openStore` is in open.ts.
+ */
+import type { Descriptor } from '../image/manifest.ts';
+import type { Log } from '../observe/log.ts';
+
+/** A user name and password, or the refresh token that `docker login` got instead of one. */
+export type Credentials = { readonly username: string; readonly password: string } | { readonly identityToken: string };
+
+/** Credentials for a registry (`docker.io`, `localhost:5000`), null = none known. Called again whenever a token is needed. */
+export type CredentialSource = (host: string) => Promise<Credentials | null>;
+
+/** How often and how patiently a request is tried again. Times in milliseconds. */
+export interface RetryOptions {
+  /** Tries in all, the first included. */
+  readonly attempts?: number;
+  /** Longest pause before the second try; doubled for each further one, and cut at random (full jitter). */
+  readonly minDelay?: number;
+  /** Longest pause of the back-off itself. */
+  readonly maxDelay?: number;
+  /** Longest pause that a registry can ask for with `Retry-After`; a longer wish is an error at once. */
+  readonly maxRetryAfter?: number;
+}
+
+/** Milliseconds without progress after which a request fails with TIMEOUT (and is tried again). */
+export interface TimeoutOptions {
+  readonly connect?: number;
+  /** From the end of the request to the head of the response. */
+  readonly headers?: number;
+  /** Between two pieces of a body. */
+  readonly body?: number;
+}
+
+export interface StoreOptions {
+  /** Default: nobody's. The CLI gives `dockerConfigCredentials()`. */
+  readonly credentials?: CredentialSource;
+  /** HTTP instead of HTTPS. Default: only for `localhost`, 127.0.0.0/8 and `[::1]`. */
+  readonly plainHttp?: boolean;
+  /** PEM text of certificate authorities trusted beside the system's. */
+  readonly ca?: string;
+  readonly transport?: 'undici' | 'node-fetch';
+  readonly log?: Log;
+  readonly retry?: RetryOptions;
+  readonly timeouts?: TimeoutOptions;
+  /** Make a layout's directory when it is missing. Default false. */
+  readonly create?: boolean;
+}
+
+export interface SignalOptions {
+  readonly signal?: AbortSignal;
+}
+
+/** Offsets and lengths in bytes. */
+export interface ReadOptions extends SignalOptions {
+  /** Default 0. */
+  readonly offset?: number;
+  /** Default: up to the end. */
+  readonly length?: number;
+  /** False when the caller hashes a whole read itself; its size is checked always. Default true. */
+  readonly verify?: boolean;
+}
+
+/** One repository of a registry, or one OCI layout. Every method throws LacunaErrors; all take a signal. */
+export interface ImageStore extends AsyncDisposable {
+  /** The reference, for messages. */
+  readonly subject: string;
+  /**
+   * The descriptor of a tag, ref name or digest; null = what the reference itself names. NOT_FOUND when there is none.
+   * The manifest's bytes are kept, so that `manifest` right after it costs no request.
+   */
+  resolve(ref: string | null, options?: SignalOptions): Promise<Descriptor>;
+  /** A manifest, index or config, whole: at most 8 MiB, digest and size verified. */
+  manifest(descriptor: Descriptor, options?: SignalOptions): Promise<Buffer>;
+  /**
+   * The bytes of a blob as they arrive. A whole read is verified: DIGEST_MISMATCH or SIZE_MISMATCH comes instead of its
+   * last piece. A ranged read delivers exactly the range or fails, and its bytes are the caller's to verify.
+   * A body that is cut goes on at the byte reached.
+   */
+  open(descriptor: Descriptor, options?: ReadOptions): AsyncIterable<Buffer>;
+  has(descriptor: Descriptor, options?: SignalOptions): Promise<boolean>;
+  /** A new blob; nothing is visible before its `commit`. */
+  upload(options?: SignalOptions): Promise<BlobUpload>;
+  /** Makes a blob of `from` ours without moving it; false = not possible here, upload it. */
+  mountFrom(descriptor: Descriptor, from: ImageStore, options?: SignalOptions): Promise<boolean>;
+  /**
+   * Stores a manifest, index or config-less artifact under a tag, ref name or digest; null = what the reference names.
+   * In a layout the index is replaced atomically and last, its other entries are kept, an equal ref is replaced, and
+   * with a digest only the blob is written: an index that lists it comes later.
+   */
+  pushManifest(bytes: Buffer, mediaType: string, ref: string | null, options?: SignalOptions): Promise<Descriptor>;
+}
+
+/** A blob on its way into a store. One call at a time. */
+export interface BlobUpload {
+  /** Takes the next bytes; they are copied, so the buffer may be used again once the promise has resolved. */
+  write(data: Buffer): Promise<void>;
+  /** Ends the blob, which must have this digest and size in bytes. DIGEST_MISMATCH or SIZE_MISMATCH leaves nothing behind. */
+  commit(digest: string, size: number): Promise<void>;
+  /** Gives the upload up and removes what it left. Idempotent, does nothing after a commit, never throws. */
+  abort(): Promise<void>;
+}
