@@ -1,1 +1,13 @@
-//! To be written.
+//! The system calls that Node lacks: mounting, loop devices, file locks, descriptors over UNIX sockets. No policy.
+
+mod error;
+mod fdpass;
+mod lock;
+mod loopdev;
+mod mount;
+
+pub use error::{Result, SysError};
+pub use fdpass::{recv_with_fd, send_with_fd};
+pub use lock::try_lock;
+pub use loopdev::{LoopDevice, loop_attach};
+pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mount_point, mount, umount};
