@@ -1,0 +1,74 @@
+/**
+ * One folder of numbered directories, `<id>/`, one per record. A directory is made under a temporary name, and renamed
+ * inside the transaction that makes its record; whatever a death leaves without a record is an orphan and is deleted
+ * at the next start or clean-up.
+ */
+import { closeSync, fsyncSync, openSync, renameSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { removeTree } from './tree.ts';
+
+const TEMPORARY = 'new-';
+
+export class Directories {
+  readonly #folder: string;
+  /** Temporary directories of calls under way. */
+  readonly #busy = new Set<string>();
+
+  private constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  static async open(folder: string): Promise<Directories> {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    return new Directories(folder);
+  }
+
+  path(id: number): string {
+    return join(this.#folder, String(id));
+  }
+
+  /**
+   * Makes a directory: `fill` puts into it what belongs there, `use` gets a function that gives it its number (in the
+   * transaction of its record). Deleted again when either fails.
+   */
+  async make<T>(fill: (path: string) => Promise<void>, use: (place: (id: number) => void) => T): Promise<T> {
+    const temporary = await mkdtemp(join(this.#folder, TEMPORARY));
+    this.#busy.add(temporary);
+    let path = temporary;
+    try {
+      await fill(path);
+      return use((id) => {
+        renameSync(path, this.path(id));
+        path = this.path(id);
+        this.#sync();
+      });
+    } catch (error) {
+      await removeTree(path);
+      throw error;
+    } finally {
+      this.#busy.delete(temporary);
+    }
+  }
+
+  async remove(id: number): Promise<void> {
+    await removeTree(this.path(id));
+  }
+
+  /** Paths of what is in the folder and neither belongs to one of `ids` nor is being made. */
+  async orphans(ids: ReadonlySet<number>): Promise<string[]> {
+    const names = await readdir(this.#folder);
+    const paths = names.filter((name) => !ids.has(Number(name))).map((name) => join(this.#folder, name));
+    return paths.filter((path) => !this.#busy.has(path));
+  }
+
+  /** The record must not outlive a power cut that the directory's name does not. */
+  #sync(): void {
+    const fd = openSync(this.#folder, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}

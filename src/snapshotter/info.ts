@@ -1,0 +1,85 @@
+/** What a snapshot is, in TypeScript and on containerd's wire. No I/O here. */
+
+export type Kind = 'view' | 'active' | 'committed';
+
+/**
+ * Where a snapshot's files are: in a directory of its own; in the bootstrap's merged tree (a lazy data layer, which has
+ * nothing of its own); or a bootstrap, whose EROFS mount is the tree of the whole image.
+ */
+export type Content = 'directory' | 'blob' | 'bootstrap';
+
+export type Labels = Readonly<Record<string, string>>;
+
+/** What containerd's `snapshots.Info` holds. Times are microseconds since the epoch. */
+export interface SnapshotInfo {
+  readonly name: string;
+  /** Empty: none. */
+  readonly parent: string;
+  readonly kind: Kind;
+  readonly labels: Labels;
+  readonly created: number;
+  readonly updated: number;
+}
+
+/** Bytes on disk and inodes of a snapshot's own files, without its parents'. */
+export interface Usage {
+  readonly size: number;
+  readonly inodes: number;
+}
+
+/** The registry repository that a lazy image's blobs are read from. */
+export interface ImageSource {
+  readonly host: string;
+  readonly repository: string;
+  /** Null: HTTP for loopback hosts only. */
+  readonly plainHttp: boolean | null;
+}
+
+export interface SnapshotRecord extends SnapshotInfo {
+  /** Never used twice under one root. */
+  readonly id: number;
+  readonly content: Content;
+  readonly usage: Usage;
+  /** Of a bootstrap; null otherwise. */
+  readonly source: ImageSource | null;
+}
+
+/** As in fstab; containerd performs it. */
+export interface Mount {
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+interface WireTime {
+  readonly seconds: number;
+  readonly nanos: number;
+}
+
+/** `containerd.services.snapshots.v1.Info`. */
+export interface WireInfo {
+  readonly name: string;
+  readonly parent: string;
+  readonly kind: 'UNKNOWN' | 'VIEW' | 'ACTIVE' | 'COMMITTED';
+  readonly createdAt: WireTime | null;
+  readonly updatedAt: WireTime | null;
+  readonly labels: Labels;
+}
+
+const WIRE_KIND = { view: 'VIEW', active: 'ACTIVE', committed: 'COMMITTED' } as const;
+
+const wireTime = (micros: number): WireTime => ({
+  seconds: Math.floor(micros / 1e6),
+  nanos: (micros % 1e6) * 1000,
+});
+
+export function toWire(info: SnapshotInfo): WireInfo {
+  return {
+    name: info.name,
+    parent: info.parent,
+    kind: WIRE_KIND[info.kind],
+    createdAt: wireTime(info.created),
+    updatedAt: wireTime(info.updated),
+    labels: info.labels,
+  };
+}
