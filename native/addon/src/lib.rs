@@ -2,10 +2,30 @@
 //!
 //! `src/native/addon.ts` lists the same names in the same order.
 
+mod error;
+
+use error::{BridgeError, Result, guarded, promise};
+use napi::bindgen_prelude::{Env, PromiseRaw};
 use napi_derive::napi;
 
 /// The version of the addon: that of the package it was built from.
 #[napi]
 pub fn version() -> &'static str {
     env!("CARGO_PKG_VERSION")
+}
+
+/// For tests of the bridge: must arrive as an INTERNAL error.
+#[napi]
+pub fn panic_for_test() -> Result<()> {
+    guarded(|| panic!("on purpose"))
+}
+
+/// For tests of the bridge: must arrive as an INTERNAL rejection.
+#[napi]
+pub fn panic_for_test_async<'env>(env: &'env Env) -> Result<PromiseRaw<'env, ()>> {
+    guarded(|| {
+        let (job, promise) = promise(env, || panic!("on purpose"))?;
+        std::thread::Builder::new().spawn(job).map_err(|error| BridgeError::system("start a thread", &error))?;
+        Ok(promise)
+    })
 }

@@ -1,0 +1,122 @@
+//! Chunks: small units that are compressed, hashed and checked alone.
+
+use crate::error::{CodecError, Result, hex};
+use crate::zstandard;
+use sha2::{Digest, Sha256};
+
+/// The largest chunk of any format we read, RAFS v6: 16 MiB.
+pub const MAX_CHUNK_SIZE: usize = 16 << 20;
+
+/// How chunk data is stored; numbers as in the RAFS blob table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compressor {
+    None,
+    /// A bare lz4 block, its size known from outside.
+    Lz4Block,
+    Gzip,
+    Zstd,
+}
+
+impl TryFrom<u8> for Compressor {
+    type Error = CodecError;
+
+    fn try_from(number: u8) -> Result<Self> {
+        match number {
+            0 => Ok(Self::None),
+            1 => Ok(Self::Lz4Block),
+            2 => Ok(Self::Gzip),
+            3 => Ok(Self::Zstd),
+            _ => Err(CodecError::format("compressor", format!("{number} is none of 0, 1, 2, 3"))),
+        }
+    }
+}
+
+/// What chunks are identified by; numbers as in the RAFS blob table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digester {
+    Blake3,
+    Sha256,
+}
+
+impl Digester {
+    pub fn digest(self, bytes: &[u8]) -> [u8; 32] {
+        match self {
+            Self::Blake3 => *blake3::hash(bytes).as_bytes(),
+            Self::Sha256 => Sha256::digest(bytes).into(),
+        }
+    }
+}
+
+impl TryFrom<u8> for Digester {
+    type Error = CodecError;
+
+    fn try_from(number: u8) -> Result<Self> {
+        match number {
+            0 => Ok(Self::Blake3),
+            1 => Ok(Self::Sha256),
+            _ => Err(CodecError::format("digester", format!("{number} is none of 0, 1"))),
+        }
+    }
+}
+
+/// Decodes one chunk as it is stored in its blob and checks it: `out` then holds exactly `usize` bytes that hash to
+/// `digest`. After an error `out` is empty: no byte that was not checked leaves this function.
+///
+/// `compressor` 0 also stands for a chunk that was kept raw alone. `out` is reused, its capacity kept.
+pub fn decode_chunk(
+    stored: &[u8],
+    compressor: u8,
+    usize: usize,
+    digester: u8,
+    digest: &[u8; 32],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let result = Compressor::try_from(compressor)
+        .and_then(|compressor| decode(stored, compressor, usize, out))
+        .and_then(|()| verify(out, digester.try_into()?, digest));
+    if result.is_err() {
+        out.clear();
+    }
+    result
+}
+
+fn decode(stored: &[u8], compressor: Compressor, usize: usize, out: &mut Vec<u8>) -> Result<()> {
+    if usize > MAX_CHUNK_SIZE {
+        return Err(CodecError::format(
+            "uncompressed_size",
+            format!("{usize} is over the {MAX_CHUNK_SIZE} of a chunk"),
+        ));
+    }
+    if compressor == Compressor::None {
+        expect_size(stored.len(), usize)?;
+        out.clear();
+        out.extend_from_slice(stored);
+        return Ok(());
+    }
+    out.resize(usize, 0);
+    let length = match compressor {
+        Compressor::None => unreachable!("answered above"),
+        Compressor::Lz4Block => lz4_flex::block::decompress_into(stored, out)
+            .map_err(|error| CodecError::format("lz4 block", error.to_string()))?,
+        Compressor::Gzip => {
+            return Err(CodecError::Unsupported { field: "compressor", problem: "gzip chunks".to_owned() });
+        }
+        Compressor::Zstd => zstandard::decompress_into(stored, out)?,
+    };
+    expect_size(length, usize)
+}
+
+fn expect_size(actual: usize, expected: usize) -> Result<()> {
+    if actual == expected {
+        return Ok(());
+    }
+    Err(CodecError::format("uncompressed_size", format!("{expected} promised, the chunk holds {actual}")))
+}
+
+fn verify(bytes: &[u8], digester: Digester, expected: &[u8; 32]) -> Result<()> {
+    let actual = digester.digest(bytes);
+    if actual == *expected {
+        return Ok(());
+    }
+    Err(CodecError::DigestMismatch { field: "chunk digest", expected: hex(expected), actual: hex(&actual) })
+}
