@@ -1,0 +1,100 @@
+//! Becoming the one background process that serves a socket.
+
+use lacuna_sys::{SysError, try_lock};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+const BACKLOG: i32 = 128;
+
+fn io_error(error: SysError) -> io::Error {
+    io::Error::from_raw_os_error(error.errno)
+}
+
+/// The lock `SOCKET.lock` and the listening socket (0600); None when another holder has the lock. Whoever has it may
+/// replace a socket that a dead one left behind.
+pub fn claim(socket: &Path) -> io::Result<Option<(OwnedFd, UnixListener)>> {
+    let path = socket.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+    let Some(lock) = try_lock(&format!("{path}.lock")).map_err(io_error)? else { return Ok(None) };
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // SAFETY: no other thread runs; the socket must never exist with a wider mode.
+    let before = unsafe { libc::umask(0o177) };
+    let listener = UnixListener::bind(socket);
+    // SAFETY: as above.
+    unsafe { libc::umask(before) };
+    Ok(Some((lock, listener?)))
+}
+
+/// The lock's owner may just be starting: wait until it listens.
+pub fn wait_for_other(socket: &Path) -> io::Result<()> {
+    for _ in 0..100 {
+        if let Ok(other) = UnixStream::connect(socket) {
+            println!("{}", peer(&other)?.pid);
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// Forks; true in the child, which is a session of its own without a terminal, a working directory or open standard
+/// streams. The parent prints the child's process id.
+pub fn detach(listener: &UnixListener) -> io::Result<bool> {
+    // SAFETY: no other thread runs.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if child > 0 {
+        println!("{child}");
+        return Ok(false);
+    }
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    std::env::set_current_dir("/")?;
+    // SAFETY: plain calls; the child is no group leader, so setsid succeeds.
+    unsafe {
+        libc::setsid();
+        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+            libc::signal(signal, libc::SIG_IGN);
+        }
+        // Clients see as their peer whoever called listen last.
+        libc::listen(listener.as_raw_fd(), BACKLOG);
+        for stream in 0..=2 {
+            libc::dup2(null.as_raw_fd(), stream);
+        }
+    }
+    // Of all processes this one costs least and is missed most. Without the privilege it is as any other.
+    if let Ok(mut score) = OpenOptions::new().write(true).open("/proc/self/oom_score_adj") {
+        let _ = score.write_all(b"-900");
+    }
+    Ok(true)
+}
+
+/// Descriptors go only to the holder's own user, whatever the mode of the socket has become.
+pub fn same_user(client: &UnixStream) -> bool {
+    // SAFETY: takes no argument.
+    peer(client).is_ok_and(|peer| peer.uid == unsafe { libc::geteuid() })
+}
+
+fn peer(socket: &UnixStream) -> io::Result<libc::ucred> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into the structure.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if got == 0 { Ok(peer) } else { Err(io::Error::last_os_error()) }
+}
