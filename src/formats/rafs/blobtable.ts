@@ -1,0 +1,153 @@
+/** Device slots (struct erofs_deviceslot) and Nydus's blob table, bytes ⇄ {@link RafsBlob}. */
+import { LacunaError } from '../../errors.ts';
+import type { Compressor, Digester } from '../../native/addon.ts';
+import type { RafsBlob } from './blob.ts';
+import { putU64, type Reader } from './bytes.ts';
+import {
+  BLOB_ENTRY_SIZE,
+  BLOCK,
+  DEVICE_SLOT_SIZE,
+  DEVICE_TABLE_OFFSET,
+  FEATURE,
+  MAX_BLOB_COMPRESSED,
+  MAX_BLOB_UNCOMPRESSED,
+  MAX_CHUNKS,
+  NAMELESS_BLOB,
+} from './layout.ts';
+
+const HEX64 = /^[0-9a-f]{64}$/;
+
+/** `mapped`: first block of the device in the flat address space of all devices. */
+export function writeDeviceSlot(out: Buffer, index: number, blob: RafsBlob, mapped: number): void {
+  const at = DEVICE_TABLE_OFFSET + index * DEVICE_SLOT_SIZE;
+  out.write(blob.id, at, 'latin1'); // tag
+  out.writeUInt32LE(blob.uncompressedSize / BLOCK, at + 64); // blocks
+  out.writeUInt32LE(mapped, at + 68); // mapped_blkaddr
+}
+
+export function writeBlobEntry(out: Buffer, tableOffset: number, index: number, blob: RafsBlob): void {
+  const at = tableOffset + index * BLOB_ENTRY_SIZE;
+  out.write(blob.id, at, 'latin1'); // blob_id
+  out.writeUInt32LE(index, at + 64); // blob_index
+  out.writeUInt32LE(blob.chunkSize, at + 68); // chunk_size
+  out.writeUInt32LE(blob.chunkCount, at + 72); // chunk_count
+  out.writeUInt32LE(blob.compressor, at + 76); // compression_algo
+  out.writeUInt32LE(blob.digester, at + 80); // digest_algo
+  out.writeUInt32LE(blob.features, at + 84); // features
+  putU64(out, blob.compressedSize, at + 88); // compressed_size
+  putU64(out, blob.uncompressedSize, at + 96); // uncompressed_size
+  out.writeUInt32LE(blob.tocSize, at + 104); // blob_toc_size
+  out.writeUInt32LE(blob.ciCompressor, at + 108); // ci_compressor
+  putU64(out, blob.ciOffset, at + 112); // ci_offset
+  putU64(out, blob.ciCompressedSize, at + 120); // ci_compressed_size
+  putU64(out, blob.ciUncompressedSize, at + 128); // ci_uncompressed_size
+  blob.tocDigest.copy(out, at + 136, 0, 32); // blob_toc_digest
+}
+
+/**
+ * Reads entry `index` and checks it against its device slot. `outsideId` names a blob whose bootstrap lies inside
+ * it and cannot. Throws UNSUPPORTED for kinds of blobs that this version does not read.
+ */
+export function readBlobEntry(reader: Reader, tableOffset: number, index: number, outsideId: string | null): RafsBlob {
+  const at = tableOffset + index * BLOB_ENTRY_SIZE;
+  reader.check(at, BLOB_ENTRY_SIZE, 'blob table');
+  const id = readId(reader, at, outsideId);
+  const slot = DEVICE_TABLE_OFFSET + index * DEVICE_SLOT_SIZE;
+  if (reader.text(slot, 64, 'device tag') !== reader.text(at, 64, 'blob_id')) {
+    throw reader.bad('device tag', 'names another blob than the blob table', slot);
+  }
+  if (reader.u32(at + 64, 'blob_index') !== index)
+    throw reader.bad('blob_index', 'not its place in the table', at + 64);
+  const features = reader.u32(at + 84, 'features');
+  refuseUnsupported(reader, features, id);
+  const blob: RafsBlob = {
+    id,
+    chunkSize: reader.u32(at + 68, 'chunk_size'),
+    chunkCount: reader.u32(at + 72, 'chunk_count'),
+    compressor: readCompressor(reader, at + 76, 'compression_algo'),
+    digester: readDigester(reader, at + 80),
+    features,
+    compressedSize: reader.u64(at + 88, 'compressed_size'),
+    uncompressedSize: reader.u64(at + 96, 'uncompressed_size'),
+    tocSize: reader.u32(at + 104, 'blob_toc_size'),
+    ciCompressor: readCompressor(reader, at + 108, 'ci_compressor'),
+    ciOffset: reader.u64(at + 112, 'ci_offset'),
+    ciCompressedSize: reader.u64(at + 120, 'ci_compressed_size'),
+    ciUncompressedSize: reader.u64(at + 128, 'ci_uncompressed_size'),
+    tocDigest: Buffer.from(reader.slice(at + 136, 32, 'blob_toc_digest')),
+  };
+  checkSizes(reader, at, blob);
+  const blocks = reader.u32(slot + 64, 'device blocks');
+  if (blocks !== Math.floor(blob.uncompressedSize / BLOCK)) {
+    throw reader.bad('device blocks', `${blocks} blocks for ${blob.uncompressedSize} bytes`, slot + 64);
+  }
+  return blob;
+}
+
+/** Ids become file names and URLs, so nothing but lower-case hex gets through. */
+function readId(reader: Reader, at: number, outsideId: string | null): string {
+  const stored = reader.text(at, 64, 'blob_id');
+  if (stored === NAMELESS_BLOB) {
+    if (outsideId !== null && HEX64.test(outsideId)) return outsideId;
+    throw reader.bad(
+      'blob_id',
+      'the bootstrap was taken out of its blob and does not know its id: name the file ID.boot',
+      at,
+    );
+  }
+  if (!HEX64.test(stored)) throw reader.bad('blob_id', 'not 64 lower-case hex digits', at);
+  return stored;
+}
+
+function readCompressor(reader: Reader, at: number, field: string): Compressor {
+  const value = reader.u32(at, field);
+  if (value > 3) throw reader.bad(field, `unknown compressor ${value}`, at);
+  return value as Compressor;
+}
+
+function readDigester(reader: Reader, at: number): Digester {
+  const value = reader.u32(at, 'digest_algo');
+  if (value > 1) throw reader.bad('digest_algo', `unknown digester ${value}`, at);
+  return value as Digester;
+}
+
+/** Kinds of blobs whose chunks are not simply stored one by one. */
+function refuseUnsupported(reader: Reader, features: number, id: string): void {
+  const known = Object.values(FEATURE).reduce((all, bit) => all | bit, 0);
+  const refused: ReadonlyArray<readonly [number, string]> = [
+    [FEATURE.TARFS, 'tarfs'],
+    [FEATURE.ZRAN, 'zran (chunks inside a gzip stream)'],
+    [FEATURE.BATCH, 'batch chunks'],
+    [FEATURE.ENCRYPTED, 'encryption'],
+    [FEATURE.EXTERNAL, 'external'],
+    [FEATURE.SEPARATE, 'separate'],
+    [0x0fff & ~known, 'an unknown feature'],
+    [0xf000, 'an unknown feature'],
+  ];
+  for (const [bit, name] of refused) {
+    if ((features & bit) === 0) continue;
+    throw new LacunaError('UNSUPPORTED', `blob ${id}: ${name} is not supported by this version`, {
+      op: 'read bootstrap',
+      subject: reader.subject,
+    });
+  }
+}
+
+function checkSizes(reader: Reader, at: number, blob: RafsBlob): void {
+  if ((blob.features & FEATURE.ALIGNED) === 0) throw reader.bad('features', 'chunks are not aligned', at + 84);
+  if (blob.compressedSize > MAX_BLOB_COMPRESSED) throw reader.bad('compressed_size', 'too large', at + 88);
+  if (blob.uncompressedSize > MAX_BLOB_UNCOMPRESSED) throw reader.bad('uncompressed_size', 'too large', at + 96);
+  if (blob.chunkCount > MAX_CHUNKS) throw reader.bad('chunk_count', `${blob.chunkCount} is too many`, at + 72);
+  const entry = (blob.features & FEATURE.CHUNK_INFO_V2) === 0 ? 16 : 24;
+  const isExempt = (blob.features & FEATURE.IS_CHUNKDICT_GENERATED) !== 0;
+  if (!isExempt && blob.ciUncompressedSize !== entry * blob.chunkCount) {
+    throw reader.bad(
+      'ci_uncompressed_size',
+      `${blob.ciUncompressedSize} bytes for ${blob.chunkCount} chunks`,
+      at + 128,
+    );
+  }
+  if (blob.ciCompressedSize > blob.ciUncompressedSize || blob.ciOffset + blob.ciCompressedSize > MAX_BLOB_COMPRESSED) {
+    throw reader.bad('ci_compressed_size', 'larger than the chunk info itself, or too far', at + 120);
+  }
+}

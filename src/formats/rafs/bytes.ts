@@ -1,0 +1,85 @@
+/** Reading integers from bytes nobody vouches for: every access is bounded and names its field. */
+import { FormatError } from '../../errors.ts';
+import type { ByteString } from '../../tree/node.ts';
+
+export class Reader {
+  readonly bytes: Buffer;
+  /** What is being read, for error messages. */
+  readonly subject: string;
+
+  constructor(bytes: Buffer, subject: string) {
+    this.bytes = bytes;
+    this.subject = subject;
+  }
+
+  get length(): number {
+    return this.bytes.length;
+  }
+
+  /** Throws FormatError unless `length` bytes lie at `offset`. */
+  check(offset: number, length: number, field: string): void {
+    // Written so that neither NaN nor an overflowing sum can pass.
+    if (!(offset >= 0 && length >= 0 && length <= this.bytes.length && offset <= this.bytes.length - length)) {
+      throw this.bad(field, `${length} bytes there run out of ${this.bytes.length}`, offset);
+    }
+  }
+
+  u8(offset: number, field: string): number {
+    this.check(offset, 1, field);
+    return this.bytes[offset]!;
+  }
+
+  u16(offset: number, field: string): number {
+    this.check(offset, 2, field);
+    return this.bytes.readUInt16LE(offset);
+  }
+
+  u32(offset: number, field: string): number {
+    this.check(offset, 4, field);
+    return this.bytes.readUInt32LE(offset);
+  }
+
+  /** FormatError beyond 2^53 − 1: nothing that is an offset or a size here can be that large. */
+  u64(offset: number, field: string): number {
+    this.check(offset, 8, field);
+    const value = this.bytes.readUInt32LE(offset + 4) * 2 ** 32 + this.bytes.readUInt32LE(offset);
+    if (!Number.isSafeInteger(value)) throw this.bad(field, 'beyond 2^53', offset);
+    return value;
+  }
+
+  /** Signed; FormatError outside ±2^53. */
+  i64(offset: number, field: string): number {
+    this.check(offset, 8, field);
+    const value = this.bytes.readInt32LE(offset + 4) * 2 ** 32 + this.bytes.readUInt32LE(offset);
+    if (!Number.isSafeInteger(value)) throw this.bad(field, 'beyond 2^53', offset);
+    return value;
+  }
+
+  /** A view, not a copy. */
+  slice(offset: number, length: number, field: string): Buffer {
+    this.check(offset, length, field);
+    return this.bytes.subarray(offset, offset + length);
+  }
+
+  text(offset: number, length: number, field: string): ByteString {
+    this.check(offset, length, field);
+    return this.bytes.toString('latin1', offset, offset + length);
+  }
+
+  bad(field: string, problem: string, offset: number): FormatError {
+    return new FormatError(field, problem, { op: 'read bootstrap', subject: this.subject, offset });
+  }
+}
+
+/** Writes a non-negative integer below 2^53 as u64. */
+export function putU64(out: Buffer, value: number, at: number): void {
+  out.writeUInt32LE(value % 2 ** 32, at);
+  out.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
+}
+
+/** Writes an integer of ±2^53 as i64. */
+export function putI64(out: Buffer, value: number, at: number): void {
+  const high = Math.floor(value / 2 ** 32);
+  out.writeUInt32LE(value - high * 2 ** 32, at);
+  out.writeInt32LE(high, at + 4);
+}

@@ -1,0 +1,168 @@
+/** Serialises a planned bootstrap. The same tree and blobs always give the same bytes. */
+import type { Compressor, Digester } from '../../native/addon.ts';
+import { bytesOf, type FileNode } from '../../tree/node.ts';
+import type { RafsBlob } from './blob.ts';
+import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
+import { INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
+import { encodeDirectory } from './dirent.ts';
+import { CHUNK_FORMAT_INDEXES, encodeDevice, INODE_SIZE, LAYOUT, writeInode } from './inode.ts';
+import {
+  alignUp,
+  BLOB_ENTRY_SIZE,
+  BLOCK,
+  BLOCK_BITS,
+  CHUNK_ENTRY_SIZE,
+  CHUNK_FLAG,
+  COMPRESSION_FLAG,
+  DEVICE_ALIGN,
+  FEATURE,
+  FLAG,
+  HASH_FLAG,
+  ROOT_NID,
+  SLOT,
+} from './layout.ts';
+import { dataSize, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
+import { writeSuperblock } from './superblock.ts';
+import { writeXattrs, xattrCount } from './xattr.ts';
+
+export interface BootstrapOptions {
+  /** Bytes of every chunk but a file's last: a power of two of 4 KiB … 16 MiB. */
+  readonly chunkSize: number;
+  /** Of the image as a whole; a blob may differ. */
+  readonly compressor: Compressor;
+  readonly digester: Digester;
+}
+
+/**
+ * The bootstrap of a tree. `blobs`: every blob that a chunk may lie in, in any order; those that none does are left
+ * out, and the table is in order of first use. Throws UNSUPPORTED for what RAFS v6 has no room for.
+ */
+export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): Buffer {
+  const plan = planBootstrap(root, blobs, options.chunkSize);
+  const out = Buffer.alloc(plan.size);
+  const mapped = writeDevices(out, plan);
+  writeSuperblock(out, {
+    rootNid: ROOT_NID,
+    inos: plan.names,
+    blocks: mapped,
+    metaBlkaddr: plan.metaOffset / BLOCK,
+    extraDevices: plan.blobs.length,
+    flags: flagsOf(plan, options),
+    blobTableOffset: plan.blobTableOffset,
+    blobTableSize: plan.blobs.length * BLOB_ENTRY_SIZE,
+    chunkSize: options.chunkSize,
+    chunkTableOffset: plan.chunkTableOffset,
+    chunkTableSize: plan.chunks.length * CHUNK_ENTRY_SIZE,
+    prefetchTableOffset: 0,
+    prefetchTableSize: 0,
+  });
+  for (const inode of plan.inodes) writePlanned(out, plan, inode, options.chunkSize);
+  for (const [i, chunk] of plan.chunks.entries()) {
+    writeChunkEntry(out, plan.chunkTableOffset + i * CHUNK_ENTRY_SIZE, entryOf(chunk));
+  }
+  return out;
+}
+
+/** Writes device slots and blob table; returns the blocks of all devices. */
+function writeDevices(out: Buffer, plan: Plan): number {
+  let blocks = 0;
+  // The flat address space: the bootstrap, then the devices one after another, each aligned.
+  let mapped = plan.size;
+  for (const [i, blob] of plan.blobs.entries()) {
+    mapped = alignUp(mapped, DEVICE_ALIGN);
+    writeDeviceSlot(out, i, blob, mapped / BLOCK);
+    writeBlobEntry(out, plan.blobTableOffset, i, blob);
+    mapped += blob.uncompressedSize;
+    blocks += blob.uncompressedSize / BLOCK;
+  }
+  return blocks;
+}
+
+function flagsOf(plan: Plan, options: BootstrapOptions): number {
+  const hasXattrs = plan.inodes.some((inode) => inode.xattrSize > 0);
+  const hasDigests = plan.blobs.length > 0 && plan.blobs.every((blob) => blob.features & FEATURE.INLINED_CHUNK_DIGEST);
+  return (
+    (COMPRESSION_FLAG[options.compressor] |
+      HASH_FLAG[options.digester] |
+      FLAG.EXPLICIT_UID_GID |
+      FLAG.ENCRYPTION_NONE |
+      (hasXattrs ? FLAG.HAS_XATTR : 0) |
+      (hasDigests ? FLAG.INLINED_CHUNK_DIGEST : 0)) >>>
+    0
+  );
+}
+
+const nidOf = (plan: Plan, inode: PlannedInode): number => (inode.offset - plan.metaOffset) / SLOT;
+
+function writePlanned(out: Buffer, plan: Plan, inode: PlannedInode, chunkSize: number): void {
+  const { node, offset, xattrSize } = inode;
+  writeInode(out, offset, node, {
+    layout: inode.layout,
+    xattrCount: xattrCount(xattrSize),
+    size: node.type === 'reg' ? node.size : dataSize(inode),
+    union: unionOf(inode, chunkSize),
+    ino: inode.ino,
+    nlink: inode.nlink,
+  });
+  if (node.xattrs !== null && xattrSize > 0) writeXattrs(out, offset + INODE_SIZE, node.xattrs);
+  const behind = offset + INODE_SIZE + xattrSize;
+  if (node.type === 'reg') writeChunkIndexes(out, plan, node, alignUp(behind, INDEX_SIZE));
+  else if (node.type === 'dir') writeData(out, inode, behind, directoryBytes(plan, inode));
+  else if (node.type === 'symlink') writeData(out, inode, behind, bytesOf(node.target!));
+}
+
+function unionOf(inode: PlannedInode, chunkSize: number): number {
+  const { node } = inode;
+  if (node.type === 'reg') return CHUNK_FORMAT_INDEXES | (Math.log2(extentSize(node, chunkSize)) - BLOCK_BITS);
+  return node.rdev === null ? inode.blocksOffset / BLOCK : encodeDevice(node.rdev.major, node.rdev.minor);
+}
+
+/**
+ * The chunk size that the kernel is told. A file that lies in one piece in one blob is one chunk to it, so that it maps
+ * the file with one lookup and reads ahead over chunk borders; Nydus does the same and does not read this field.
+ */
+function extentSize(node: FileNode, chunkSize: number): number {
+  const [first] = node.chunks;
+  const isOnePiece = node.chunks.every(
+    (chunk, i) => chunk.blob === first!.blob && chunk.uncompressedOffset === first!.uncompressedOffset + i * chunkSize,
+  );
+  return isOnePiece && node.chunks.length > 1 ? 2 ** Math.ceil(Math.log2(node.size)) : chunkSize;
+}
+
+function writeChunkIndexes(out: Buffer, plan: Plan, node: FileNode, at: number): void {
+  for (const [i, chunk] of node.chunks.entries()) {
+    const { index, uncompressedOffset } = chunk;
+    const blobIndex = plan.blobIndexes.get(chunk.blob)!;
+    writeChunkIndex(out, at + i * INDEX_SIZE, { blobIndex, index, uncompressedOffset });
+  }
+}
+
+function directoryBytes(plan: Plan, inode: PlannedInode): Buffer {
+  return encodeDirectory(inode.directory!, (name) => {
+    const target = name === '.' ? inode : name === '..' ? (inode.parent ?? inode) : inode.children!.get(name)!;
+    return { nid: nidOf(plan, target), type: target.node.type };
+  });
+}
+
+/** Whole blocks to their place, the tail behind the inode if it is inline. */
+function writeData(out: Buffer, inode: PlannedInode, behind: number, data: Buffer): void {
+  const tail = inode.layout === LAYOUT.INLINE ? data.length % BLOCK : 0;
+  data.copy(out, inode.blocksOffset, 0, data.length - tail);
+  data.copy(out, behind, data.length - tail);
+}
+
+function entryOf({ chunk, blobIndex, fileOffset }: PlannedChunk) {
+  const isCompressed = chunk.compressor !== 0;
+  return {
+    digest: chunk.digest,
+    blobIndex,
+    flags: (isCompressed ? CHUNK_FLAG.COMPRESSED : 0) | (chunk.crc32c === null ? 0 : CHUNK_FLAG.HAS_CRC32),
+    compressedSize: chunk.compressedSize,
+    uncompressedSize: chunk.uncompressedSize,
+    compressedOffset: chunk.compressedOffset,
+    uncompressedOffset: chunk.uncompressedOffset,
+    fileOffset,
+    index: chunk.index,
+    crc32c: chunk.crc32c,
+  };
+}

@@ -1,0 +1,98 @@
+/** Inline extended attributes of an inode (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
+import { LacunaError } from '../../errors.ts';
+import { type ByteString, display } from '../../tree/node.ts';
+import type { Reader } from './bytes.ts';
+
+/** h_reserved u32 · h_shared_count u8 · h_reserved2[7] */
+const HEADER = 12;
+/** e_name_len u8 · e_name_index u8 · e_value_size u16 */
+const ENTRY = 4;
+
+/** e_name_index → prefix. The two ACLs are whole names. */
+const PREFIXES: ReadonlyArray<readonly [number, ByteString]> = [
+  [1, 'user.'],
+  [2, 'system.posix_acl_access'],
+  [3, 'system.posix_acl_default'],
+  [4, 'trusted.'],
+  [6, 'security.'],
+];
+
+/** Attributes in the order they are written: sorted by name, so that the same tree always gives the same bytes. */
+export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer>): Array<[ByteString, Buffer]> =>
+  [...xattrs].sort(([a], [b]) => (a < b ? -1 : 1));
+
+/** Whether Linux (and EROFS) has a place for an attribute of this name. */
+export const isStorableXattr = (name: ByteString): boolean => splitName(name) !== null;
+
+function splitName(name: ByteString): { index: number; suffix: ByteString } | null {
+  for (const [index, prefix] of PREFIXES) {
+    const isWhole = index === 2 || index === 3;
+    if (isWhole ? name === prefix : name.startsWith(prefix) && name.length > prefix.length) {
+      return { index, suffix: name.slice(prefix.length) };
+    }
+  }
+  return null;
+}
+
+const entrySize = (suffix: number, value: number): number => (ENTRY + suffix + value + 3) & ~3;
+
+/** Bytes that the attributes take after the inode; 0 without any. */
+export function xattrSize(xattrs: ReadonlyMap<ByteString, Buffer> | null): number {
+  if (xattrs === null || xattrs.size === 0) return 0;
+  let size = HEADER;
+  for (const [name, value] of xattrs) {
+    const suffix = splitName(name)?.suffix.length ?? -1;
+    if (suffix < 0 || suffix > 255 || value.length > 0xffff || name.includes('\0')) {
+      const problem = `extended attribute ${JSON.stringify(display(name))} of ${value.length} bytes cannot be stored in EROFS`;
+      throw new LacunaError('UNSUPPORTED', problem, { op: 'write bootstrap' });
+    }
+    size += entrySize(suffix, value.length);
+  }
+  return size;
+}
+
+/** i_xattr_icount for attributes of `size` bytes in all. */
+export const xattrCount = (size: number): number => (size === 0 ? 0 : (size - HEADER) / 4 + 1);
+/** The inverse of {@link xattrCount}. */
+export const xattrSizeOf = (icount: number): number => (icount === 0 ? 0 : HEADER + (icount - 1) * 4);
+
+/** Writes the attributes at `at` of a zeroed buffer. */
+export function writeXattrs(out: Buffer, at: number, xattrs: ReadonlyMap<ByteString, Buffer>): void {
+  let position = at + HEADER;
+  for (const [name, value] of sortedXattrs(xattrs)) {
+    const { index, suffix } = splitName(name)!;
+    out[position] = suffix.length;
+    out[position + 1] = index;
+    out.writeUInt16LE(value.length, position + 2);
+    out.write(suffix, position + ENTRY, 'latin1');
+    value.copy(out, position + ENTRY + suffix.length);
+    position += entrySize(suffix.length, value.length);
+  }
+}
+
+/** Reads `size` bytes of attributes at `at`; null when there are none. */
+export function readXattrs(reader: Reader, at: number, size: number): Map<ByteString, Buffer> | null {
+  if (size === 0) return null;
+  const end = at + size;
+  reader.check(at, size, 'xattr');
+  if (reader.u8(at + 4, 'h_shared_count') !== 0) throw reader.bad('h_shared_count', 'shared attributes', at + 4);
+  const found = new Map<ByteString, Buffer>();
+  let position = at + HEADER;
+  while (position + ENTRY <= end) {
+    const nameLength = reader.u8(position, 'e_name_len');
+    const index = reader.u8(position + 1, 'e_name_index');
+    const valueLength = reader.u16(position + 2, 'e_value_size');
+    const next = position + entrySize(nameLength, valueLength);
+    if (next > end) throw reader.bad('e_value_size', 'runs out of the attributes', position);
+    const prefix = PREFIXES.find(([number]) => number === index)?.[1];
+    if (prefix === undefined) throw reader.bad('e_name_index', `unknown prefix ${index}`, position + 1);
+    const name = prefix + reader.text(position + ENTRY, nameLength, 'e_name');
+    if (splitName(name) === null || name.includes('\0')) throw reader.bad('e_name', 'not a name', position);
+    if (found.has(name)) throw reader.bad('e_name', `${JSON.stringify(display(name))} twice`, position);
+    found.set(name, Buffer.from(reader.slice(position + ENTRY + nameLength, valueLength, 'e_value')));
+    position = next;
+  }
+  if (position !== end)
+    throw new FormatError('i_xattr_icount', 'leaves a rest', { subject: reader.subject, offset: at });
+  return found.size === 0 ? null : found;
+}
