@@ -1,0 +1,29 @@
+/** Nydus's own reader as an oracle; see `test/oracles/nydus-mount`. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { oraclePath } from '../../scripts/cache.mjs';
+import { start, waitUntil } from './process.ts';
+
+/**
+ * Mounts a RAFS image as nydusd would: `blobDir` holds the blobs under their ids. Unmounted when disposed of.
+ * Compare with `nydusReaderTime`; the reader shows a time of 0 as the time of mounting.
+ */
+export async function nydusMount(bootstrap: string, blobDir: string, mountpoint: string): Promise<AsyncDisposable> {
+  const cache = mkdtempSync(join(tmpdir(), 'nydus-cache-'));
+  const program = start(oraclePath('nydus-mount'), [bootstrap, blobDir, cache, mountpoint]);
+  const dispose = async (): Promise<void> => {
+    await program.stop();
+    // The program unmounts when it is asked to end; when it had to be killed, the dead mount is still there.
+    if (program.child.signalCode !== null) spawnSync('umount', ['-l', mountpoint], { stdio: 'ignore' });
+    rmSync(cache, { recursive: true, force: true });
+  };
+  try {
+    await waitUntil(program, 'nydus-mount', () => program.output().includes('mounted\n'));
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+  return { [Symbol.asyncDispose]: dispose };
+}
