@@ -92,7 +92,6 @@ export function readXattrs(reader: Reader, at: number, size: number): Map<ByteSt
     found.set(name, Buffer.from(reader.slice(position + ENTRY + nameLength, valueLength, 'e_value')));
     position = next;
   }
-  if (position !== end)
-    throw new FormatError('i_xattr_icount', 'leaves a rest', { subject: reader.subject, offset: at });
+  if (position !== end) throw reader.bad('i_xattr_icount', 'leaves a rest', at);
   return found.size === 0 ? null : found;
 }
