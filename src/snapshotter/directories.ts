@@ -3,8 +3,8 @@
  * inside the transaction that makes its record; whatever a death leaves without a record is an orphan and is deleted
  * at the next start or clean-up.
  */
-import { closeSync, fsyncSync, openSync, renameSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir } from 'node:fs/promises';
+import { closeSync, fsyncSync, mkdtempSync, openSync, readdirSync, renameSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { removeTree } from './tree.ts';
 
@@ -33,7 +33,7 @@ export class Directories {
    * transaction of its record). Deleted again when either fails.
    */
   async make<T>(fill: (path: string) => Promise<void>, use: (place: (id: number) => void) => T): Promise<T> {
-    const temporary = await mkdtemp(join(this.#folder, TEMPORARY));
+    const temporary = mkdtempSync(join(this.#folder, TEMPORARY));
     this.#busy.add(temporary);
     let path = temporary;
     try {
@@ -55,9 +55,12 @@ export class Directories {
     await removeTree(this.path(id));
   }
 
-  /** Paths of what is in the folder and neither belongs to one of `ids` nor is being made. */
-  async orphans(ids: ReadonlySet<number>): Promise<string[]> {
-    const names = await readdir(this.#folder);
+  /**
+   * Paths of what is in the folder and neither belongs to one of `ids` nor is being made. Synchronous, so that the ids
+   * are still all there are.
+   */
+  orphans(ids: ReadonlySet<number>): string[] {
+    const names = readdirSync(this.#folder);
     const paths = names.filter((name) => !ids.has(Number(name))).map((name) => join(this.#folder, name));
     return paths.filter((path) => !this.#busy.has(path));
   }

@@ -6,6 +6,7 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { LacunaError } from '../errors.ts';
 import type { Content, ImageSource, Kind, Labels, SnapshotRecord, Usage } from './info.ts';
+import { LABEL } from './labels.ts';
 
 /** Of the database's layout, in its `user_version`. A store of another version is refused, not guessed at. */
 const SCHEMA_VERSION = 1;
@@ -62,6 +63,7 @@ export interface NewSnapshot {
   readonly kind: Kind;
   readonly labels: Labels;
   readonly content: Content;
+  readonly usage?: Usage;
   readonly source?: ImageSource;
 }
 
@@ -91,7 +93,7 @@ export class Records implements Disposable {
 
   /** Opens or makes the database file. UNSUPPORTED without better-sqlite3, FORMAT for a store of another version. */
   static async open(path: string): Promise<Records> {
-    const { default: open } = await loadSqlite();
+    const open = await loadSqlite();
     const db = open(path);
     try {
       db.pragma('journal_mode = WAL');
@@ -131,7 +133,7 @@ export class Records implements Disposable {
   /** The lazily committed layer `ref` (a chain ID) on top of `parent`, whichever name it was given; or null. */
   findLazy(ref: string, parent: string): SnapshotRecord | null {
     const rows = this.#db
-      .prepare<[string], Row>(`${SELECT} WHERE s.content <> 'directory' AND s.labels ->> '$."${REF}"' = ?`)
+      .prepare<[string], Row>(`${SELECT} WHERE s.content <> 'directory' AND s.labels ->> '$."${LABEL.ref}"' = ?`)
       .all(ref);
     const found = rows.find((row) => row.kind === 'committed' && row.parent === parent);
     return found === undefined ? null : recordOf(found);
@@ -149,8 +151,8 @@ export class Records implements Disposable {
       const now = nowMicros();
       const { lastInsertRowid } = this.#db
         .prepare(
-          `INSERT INTO snapshots (name, parent, kind, content, labels, created, updated, source)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+          `INSERT INTO snapshots (name, parent, kind, content, labels, created, updated, size, inodes, source)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
         )
         .run(
           snapshot.name,
@@ -160,6 +162,8 @@ export class Records implements Disposable {
           labelText(snapshot.labels),
           now,
           now,
+          snapshot.usage?.size ?? 0,
+          snapshot.usage?.inodes ?? 0,
           sourceText(snapshot.source),
         );
       place(Number(lastInsertRowid));
@@ -244,9 +248,6 @@ export class Records implements Disposable {
   }
 }
 
-/** containerd's label with the name (a chain ID) that an unpacked layer is going to be committed under. */
-export const REF = 'containerd.io/snapshot.ref';
-
 function maskedLabels(record: SnapshotRecord, labels: Labels, mask: readonly string[]): Labels {
   if (mask.length === 0) return labels;
   let result: Labels = record.labels;
@@ -277,7 +278,7 @@ function nowMicros(): number {
 
 async function loadSqlite(): Promise<typeof import('better-sqlite3')> {
   try {
-    return await import('better-sqlite3');
+    return (await import('better-sqlite3')).default;
   } catch (cause) {
     throw new LacunaError(
       'UNSUPPORTED',

@@ -34,13 +34,23 @@ export async function usageOf(directory: string): Promise<Usage> {
 export async function removeTree(directory: string): Promise<void> {
   await walk(directory, {
     visit(path, stats) {
-      if (!stats.isDirectory()) unlinkSync(path);
+      if (!stats.isDirectory()) gone(() => unlinkSync(path));
     },
-    leave: (path) => rmdirSync(path),
+    leave: (path) => gone(() => rmdirSync(path)),
     foreign(path) {
       throw new LacunaError('PRECONDITION', 'something is still mounted', { op: 'remove', subject: path.toString() });
     },
   });
+}
+
+/** Two may delete, or one count what another deletes: what is no longer there is no error. */
+function gone<T>(work: () => T): T | null {
+  try {
+    return work();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
 }
 
 interface Visitor {
@@ -60,9 +70,10 @@ async function walk(directory: string, visitor: Visitor): Promise<void> {
   const descend = async (path: Buffer, stats: Stats): Promise<void> => {
     visitor.visit(path, stats);
     if (!stats.isDirectory()) return;
-    for (const name of readdirSync(path, 'buffer')) {
+    for (const name of gone(() => readdirSync(path, 'buffer')) ?? []) {
       const child = Buffer.concat([path, SLASH, name]);
-      const childStats = lstatSync(child);
+      const childStats = gone(() => lstatSync(child));
+      if (childStats === null) continue;
       if (childStats.dev !== root.dev) visitor.foreign?.(child);
       else if (childStats.isDirectory()) await descend(child, childStats);
       else visitor.visit(child, childStats);

@@ -1,0 +1,245 @@
+/**
+ * The lazy images of a root: each has a folder `<id>/` (the id of its bootstrap's snapshot) with the bootstrap and the
+ * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
+ */
+import { copyFile, lstat, mkdir, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { DaemonClient } from '../daemon/client.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import type { Descriptor } from '../image/manifest.ts';
+import { parseManifest } from '../image/manifest.ts';
+import { mountErofs, unmount } from '../mount/erofs.ts';
+import type { Log } from '../observe/log.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { type BootstrapLayer, readBootstrapLayer } from './bootstrap.ts';
+import { Directories } from './directories.ts';
+import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
+import type { LazyLayer } from './labels.ts';
+import type { DataPlane } from './plane.ts';
+import type { Registries, RegistryAccess } from './registries.ts';
+import { removeTree } from './tree.ts';
+
+/** A bootstrap that is about to get its record. */
+export interface NewImage {
+  readonly source: ImageSource;
+  readonly usage: Usage;
+  /** Digest of the layer's tar. */
+  readonly diffId: string;
+  /** Gives the image's folder its number; for the record's transaction. */
+  readonly place: (id: number) => void;
+}
+
+interface Fetched extends BootstrapLayer {
+  readonly source: ImageSource;
+}
+
+/** How long a bootstrap that was announced waits for its Prepare, in milliseconds. */
+const EXPECT_MILLISECONDS = 60_000;
+
+export interface ImagesOptions {
+  readonly folder: string;
+  readonly plane: DataPlane;
+  readonly registries: Registries;
+  readonly log: Log;
+}
+
+export class Images {
+  readonly #directories: Directories;
+  readonly #plane: DataPlane;
+  readonly #registries: Registries;
+  readonly #log: Log;
+  /** Bootstraps on their way, by repository and layer digest. */
+  readonly #fetches = new Map<string, Promise<Fetched>>();
+  readonly #mounting = new Map<number, Promise<string>>();
+
+  private constructor(directories: Directories, options: ImagesOptions) {
+    this.#directories = directories;
+    this.#plane = options.plane;
+    this.#registries = options.registries;
+    this.#log = options.log;
+  }
+
+  static async open(options: ImagesOptions): Promise<Images> {
+    return new Images(await Directories.open(options.folder), options);
+  }
+
+  /** How a registry is reached from now on, by the daemon as well. USAGE without a host. */
+  async setRegistry(access: RegistryAccess): Promise<void> {
+    this.#registries.set(access);
+    const client = this.#plane.running();
+    if (client !== null) await this.#attempt(access.host, () => this.#plane.shareCredentials(client, access.host));
+  }
+
+  /** Starts to fetch a bootstrap layer that is going to be prepared soon. REFERENCE when `image` is none. */
+  expect(image: string, layer: Pick<Descriptor, 'digest' | 'mediaType' | 'size'>): void {
+    const source = this.#registries.sourceOf(image);
+    const key = fetchKey(source, layer.digest);
+    const fetching = this.#fetch(key, source, async () => layer);
+    // Prepare reports a failure; and it may come so late that nobody else waits.
+    fetching.catch(() => {});
+    setTimeout(() => this.#forget(key, fetching), EXPECT_MILLISECONDS).unref();
+  }
+
+  /** Fetches and verifies the bootstrap, stores it, and calls `use` to make its record. */
+  async fetch(layer: LazyLayer, use: (image: NewImage) => void): Promise<void> {
+    const source = this.#registries.sourceOf(layer.image);
+    const key = fetchKey(source, layer.digest);
+    const fetching = this.#fetch(key, source, (store) => descriptorOf(store, layer));
+    try {
+      const { bootstrap, diffId } = await fetching;
+      const usage = { size: bootstrap.length, inodes: 1 };
+      await this.#directories.make(
+        (path) => writeDurably(bootstrapIn(path), bootstrap),
+        (place) => use({ source, usage, diffId, place }),
+      );
+    } finally {
+      this.#forget(key, fetching);
+    }
+  }
+
+  /** Takes the bootstrap out of a layer that containerd unpacked into `fs`. FORMAT when there is none. */
+  async adopt(fs: string, layer: LazyLayer, use: (image: Omit<NewImage, 'diffId'>) => void): Promise<void> {
+    const source = this.#registries.sourceOf(layer.image);
+    const unpacked = join(fs, 'image', 'image.boot');
+    const stats = await lstat(unpacked).catch(() => null);
+    if (stats === null || !stats.isFile()) {
+      throw new LacunaError('FORMAT', 'the bootstrap layer has no image/image.boot', { subject: layer.digest });
+    }
+    await this.#directories.make(
+      async (path) => {
+        await copyFile(unpacked, bootstrapIn(path));
+        await syncFile(bootstrapIn(path));
+      },
+      (place) => use({ source, usage: { size: stats.size, inodes: 1 }, place }),
+    );
+  }
+
+  /** The mountpoint of the image's EROFS, mounted now if it is not (a first use, or the host was restarted). */
+  async ensureMounted(image: SnapshotRecord): Promise<string> {
+    const running = this.#mounting.get(image.id);
+    if (running !== undefined) return running;
+    const mounting = this.#mount(image).finally(() => this.#mounting.delete(image.id));
+    this.#mounting.set(image.id, mounting);
+    return mounting;
+  }
+
+  async unmount(id: number): Promise<void> {
+    await this.#mounting.get(id)?.catch(() => {});
+    const path = this.#directories.path(id);
+    if (await isMounted(path)) await unmount(mountpointIn(path));
+  }
+
+  /** After {@link unmount}: frees the cache of blobs that no other image uses, and deletes the bootstrap. */
+  async remove(id: number): Promise<void> {
+    await detach(await this.#plane.client(), id);
+    await this.#directories.remove(id);
+  }
+
+  /** Frees what belongs to none of `ids`, the images that have records. */
+  async cleanup(ids: ReadonlySet<number>): Promise<void> {
+    const orphans = this.#directories.orphans(ids);
+    for (const path of orphans) {
+      await this.#attempt(path, async () => {
+        if (await isMounted(path)) await unmount(mountpointIn(path));
+        await removeTree(path);
+      });
+    }
+    const client = this.#plane.running();
+    if (client === null) return;
+    await this.#attempt('daemon', async () => {
+      const { images } = await client.status();
+      const numbers = images.map(({ id }) => /^snapshot-(\d+)$/.exec(id)?.[1]).filter((text) => text !== undefined);
+      for (const id of numbers.map(Number)) if (!ids.has(id)) await detach(client, id);
+    });
+  }
+
+  #fetch(
+    key: string,
+    source: ImageSource,
+    describe: (store: ImageStore) => Promise<LayerDescriptor>,
+  ): Promise<Fetched> {
+    const running = this.#fetches.get(key);
+    if (running !== undefined) return running;
+    const work = async (): Promise<Fetched> => {
+      await using store = await this.#registries.open(source);
+      return { ...(await readBootstrapLayer(store, await describe(store))), source };
+    };
+    const fetching = work();
+    this.#fetches.set(key, fetching);
+    return fetching;
+  }
+
+  #forget(key: string, fetching: Promise<Fetched>): void {
+    if (this.#fetches.get(key) === fetching) this.#fetches.delete(key);
+  }
+
+  async #mount(image: SnapshotRecord): Promise<string> {
+    const path = this.#directories.path(image.id);
+    const target = mountpointIn(path);
+    if (await isMounted(path)) return target;
+    const client = await this.#plane.client();
+    const { host, repository, plainHttp } = image.source!;
+    await this.#plane.shareCredentials(client, host);
+    const { devices } = await client.attach({
+      id: attachId(image.id),
+      bootstrap: bootstrapIn(path),
+      sources: [{ registry: { host, repository, plainHttp, ca: this.#registries.ca } }],
+    });
+    await mkdir(target, { recursive: true });
+    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
+    this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
+    return target;
+  }
+
+  async #attempt(subject: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      this.#log.warn({ subject, error: toLacunaError(error).toJSON() }, 'failed, goes on without');
+    }
+  }
+}
+
+type LayerDescriptor = Pick<Descriptor, 'digest' | 'mediaType' | 'size'>;
+
+const fetchKey = (source: ImageSource, digest: string): string => `${source.host}/${source.repository}@${digest}`;
+const bootstrapIn = (path: string): string => join(path, 'bootstrap');
+const mountpointIn = (path: string): string => join(path, 'mnt');
+const attachId = (id: number): string => `snapshot-${id}`;
+
+/** Whether the image in folder `path` is mounted: then its mountpoint is on another device. */
+async function isMounted(path: string): Promise<boolean> {
+  const [folder, mountpoint] = await Promise.all([lstat(path), lstat(mountpointIn(path)).catch(() => null)]);
+  return mountpoint !== null && mountpoint.dev !== folder.dev;
+}
+
+/** containerd tells a layer's digest; its type and size stand in the manifest. */
+async function descriptorOf(store: ImageStore, layer: LazyLayer): Promise<LayerDescriptor> {
+  if (layer.manifestDigest === '') {
+    throw new LacunaError('PRECONDITION', 'containerd did not name the manifest', { subject: layer.image });
+  }
+  const bytes = await store.manifest(await store.resolve(layer.manifestDigest));
+  const found = parseManifest(bytes, layer.image).layers.find(({ digest }) => digest === layer.digest);
+  if (found !== undefined) return found;
+  throw new LacunaError('NOT_FOUND', `the manifest has no layer ${layer.digest}`, { subject: layer.image });
+}
+
+async function detach(client: DaemonClient, id: number): Promise<void> {
+  try {
+    await client.detach(attachId(id));
+  } catch (error) {
+    // Never mounted, or detached before.
+    if (toLacunaError(error).code !== 'NOT_FOUND') throw error;
+  }
+}
+
+async function writeDurably(path: string, data: Buffer): Promise<void> {
+  await using file = await open(path, 'wx', 0o600);
+  await file.writeFile(data);
+  await file.sync();
+}
+
+async function syncFile(path: string): Promise<void> {
+  await using file = await open(path, 'r');
+  await file.sync();
+}

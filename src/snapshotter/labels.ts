@@ -1,0 +1,68 @@
+/** What containerd's labels say about a layer that is being prepared. Pure; verifies that it is what it claims to be. */
+import { createHash } from 'node:crypto';
+import { LacunaError } from '../errors.ts';
+import { ANNOTATION } from '../image/media.ts';
+import type { Labels } from './info.ts';
+
+/** containerd passes a layer's annotations on as labels when they begin with `containerd.io/snapshot/`. */
+export const LABEL = {
+  /** The chain ID under which the unpacked layer is going to be committed. */
+  ref: 'containerd.io/snapshot.ref',
+  // containerd's pkg/snapshotters: sent by CRI, by the transfer service (when told to) and by `lacuna pull`.
+  imageRef: 'containerd.io/snapshot/cri.image-ref',
+  imageLayers: 'containerd.io/snapshot/cri.image-layers',
+  layerDigest: 'containerd.io/snapshot/cri.layer-digest',
+  manifestDigest: 'containerd.io/snapshot/cri.manifest-digest',
+  blob: ANNOTATION.nydusBlob,
+  bootstrap: ANNOTATION.nydusBootstrap,
+} as const;
+
+/** A layer that need not be unpacked. */
+export interface LazyLayer {
+  readonly kind: 'blob' | 'bootstrap';
+  readonly chainId: string;
+  /** As a `docker://` reference without its transport. */
+  readonly image: string;
+  readonly digest: string;
+  /** Empty when containerd did not say it. */
+  readonly manifestDigest: string;
+}
+
+/** Null for a layer to be unpacked as ever. PRECONDITION when it is lazy but does not say where its image is. */
+export function lazyLayerOf(labels: Labels): LazyLayer | null {
+  const chainId = labels[LABEL.ref];
+  if (chainId === undefined) return null;
+  const kind = labels[LABEL.bootstrap] === 'true' ? 'bootstrap' : labels[LABEL.blob] === 'true' ? 'blob' : null;
+  if (kind === null) return null;
+  const image = labels[LABEL.imageRef];
+  const digest = labels[LABEL.layerDigest];
+  if (image !== undefined && digest !== undefined) {
+    return { kind, chainId, image, digest, manifestDigest: labels[LABEL.manifestDigest] ?? '' };
+  }
+  throw new LacunaError('PRECONDITION', 'a layer of a lazy image came without the label that names its image', {
+    op: 'prepare snapshot',
+    subject: chainId,
+    hint:
+      'pull with `lacuna pull`, or let containerd send the labels: disable_snapshot_annotations = false for CRI, ' +
+      'enable_remote_snapshot_annotations = "true" among the exports of the proxy plugin for the transfer service',
+  });
+}
+
+/** image-spec config.md, "Layer ChainID". `parent` null: the lowest layer. */
+export function chainIdOf(parent: string | null, diffId: string): string {
+  if (parent === null) return diffId;
+  return `sha256:${createHash('sha256').update(`${parent} ${diffId}`).digest('hex')}`;
+}
+
+/**
+ * Refuses a layer whose content is not the one that its chain ID names. containerd checks unpacked layers in this way;
+ * without it an image could put its own files under the name of another image's layer.
+ */
+export function assertChainId(layer: LazyLayer, parentLabels: Labels | null, diffId: string): void {
+  const parent = parentLabels === null ? null : parentLabels[LABEL.ref];
+  if (parent !== undefined && chainIdOf(parent, diffId) === layer.chainId) return;
+  throw new LacunaError('DIGEST_MISMATCH', `layer ${layer.digest} is not the one that the image's config names`, {
+    op: 'prepare snapshot',
+    subject: layer.image,
+  });
+}

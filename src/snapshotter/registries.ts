@@ -1,0 +1,75 @@
+/** How registries are reached: what the configuration says, and what `lacuna pull` told. Secrets stay in memory. */
+import { readFile } from 'node:fs/promises';
+import { LacunaError } from '../errors.ts';
+import { parseReference } from '../image/reference.ts';
+import type { Log } from '../observe/log.ts';
+import { openStore } from '../registry/open.ts';
+import type { CredentialSource, Credentials, ImageStore } from '../registry/store.ts';
+import type { ImageSource } from './info.ts';
+
+export interface RegistryAccess {
+  readonly host: string;
+  readonly username?: string;
+  readonly password?: string;
+  readonly identityToken?: string;
+  readonly plainHttp?: boolean;
+}
+
+export interface RegistriesOptions {
+  /** Hosts reached without TLS besides loopback ones. */
+  readonly plainHttp: readonly string[];
+  /** Path of a PEM file to trust besides the system's authorities; empty: none. */
+  readonly ca: string;
+  /** Asked for hosts that nobody set credentials for. */
+  readonly credentials: CredentialSource;
+  readonly log: Log;
+}
+
+export class Registries {
+  readonly #options: RegistriesOptions;
+  readonly #known = new Map<string, RegistryAccess>();
+
+  constructor(options: RegistriesOptions) {
+    this.#options = options;
+  }
+
+  get ca(): string {
+    return this.#options.ca;
+  }
+
+  set(access: RegistryAccess): void {
+    if (access.host === '') throw new LacunaError('USAGE', 'a registry needs a host');
+    this.#known.set(access.host, access);
+  }
+
+  /** Null: nobody set any. */
+  credentials(host: string): Credentials | null {
+    const known = this.#known.get(host);
+    if (known?.identityToken) return { identityToken: known.identityToken };
+    if (known?.username) return { username: known.username, password: known.password ?? '' };
+    return null;
+  }
+
+  /** Where the blobs of `image` are: a `docker://` reference, its transport left out. REFERENCE when it is not one. */
+  sourceOf(image: string): ImageSource {
+    const reference = parseReference(`docker://${image}`);
+    if (reference.transport !== 'docker') throw new LacunaError('INTERNAL', 'not a registry reference');
+    const { host, repository } = reference;
+    const told = this.#known.get(host)?.plainHttp ?? null;
+    return { host, repository, plainHttp: this.#options.plainHttp.includes(host) ? true : told };
+  }
+
+  /** The repository as a store; the caller closes it. */
+  async open(source: ImageSource): Promise<ImageStore> {
+    const { log, ca } = this.#options;
+    return openStore(
+      { transport: 'docker', host: source.host, repository: source.repository, tag: null, digest: null },
+      {
+        log,
+        credentials: async (host) => this.credentials(host) ?? this.#options.credentials(host),
+        ...(source.plainHttp === null ? {} : { plainHttp: source.plainHttp }),
+        ...(ca === '' ? {} : { ca: await readFile(ca, 'utf8') }),
+      },
+    );
+  }
+}

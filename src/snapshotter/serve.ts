@@ -1,0 +1,82 @@
+/** Puts the snapshotter together and serves it: what `lacuna snapshotter` runs. */
+import { mkdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { defaultConfig } from '../config/load.ts';
+import type { Config } from '../config/table.ts';
+import { toLacunaError } from '../errors.ts';
+import { unixServer } from '../grpc/unix.ts';
+import { type Log, silentLog } from '../observe/log.ts';
+import { dockerConfigCredentials } from '../registry/credentials.ts';
+import { Images } from './images.ts';
+import { lockFolder } from './lock.ts';
+import { DataPlane } from './plane.ts';
+import { Registries } from './registries.ts';
+import { serveLacuna, serveSnapshots } from './service.ts';
+import { Snapshotter } from './snapshotter.ts';
+
+export interface ServeOptions {
+  /** Everything of this host's lazy images lies below it; the daemon's root as well. */
+  readonly root: string;
+  /** UNIX socket, at most 107 bytes long. */
+  readonly address: string;
+  /** Default: every key's default. */
+  readonly config?: Config;
+  /** Where `config` came from: a daemon that is started reads it too. */
+  readonly configFile?: string;
+  readonly log?: Log;
+}
+
+export interface SnapshotterServer extends AsyncDisposable {
+  readonly address: string;
+  /** Ends the service; holder, daemon, mounts and so the containers stay. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves containerd's snapshots service until closed. LOCKED when the root has a snapshotter, UNSUPPORTED without the
+ * native addon or better-sqlite3. The daemon is started behind the answer: plain images work without it.
+ */
+export async function serveSnapshotter(options: ServeOptions): Promise<SnapshotterServer> {
+  const log = options.log ?? silentLog;
+  const { registry } = options.config ?? defaultConfig();
+  const root = resolve(options.root);
+  const folder = join(root, 'snapshotter');
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await mkdir(dirname(options.address), { recursive: true });
+  const undo: (() => Promise<void> | void)[] = [];
+  const close = async (): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    const lock = await lockFolder(join(folder, 'lock'));
+    undo.push(() => lock.close());
+    const registries = new Registries({
+      plainHttp: registry.plain_http,
+      ca: registry.ca,
+      credentials: dockerConfigCredentials(),
+      log,
+    });
+    const config = options.configFile === undefined ? {} : { config: resolve(options.configFile) };
+    const plane = new DataPlane({ root, registries, log, ...config });
+    undo.push(() => plane.close());
+    const images = await Images.open({ folder: join(folder, 'images'), plane, registries, log });
+    const snapshotter = await Snapshotter.open({ folder, images, log });
+    undo.push(() => snapshotter.close());
+    const server = await unixServer(options.address, [serveSnapshots(snapshotter), serveLacuna(images)]);
+    undo.push(() => server.close());
+    log.info({ root, address: options.address }, 'snapshotter ready');
+    startDaemon(plane, snapshotter, log);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { address: options.address, close, [Symbol.asyncDispose]: close };
+}
+
+/** Not waited for. The daemon may know images that were removed while it did not run. */
+function startDaemon(plane: DataPlane, snapshotter: Snapshotter, log: Log): void {
+  plane
+    .client()
+    .then(() => snapshotter.cleanup())
+    .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'no daemon yet'));
+}

@@ -1,0 +1,251 @@
+/**
+ * The ten operations of containerd's snapshots service. Plain layers behave exactly as with containerd's own overlayfs
+ * snapshotter; layers of a lazy image are committed at once, and containers stand on the image's EROFS mount.
+ * Records are in `records.ts`, lazy images in `images.ts`, gRPC in `service.ts`.
+ */
+import { chmod, chown, lstat, mkdir, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import type { Log } from '../observe/log.ts';
+import { Directories } from './directories.ts';
+import { parseFilters } from './filters.ts';
+import type { Images } from './images.ts';
+import type { Kind, Labels, Mount, SnapshotInfo, SnapshotRecord, Usage } from './info.ts';
+import { assertChainId, LABEL, type LazyLayer, lazyLayerOf } from './labels.ts';
+import { assertMountable, mountsOf, type OverlayOptions, probeOverlay, stackOf } from './overlay.ts';
+import { Records } from './records.ts';
+import { removeTree, usageOf } from './tree.ts';
+
+/** What the snapshotter needs of `images.ts`. */
+export type LazyImages = Pick<Images, 'fetch' | 'adopt' | 'ensureMounted' | 'unmount' | 'remove' | 'cleanup'>;
+
+export interface SnapshotterOptions {
+  /** The snapshotter's folder: `<root>/snapshotter`. Nobody else may write there. */
+  readonly folder: string;
+  readonly images: LazyImages;
+  readonly log: Log;
+  /** Default: what the host needs. */
+  readonly overlay?: OverlayOptions;
+}
+
+const NO_USAGE: Usage = { size: 0, inodes: 0 };
+
+export class Snapshotter implements Disposable {
+  readonly #records: Records;
+  readonly #directories: Directories;
+  readonly #images: LazyImages;
+  readonly #overlay: OverlayOptions;
+  readonly #log: Log;
+
+  private constructor(records: Records, directories: Directories, options: SnapshotterOptions) {
+    this.#records = records;
+    this.#directories = directories;
+    this.#images = options.images;
+    this.#overlay = options.overlay ?? probeOverlay();
+    this.#log = options.log;
+  }
+
+  /** Opens the records, and deletes what a death left without one. */
+  static async open(options: SnapshotterOptions): Promise<Snapshotter> {
+    assertMountable(options.folder);
+    await mkdir(options.folder, { recursive: true, mode: 0o700 });
+    const directories = await Directories.open(join(options.folder, 'snapshots'));
+    const records = await Records.open(join(options.folder, 'metadata.db'));
+    const snapshotter = new Snapshotter(records, directories, options);
+    await snapshotter.cleanup();
+    return snapshotter;
+  }
+
+  /** What a client calls after it got the mounts of a container: nothing is left to be done. */
+  async prepare(key: string, parent: string, labels: Labels): Promise<Mount[]> {
+    const layer = lazyLayerOf(labels);
+    if (layer !== null) await this.#commitLazily(layer, parent, labels);
+    return this.#create('active', key, parent, labels, layer !== null);
+  }
+
+  async view(key: string, parent: string, labels: Labels): Promise<Mount[]> {
+    return this.#create('view', key, parent, labels, false);
+  }
+
+  async mounts(key: string): Promise<Mount[]> {
+    const [record, ...parents] = this.#records.chain(key);
+    if (record!.kind === 'committed') {
+      throw new LacunaError('PRECONDITION', 'the snapshot is committed, only active ones and views have mounts', {
+        subject: key,
+      });
+    }
+    return this.#mountsOf(record!, await this.#lowersOf(isLazyUnpack(record!) ? [] : parents));
+  }
+
+  /** `parent`: containerd 2 may name it; it must be the one that the snapshot was prepared on. */
+  async commit(name: string, key: string, labels: Labels, parent: string): Promise<void> {
+    const record = this.#records.get(key);
+    if (parent !== '' && parent !== record.parent) {
+      throw new LacunaError('UNSUPPORTED', 'a snapshot cannot be committed on top of another parent', { subject: key });
+    }
+    const layer = lazyLayerOf({ ...record.labels, ...labels });
+    if (record.kind === 'active' && layer?.kind === 'bootstrap') {
+      await this.#images.adopt(this.#fs(record.id), layer, (image) =>
+        this.#records.commit(key, name, { labels, content: 'bootstrap', ...image }, image.place),
+      );
+      await this.#forget(() => this.#directories.remove(record.id), name);
+      return;
+    }
+    const usage = record.kind === 'active' ? await usageOf(this.#fs(record.id)) : NO_USAGE;
+    this.#records.commit(key, name, { labels, usage }, () => {});
+  }
+
+  /** The key is free at once; a file that cannot be deleted now is deleted by the next {@link cleanup}. */
+  async remove(key: string): Promise<void> {
+    const { id, content } = this.#records.removable(key);
+    if (content === 'bootstrap') await this.#images.unmount(id);
+    this.#records.remove(key);
+    if (content === 'bootstrap') await this.#forget(() => this.#images.remove(id), key);
+    else if (content === 'directory') await this.#forget(() => this.#directories.remove(id), key);
+  }
+
+  stat(key: string): SnapshotInfo {
+    return this.#records.get(key);
+  }
+
+  update(name: string, labels: Labels, mask: readonly string[]): SnapshotInfo {
+    return this.#records.update(name, labels, mask);
+  }
+
+  list(filters: readonly string[]): SnapshotInfo[] {
+    return this.#records.list().filter(parseFilters(filters));
+  }
+
+  async usage(key: string): Promise<Usage> {
+    const record = this.#records.get(key);
+    return record.kind === 'active' ? usageOf(this.#fs(record.id)) : record.usage;
+  }
+
+  /** Deletes what no record names: left by a removal that failed half-way, or by a death. */
+  async cleanup(): Promise<void> {
+    const records = this.#records.list();
+    const ids = new Set(records.filter(({ content }) => content === 'directory').map(({ id }) => id));
+    for (const path of this.#directories.orphans(ids)) await this.#forget(() => removeTree(path), path);
+    await this.#images.cleanup(new Set(records.filter(({ content }) => content === 'bootstrap').map(({ id }) => id)));
+  }
+
+  close(): void {
+    this.#records.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /**
+   * Commits a layer of a lazy image under its chain ID and throws ALREADY_EXISTS, which tells containerd that nothing
+   * is to be downloaded. Returns when a bootstrap could not be fetched: containerd then downloads and unpacks it, and
+   * commit finds it among the files.
+   */
+  async #commitLazily(layer: LazyLayer, parent: string, labels: Labels): Promise<void> {
+    const exists = () => new LacunaError('ALREADY_EXISTS', 'the layer is lazy', { subject: layer.chainId });
+    if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
+    const parentLabels = parent === '' ? null : this.#records.get(parent).labels;
+    try {
+      if (layer.kind === 'blob') {
+        // A data layer is not compressed as a whole: its digest is its diffID.
+        assertChainId(layer, parentLabels, layer.digest);
+        const name = this.#freeName(layer.chainId, parent);
+        this.#records.create({ name, parent, kind: 'committed', labels, content: 'blob' }, () => {});
+      } else {
+        await this.#images.fetch(layer, (image) => {
+          assertChainId(layer, parentLabels, image.diffId);
+          const name = this.#freeName(layer.chainId, parent);
+          const { place, ...rest } = image;
+          const record = { name, parent, kind: 'committed', labels, content: 'bootstrap', ...rest } as const;
+          this.#warm(this.#records.create(record, place));
+        });
+      }
+    } catch (error) {
+      // Somebody else prepared the same layer meanwhile.
+      if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
+      const failure = toLacunaError(error);
+      if (layer.kind === 'blob' || !canFallBack(failure)) throw failure;
+      this.#log.warn(
+        { image: layer.image, layer: layer.digest, error: failure.toJSON() },
+        'the bootstrap could not be fetched, containerd has to download it',
+      );
+      return;
+    }
+    throw exists();
+  }
+
+  /** Mounts an image before its first container asks, which will say it if this fails. */
+  #warm(image: SnapshotRecord): void {
+    this.#images.ensureMounted(image).catch((error: unknown) => {
+      this.#log.warn({ image: image.name, error: toLacunaError(error).toJSON() }, 'the image could not be mounted yet');
+    });
+  }
+
+  /** The chain ID; with the parent added when it is taken: the same layer may lie on top of two namespaces' parents. */
+  #freeName(chainId: string, parent: string): string {
+    const taken = this.#records.list().some(({ name }) => name === chainId);
+    return taken ? `${chainId} on ${parent}` : chainId;
+  }
+
+  async #create(kind: Kind, key: string, parent: string, labels: Labels, unpacksLazy: boolean): Promise<Mount[]> {
+    const lowers = await this.#lowersOf(parent === '' || unpacksLazy ? [] : this.#records.chain(parent));
+    const record = await this.#directories.make(
+      (path) => fillDirectory(path, kind, lowers[0] ?? null),
+      (place) => this.#records.create({ name: key, parent, kind, labels, content: 'directory' }, place),
+    );
+    return this.#mountsOf(record, lowers);
+  }
+
+  /** The directories below a snapshot, newest first; a lazy image is mounted when it is not. */
+  async #lowersOf(chain: readonly SnapshotRecord[]): Promise<string[]> {
+    const { layers, image } = stackOf(chain);
+    const mountpoint = image === null ? '' : await this.#images.ensureMounted(image);
+    return layers.map((layer) => (layer === image ? mountpoint : this.#fs(layer.id)));
+  }
+
+  #mountsOf(record: SnapshotRecord, lowers: readonly string[]): Mount[] {
+    const path = this.#directories.path(record.id);
+    return mountsOf({ kind: record.kind, fs: join(path, 'fs'), work: join(path, 'work') }, lowers, this.#overlay);
+  }
+
+  #fs(id: number): string {
+    return join(this.#directories.path(id), 'fs');
+  }
+
+  /** Deletion after the record is gone: a failure is no longer the caller's, the next clean-up tries again. */
+  async #forget(removal: () => Promise<void>, subject: string): Promise<void> {
+    try {
+      await removal();
+    } catch (error) {
+      this.#log.warn({ subject, error: toLacunaError(error).toJSON() }, 'left for the next clean-up');
+    }
+  }
+}
+
+/** Whether downloading the layer through containerd could do better than we did. */
+function canFallBack(error: LacunaError): boolean {
+  return error.code !== 'DIGEST_MISMATCH' && error.code !== 'FORMAT' && error.code !== 'NOT_FOUND';
+}
+
+/** An active snapshot that containerd unpacks a bootstrap layer into: it stands on nothing, as the data has no files. */
+const isLazyUnpack = (record: SnapshotRecord): boolean =>
+  record.labels[LABEL.ref] !== undefined && record.labels[LABEL.bootstrap] === 'true';
+
+/**
+ * `fs` is what overlayfs takes the attributes of the merged root directory from, so it gets those of the root below.
+ * `work` is overlayfs's own.
+ */
+async function fillDirectory(path: string, kind: Kind, below: string | null): Promise<void> {
+  const fs = join(path, 'fs');
+  await mkdir(fs, { mode: 0o755 });
+  if (kind === 'active') await mkdir(join(path, 'work'), { mode: 0o711 });
+  if (below === null) {
+    await chmod(fs, 0o755);
+    return;
+  }
+  const { uid, gid, mode, atime, mtime } = await lstat(below);
+  await chown(fs, uid, gid);
+  await chmod(fs, mode & 0o7777);
+  await utimes(fs, atime, mtime);
+}
