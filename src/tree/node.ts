@@ -61,3 +61,7 @@ export const display = (text: ByteString): string => bytesOf(text).toString('utf
 
 /** The byte string of ordinary (UTF-8) text. */
 export const fromText = (text: string): ByteString => Buffer.from(text, 'utf8').toString('latin1');
+
+/** Extended attributes in the one order in which they are written and listed: by name, bytewise. */
+export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer> | null): Array<[ByteString, Buffer]> =>
+  [...(xattrs ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));

@@ -1,6 +1,6 @@
 /** Inline extended attributes of an inode (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
 import { LacunaError } from '../../errors.ts';
-import { type ByteString, display } from '../../tree/node.ts';
+import { type ByteString, display, sortedXattrs } from '../../tree/node.ts';
 import type { Reader } from './bytes.ts';
 
 /** h_reserved u32 · h_shared_count u8 · h_reserved2[7] */
@@ -16,10 +16,6 @@ const PREFIXES: ReadonlyArray<readonly [number, ByteString]> = [
   [4, 'trusted.'],
   [6, 'security.'],
 ];
-
-/** Attributes in the order they are written: sorted by name, so that the same tree always gives the same bytes. */
-export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer>): Array<[ByteString, Buffer]> =>
-  [...xattrs].sort(([a], [b]) => (a < b ? -1 : 1));
 
 /** Whether Linux (and EROFS) has a place for an attribute of this name. */
 export const isStorableXattr = (name: ByteString): boolean => splitName(name) !== null;

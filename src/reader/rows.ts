@@ -1,0 +1,117 @@
+/** A tree as rows, one per path: what `lacuna ls --ndjson` prints. The format is docs/ls-format.md. */
+import { type ByteString, bytesOf, type FileNode, sortedXattrs } from '../tree/node.ts';
+
+/** One path. Field order is the order in which they are printed. */
+export interface Row {
+  /** Absolute, when its bytes are UTF-8; else `path_b64`. */
+  path?: string;
+  path_b64?: string;
+  type: FileNode['type'];
+  /** Octal, with setuid, setgid and sticky. */
+  mode: string;
+  uid: number;
+  gid: number;
+  /** Bytes; regular files only. */
+  size?: number;
+  mtime: { sec: number; nsec: number };
+  /** Names of the inode in the whole image; of a directory 2 + its subdirectories. */
+  nlink: number;
+  rdev?: { major: number; minor: number };
+  target?: string;
+  target_b64?: string;
+  /** Name → value in hex, sorted by name. */
+  xattrs: Record<string, string>;
+  /** Hex, of the content of a regular file; only where it was asked for. */
+  sha256?: string;
+  /** The same number where two or more names are one inode. */
+  link_group?: number;
+}
+
+/** A path with its row and its node. */
+export interface Listed {
+  readonly path: ByteString;
+  readonly node: FileNode;
+  readonly row: Row;
+}
+
+export interface ListOptions {
+  /** Also what is below the directories that `path` has directly in it. */
+  readonly recursive: boolean;
+}
+
+/** The rows of `path` (absolute, `/` = everything) and what is in it, sorted bytewise. Link counts are the whole image's. */
+export function* listTree(root: FileNode, path: ByteString, options: ListOptions): Generator<Listed> {
+  const all = pathsOf(root);
+  const inodes = countNames(all);
+  const below = path === '/' ? '/' : `${path}/`;
+  for (const { path: here, node } of all) {
+    const isInside = here.startsWith(below) && here !== below;
+    const isDirect = isInside && !here.includes('/', below.length);
+    if (here !== path && !isDirect && !(isInside && options.recursive)) continue;
+    yield { path: here, node, row: rowOf(here, node, inodes.get(node)) };
+  }
+}
+
+function pathsOf(root: FileNode): Array<{ path: ByteString; node: FileNode }> {
+  const found = [{ path: '/', node: root }];
+  // Grows while it is walked.
+  for (const { path, node } of found) {
+    const prefix = path === '/' ? '/' : `${path}/`;
+    for (const [name, child] of node.children ?? []) found.push({ path: prefix + name, node: child });
+  }
+  // Not the order of a walk: "a.b" sorts before "a/b".
+  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+interface Names {
+  count: number;
+  group: number;
+}
+
+/** How many names each inode has; inodes with several are numbered in the order of their first name. */
+function countNames(all: ReadonlyArray<{ node: FileNode }>): Map<FileNode, Names> {
+  const names = new Map<FileNode, Names>();
+  for (const { node } of all) {
+    const before = names.get(node);
+    if (before === undefined) names.set(node, { count: 1, group: 0 });
+    else before.count++;
+  }
+  let groups = 0;
+  for (const entry of names.values()) if (entry.count > 1) entry.group = ++groups;
+  return names;
+}
+
+function rowOf(path: ByteString, node: FileNode, names: Names | undefined): Row {
+  const row: Row = {
+    ...named('path', path),
+    type: node.type,
+    mode: node.mode.toString(8).padStart(4, '0'),
+    uid: node.uid,
+    gid: node.gid,
+    ...(node.type === 'reg' ? { size: node.size } : {}),
+    mtime: { sec: node.mtime.sec, nsec: node.mtime.nsec },
+    nlink: node.type === 'dir' ? 2 + subdirectories(node) : (names?.count ?? 1),
+    ...(node.rdev === null ? {} : { rdev: { major: node.rdev.major, minor: node.rdev.minor } }),
+    ...(node.target === null ? {} : named('target', node.target)),
+    xattrs: Object.fromEntries(
+      sortedXattrs(node.xattrs).map(([name, value]) => [bytesOf(name).toString('utf8'), value.toString('hex')]),
+    ),
+  };
+  if (names !== undefined && names.group > 0) row.link_group = names.group;
+  return row;
+}
+
+function subdirectories(node: FileNode): number {
+  let count = 0;
+  for (const child of node.children!.values()) if (child.type === 'dir') count++;
+  return count;
+}
+
+/** A name as text; as base64 when it is not UTF-8. */
+export function named<K extends string>(field: K, name: ByteString): Partial<Record<K | `${K}_b64`, string>> {
+  const bytes = bytesOf(name);
+  const text = bytes.toString('utf8');
+  const isText = Buffer.from(text, 'utf8').equals(bytes);
+  const entry = isText ? { [field]: text } : { [`${field}_b64`]: bytes.toString('base64') };
+  return entry as Partial<Record<K | `${K}_b64`, string>>;
+}
