@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { oraclePath } from '../../scripts/cache.mjs';
+import { oraclePath } from '#cache';
 import { start, waitUntil } from './process.ts';
 
 /**

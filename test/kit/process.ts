@@ -65,21 +65,37 @@ export interface Finished {
   readonly stderr: string;
 }
 
+export interface RunOptions {
+  readonly env?: NodeJS.ProcessEnv | undefined;
+  readonly cwd?: string | undefined;
+  /** Milliseconds after which it gets SIGTERM. */
+  readonly timeout?: number | undefined;
+  /** Ends it with SIGTERM and rejects with an AbortError, once it has ended. */
+  readonly signal?: AbortSignal | undefined;
+  /** Called whenever it has written to standard output. */
+  readonly onOutput?: (() => void) | undefined;
+}
+
 /** Runs a program to its end; throws with all its output when it fails. */
-export async function run(
-  command: string,
-  args: readonly string[],
-  options: { readonly env?: NodeJS.ProcessEnv; readonly cwd?: string; readonly timeout?: number } = {},
-): Promise<Finished> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
+  const { signal, onOutput, env, ...rest } = options;
+  signal?.throwIfAborted();
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: env ?? process.env, ...rest });
+  const abort = (): void => void child.kill('SIGTERM');
+  signal?.addEventListener('abort', abort, { once: true });
   const out: Buffer[] = [];
   const err: Buffer[] = [];
-  child.stdout.on('data', (data: Buffer) => out.push(data));
+  child.stdout.on('data', (data: Buffer) => {
+    out.push(data);
+    onOutput?.();
+  });
   child.stderr.on('data', (data: Buffer) => err.push(data));
-  const [code, signal] = (await once(child, 'close')) as [number | null, string | null];
+  const [code, killedBy] = (await once(child, 'close')) as [number | null, string | null];
+  signal?.removeEventListener('abort', abort);
+  signal?.throwIfAborted();
   const finished = { stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() };
   if (code === 0) return finished;
   throw new Error(
-    `${command} ${args.join(' ')} ended with ${code ?? signal}:\n${finished.stderr}${finished.stdout}`.trimEnd(),
+    `${command} ${args.join(' ')} ended with ${code ?? killedBy}:\n${finished.stderr}${finished.stdout}`.trimEnd(),
   );
 }

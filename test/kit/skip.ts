@@ -12,7 +12,7 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
 import { TestRunner } from 'vitest';
-import { demoImageDir, oraclePath } from '../../scripts/cache.mjs';
+import { demoImageDir, oraclePath } from '#cache';
 import { findAddon } from '../../src/native/addon.ts';
 
 declare module 'vitest' {
