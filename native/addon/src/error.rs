@@ -146,3 +146,16 @@ fn rejection(env: Env, error: BridgeError) -> napi::Error {
     let value: Unknown<'_> = napi::JsError::from(napi::Error::<Code>::from(error)).into_unknown(env);
     napi::Error::from(value)
 }
+
+/// The body of every native function that gives a promise: what goes wrong before the work begins, a wrong argument
+/// for example, rejects the promise as well instead of being thrown.
+pub fn promised<'env, T>(
+    env: &'env Env,
+    body: impl FnOnce() -> Outcome<PromiseRaw<'env, T>>,
+) -> Result<PromiseRaw<'env, T>>
+where
+    T: ToNapiValue,
+{
+    caught(body)
+        .or_else(|error| Ok(PromiseRaw::reject(env, napi::Error::<Code>::from(error)).map_err(BridgeError::from)?))
+}

@@ -1,7 +1,8 @@
 //! Chunks: small units that are compressed, hashed and checked alone.
 
 use crate::error::{CodecError, Result, hex};
-use crate::zstandard;
+use crate::gzip::GzipMember;
+use crate::{members, zstandard};
 use sha2::{Digest, Sha256};
 
 /// The largest chunk of any format we read, RAFS v6: 16 MiB.
@@ -98,9 +99,7 @@ fn decode(stored: &[u8], compressor: Compressor, usize: usize, out: &mut Vec<u8>
         Compressor::None => unreachable!("answered above"),
         Compressor::Lz4Block => lz4_flex::block::decompress_into(stored, out)
             .map_err(|error| CodecError::format("lz4 block", error.to_string()))?,
-        Compressor::Gzip => {
-            return Err(CodecError::Unsupported { field: "compressor", problem: "gzip chunks".to_owned() });
-        }
+        Compressor::Gzip => members::decode_into(GzipMember::new(), stored, out)?,
         Compressor::Zstd => zstandard::decompress_into(stored, out)?,
     };
     expect_size(length, usize)

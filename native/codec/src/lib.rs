@@ -4,10 +4,24 @@
 //! Everything that is decoded is untrusted: output is bounded before it is allocated, and damage is a
 //! [`CodecError`] that names the field, never a panic.
 
+mod batch;
 mod chunk;
+mod decoder;
 mod error;
+mod gzip;
+mod hashed;
+mod layer;
+mod members;
+mod queue;
+mod sink;
 mod zstandard;
 
+pub use batch::{Stored, compress_chunks, hash_chunks};
 pub use chunk::{Compressor, Digester, MAX_CHUNK_SIZE, decode_chunk};
+pub use crc32c::crc32c;
+pub use decoder::Compression;
 pub use error::{CodecError, Result};
-pub use zstandard::{zstd_compress, zstd_levels};
+pub use hashed::Digested;
+pub use layer::{LayerDigests, LayerStream};
+pub use sink::FileSink;
+pub use zstandard::{zstd_compress, zstd_decompress, zstd_levels};

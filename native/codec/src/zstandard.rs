@@ -1,12 +1,19 @@
-//! zstd with contexts that are made once per thread and reused.
+//! zstd: single frames with contexts that are made once per thread and reused, and streams of frames.
 
 use crate::error::{CodecError, Result};
+use crate::members::{Damage, Members, Step, Unit};
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
-use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, ErrorCode};
+use zstd::zstd_safe::{self, CCtx, CParameter, DCtx, DParameter, ErrorCode, InBuffer, OutBuffer};
 
 /// `ZSTD_error_dstSize_tooSmall` of zstd_errors.h; an error code is its negative.
 const DST_SIZE_TOO_SMALL: ErrorCode = 0usize.wrapping_sub(70);
+
+/// Windows up to 128 MiB, as the `zstd` program accepts by default and RFC 8878 lets a decoder refuse beyond.
+const MAX_WINDOW_LOG: u32 = 27;
+
+/// First guess for content whose size is not believed, in bytes.
+const FIRST_OUTPUT: usize = 64 << 10;
 
 thread_local! {
     static COMPRESSOR: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
@@ -49,4 +56,71 @@ pub(crate) fn decompress_into(source: &[u8], target: &mut [u8]) -> Result<usize>
     DECOMPRESSOR.with_borrow_mut(|context| {
         context.decompress(target, source).map_err(|code| CodecError::format("zstd", problem(code)))
     })
+}
+
+/// One frame after another, of whatever size: the streaming decoder. Skippable frames count as frames.
+pub(crate) struct ZstdFrame(DCtx<'static>);
+
+impl ZstdFrame {
+    pub fn new() -> Self {
+        let mut context = DCtx::create();
+        context
+            .set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))
+            .expect("zstd knows windows of this size on every platform");
+        Self(context)
+    }
+}
+
+impl Unit for ZstdFrame {
+    const STREAM: &'static str = "zstd stream";
+
+    /// The first byte of 0xFD2FB528 and of 0x184D2A50 to 0x184D2A5F, little-endian (RFC 8878, 3.1).
+    fn begins_with(byte: u8) -> bool {
+        byte == 0x28 || byte & 0xf0 == 0x50
+    }
+
+    fn restart(&mut self) {
+        // A context that has ended a frame begins the next one by itself.
+    }
+
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> std::result::Result<(Step, bool), Damage> {
+        let mut source = InBuffer::around(input);
+        let mut target = OutBuffer::around(output);
+        // The result is a hint for the next read's size; 0 means that a frame is complete and all of it is out.
+        let result = self.0.decompress_stream(&mut target, &mut source);
+        let step = Step { consumed: source.pos(), produced: target.pos() };
+        match result {
+            Ok(hint) => Ok((step, hint == 0)),
+            Err(code) => Err(Damage { consumed: step.consumed, problem: problem(code) }),
+        }
+    }
+}
+
+/// Whole frames, at most `limit` bytes of content; FORMAT beyond. Memory grows with what really comes out.
+pub fn zstd_decompress(source: &[u8], limit: usize) -> Result<Vec<u8>> {
+    let mut frames = Members::new(ZstdFrame::new());
+    let mut content = Vec::new();
+    let mut at = 0;
+    let mut length = 0;
+    loop {
+        if length == content.len() {
+            let larger = (content.len() * 2).max(source.len() * 4).max(FIRST_OUTPUT);
+            content.resize(larger.min(limit.saturating_add(1)), 0);
+        }
+        let step = frames.step(&source[at..], &mut content[length..])?;
+        at += step.consumed;
+        length += step.produced;
+        if length > limit {
+            return Err(CodecError::format_at(
+                ZstdFrame::STREAM,
+                at as u64,
+                format!("more than {limit} bytes of content"),
+            ));
+        }
+        if step == Step::default() {
+            frames.finish()?;
+            content.truncate(length);
+            return Ok(content);
+        }
+    }
 }
