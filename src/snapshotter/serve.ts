@@ -62,7 +62,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     const images = await Images.open({ folder: join(folder, 'images'), plane, registries, log });
     const snapshotter = await Snapshotter.open({ folder, images, log });
     undo.push(() => snapshotter.close());
-    const server = await unixServer(options.address, [serveSnapshots(snapshotter), serveLacuna(images)]);
+    const server = await unixServer(options.address, [serveSnapshots(snapshotter), serveLacuna(snapshotter, images)]);
     undo.push(() => server.close());
     log.info({ root, address: options.address }, 'snapshotter ready');
     startDaemon(plane, snapshotter, log);

@@ -87,7 +87,7 @@ export interface ExpectRequest {
 }
 
 /** `lacuna.snapshotter.v1`. */
-export function serveLacuna(images: Images): Service {
+export function serveLacuna(snapshotter: Snapshotter, images: Images): Service {
   return {
     definition: lacunaService(),
     handlers: {
@@ -96,8 +96,9 @@ export function serveLacuna(images: Images): Service {
         return {};
       }),
       Expect: unary(({ image, layer, mediaType, size }: ExpectRequest) => {
-        images.expect(image, { digest: layer, mediaType, size });
-        return {};
+        const known = snapshotter.hasBootstrap(layer);
+        if (!known) images.expect(image, { digest: layer, mediaType, size });
+        return { known };
       }),
     },
   };

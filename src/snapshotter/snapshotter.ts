@@ -116,6 +116,12 @@ export class Snapshotter implements Disposable {
     return this.#records.list().filter(parseFilters(filters));
   }
 
+  /** Whether the bootstrap layer of this digest is here. */
+  hasBootstrap(digest: string): boolean {
+    const layers = this.#records.list().filter(({ content }) => content === 'bootstrap');
+    return layers.some(({ labels }) => labels[LABEL.layerDigest] === digest);
+  }
+
   async usage(key: string): Promise<Usage> {
     const record = this.#records.get(key);
     return record.kind === 'active' ? usageOf(this.#fs(record.id)) : record.usage;

@@ -1,0 +1,213 @@
+/**
+ * A client of containerd's own API: the few calls that putting an image into it needs, over one connection.
+ * Messages are those of `proto/containerd`; what to do with them is decided in `pull.ts`.
+ */
+import { Metadata, type ServiceDefinition, type ServiceError } from '@grpc/grpc-js';
+import { toLacunaError } from '../errors.ts';
+import { loadService } from '../grpc/proto.ts';
+import { fromStatus } from '../grpc/status.ts';
+import { type CallSettings, type UnixChannel, unixChannel } from '../grpc/unix.ts';
+import type { Descriptor } from '../image/manifest.ts';
+
+const SERVICES = ['content', 'diff', 'images', 'introspection', 'leases', 'snapshots'] as const;
+
+/** The methods of all services, as `Images.Create`: what one connection can carry needs no second one. */
+function methods(): ServiceDefinition {
+  const all: Record<string, ServiceDefinition[string]> = {};
+  for (const service of SERVICES) {
+    const name = `${service[0]!.toUpperCase()}${service.slice(1)}`;
+    const definition = loadService(`containerd/${service}.proto`, `containerd.services.${service}.v1.${name}`);
+    for (const [method, found] of Object.entries(definition)) all[`${name}.${method}`] = found;
+  }
+  return all;
+}
+
+export interface WireMount {
+  readonly type: string;
+  readonly source: string;
+  readonly target: string;
+  readonly options: readonly string[];
+}
+
+export interface Plugin {
+  readonly type: string;
+  readonly id: string;
+  readonly exports: Readonly<Record<string, string>>;
+}
+
+type Labels = Readonly<Record<string, string>>;
+
+export interface ContainerdOptions {
+  readonly namespace: string;
+  readonly signal?: AbortSignal;
+}
+
+export class Containerd implements Disposable {
+  readonly #channel: UnixChannel;
+  readonly #namespace: string;
+  readonly #signal: AbortSignal | undefined;
+  /** Keeps everything that is made from now on from the garbage collector; empty: nothing does. */
+  #lease = '';
+
+  constructor(address: string, options: ContainerdOptions) {
+    this.#channel = unixChannel(address, methods());
+    this.#namespace = options.namespace;
+    this.#signal = options.signal;
+  }
+
+  /** What is made by this client belongs to the lease until {@link endLease}. It ends by itself after `seconds`. */
+  async beginLease(id: string, seconds: number): Promise<void> {
+    const expire = new Date(Date.now() + seconds * 1000).toISOString();
+    await this.#call('Leases.Create', { id, labels: { 'containerd.io/gc.expire': expire } });
+    this.#lease = id;
+  }
+
+  async endLease(): Promise<void> {
+    const id = this.#lease;
+    if (id === '') return;
+    this.#lease = '';
+    await this.#call('Leases.Delete', { id });
+  }
+
+  async plugins(filter: string): Promise<readonly Plugin[]> {
+    const { plugins } = await this.#call<{ plugins: Plugin[] }>('Introspection.Plugins', { filters: [filter] });
+    return plugins;
+  }
+
+  async prepare(snapshotter: string, key: string, parent: string, labels: Labels): Promise<readonly WireMount[]> {
+    const request = { snapshotter, key, parent, labels };
+    return (await this.#call<{ mounts: WireMount[] }>('Snapshots.Prepare', request)).mounts;
+  }
+
+  async commit(snapshotter: string, name: string, key: string, labels: Labels): Promise<void> {
+    await this.#call('Snapshots.Commit', { snapshotter, name, key, labels });
+  }
+
+  async removeSnapshot(snapshotter: string, key: string): Promise<void> {
+    await this.#call('Snapshots.Remove', { snapshotter, key });
+  }
+
+  /** Unpacks a layer of the content store into `mounts`; resolves with the digest of its tar. */
+  async apply(layer: Descriptor, mounts: readonly WireMount[]): Promise<string> {
+    const { mediaType, digest, size } = layer;
+    const response = await this.#call<{ applied: { digest: string } | null }>('Diff.Apply', {
+      diff: { mediaType, digest, size },
+      mounts,
+    });
+    return response.applied?.digest ?? '';
+  }
+
+  async hasContent(digest: string): Promise<boolean> {
+    try {
+      await this.#call('Content.Info', { digest });
+      return true;
+    } catch (error) {
+      if (toLacunaError(error).code === 'NOT_FOUND') return false;
+      throw error;
+    }
+  }
+
+  /** Adds labels to what is in the content store. */
+  async labelContent(digest: string, labels: Labels): Promise<void> {
+    const paths = Object.keys(labels).map((key) => `labels.${key}`);
+    await this.#call('Content.Update', { info: { digest, labels }, updateMask: { paths } });
+  }
+
+  /** Stores `pieces`, which are together what `descriptor` says; containerd verifies it. What is there gets the labels. */
+  async writeContent(
+    descriptor: Pick<Descriptor, 'digest' | 'size'>,
+    pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
+    labels: Labels,
+  ): Promise<void> {
+    try {
+      await this.#write(descriptor, pieces, labels);
+    } catch (error) {
+      if (toLacunaError(error).code !== 'ALREADY_EXISTS') throw error;
+      if (Object.keys(labels).length > 0) await this.labelContent(descriptor.digest, labels);
+    }
+  }
+
+  /** Makes the image's record, or points it at something else. */
+  async putImage(name: string, target: Pick<Descriptor, 'mediaType' | 'digest' | 'size'>): Promise<void> {
+    const { mediaType, digest, size } = target;
+    const image = { name, target: { mediaType, digest, size } };
+    try {
+      await this.#call('Images.Create', { image });
+    } catch (error) {
+      if (toLacunaError(error).code !== 'ALREADY_EXISTS') throw error;
+      await this.#call('Images.Update', { image });
+    }
+  }
+
+  close(): void {
+    this.#channel.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #metadata(): Record<string, string> {
+    const lease = this.#lease === '' ? {} : { 'containerd-lease': this.#lease };
+    return { 'containerd-namespace': this.#namespace, ...lease };
+  }
+
+  #call<Response>(method: string, request: object): Promise<Response> {
+    const settings: CallSettings = {
+      metadata: this.#metadata(),
+      ...(this.#signal === undefined ? {} : { signal: this.#signal }),
+    };
+    return this.#channel.call<Response>(method, request, settings);
+  }
+
+  /** One message for what is small; a message per piece, and as many on their way as the socket takes, for the rest. */
+  async #write(
+    { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
+    pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
+    labels: Labels,
+  ): Promise<void> {
+    const method = this.#channel.definition['Content.Write']!;
+    const metadata = new Metadata();
+    for (const [key, value] of Object.entries(this.#metadata())) metadata.set(key, value);
+    const call = this.#channel.client.makeBidiStreamRequest<object, object>(
+      method.path,
+      method.requestSerialize,
+      method.responseDeserialize,
+      metadata,
+    );
+    const cancel = () => call.cancel();
+    this.#signal?.addEventListener('abort', cancel, { once: true });
+    const ended = new Promise<void>((resolve, reject) => {
+      call.on('error', (error: ServiceError) => reject(fromStatus(error, { op: 'write content', subject: digest })));
+      call.on('end', resolve);
+      call.resume();
+    });
+    // A failure is seen by whoever waits: below, or while a piece is sent.
+    ended.catch(() => {});
+    const send = async (message: object): Promise<void> => {
+      if (call.write(message)) return;
+      await Promise.race([new Promise<void>((resolve) => call.once('drain', resolve)), ended]);
+    };
+    try {
+      const ref = `lacuna-${digest}`;
+      let offset = 0;
+      let last: Buffer | null = null;
+      for await (const piece of pieces) {
+        if (last !== null) {
+          await send({ action: 'WRITE', ref, total: size, expected: digest, offset, data: last });
+          offset += last.length;
+        }
+        last = piece;
+      }
+      const data = last ?? Buffer.alloc(0);
+      await send({ action: 'COMMIT', ref, total: size, expected: digest, offset, data, labels });
+      call.end();
+      await ended;
+    } catch (error) {
+      call.cancel();
+      throw error;
+    } finally {
+      this.#signal?.removeEventListener('abort', cancel);
+    }
+  }
+}

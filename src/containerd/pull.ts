@@ -1,0 +1,146 @@
+/**
+ * Puts an image into containerd: its manifest and config, its snapshots (lazy where they can be) and its record.
+ * A container waits for this, so whatever does not need the other's answer is asked at the same time.
+ */
+import { randomUUID } from 'node:crypto';
+import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { digestOf } from '../image/digest.ts';
+import { type Descriptor, type Manifest, parseConfig } from '../image/manifest.ts';
+import { MEDIA } from '../image/media.ts';
+import { hostPlatform } from '../image/platform.ts';
+import { type DockerReference, parseReference } from '../image/reference.ts';
+import { silentLog } from '../observe/log.ts';
+import { openStore } from '../registry/open.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { type Choice, chooseManifest, isBootstrap } from './choose.ts';
+import { Containerd } from './client.ts';
+import { linkSnapshotter, type SnapshotterLink } from './link.ts';
+import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
+import { chainIdsOf, unpack } from './unpack.ts';
+
+/** A lease that a killed pull left ends after so many seconds. */
+const LEASE_SECONDS = 24 * 3600;
+
+export interface PullResult {
+  /** As containerd names it. */
+  readonly image: string;
+  /** Of the manifest, as the registry has it. */
+  readonly digest: string;
+  /** Chain ID of the snapshot that containers are made on. */
+  readonly snapshot: string;
+  readonly lazyLayers: number;
+  /** Bytes that were fetched: manifest, config, bootstrap, and the layers that are not lazy. */
+  readonly bytes: number;
+}
+
+/** Pulls `image` (a `docker://` reference). The image's record comes last: without it nothing of a failed pull stays. */
+export async function pull(image: string, options: PullOptions): Promise<PullResult> {
+  const reference = registryReference(image);
+  const { signal, log = silentLog } = options;
+  const abort = signal === undefined ? {} : { signal };
+  using containerd = new Containerd(options.containerd, { namespace: options.namespace, ...abort });
+  await using store = await openStore(reference, {
+    log,
+    ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
+    ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
+    ...(options.ca === undefined ? {} : { ca: options.ca }),
+  });
+  const [leased, linked, chosen] = await Promise.allSettled([
+    containerd.beginLease(`lacuna-pull-${randomUUID()}`, LEASE_SECONDS),
+    linkSnapshotter(containerd, { ...options, reference }),
+    chooseManifest(store, options.platform ?? hostPlatform(), abort),
+  ]);
+  const link = linked.status === 'fulfilled' ? linked.value : null;
+  try {
+    for (const outcome of [leased, linked]) if (outcome.status === 'rejected') throw outcome.reason;
+    if (chosen.status === 'rejected') throw chosen.reason;
+    return await bring({ containerd, store, reference, link, choice: chosen.value, options });
+  } finally {
+    link?.close();
+    await containerd.endLease().catch((error: unknown) => {
+      log.debug({ error: toLacunaError(error).toJSON() }, 'the lease ends by itself');
+    });
+  }
+}
+
+interface Bringing {
+  readonly containerd: Containerd;
+  readonly store: ImageStore;
+  readonly reference: DockerReference;
+  readonly link: SnapshotterLink | null;
+  readonly choice: Choice;
+  readonly options: PullOptions;
+}
+
+async function bring({ containerd, store, reference, link, choice, options }: Bringing): Promise<PullResult> {
+  const { snapshotter = DEFAULT_SNAPSHOTTER, onProgress = () => {}, signal } = options;
+  const abort = signal === undefined ? {} : { signal };
+  const { manifest, descriptor } = choice;
+  const image = nameOf(reference);
+  const bootstrap = manifest.layers.findLast(isBootstrap);
+  const expected = link === null || bootstrap === undefined ? 0 : link.expect(image, bootstrap);
+
+  const configBytes = await store.manifest(manifest.config, abort);
+  const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
+  const { layers } = manifest;
+  if (layers.length === 0 || layers.length !== diffIds.length) {
+    throw new FormatError('rootfs.diff_ids', `${diffIds.length} of them for ${layers.length} layers`, {
+      subject: image,
+    });
+  }
+  const snapshot = chainIdsOf(diffIds).at(-1)!;
+  const target = runnable(choice);
+  const source = { [`containerd.io/distribution.source.${reference.host}`]: reference.repository };
+  const [{ lazyLayers, bytes }, fetched] = await Promise.all([
+    unpack({
+      ...{ containerd, store, snapshotter, image, layers, diffIds, onProgress, ...abort },
+      manifestDigest: descriptor.digest,
+      contentLabels: source,
+    }),
+    expected,
+    containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) }),
+    containerd.writeContent(manifest.config, [configBytes], {
+      ...source,
+      [`containerd.io/gc.ref.snapshot.${snapshotter}`]: snapshot,
+    }),
+  ]);
+  await containerd.putImage(image, target);
+  const total = choice.bytes.length + configBytes.length + bytes + fetched;
+  return { image, digest: descriptor.digest, snapshot, lazyLayers, bytes: total };
+}
+
+interface Target extends Pick<Descriptor, 'mediaType' | 'digest' | 'size'> {
+  readonly bytes: Buffer;
+}
+
+/**
+ * The manifest that the image's record points at. containerd refuses to make a container from a config of Nydus's own
+ * type, which nydusify writes; such a manifest is stored with OCI's type instead, and so under another digest. Never an
+ * index: containerd would take the first manifest for its platform, which may be the one that is not lazy.
+ */
+export function runnable({ manifest, descriptor, bytes }: Choice): Target {
+  const { mediaType } = descriptor;
+  if (manifest.config.mediaType !== MEDIA.nydusConfig) {
+    return { mediaType, digest: descriptor.digest, size: bytes.length, bytes };
+  }
+  const document = JSON.parse(bytes.toString('utf8')) as { config: { mediaType: string } };
+  document.config.mediaType = MEDIA.ociConfig;
+  const retyped = Buffer.from(JSON.stringify(document));
+  return { mediaType, digest: digestOf(retyped), size: retyped.length, bytes: retyped };
+}
+
+/** For containerd's garbage collector: what a manifest keeps alive. */
+function childLabels(manifest: Manifest): Record<string, string> {
+  const layers = manifest.layers.map(({ digest }, at) => [`containerd.io/gc.ref.content.l.${at}`, digest]);
+  return { 'containerd.io/gc.ref.content.config': manifest.config.digest, ...Object.fromEntries(layers) };
+}
+
+function registryReference(image: string): DockerReference {
+  const reference = parseReference(image);
+  if (reference.transport === 'docker') return reference;
+  throw new LacunaError('UNSUPPORTED', 'only images of a registry can be pulled', { op: 'pull', subject: image });
+}
+
+function nameOf({ host, repository, tag, digest }: DockerReference): string {
+  return `${host}/${repository}${tag === null ? '' : `:${tag}`}${digest === null ? '' : `@${digest}`}`;
+}
