@@ -92,7 +92,7 @@ const { values } = parseArgs({
 });
 const stop = new AbortController();
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stop.abort());
-const dir = mkdtempSync(join(tmpdir(), 'lacuna-'));
+const dir = mkdtempSync(join(tmpdir(), 'lacuna-demo-'));
 try {
   const shape = { rtt: Number(values.rtt), bandwidth: Number(values.mbit) * 1e6 };
   const comparison = await compare(dir, shape, stop.signal);
