@@ -2,7 +2,7 @@
  * Builds the native workspace and puts what the library loads where it looks for it:
  * `dist/native/lacuna.node` (the addon) and `dist/native/lacuna-holder` (the holder's executable).
  *
- * Honours CARGO (the command), CARGO_TARGET_DIR and CARGO_BUILD_TARGET-free defaults of cargo; plain Node, no packages.
+ * Honours CARGO and CC (commands) and CARGO_TARGET_DIR. Needs nothing but Node, so that it can run before `npm ci`.
  */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
@@ -12,14 +12,14 @@ import { fileURLToPath } from 'node:url';
 /** `rust-version` of native/Cargo.toml; napi 3 needs it. */
 const RUST = [1, 88];
 const HINT =
-  'The native addon needs Rust 1.88 or newer (https://rustup.rs) and a C compiler (Debian: apt install build-essential).';
+  'The native addon needs Rust 1.88 or newer (https://rustup.rs) and a C compiler (Debian: apt install build-essential).\n';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const workspace = join(root, 'native');
 const cargo = process.env.CARGO ?? 'cargo';
 
-function fail(problem) {
-  process.stderr.write(`build-native: ${problem}\n${HINT}\n`);
+function fail(problem, hint = '') {
+  process.stderr.write(`build-native: ${problem}\n${hint}`);
   process.exit(1);
 }
 
@@ -32,12 +32,12 @@ function ask(command, args) {
 function checkTools() {
   // `cargo --version` reads "cargo 1.95.0 (…)" and carries rustc's own version numbers.
   const found = ask(cargo, ['--version'])?.match(/^cargo (\d+)\.(\d+)/);
-  if (found == null) fail(`\`${cargo}\` was not found`);
+  if (found == null) fail(`\`${cargo}\` was not found`, HINT);
   const [major, minor] = [Number(found[1]), Number(found[2])];
-  if (major < RUST[0] || (major === RUST[0] && minor < RUST[1])) fail(`Rust ${major}.${minor} is too old`);
+  if (major < RUST[0] || (major === RUST[0] && minor < RUST[1])) fail(`Rust ${major}.${minor} is too old`, HINT);
   // zstd's C sources are compiled, and rustc links with the same compiler.
   const compiler = process.env.CC ?? 'cc';
-  if (ask(compiler, ['--version']) === null) fail(`the C compiler \`${compiler}\` was not found`);
+  if (ask(compiler, ['--version']) === null) fail(`the C compiler \`${compiler}\` was not found`, HINT);
 }
 
 /** Copies under a temporary name, then renames: a running process keeps the file that it has mapped. */

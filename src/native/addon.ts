@@ -182,6 +182,8 @@ export interface Addon {
     digester: Digester,
     digest: Buffer,
   ): Promise<Buffer>;
+  /** The 32-byte digest of small metadata, synchronous; chunks go through {@link hashChunks}. */
+  hash(data: Buffer, digester: Digester): Buffer;
   /** One zstd frame at `level`; small metadata, synchronous. */
   zstdCompress(data: Buffer, level: number): Buffer;
   /** Decoded bytes, at most `limit` of them (FORMAT beyond). */

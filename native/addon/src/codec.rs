@@ -274,6 +274,11 @@ pub fn decode_chunk<'env>(
 }
 
 #[napi]
+pub fn hash(data: BufferSlice<'_>, digester: u32) -> Result<Buffer> {
+    guarded(|| Ok(digester_of(digester)?.digest(&data).to_vec().into()))
+}
+
+#[napi]
 pub fn zstd_compress(data: BufferSlice<'_>, level: f64) -> Result<Buffer> {
     guarded(|| Ok(lacuna_codec::zstd_compress(&data, level_of(level)?)?.into()))
 }

@@ -1,0 +1,158 @@
+/**
+ * What reading needs of codecs, with two implementations: the addon, and a portable one for where it cannot be built.
+ * Both give the same bytes and the same error codes. Writing images always needs the addon.
+ */
+import { createHash } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { gunzipSync } from 'node:zlib';
+import { FormatError, LacunaError } from '../errors.ts';
+import { type Addon, type Compressor, type Digester, findAddon } from './addon.ts';
+
+export interface Codec {
+  readonly kind: 'native' | 'portable';
+  /** The 32-byte digest. */
+  hash(bytes: Buffer, digester: Digester): Buffer;
+  /**
+   * The plain bytes of one stored chunk (`compressor` 0: kept raw). FORMAT unless it decodes to exactly `usize` bytes
+   * (at most 16 MiB), DIGEST_MISMATCH unless these hash to `digest`.
+   */
+  decode(stored: Buffer, compressor: Compressor, usize: number, digester: Digester, digest: Buffer): Promise<Buffer>;
+  /** Content of one or more zstd frames, FORMAT beyond `limit` bytes. */
+  zstdDecompress(data: Buffer, limit: number): Buffer;
+  crc32c(bytes: Buffer): number;
+}
+
+/** The addon where it is built, the portable codec elsewhere. */
+export function codec(): Codec {
+  const addon = findAddon();
+  return addon === null ? portableCodec() : nativeCodec(addon);
+}
+
+export function nativeCodec(addon: Addon): Codec {
+  return {
+    kind: 'native',
+    hash: (bytes, digester) => addon.hash(bytes, digester),
+    decode: (stored, compressor, usize, digester, digest) =>
+      addon.decodeChunk(stored, compressor, compressor !== 0, usize, digester, digest),
+    zstdDecompress: (data, limit) => addon.zstdDecompress(data, limit),
+    crc32c: (bytes) => addon.crc32c(bytes),
+  };
+}
+
+/** The codec without the addon: Node's own, and optional dependencies, loaded when first needed. It only reads. */
+export function portableCodec(): Codec {
+  return {
+    kind: 'portable',
+    hash,
+    async decode(stored, compressor, usize, digester, digest) {
+      if (usize > MAX_CHUNK_SIZE) throw new FormatError('uncompressed_size', `${usize} is over ${MAX_CHUNK_SIZE}`);
+      const plain = decompress(stored, compressor, usize);
+      if (plain.length !== usize) {
+        throw new FormatError('uncompressed_size', `${usize} promised, the chunk holds ${plain.length}`);
+      }
+      const actual = hash(plain, digester);
+      if (!actual.equals(digest)) {
+        const [expected, found] = [digest.toString('hex'), actual.toString('hex')];
+        throw new LacunaError('DIGEST_MISMATCH', `chunk digest: expected ${expected}, the bytes have ${found}`);
+      }
+      return plain;
+    },
+    zstdDecompress,
+    crc32c,
+  };
+}
+
+/** As `MAX_CHUNK_SIZE` of native/codec: the largest chunk of any format we read. */
+const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
+/** As `MAX_WINDOW_LOG` of native/codec: zstd windows up to 128 MiB. */
+const MAX_WINDOW_LOG = 27;
+/** First guess, in bytes, for content whose size is not believed. */
+const FIRST_OUTPUT = 64 * 1024;
+
+function hash(bytes: Buffer, digester: Digester): Buffer {
+  if (digester === 1) return createHash('sha256').update(bytes).digest();
+  return optional<typeof import('@napi-rs/blake-hash')>('@napi-rs/blake-hash').blake3(bytes);
+}
+
+function decompress(stored: Buffer, compressor: Compressor, usize: number): Buffer {
+  switch (compressor) {
+    case 0:
+      return stored;
+    case 2:
+      return gunzip(stored, usize);
+    case 3:
+      return zstdDecompress(stored, usize);
+    case 1:
+      throw new LacunaError('UNSUPPORTED', 'lz4 chunks need the native addon', { hint: ADDON_HINT });
+  }
+}
+
+function gunzip(data: Buffer, limit: number): Buffer {
+  try {
+    return gunzipSync(data, { maxOutputLength: Math.max(limit, 1) });
+  } catch (cause) {
+    throw new FormatError('gzip stream', cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
+/** Memory grows with what really comes out, never by what a frame's header says. */
+function zstdDecompress(data: Buffer, limit: number): Buffer {
+  const { DCtx, DParameter } = optional<typeof import('zstd-napi/binding.js')>('zstd-napi/binding.js');
+  const context = new DCtx();
+  context.setParameter(DParameter.windowLogMax, MAX_WINDOW_LOG);
+  const pieces: Buffer[] = [];
+  let [at, length, inside] = [0, 0, true];
+  while (at < data.length || inside) {
+    if (!inside && data.subarray(at).every((byte) => byte === 0)) break;
+    const target = Buffer.allocUnsafe(Math.min(Math.max(FIRST_OUTPUT, length), limit + 1 - length));
+    const [hint, produced, consumed] = frames(at, () => context.decompressStream(target, data.subarray(at)));
+    at += consumed;
+    length += produced;
+    inside = hint !== 0;
+    if (length > limit) throw new FormatError('zstd stream', `more than ${limit} bytes of content`, { offset: at });
+    if (inside && consumed === 0 && produced === 0) throw new FormatError('zstd stream', 'truncated', { offset: at });
+    pieces.push(target.subarray(0, produced));
+  }
+  return Buffer.concat(pieces, length);
+}
+
+function frames<T>(offset: number, step: () => T): T {
+  try {
+    return step();
+  } catch (cause) {
+    const problem = cause instanceof Error ? cause.message : String(cause);
+    throw new FormatError('zstd stream', problem, { offset, cause });
+  }
+}
+
+/** CRC-32C, polynomial 0x1EDC6F41 reflected (RFC 3720, B.4). */
+function crc32c(bytes: Buffer): number {
+  let crc = ~0;
+  for (const byte of bytes) crc = (crc >>> 8) ^ crcTable()[(crc ^ byte) & 0xff]!;
+  return ~crc >>> 0;
+}
+
+let table: Uint32Array | null = null;
+
+function crcTable(): Uint32Array {
+  table ??= Uint32Array.from({ length: 256 }, (_, byte) => {
+    let crc = byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0x82f63b78 : 0);
+    return crc;
+  });
+  return table;
+}
+
+const ADDON_HINT = 'build it with `npm run build:native` (needs Rust 1.88 or newer and a C compiler)';
+
+function optional<T>(name: string): T {
+  try {
+    return createRequire(import.meta.url)(name) as T;
+  } catch (cause) {
+    throw new LacunaError('UNSUPPORTED', `the optional dependency ${name.split('/binding')[0]} could not be loaded`, {
+      op: 'load codec',
+      hint: `install it with npm, or use the native addon instead: ${ADDON_HINT}`,
+      cause,
+    });
+  }
+}
