@@ -1,0 +1,150 @@
+/** What a registry answered: bounded bodies, error answers as errors, and URLs without their secrets. */
+import { type ErrorCode, LacunaError } from '../errors.ts';
+import { parseJson } from '../image/json.ts';
+import { parseRetryAfter, ResponseError } from './retry.ts';
+import { discard, type TransportResponse, transportError } from './transport.ts';
+
+/** A response and the URL that it came from, which is another one than asked for after a redirect. */
+export interface Answer extends TransportResponse {
+  readonly url: URL;
+}
+
+/** What an exchange is for, in messages. */
+export interface Purpose {
+  /** `pull`, `push`, … */
+  readonly op: string;
+  /** The image or blob. */
+  readonly subject: string;
+}
+
+const MAX_ERROR_BODY = 64 * 1024;
+const MAX_ERROR_TEXT = 300;
+
+/** A URL for messages and logs. Without query and user: they hold tokens and signatures. */
+export const plainUrl = (url: URL): string => url.origin + url.pathname;
+
+/** The body in pieces; a broken one is UNAVAILABLE or TIMEOUT. */
+export async function* bodyOf(answer: Answer, { op, subject }: Purpose): AsyncGenerator<Buffer> {
+  try {
+    yield* answer.body;
+  } catch (error) {
+    throw transportError(error, answer.url, op, subject);
+  }
+}
+
+/** The whole body. A body longer than `limit` bytes is a PROTOCOL error, a cut one UNAVAILABLE. */
+export async function readBody(answer: Answer, limit: number, { op, subject }: Purpose): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  for await (const piece of bodyOf(answer, { op, subject })) {
+    size += piece.length;
+    if (size > limit) {
+      throw new LacunaError('PROTOCOL', `${op} ${subject}: ${answer.url.host} sent more than ${limit} bytes`, {
+        op,
+        subject,
+      });
+    }
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces, size);
+}
+
+/** `Content-Length`, null when absent. Throws PROTOCOL when it is not a length. */
+export function contentLength(answer: Answer, { op, subject }: Purpose): number | null {
+  const text = answer.header('content-length');
+  if (text === null) return null;
+  const length = Number(text);
+  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(length)) {
+    throw new LacunaError('PROTOCOL', `${op} ${subject}: ${answer.url.host} sent a Content-Length that is none`, {
+      op,
+      subject,
+    });
+  }
+  return length;
+}
+
+interface RemoteError {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Remote text for a message: one line, printable, short. */
+const printable = (text: string): string =>
+  text
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
+    .trim()
+    .slice(0, MAX_ERROR_TEXT);
+
+/** The errors of an OCI error body (distribution-spec "Error Codes"), none when it is something else. */
+async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteError[]> {
+  if (answer.status < 400) {
+    await discard(answer);
+    return [];
+  }
+  try {
+    const body = await readBody(answer, MAX_ERROR_BODY, purpose);
+    const document = parseJson(body, { ...purpose, limit: MAX_ERROR_BODY });
+    if (typeof document !== 'object' || document === null || !('errors' in document)) return [];
+    if (!Array.isArray(document.errors)) return [];
+    const rows: unknown[] = document.errors.slice(0, 4);
+    return rows
+      .filter(
+        (row): row is { code: unknown; message?: unknown } => typeof row === 'object' && row !== null && 'code' in row,
+      )
+      .map((row) => ({ code: printable(String(row.code)), message: printable(String(row.message ?? '')) }));
+  } catch (error) {
+    // The status says enough where the body does not: an HTML page, a cut or an endless body.
+    if (error instanceof LacunaError) return [];
+    throw error;
+  }
+}
+
+const BY_REMOTE_CODE: Readonly<Record<string, ErrorCode>> = {
+  DIGEST_INVALID: 'DIGEST_MISMATCH',
+  SIZE_INVALID: 'SIZE_MISMATCH',
+  UNSUPPORTED: 'UNSUPPORTED',
+};
+
+function codeFor(status: number, remote: readonly RemoteError[]): ErrorCode {
+  if (status === 401) return 'UNAUTHORIZED';
+  if (status === 403) return 'FORBIDDEN';
+  if (status === 404 || status === 410) return 'NOT_FOUND';
+  if (status === 429) return 'RATE_LIMITED';
+  if (status === 408) return 'TIMEOUT';
+  if (status === 501) return 'UNSUPPORTED';
+  if (status >= 500) return 'UNAVAILABLE';
+  for (const { code } of remote) if (Object.hasOwn(BY_REMOTE_CODE, code)) return BY_REMOTE_CODE[code]!;
+  return 'PROTOCOL';
+}
+
+function hintFor(code: ErrorCode): string | null {
+  switch (code) {
+    case 'UNAUTHORIZED':
+      return 'log in with docker login; some registries also answer so when the repository does not exist';
+    case 'FORBIDDEN':
+      return 'the account that is logged in may not do this';
+    case 'NOT_FOUND':
+      return 'check the name and the tag';
+    case 'RATE_LIMITED':
+      return 'wait, or log in: registries limit anonymous clients more';
+    default:
+      return null;
+  }
+}
+
+/** The error that an unexpected answer is. Reads its body. */
+export async function responseError(answer: Answer, purpose: Purpose): Promise<ResponseError> {
+  const { op, subject } = purpose;
+  const remote = await remoteErrors(answer, purpose);
+  const code = codeFor(answer.status, remote);
+  const details = remote.map((row) => (row.message === '' ? row.code : `${row.code} (${row.message})`)).join(', ');
+  const hint = hintFor(code);
+  const message = `${op} ${subject}: ${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
+  return new ResponseError(code, message, {
+    op,
+    subject,
+    ...(hint === null ? {} : { hint }),
+    status: answer.status,
+    retryAfter: parseRetryAfter(answer.header('retry-after')),
+  });
+}

@@ -1,0 +1,180 @@
+/**
+ * Reading blobs of a registry, whole or in ranges: one GET for each, no HEAD before it. Where a registry redirects to
+ * its storage, that address is used directly for a while, so that a later range costs one round trip and not two.
+ */
+import { LacunaError } from '../errors.ts';
+import type { Descriptor } from '../image/manifest.ts';
+import { type Answer, bodyOf, contentLength } from './answer.ts';
+import type { Exchange, RegistryHttp } from './http.ts';
+import { parseContentRange, type Range, rangeOf, sizeMismatch, Verifier, window } from './range.ts';
+import type { ReadOptions } from './store.ts';
+import { abortError, discard, isAborted } from './transport.ts';
+
+/** Milliseconds that a storage address is used. Signed URLs live for 5 minutes and more; a refused one is asked for anew. */
+const LOCATION_LIFETIME = 60_000;
+const MAX_LOCATIONS = 256;
+
+/** Bytes after which a body that was cut counts as a success of its try: a slow drip must not go on for ever. */
+const PROGRESS = 64 * 1024;
+
+const OP = 'read';
+
+export interface BlobReaderOptions {
+  readonly http: RegistryHttp;
+  /** `https://HOST/v2/NAME/blobs/`. */
+  readonly blobs: URL;
+  readonly scopes: readonly string[];
+  readonly subject: string;
+}
+
+export class BlobReader {
+  readonly #options: BlobReaderOptions;
+  /** Digest → where the registry's redirect led. */
+  readonly #locations = new Map<string, { readonly url: URL; readonly usableUntil: number }>();
+  #hasWarned = false;
+
+  constructor(options: BlobReaderOptions) {
+    this.#options = options;
+  }
+
+  async *read(descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Buffer> {
+    const { http, subject } = this.#options;
+    const { start, end } = rangeOf(descriptor, options);
+    const isWhole = start === 0 && end === descriptor.size;
+    const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
+    const signal = options.signal ?? null;
+    const retries = http.retries();
+    let at = start;
+    while (at < end) {
+      const began = at;
+      try {
+        const answer = await this.#get(descriptor, { start: at, end }, signal);
+        for await (const piece of this.#pieces(answer, descriptor, { start: at, end })) {
+          at += piece.length;
+          verifier?.update(piece);
+          if (at === end) verifier?.finish(subject);
+          yield piece;
+        }
+        if (at < end) throw this.#cut(descriptor, at);
+      } catch (error) {
+        if (at - began >= PROGRESS) retries.reset();
+        if (isAborted(signal)) throw abortError(signal, OP, subject);
+        await retries.pause(error, OP, subject, signal);
+      }
+    }
+    if (descriptor.size === 0) verifier?.finish(subject);
+  }
+
+  /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
+  async #get(descriptor: Descriptor, range: Range, signal: AbortSignal | null): Promise<Answer> {
+    const { http, scopes, subject, blobs } = this.#options;
+    const isWhole = range.start === 0 && range.end === descriptor.size;
+    const exchange: Exchange = {
+      op: OP,
+      subject,
+      method: 'GET',
+      url: new URL(descriptor.digest, blobs),
+      headers: isWhole ? {} : { range: `bytes=${range.start}-${range.end - 1}` },
+      scopes,
+      signal,
+      expect: [200, 206, 416],
+    };
+    const answer = (await this.#getDirectly(descriptor, exchange)) ?? (await http.once(exchange));
+    if (answer.url.origin !== http.base.origin) this.#remember(descriptor.digest, answer.url);
+    try {
+      this.#check(answer, descriptor, range, isWhole);
+    } catch (error) {
+      await discard(answer);
+      throw error;
+    }
+    return answer;
+  }
+
+  /** The answer of the storage behind the registry; null when its address is not known or has stopped to work. */
+  async #getDirectly(descriptor: Descriptor, exchange: Exchange): Promise<Answer | null> {
+    const known = this.#locations.get(descriptor.digest);
+    if (known === undefined) return null;
+    this.#locations.delete(descriptor.digest);
+    if (Date.now() >= known.usableUntil) return null;
+    // What fails here with an error is tried again by the reader, and then from the registry on.
+    const answer = await this.#options.http.follow({ ...exchange, url: known.url }, null);
+    if (answer.status === 200 || answer.status === 206) {
+      this.#locations.set(descriptor.digest, known);
+      return answer;
+    }
+    await discard(answer);
+    return null;
+  }
+
+  #remember(digest: string, url: URL): void {
+    if (this.#locations.has(digest)) return;
+    if (this.#locations.size >= MAX_LOCATIONS) this.#locations.delete(this.#locations.keys().next().value ?? '');
+    this.#locations.set(digest, { url, usableUntil: Date.now() + LOCATION_LIFETIME });
+  }
+
+  #check(answer: Answer, descriptor: Descriptor, range: Range, isWhole: boolean): void {
+    const { subject } = this.#options;
+    const purpose = { op: OP, subject };
+    const encoding = answer.header('content-encoding');
+    if (encoding !== null && encoding !== 'identity')
+      throw this.#protocol(answer, `compressed the blob (${encoding.slice(0, 32)})`);
+    if (answer.status === 416) throw sizeMismatch(descriptor, subject, 'less');
+    const length = contentLength(answer, purpose);
+    if (answer.status === 200) {
+      if (length !== null && length !== descriptor.size) throw sizeMismatch(descriptor, subject, String(length));
+      if (!isWhole) this.#warn(answer);
+      return;
+    }
+    const content = parseContentRange(answer.header('content-range'));
+    if (isWhole || content === null) throw this.#protocol(answer, 'answered 206 without a usable Content-Range');
+    if (content.range.start !== range.start || content.range.end !== range.end) {
+      throw this.#protocol(
+        answer,
+        `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were asked for`,
+      );
+    }
+    if (content.total !== null && content.total !== descriptor.size)
+      throw sizeMismatch(descriptor, subject, String(content.total));
+    if (length !== null && length !== range.end - range.start)
+      throw this.#protocol(answer, 'sent another length than its range has');
+  }
+
+  /** Exactly the bytes of the range, unless the body is cut. */
+  async *#pieces(answer: Answer, descriptor: Descriptor, range: Range): AsyncGenerator<Buffer> {
+    const length = range.end - range.start;
+    const body = bodyOf(answer, { op: OP, subject: this.#options.subject });
+    if (answer.status === 200 && length < descriptor.size) {
+      yield* window(body, range.start, length);
+      return;
+    }
+    // Read to the end of the body, not of the range: only then the connection can be used again.
+    let left = length;
+    for await (const piece of body) {
+      left -= piece.length;
+      if (left < 0) throw sizeMismatch(descriptor, this.#options.subject, 'more');
+      if (piece.length > 0) yield piece;
+    }
+  }
+
+  #cut(descriptor: Descriptor, at: number): LacunaError {
+    const { subject } = this.#options;
+    return new LacunaError('UNAVAILABLE', `${OP} ${subject}: the body of ${descriptor.digest} ended at byte ${at}`, {
+      op: OP,
+      subject,
+    });
+  }
+
+  #protocol(answer: Answer, problem: string): LacunaError {
+    const { subject } = this.#options;
+    return new LacunaError('PROTOCOL', `${OP} ${subject}: ${answer.url.host} ${problem}`, { op: OP, subject });
+  }
+
+  #warn(answer: Answer): void {
+    if (this.#hasWarned) return;
+    this.#hasWarned = true;
+    this.#options.http.log.warn(
+      { host: answer.url.host },
+      'the registry ignores Range: every read transfers whole blobs',
+    );
+  }
+}

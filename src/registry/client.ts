@@ -1,0 +1,238 @@
+/** One repository of a registry that speaks the OCI distribution protocol. */
+import { LacunaError } from '../errors.ts';
+import { type DigestAlgorithm, digestOf, isDigest, parseDigest } from '../image/digest.ts';
+import { parseJson } from '../image/json.ts';
+import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
+import { DOCKER_SCHEMA1, isIndex, isManifest, MANIFEST_ACCEPT } from '../image/media.ts';
+import { type DockerReference, formatReference, isTag } from '../image/reference.ts';
+import { type Answer, contentLength, readBody } from './answer.ts';
+import { BlobReader } from './blob-reader.ts';
+import type { RegistryHttp } from './http.ts';
+import { sizeMismatch } from './range.ts';
+import { RecentManifests } from './recent.ts';
+import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
+import { discard, type Transport } from './transport.ts';
+import { RegistryUpload } from './upload.ts';
+
+export interface RegistryStoreOptions {
+  readonly reference: DockerReference;
+  readonly http: RegistryHttp;
+  /** Closed with the store. */
+  readonly transport: Transport;
+}
+
+export class RegistryStore implements ImageStore {
+  readonly subject: string;
+  readonly #reference: DockerReference;
+  readonly #http: RegistryHttp;
+  readonly #transport: Transport;
+  /** `https://HOST/v2/NAME/`. */
+  readonly #url: URL;
+  readonly #pull: readonly string[];
+  readonly #push: readonly string[];
+  readonly #reader: BlobReader;
+  readonly #recent = new RecentManifests();
+
+  constructor({ reference, http, transport }: RegistryStoreOptions) {
+    this.subject = formatReference(reference);
+    this.#reference = reference;
+    this.#http = http;
+    this.#transport = transport;
+    this.#url = new URL(`${reference.repository}/`, http.base);
+    this.#pull = [`repository:${reference.repository}:pull`];
+    this.#push = [`repository:${reference.repository}:pull,push`];
+    this.#reader = new BlobReader({
+      http,
+      blobs: new URL('blobs/', this.#url),
+      scopes: this.#pull,
+      subject: this.subject,
+    });
+  }
+
+  async resolve(ref: string | null, options: SignalOptions = {}): Promise<Descriptor> {
+    const wanted = ref ?? this.#reference.digest ?? this.#reference.tag;
+    if (wanted === null) throw this.#usage('it names neither a tag nor a digest');
+    const { bytes, answer } = await this.#getManifest(wanted, 'resolve', options);
+    const algorithm = isDigest(wanted) ? parseDigest(wanted).algorithm : 'sha256';
+    const digest = digestOf(bytes, algorithm);
+    this.#compareDigest('resolve', isDigest(wanted) ? wanted : answer.header('docker-content-digest'), bytes);
+    const descriptor = { mediaType: this.#mediaType(bytes, answer), digest, size: bytes.length };
+    this.#recent.put(digest, bytes);
+    return descriptor;
+  }
+
+  async manifest(descriptor: Descriptor, options: SignalOptions = {}): Promise<Buffer> {
+    const known = this.#recent.get(descriptor.digest);
+    if (known !== null && known.length === descriptor.size) return known;
+    if (descriptor.size > MAX_MANIFEST_SIZE) {
+      throw new LacunaError(
+        'FORMAT',
+        `${descriptor.digest} has ${descriptor.size} bytes, more than a manifest or config may have`,
+        {
+          op: 'pull',
+          subject: descriptor.digest,
+        },
+      );
+    }
+    if (!isManifest(descriptor.mediaType) && !isIndex(descriptor.mediaType)) {
+      const pieces: Buffer[] = [];
+      for await (const piece of this.#reader.read(descriptor, options)) pieces.push(piece);
+      return Buffer.concat(pieces, descriptor.size);
+    }
+    const { bytes } = await this.#getManifest(descriptor.digest, 'pull', options);
+    if (bytes.length !== descriptor.size) throw sizeMismatch(descriptor, this.subject, String(bytes.length));
+    this.#compareDigest('pull', descriptor.digest, bytes);
+    this.#recent.put(descriptor.digest, bytes);
+    return bytes;
+  }
+
+  open(descriptor: Descriptor, options: ReadOptions = {}): AsyncIterable<Buffer> {
+    return this.#reader.read(descriptor, options);
+  }
+
+  async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {
+    const purpose = { op: 'look up', subject: this.subject };
+    const kind = isManifest(descriptor.mediaType) || isIndex(descriptor.mediaType) ? 'manifests' : 'blobs';
+    const answer = await this.#http.send({
+      ...purpose,
+      method: 'HEAD',
+      url: new URL(`${kind}/${descriptor.digest}`, this.#url),
+      headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
+      scopes: this.#pull,
+      signal: options.signal ?? null,
+      expect: [200, 404],
+    });
+    await discard(answer);
+    if (answer.status === 404) return false;
+    const length = contentLength(answer, purpose);
+    return length === null || length === descriptor.size;
+  }
+
+  async upload(options: SignalOptions = {}): Promise<BlobUpload> {
+    return this.#startUpload(options);
+  }
+
+  async mountFrom(descriptor: Descriptor, from: ImageStore, options: SignalOptions = {}): Promise<boolean> {
+    if (!(from instanceof RegistryStore) || from.#http.base.href !== this.#http.base.href) return false;
+    const source = from.#reference.repository;
+    if (source === this.#reference.repository) return await this.has(descriptor, options);
+    const url = new URL('blobs/uploads/', this.#url);
+    url.searchParams.set('mount', descriptor.digest);
+    url.searchParams.set('from', source);
+    const answer = await this.#http.send({
+      op: 'mount',
+      subject: this.subject,
+      method: 'POST',
+      url,
+      scopes: [...this.#push, ...from.#pull],
+      signal: options.signal ?? null,
+      // A registry that cannot or may not mount says so in many ways; uploading shows whether there is more to it.
+      expect: [201, 202, 400, 403, 404, 405],
+    });
+    await discard(answer);
+    if (answer.status === 202) await this.#startUpload(options, answer).abort();
+    return answer.status === 201;
+  }
+
+  async pushManifest(
+    bytes: Buffer,
+    mediaType: string,
+    ref: string | null,
+    options: SignalOptions = {},
+  ): Promise<Descriptor> {
+    const { tag, digest: own } = this.#reference;
+    const target = ref ?? tag ?? own;
+    const expected = ref === null ? own : isDigest(ref) ? ref : null;
+    if (target !== null && !isDigest(target) && !isTag(target))
+      throw this.#usage(`${JSON.stringify(target)} is not a tag`);
+    if (bytes.length > MAX_MANIFEST_SIZE) throw this.#usage(`a manifest of ${bytes.length} bytes is too large`);
+    if (expected !== null) this.#compareDigest('push', expected, bytes);
+    const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.length };
+    const answer = await this.#http.send({
+      op: 'push',
+      subject: this.subject,
+      method: 'PUT',
+      url: new URL(`manifests/${target ?? descriptor.digest}`, this.#url),
+      headers: { 'content-type': mediaType },
+      body: bytes,
+      scopes: this.#push,
+      signal: options.signal ?? null,
+      expect: [201, 200, 202],
+    });
+    await discard(answer);
+    this.#compareDigest('push', answer.header('docker-content-digest'), bytes);
+    return descriptor;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#transport.close();
+  }
+
+  #startUpload(options: SignalOptions, begun?: Answer): RegistryUpload {
+    return new RegistryUpload({
+      http: this.#http,
+      repository: this.#url,
+      scopes: this.#push,
+      subject: this.subject,
+      signal: options.signal ?? null,
+      ...(begun === undefined ? {} : { begun }),
+    });
+  }
+
+  async #getManifest(ref: string, op: string, options: SignalOptions): Promise<{ bytes: Buffer; answer: Answer }> {
+    const exchange = {
+      op,
+      subject: this.subject,
+      method: 'GET' as const,
+      url: new URL(`manifests/${ref}`, this.#url),
+      headers: { accept: MANIFEST_ACCEPT },
+      scopes: this.#pull,
+      signal: options.signal ?? null,
+      expect: [200],
+    };
+    // The body is part of the try: a manifest is small, so a cut one is asked for again as a whole.
+    return await this.#http.retrying(exchange, async () => {
+      const answer = await this.#http.once(exchange);
+      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, exchange);
+      const length = contentLength(answer, exchange);
+      if (length === null || length === bytes.length) return { bytes, answer };
+      throw new LacunaError('UNAVAILABLE', `${op} ${this.subject}: the body ended at byte ${bytes.length}`, exchange);
+    });
+  }
+
+  /** Throws DIGEST_MISMATCH unless `claimed` is the digest of `bytes`; what is no digest claims nothing. */
+  #compareDigest(op: string, claimed: string | null, bytes: Buffer): void {
+    if (claimed === null || !isDigest(claimed)) return;
+    const algorithm: DigestAlgorithm = parseDigest(claimed).algorithm;
+    const found = digestOf(bytes, algorithm);
+    if (found === claimed) return;
+    throw new LacunaError('DIGEST_MISMATCH', `${op} ${this.subject}: a manifest should be ${claimed} and is ${found}`, {
+      op,
+      subject: this.subject,
+    });
+  }
+
+  /** What the registry and the document itself say, which must not differ (CVE-2021-41190). */
+  #mediaType(bytes: Buffer, answer: Answer): string {
+    const said = (answer.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase();
+    const document = parseJson(bytes, { op: 'resolve', subject: this.subject, limit: MAX_MANIFEST_SIZE });
+    const field =
+      typeof document === 'object' && document !== null && 'mediaType' in document ? document.mediaType : null;
+    const isKnown = (type: unknown): type is string => typeof type === 'string' && (isManifest(type) || isIndex(type));
+    if (DOCKER_SCHEMA1.includes(said)) return said;
+    if (isKnown(said) && (field === null || field === said)) return said;
+    if (!isKnown(said) && isKnown(field)) return field;
+    throw new LacunaError(
+      'PROTOCOL',
+      `resolve ${this.subject}: the registry says it is ${JSON.stringify(said.slice(0, 128))}, which is no image`,
+      {
+        op: 'resolve',
+        subject: this.subject,
+      },
+    );
+  }
+
+  #usage(problem: string): LacunaError {
+    return new LacunaError('USAGE', `${this.subject}: ${problem}`, { op: 'open', subject: this.subject });
+  }
+}

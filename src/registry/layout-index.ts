@@ -1,0 +1,75 @@
+/** `index.json` of an OCI layout: read with validation, changed as the raw document, so that what is not ours stays. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FormatError, LacunaError } from '../errors.ts';
+import { parseJson } from '../image/json.ts';
+import { type Descriptor, MAX_MANIFEST_SIZE, parseIndex, validateDescriptor } from '../image/manifest.ts';
+import { ANNOTATION, MEDIA } from '../image/media.ts';
+import { withLayoutLock } from './layout-lock.ts';
+import { hasCode, replaceFile } from './layout-temporary.ts';
+
+const FILE = 'index.json';
+
+/** The entries of a layout's index, in their order. NOT_FOUND when there is no layout. */
+export async function readEntries(dir: string): Promise<Descriptor[]> {
+  const path = join(dir, FILE);
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+    throw new LacunaError('NOT_FOUND', `${dir} is not an OCI layout: it has no index.json`, {
+      op: 'read layout',
+      subject: dir,
+    });
+  }
+  return parseIndex(bytes, path).manifests;
+}
+
+/** The ref name of an index entry. */
+export const refNameOf = (entry: Descriptor): string | null => entry.annotations?.[ANNOTATION.refName] ?? null;
+
+/**
+ * Lists `descriptor` under `ref` (null: under no name). An entry with that name is replaced, every other one kept as it
+ * is, fields that we do not know included. The file is replaced at once; readers see the old or the new one.
+ */
+export async function putEntry(dir: string, descriptor: Descriptor, ref: string | null): Promise<void> {
+  await withLayoutLock(dir, async () => {
+    const path = join(dir, FILE);
+    const document = await readDocument(path);
+    const entry =
+      ref === null
+        ? descriptor
+        : { ...descriptor, annotations: { ...descriptor.annotations, [ANNOTATION.refName]: ref } };
+    const kept = document.manifests.filter((raw) => !isReplaced(validateDescriptor(raw, path), descriptor, ref));
+    const text = JSON.stringify({ ...document, manifests: [...kept, entry] });
+    await replaceFile(dir, path, text);
+  });
+}
+
+function isReplaced(entry: Descriptor, descriptor: Descriptor, ref: string | null): boolean {
+  const name = refNameOf(entry);
+  return ref === null ? name === null && entry.digest === descriptor.digest : name === ref;
+}
+
+/** The raw document, or that of an empty layout. */
+async function readDocument(path: string): Promise<{ manifests: unknown[]; [field: string]: unknown }> {
+  const purpose = { op: 'read layout', subject: path };
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+    return { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] };
+  }
+  const document = parseJson(bytes, { ...purpose, limit: MAX_MANIFEST_SIZE });
+  if (
+    typeof document !== 'object' ||
+    document === null ||
+    !('manifests' in document) ||
+    !Array.isArray(document.manifests)
+  ) {
+    throw new FormatError('manifests', 'not a list', purpose);
+  }
+  return { ...document, manifests: document.manifests as unknown[] };
+}

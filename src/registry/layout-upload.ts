@@ -1,0 +1,102 @@
+/** A blob on its way into a layout: a temporary file, hashed as it is written, renamed when it is whole and right. */
+import { createHash, type Hash } from 'node:crypto';
+import { mkdir, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { LacunaError } from '../errors.ts';
+import { parseDigest } from '../image/digest.ts';
+import { openTemporary, removeTemporary } from './layout-temporary.ts';
+import type { BlobUpload } from './store.ts';
+import { abortError, isAborted } from './transport.ts';
+
+const OP = 'write blob';
+
+type Temporary = Awaited<ReturnType<typeof openTemporary>>;
+
+/** The path of a blob in a layout. */
+export function blobPath(dir: string, digest: string): string {
+  const { algorithm, hex } = parseDigest(digest);
+  return join(dir, 'blobs', algorithm, hex);
+}
+
+export interface LayoutUploadOptions {
+  readonly dir: string;
+  readonly signal: AbortSignal | null;
+  /** Called once, when the upload is over in whichever way. */
+  readonly onEnd: (upload: LayoutUpload) => void;
+}
+
+export class LayoutUpload implements BlobUpload {
+  readonly #options: LayoutUploadOptions;
+  readonly #hash: Hash = createHash('sha256');
+  #temporary: Temporary | null = null;
+  #size = 0;
+  #isOver = false;
+
+  constructor(options: LayoutUploadOptions) {
+    this.#options = options;
+  }
+
+  async write(data: Buffer): Promise<void> {
+    const { file } = await this.#open();
+    for (let at = 0; at < data.length; ) {
+      const { bytesWritten } = await file.write(data, at, data.length - at);
+      at += bytesWritten;
+    }
+    this.#hash.update(data);
+    this.#size += data.length;
+  }
+
+  async commit(digest: string, size: number): Promise<void> {
+    try {
+      const { file, path } = await this.#open();
+      this.#check(digest, size);
+      await file.close();
+      const target = blobPath(this.#options.dir, digest);
+      await mkdir(dirname(target), { recursive: true });
+      await rename(path, target);
+    } finally {
+      // After a rename there is nothing left to remove but the folder.
+      await this.abort();
+    }
+  }
+
+  async abort(): Promise<void> {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    if (this.#temporary !== null) {
+      await this.#temporary.file.close().catch(() => {});
+      await removeTemporary(this.#temporary.path).catch(() => {});
+    }
+    this.#options.onEnd(this);
+  }
+
+  async #open(): Promise<Temporary> {
+    const { dir, signal } = this.#options;
+    if (isAborted(signal)) throw abortError(signal, OP, dir);
+    if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: dir });
+    this.#temporary ??= await openTemporary(dir);
+    return this.#temporary;
+  }
+
+  #check(digest: string, size: number): void {
+    const { algorithm } = parseDigest(digest);
+    if (algorithm !== 'sha256')
+      throw new LacunaError('UNSUPPORTED', `${OP} ${digest}: only sha256 is written`, { op: OP, subject: digest });
+    if (this.#size !== size) {
+      throw new LacunaError(
+        'SIZE_MISMATCH',
+        `${OP} ${digest}: ${this.#size} bytes were written and ${size} announced`,
+        {
+          op: OP,
+          subject: digest,
+        },
+      );
+    }
+    const found = `sha256:${this.#hash.digest('hex')}`;
+    if (found === digest) return;
+    throw new LacunaError('DIGEST_MISMATCH', `${OP} ${digest}: the bytes written hash to ${found}`, {
+      op: OP,
+      subject: digest,
+    });
+  }
+}

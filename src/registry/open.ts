@@ -1,0 +1,56 @@
+/** From a reference to the store it names. */
+import { isIPv4 } from 'node:net';
+import { LacunaError } from '../errors.ts';
+import type { DockerReference, Reference } from '../image/reference.ts';
+import { silentLog } from '../observe/log.ts';
+import { Authorizer } from './auth.ts';
+import { RegistryStore } from './client.ts';
+import { RegistryHttp } from './http.ts';
+import { openLayout } from './layout.ts';
+import { DEFAULT_RETRY } from './retry.ts';
+import type { ImageStore, StoreOptions } from './store.ts';
+import { DEFAULT_TIMEOUTS, type Transport, type TransportOptions } from './transport.ts';
+
+/** Where the API of a registry is when not at its name. */
+const API_HOSTS: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
+
+/** Whether a registry of this name is on this machine, where plain HTTP is the custom. */
+export function isLoopback(host: string): boolean {
+  const name = host.replace(/:[0-9]+$/, '');
+  return name === 'localhost' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'));
+}
+
+/** Opens the registry's repository or the layout that `reference` names. No request is made yet. */
+export async function openStore(reference: Reference, options: StoreOptions = {}): Promise<ImageStore> {
+  switch (reference.transport) {
+    case 'docker':
+      return await openRegistry(reference, options);
+    case 'oci':
+      return await openLayout(reference, options.create ?? false);
+    case 'rafs':
+      throw new LacunaError('UNSUPPORTED', 'rafs: names bare files, not a store of images', {
+        op: 'open',
+        subject: reference.bootstrap,
+        hint: 'use docker:// or oci:',
+      });
+  }
+}
+
+async function openRegistry(reference: DockerReference, options: StoreOptions): Promise<RegistryStore> {
+  const { host } = reference;
+  const scheme = (options.plainHttp ?? isLoopback(host)) ? 'http' : 'https';
+  const base = new URL(`${scheme}://${Object.hasOwn(API_HOSTS, host) ? API_HOSTS[host] : host}/v2/`);
+  const transport = await openTransport(options.transport ?? 'undici', {
+    ca: options.ca ?? null,
+    timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
+  });
+  const authorizer = new Authorizer({ host, base, credentials: options.credentials ?? null, transport });
+  const retry = { ...DEFAULT_RETRY, ...options.retry };
+  const http = new RegistryHttp({ base, transport, authorizer, retry, log: options.log ?? silentLog });
+  return new RegistryStore({ reference, http, transport });
+}
+
+async function openTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
+  if (name === 'undici') return (await import('./transport-undici.ts')).undiciTransport(options);
+  return (await import('./transport-fetch.ts')).fetchTransport(options);
+}

@@ -1,0 +1,89 @@
+/** Which bytes were asked for, and getting exactly them out of what a server or a file sends. */
+import type { Hash } from 'node:crypto';
+import { LacunaError } from '../errors.ts';
+import { hasherFor } from '../image/digest.ts';
+import type { Descriptor } from '../image/manifest.ts';
+import type { ReadOptions } from './store.ts';
+
+/** Bytes start…end−1 of a blob. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The range that `options` ask of a blob. Throws USAGE when it does not lie in it. */
+export function rangeOf(descriptor: Descriptor, options: ReadOptions): Range {
+  const start = options.offset ?? 0;
+  const end = start + (options.length ?? descriptor.size - start);
+  if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || end < start || end > descriptor.size) {
+    throw new LacunaError(
+      'USAGE',
+      `${descriptor.digest}: bytes ${start} to ${end} are not in its ${descriptor.size} bytes`,
+      {
+        op: 'read',
+        subject: descriptor.digest,
+      },
+    );
+  }
+  return { start, end };
+}
+
+/** `bytes START-LAST/TOTAL` (RFC 9110 14.4), null when it is anything else. */
+export function parseContentRange(value: string | null): { range: Range; total: number | null } | null {
+  const match = /^bytes ([0-9]{1,15})-([0-9]{1,15})\/([0-9]{1,15}|\*)$/.exec(value ?? '');
+  if (match === null) return null;
+  const total = match[3] === '*' ? null : Number(match[3]);
+  return { range: { start: Number(match[1]), end: Number(match[2]) + 1 }, total };
+}
+
+/** Bytes `skip`…`skip + length − 1` of a stream. Whatever follows is left unread. */
+export async function* window(source: AsyncIterable<Buffer>, skip: number, length: number): AsyncGenerator<Buffer> {
+  let before = skip;
+  let left = length;
+  for await (const piece of source) {
+    const from = Math.min(before, piece.length);
+    before -= from;
+    const wanted = piece.subarray(from, Math.min(piece.length, from + left));
+    left -= wanted.length;
+    if (wanted.length > 0) yield wanted;
+    if (left === 0) return;
+  }
+}
+
+/** Hashes a whole read and compares before its last piece is given out. */
+export class Verifier {
+  readonly #descriptor: Descriptor;
+  readonly #hash: Hash;
+
+  constructor(descriptor: Descriptor) {
+    this.#descriptor = descriptor;
+    this.#hash = hasherFor(descriptor.digest);
+  }
+
+  update(piece: Buffer): void {
+    this.#hash.update(piece);
+  }
+
+  /** Throws DIGEST_MISMATCH. Call it once, after the last piece. */
+  finish(subject: string): void {
+    const { digest } = this.#descriptor;
+    const found = `${digest.slice(0, digest.indexOf(':'))}:${this.#hash.digest('hex')}`;
+    if (found === digest) return;
+    throw new LacunaError('DIGEST_MISMATCH', `read ${subject}: the bytes of ${digest} hash to ${found}`, {
+      op: 'read',
+      subject: digest,
+      hint: 'the blob is damaged where it is stored or on its way',
+    });
+  }
+}
+
+/** The error of a blob that is not as long as its descriptor says. */
+export const sizeMismatch = (descriptor: Descriptor, subject: string, found: string): LacunaError =>
+  new LacunaError(
+    'SIZE_MISMATCH',
+    `read ${subject}: ${descriptor.digest} should have ${descriptor.size} bytes and has ${found}`,
+    {
+      op: 'read',
+      subject: descriptor.digest,
+    },
+  );
