@@ -1,0 +1,374 @@
+//! The file system: its devices, the reads that wait, the chunks that come. Knows no transport and no protocol.
+
+use crate::demand::{Read, Wanted};
+use crate::device::{Blob, Carried, Device, node_id};
+use crate::error::{Error, Result};
+use crate::map::BootId;
+use crate::store::{Presence, Store};
+use crate::sync::{lock, read, write};
+use crate::table::Table;
+use lacuna_codec::{CodecError, decode_chunk};
+use lacuna_sys::SysError;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::io::IoSlice;
+use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
+/// The longest read that is answered; the kernel is told so.
+pub const MAX_READ: usize = 1 << 20;
+const MAX_NAME: usize = 255;
+
+/// Where answers go. One request may be answered by another thread, long after it came.
+pub trait Channel: Send + Sync {
+    /// One whole message, in parts. Failures are the channel's own business: the asker is gone.
+    fn send(&self, parts: &[IoSlice]);
+    /// What was agreed with the other side, for a successor of this process; called before the agreement is answered.
+    fn agreed(&self, state: &[u8]);
+}
+
+/// A positive error number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Errno(pub i32);
+
+/// Called with the handle of a device and chunks that a reader waits for and nobody was asked for yet. Must not block.
+pub type OnMiss = Box<dyn Fn(u32, Vec<u32>) + Send + Sync>;
+
+pub struct DeviceOptions<'a> {
+    pub name: &'a str,
+    pub size: u64,
+    pub table: &'a [u8],
+    pub shared_dir: &'a Path,
+    pub own_dir: &'a Path,
+}
+
+/// Numbers since the start; `waiting` is the present one.
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub resent: u64,
+    pub delivered: u64,
+    pub rejected: u64,
+    pub errors: u64,
+    pub waiting: u64,
+    pub reverified: u64,
+    pub store_errors: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    pub resent: AtomicU64,
+    delivered: AtomicU64,
+    rejected: AtomicU64,
+    errors: AtomicU64,
+    reverified: AtomicU64,
+    store_errors: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}
+
+#[derive(Default)]
+pub(crate) struct Devices {
+    pub by_node: BTreeMap<u64, Arc<Device>>,
+    by_handle: HashMap<u32, Arc<Device>>,
+    last_handle: u32,
+}
+
+/// A parked read: the channel that it came by (its address) and its number there.
+type Key = (usize, u64);
+
+pub struct BlobFs {
+    pub(crate) devices: RwLock<Devices>,
+    pub(crate) early: crate::dispatch::Early,
+    pub(crate) counts: Counts,
+    parked: Mutex<HashMap<Key, Arc<Read>>>,
+    /// By device and inode number of the directory: a path may get another directory.
+    blobs: Mutex<HashMap<(u64, u64), Weak<Blob>>>,
+    boot: BootId,
+    on_miss: RwLock<Option<OnMiss>>,
+}
+
+fn key(channel: &Arc<dyn Channel>, unique: u64) -> Key {
+    (Arc::as_ptr(channel).cast::<()>().addr(), unique)
+}
+
+thread_local! {
+    /// What a thread reads into before it answers.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_READ]);
+}
+
+impl BlobFs {
+    pub fn new(boot: BootId, on_miss: OnMiss) -> BlobFs {
+        BlobFs {
+            devices: RwLock::default(),
+            early: crate::dispatch::Early::default(),
+            counts: Counts::default(),
+            parked: Mutex::default(),
+            blobs: Mutex::default(),
+            boot,
+            on_miss: RwLock::new(Some(on_miss)),
+        }
+    }
+
+    /// Adds a device file and gives its handle. Whatever was waiting for a file of this name goes on.
+    pub fn add_device(&self, options: &DeviceOptions) -> Result<u32> {
+        let name = options.name;
+        if name.is_empty() || name.len() > MAX_NAME || name.contains(['/', '\0']) || name == "." || name == ".." {
+            return Err(Error::Usage(format!("name: {name:?} is no file name")));
+        }
+        let table = Table::decode(options.table, options.size)?;
+        let (blob, own) = (self.blob_at(options.shared_dir)?, self.blob_at(options.own_dir)?);
+        let handle = {
+            let mut devices = write(&self.devices);
+            if let Some(other) = devices.by_node.get(&node_id(name)) {
+                // Or, once in 2^63 times, two names with one node id.
+                return Err(Error::AlreadyExists(format!("device {}", other.name)));
+            }
+            devices.last_handle += 1;
+            let handle = devices.last_handle;
+            let device = Arc::new(Device::new(handle, name.to_owned(), options.size, table, blob, own));
+            devices.by_node.insert(device.node, device.clone());
+            devices.by_handle.insert(handle, device);
+            handle
+        };
+        self.retry_early();
+        Ok(handle)
+    }
+
+    fn blob_at(&self, directory: &Path) -> Result<Arc<Blob>> {
+        let metadata = std::fs::metadata(directory)
+            .map_err(|e| SysError::from_io("open store", directory.display().to_string(), &e))?;
+        let place = (metadata.dev(), metadata.ino());
+        let mut blobs = lock(&self.blobs);
+        if let Some(blob) = blobs.get(&place).and_then(Weak::upgrade).filter(|blob| !blob.store.is_deleted()) {
+            return Ok(blob);
+        }
+        let blob = Arc::new(Blob { store: Store::open(directory, self.boot)?, demands: Default::default() });
+        blobs.retain(|_, blob| blob.strong_count() > 0);
+        blobs.insert(place, Arc::downgrade(&blob));
+        Ok(blob)
+    }
+
+    /// The device's file disappears; its waiting reads end with EIO.
+    pub fn remove_device(&self, handle: u32) -> Result<()> {
+        let device = {
+            let mut devices = write(&self.devices);
+            let device = devices.by_handle.remove(&handle).ok_or_else(|| unknown(handle))?;
+            devices.by_node.remove(&device.node);
+            device
+        };
+        device.removed.store(true, Ordering::Release);
+        for record in device.blob.demands.records() {
+            self.give_up(&device, &record, Errno(libc::EIO));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn device(&self, handle: u32) -> Result<Arc<Device>> {
+        read(&self.devices).by_handle.get(&handle).cloned().ok_or_else(|| unknown(handle))
+    }
+
+    /// Of `count` chunks from `first` on those that would have to be fetched. No I/O: what an earlier boot left counts
+    /// as there until somebody reads it.
+    pub fn missing(&self, handle: u32, first: u32, count: u32) -> Result<Vec<u32>> {
+        let device = self.device(handle)?;
+        let last = first.saturating_add(count).min(device.table.len() as u32);
+        let absent =
+            |chunk: &u32| device.table.get(*chunk).is_some_and(|r| device.presence(*chunk, r) == Presence::Absent);
+        Ok((first..last).filter(absent).collect())
+    }
+
+    /// Decodes, verifies and keeps a chunk, and answers the reads that waited for it. Works on the calling thread.
+    pub fn deliver(&self, handle: u32, chunk: u32, stored: &[u8]) -> Result<()> {
+        let device = self.device(handle)?;
+        let Some(record) = device.table.get(chunk) else {
+            return Err(Error::Usage(format!("device {}: no chunk {chunk}", device.name)));
+        };
+        let mut bytes = None;
+        if !device.has(chunk, record) {
+            let mut decoded = Vec::new();
+            decode(record, stored, &mut decoded).inspect_err(|_| count(&self.counts.rejected, 1))?;
+            if device.keep(chunk, record, &decoded).is_err() {
+                // The disk is full or broken: those who wait are served from memory, the next ones fetch again.
+                count(&self.counts.store_errors, 1);
+            }
+            count(&self.counts.delivered, 1);
+            bytes = Some(Arc::new(decoded));
+        }
+        for read in device.blob.demands.deliver(record, bytes.as_ref()) {
+            if self.unpark(&read) {
+                self.go_on(read.unique, &read.channel, &read.device, &read.range, read.carried());
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the wait of all reads of these chunks with `errno`. Other devices' reads of the same chunks go on waiting,
+    /// and their device is asked.
+    pub fn fail(&self, handle: u32, chunks: &[u32], errno: Errno) -> Result<()> {
+        let device = self.device(handle)?;
+        for record in chunks.iter().filter_map(|chunk| device.table.get(*chunk)) {
+            self.give_up(&device, record, errno);
+        }
+        Ok(())
+    }
+
+    fn give_up(&self, device: &Device, record: &crate::table::Record, errno: Errno) {
+        let (over, next) = device.blob.demands.give_up(device, record);
+        for read in over {
+            if self.unpark(&read) {
+                self.refuse(&read.channel, read.unique, errno);
+            }
+        }
+        if let Some(Wanted { device, chunks }) = next {
+            self.ask(device, chunks);
+        }
+    }
+
+    fn ask(&self, device: u32, chunks: Vec<u32>) {
+        if let Some(on_miss) = &*read(&self.on_miss) {
+            on_miss(device, chunks);
+        }
+    }
+
+    /// Nobody is asked for chunks any more; what waits goes on waiting, for a successor.
+    pub fn stop_asking(&self) {
+        *write(&self.on_miss) = None;
+    }
+
+    /// A read of the device: answered at once, or parked until its chunks have come.
+    pub(crate) fn read(&self, unique: u64, channel: &Arc<dyn Channel>, device: &Arc<Device>, offset: u64, size: usize) {
+        count(&self.counts.reads, 1);
+        let start = offset.min(device.size);
+        let end = start.saturating_add(size as u64).min(device.size);
+        let waited = self.go_on(unique, channel, device, &(start..end), Carried::new());
+        count(if waited { &self.counts.misses } else { &self.counts.hits }, 1);
+    }
+
+    /// Whether the read had to be parked.
+    fn go_on(
+        &self,
+        unique: u64,
+        channel: &Arc<dyn Channel>,
+        device: &Arc<Device>,
+        range: &Range<u64>,
+        mut carried: Carried,
+    ) -> bool {
+        let mut waited = false;
+        loop {
+            let mut reverified = 0;
+            let missing = device.not_ready(range, &carried, &mut reverified);
+            count(&self.counts.reverified, reverified);
+            if missing.is_empty() {
+                self.answer(unique, channel, device, range, &carried);
+                return waited;
+            }
+            waited = true;
+            let read = Arc::new(Read::new(unique, channel.clone(), device.clone(), range.clone(), carried));
+            lock(&self.parked).insert(key(channel, unique), read.clone());
+            match device.blob.demands.join(&read, &missing) {
+                Ok((fresh, true)) => {
+                    if !fresh.is_empty() {
+                        self.ask(device.handle, fresh);
+                    }
+                    return true;
+                }
+                // All came in the meantime.
+                Ok((_, false)) => {
+                    if !self.unpark(&read) {
+                        return true;
+                    }
+                    carried = read.carried();
+                }
+                Err(errno) => {
+                    if self.unpark(&read) {
+                        self.refuse(channel, unique, errno);
+                    }
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Whoever takes a read out of the table answers it, nobody else.
+    fn unpark(&self, read: &Arc<Read>) -> bool {
+        let mut parked = lock(&self.parked);
+        let key = key(&read.channel, read.unique);
+        let found = parked.get(&key).is_some_and(|found| Arc::ptr_eq(found, read));
+        if found {
+            parked.remove(&key);
+        }
+        found
+    }
+
+    /// Ends a parked read with EINTR; false when there is none of this number.
+    pub(crate) fn interrupt(&self, channel: &Arc<dyn Channel>, unique: u64) -> bool {
+        let found = lock(&self.parked).remove(&key(channel, unique)).is_some();
+        if found {
+            self.refuse(channel, unique, Errno(libc::EINTR));
+        }
+        found
+    }
+
+    fn answer(&self, unique: u64, channel: &Arc<dyn Channel>, device: &Device, range: &Range<u64>, carried: &Carried) {
+        BUFFER.with_borrow_mut(|buffer| {
+            let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let bytes = buffer.get_mut(..length);
+            let filled = bytes.and_then(|bytes| device.read(bytes, range.start, carried).ok().map(|()| bytes));
+            let Some(bytes) = filled else { return self.refuse(channel, unique, Errno(libc::EIO)) };
+            count(&self.counts.read_bytes, bytes.len() as u64);
+            crate::dispatch::reply(&**channel, unique, bytes);
+        });
+    }
+
+    /// Ends a read with an error.
+    pub(crate) fn refuse(&self, channel: &Arc<dyn Channel>, unique: u64, errno: Errno) {
+        if errno.0 != libc::EINTR {
+            count(&self.counts.errors, 1);
+        }
+        crate::dispatch::reply_error(&**channel, unique, errno);
+    }
+
+    pub fn counters(&self) -> Counters {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        Counters {
+            reads: of(&counts.reads),
+            read_bytes: of(&counts.read_bytes),
+            hits: of(&counts.hits),
+            misses: of(&counts.misses),
+            resent: of(&counts.resent),
+            delivered: of(&counts.delivered),
+            rejected: of(&counts.rejected),
+            errors: of(&counts.errors),
+            waiting: lock(&self.parked).len() as u64,
+            reverified: of(&counts.reverified),
+            store_errors: of(&counts.store_errors),
+        }
+    }
+}
+
+fn unknown(handle: u32) -> Error {
+    Error::NotFound(format!("device {handle}"))
+}
+
+fn decode(record: &crate::table::Record, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    if stored.len() != record.compressed_size() as usize {
+        let problem = format!("{} promised, {} delivered", record.compressed_size(), stored.len());
+        return Err(CodecError::format("compressed_size", problem).into());
+    }
+    let (compressor, digester) = (record.compressor(), record.digester());
+    Ok(decode_chunk(stored, compressor, record.size() as usize, digester, &record.digest(), out)?)
+}
