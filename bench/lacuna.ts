@@ -24,10 +24,7 @@ export interface Snapshotter extends AsyncDisposable {
 export async function startSnapshotter(dir: string, env: NodeJS.ProcessEnv = {}): Promise<Snapshotter> {
   const root = join(dir, 'root');
   const address = join(dir, 's.sock');
-  const program = start(process.execPath, lacunaArgs('snapshotter', '--root', root, '--address', address), {
-    ...process.env,
-    ...env,
-  });
+  const program = start(process.execPath, lacunaArgs('snapshotter', '--root', root, '--address', address), env);
   await waitUntil(program, 'lacuna snapshotter', () => existsSync(address));
   return {
     root,

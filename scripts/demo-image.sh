@@ -5,10 +5,10 @@
 #
 # usage: demo-image.sh LAYOUT           (a folder that is made whole or not at all; cached when it is there)
 #
-# Needs root, debootstrap, umoci and a Debian mirror: the one in apt's sources. Nothing is mounted, so an interrupted
-# build leaves nothing but its temporary folder, which its trap and the next build remove.
+# Needs root, debootstrap, umoci and a Debian mirror: the one in apt's sources. An interrupted build removes what it made;
+# after a SIGKILL the next build does.
 set -euo pipefail
-export LC_ALL=C.UTF-8
+export LC_ALL=C.UTF-8 PATH=$PATH:/usr/sbin:/sbin
 
 suite=bookworm
 packages=("python3 python3-numpy" "nodejs" "nginx")
@@ -31,13 +31,21 @@ mirror() {
   ' $(find /etc/apt/sources.list /etc/apt/sources.list.d -type f \( -name '*.list' -o -name '*.sources' \) 2>/dev/null) </dev/null
 }
 
+# Removes temporary folders, with what debootstrap may have mounted in them.
+discard() {
+  for folder in "$@"; do
+    awk -v below="$folder/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | xargs -r umount -l
+    rm -rf --one-file-system "$folder"
+  done
+}
+
 mkdir -p "$cache"
 exec 9>"$cache/demo-image.lock"
 flock 9
 [ -e "$target/index.json" ] && { echo "$target"; exit 0; }
-rm -rf "$cache"/demo-image.tmp.*
+discard "$cache"/demo-image.tmp.*
 work=$(mktemp -d "$cache/demo-image.tmp.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+trap 'discard "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
 source=$(mirror)

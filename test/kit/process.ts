@@ -3,6 +3,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** The environment of programs that are started: Debian keeps daemons in sbin, which is not on everyone's PATH. */
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` });
+
 export interface Running {
   readonly child: ChildProcess;
   /** What it wrote so far, both streams. */
@@ -11,9 +14,9 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-/** Starts a program; its output is kept for error messages. */
-export function start(command: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Running {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
+/** Starts a program, with `env` added to its environment; its output is kept for error messages. */
+export function start(command: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), ...env } });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8');
@@ -66,6 +69,7 @@ export interface Finished {
 }
 
 export interface RunOptions {
+  /** Added to the environment. */
   readonly env?: NodeJS.ProcessEnv | undefined;
   readonly cwd?: string | undefined;
   /** Milliseconds after which it gets SIGTERM. */
@@ -80,7 +84,7 @@ export interface RunOptions {
 export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<Finished> {
   const { signal, onOutput, env, ...rest } = options;
   signal?.throwIfAborted();
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: env ?? process.env, ...rest });
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...environment(), ...env }, ...rest });
   const abort = (): void => void child.kill('SIGTERM');
   signal?.addEventListener('abort', abort, { once: true });
   const out: Buffer[] = [];
