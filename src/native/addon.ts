@@ -76,7 +76,11 @@ export interface Miss {
 }
 
 export interface BlobFsOptions {
-  /** Directory on which the FUSE file system of device files is (or gets) mounted. Must exist. */
+  /**
+   * Directory on which the FUSE file system of device files is (or gets) mounted. Made when absent; its parent must
+   * exist. Do not stat it or look into it before the promise of `blobFs` settles: after the death of a predecessor
+   * nobody answers until then.
+   */
   mountpoint: string;
   /** UNIX socket of the holder process; it must be listening. */
   holderSocket: string;
@@ -87,7 +91,7 @@ export interface BlobFsOptions {
 }
 
 export interface DeviceOptions {
-  /** File name in the flat directory; also gives the stable node id. */
+  /** File name in the flat directory; also gives the stable node id, so it must be the same in every process. */
   name: string;
   /** Size of the device file in bytes: the blob's uncompressed address space, a multiple of 4096. */
   size: number;
@@ -111,30 +115,52 @@ export interface BlobFsCounters {
   /** True when this session was taken over from the holder. */
   takenOver: boolean;
   delivered: number;
+  /** Deliveries that were rejected: bytes that do not decode, or not to their digest. */
   digestFailures: number;
   /** Reads answered with an error. */
   errors: number;
+  /** Reads that wait for a chunk now. */
   waiting: number;
   /** Chunks found in a store written under another boot id and verified again. */
   reverified: number;
+  /** Chunks that could not be kept (the disk is full): their readers were served from memory, the next will fetch again. */
+  storeErrors: number;
+  /** False once the file system was unmounted or its connection aborted: close and start anew. */
+  connected: boolean;
 }
 
 /** The one FUSE session of a host: one flat directory of read-only device files. */
 export interface BlobFs {
+  /**
+   * The device's file appears. Throws FORMAT for a table that breaks its rules, PRECONDITION when there is one of this
+   * name. Reads the map of the store when this is the first device on it.
+   */
   addDevice(options: DeviceOptions): number;
+  /**
+   * All devices that a predecessor had are added again. Until then requests for unknown names and nodes wait (somebody
+   * may be reading what is just being attached again); from then on they fail.
+   */
+  ready(): void;
   /** The device's file disappears; readers that still wait get EIO. */
   removeDevice(device: number): void;
   /** Of the chunks first … first+count−1 those that are not in the cache, ascending. */
   missing(device: number, first: number, count: number): Uint32Array;
   /**
    * Decodes, verifies, stores chunk `chunk` from its stored (compressed) bytes and wakes its readers.
-   * Rejects with DIGEST_MISMATCH or FORMAT, the readers go on waiting: fetch again, or {@link fail}.
+   * Rejects with DIGEST_MISMATCH or FORMAT, the readers go on waiting: fetch again, or {@link fail}. A chunk that is
+   * there already is accepted and ignored. Readers of other devices of the blob with an equal record are woken too.
    */
   deliver(device: number, chunk: number, data: Buffer): Promise<void>;
-  /** Ends the wait of all readers of these chunks with `errno` (positive). The chunks stay absent and can be asked for again. */
+  /**
+   * Ends the wait of all this device's readers of these chunks with `errno` (positive). The chunks stay absent and can
+   * be asked for again. Where readers of another device wait for the same chunk, that device is asked at once.
+   */
   fail(device: number, chunks: number[], errno: number): void;
   counters(): BlobFsCounters;
-  /** Stops the threads and closes this process's descriptor. The mount and the holder's descriptor stay. */
+  /**
+   * Stops the threads and closes this process's descriptor; Node may exit then. The mount and the holder's descriptor
+   * stay, and what still waits goes on waiting for the next process. Deliveries under way are finished. Idempotent.
+   */
   close(): Promise<void>;
 }
 
@@ -190,7 +216,10 @@ export interface Addon {
   zstdDecompress(data: Buffer, limit: number): Buffer;
   crc32c(data: Buffer): number;
 
-  /** Takes the FUSE session over from the holder, or makes one, mounts it and hands it to the holder. */
+  /**
+   * Takes the FUSE session over from the holder (`src/native/holder.ts` starts it), or makes one, hands it to the
+   * holder and mounts it. `onMiss` must not throw.
+   */
   blobFs(options: BlobFsOptions, onMiss: (miss: Miss) => void): Promise<BlobFs>;
 
   /** New-style mount (fsopen, fsconfig, fsmount, move_mount). SYSTEM with the kernel's own message of the fs context. */

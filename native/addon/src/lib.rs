@@ -6,9 +6,11 @@
 #![cfg_attr(test, allow(dead_code, unused_imports))]
 
 mod args;
+mod blobfs;
 mod codec;
 mod error;
 mod lane;
+mod sys;
 
 use error::{BridgeError, Result, guarded, promise, promised};
 use napi::bindgen_prelude::{Env, PromiseRaw};

@@ -1,0 +1,109 @@
+//! Mounts, loop devices and locks for TypeScript. The calls themselves are in `native/sys`.
+
+use crate::args;
+use crate::error::{BridgeError, Code, Result, guarded};
+use lacuna_sys::{ATTR_RDONLY, SysError};
+use napi_derive::napi;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+impl From<SysError> for BridgeError {
+    fn from(error: SysError) -> Self {
+        let code = match io::Error::from_raw_os_error(error.errno).kind() {
+            io::ErrorKind::NotFound => Code::NotFound,
+            io::ErrorKind::PermissionDenied => Code::Forbidden,
+            _ => Code::System,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+/// See `MountOptions` in addon.ts.
+#[napi(object, use_nullable = true)]
+pub struct MountOptions {
+    pub fstype: String,
+    pub source: String,
+    pub target: String,
+    pub options: Vec<String>,
+    pub readonly: bool,
+}
+
+#[napi]
+pub fn mount(options: MountOptions) -> Result<()> {
+    guarded(|| {
+        Ok(lacuna_sys::mount(&lacuna_sys::Mount {
+            fstype: &options.fstype,
+            source: &options.source,
+            target: &options.target,
+            options: &options.options,
+            attributes: if options.readonly { ATTR_RDONLY } else { 0 },
+        })?)
+    })
+}
+
+#[napi]
+pub fn umount(target: String, flags: f64) -> Result<()> {
+    guarded(|| {
+        let flags = args::integer("flags", flags, 0xf)?;
+        // At most 15.
+        Ok(lacuna_sys::umount(&target, flags as i32)?)
+    })
+}
+
+/// See `NativeHandle` in addon.ts.
+#[napi]
+pub struct NativeHandle {
+    fd: Mutex<Option<OwnedFd>>,
+}
+
+#[napi]
+impl NativeHandle {
+    #[napi]
+    pub fn close(&self) -> Result<()> {
+        guarded(|| {
+            close(&self.fd);
+            Ok(())
+        })
+    }
+}
+
+fn close(fd: &Mutex<Option<OwnedFd>>) {
+    drop(fd.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// See `LoopDevice` in addon.ts.
+#[napi]
+pub struct LoopDevice {
+    path: String,
+    fd: Mutex<Option<OwnedFd>>,
+}
+
+#[napi]
+impl LoopDevice {
+    #[napi(getter)]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    #[napi]
+    pub fn close(&self) -> Result<()> {
+        guarded(|| {
+            close(&self.fd);
+            Ok(())
+        })
+    }
+}
+
+#[napi]
+pub fn loop_attach(path: String) -> Result<LoopDevice> {
+    guarded(|| {
+        let device = lacuna_sys::loop_attach(&path)?;
+        Ok(LoopDevice { path: device.path, fd: Mutex::new(Some(device.handle)) })
+    })
+}
+
+#[napi]
+pub fn lock(path: String) -> Result<Option<NativeHandle>> {
+    guarded(|| Ok(lacuna_sys::try_lock(&path)?.map(|fd| NativeHandle { fd: Mutex::new(Some(fd)) })))
+}

@@ -1,0 +1,72 @@
+/**
+ * The holder: a tiny process, one per root, that keeps the FUSE descriptor while daemons die and come back. Its protocol
+ * is described in `native/holder/src/main.rs`; the daemon's side of it is native.
+ */
+import { execFile } from 'node:child_process';
+import { connect } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { LacunaError, toLacunaError } from '../errors.ts';
+
+/** How long a holder may take to start or to answer, in milliseconds. It needs a few; it serves one client at a time. */
+const PATIENCE = 10_000;
+
+const executable = fileURLToPath(new URL('../../dist/native/lacuna-holder', import.meta.url));
+
+/**
+ * Starts the holder of `socket` unless it runs already; resolves with its process id once it answers. It is no child of
+ * ours: it stays when we end.
+ */
+export async function ensureHolder(socket: string): Promise<number> {
+  const output = await new Promise<string>((resolve, reject) => {
+    execFile(executable, [socket], { timeout: PATIENCE }, (error, stdout, stderr) => {
+      if (error === null) return resolve(stdout);
+      reject(
+        new LacunaError('SYSTEM', stderr.trim() || `${executable} failed: ${error.message}`, {
+          op: 'start holder',
+          subject: socket,
+          hint: 'build it with `npm run build:native`',
+          cause: error,
+        }),
+      );
+    });
+  });
+  return Number(output.trim());
+}
+
+/** Names of the descriptors that the holder keeps; null when none runs. */
+export async function listHolder(socket: string): Promise<string[] | null> {
+  const answer = await ask(socket, 'LIST');
+  return answer === null ? null : answer.split(' ').slice(1).filter(Boolean);
+}
+
+/**
+ * Ends the holder and with it, once no daemon serves it either, the FUSE session: unmount what uses it first.
+ * False when none runs.
+ */
+export async function quitHolder(socket: string): Promise<boolean> {
+  return (await ask(socket, 'QUIT')) !== null;
+}
+
+/** One request, one line of answer without its end; null when nobody listens. */
+async function ask(socket: string, request: string): Promise<string | null> {
+  const options = { op: `${request} to holder`, subject: socket };
+  const answer = await new Promise<string | null>((resolve, reject) => {
+    const connection = connect(socket);
+    let text = '';
+    connection.setEncoding('latin1');
+    connection.setTimeout(PATIENCE, () => connection.destroy(new LacunaError('TIMEOUT', 'no answer', options)));
+    connection.on('connect', () => connection.write(`${request}\n`));
+    connection.on('data', (data) => {
+      text += data;
+    });
+    connection.on('end', () => resolve(text.trimEnd()));
+    connection.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') resolve(null);
+      else reject(toLacunaError(error, options));
+    });
+  });
+  if (answer !== null && !/^OK( |$)/.test(answer)) {
+    throw new LacunaError('PROTOCOL', `the holder answered ${JSON.stringify(answer.slice(0, 100))}`, options);
+  }
+  return answer;
+}
