@@ -28,7 +28,7 @@ export interface LayoutUploadOptions {
 export class LayoutUpload implements BlobUpload {
   readonly #options: LayoutUploadOptions;
   readonly #hash: Hash = createHash('sha256');
-  #temporary: Temporary | null = null;
+  #opening: Promise<Temporary> | null = null;
   #size = 0;
   #isOver = false;
 
@@ -63,9 +63,13 @@ export class LayoutUpload implements BlobUpload {
   async abort(): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;
-    if (this.#temporary !== null) {
-      await this.#temporary.file.close().catch(() => {});
-      await removeTemporary(this.#temporary.path).catch(() => {});
+    try {
+      // Also one that a write is just opening: a store is closed while others work with it.
+      const temporary = await this.#opening;
+      await temporary?.file.close();
+      if (temporary) await removeTemporary(temporary.path);
+    } catch {
+      // It was never there, or the next run sweeps it.
     }
     this.#options.onEnd(this);
   }
@@ -74,8 +78,10 @@ export class LayoutUpload implements BlobUpload {
     const { dir, signal } = this.#options;
     if (isAborted(signal)) throw abortError(signal, OP, dir);
     if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: dir });
-    this.#temporary ??= await openTemporary(dir);
-    return this.#temporary;
+    this.#opening ??= openTemporary(dir);
+    const temporary = await this.#opening;
+    if (this.#isOver) throw new LacunaError('ABORTED', `${OP}: given up`, { op: OP, subject: dir });
+    return temporary;
   }
 
   #check(digest: string, size: number): void {

@@ -1,0 +1,223 @@
+/**
+ * A registry in this process that speaks the real protocol over real HTTP and goes wrong on demand.
+ *
+ * ```ts
+ * await using registry = await startRegistry({ auth: 'token' });
+ * registry.storage.putLayout('fixtures/tame', 'test/fixtures/oci/tame-mini');
+ * registry.fault = (request) => (request.path.includes('/blobs/') ? { kind: 'cut', after: 1000 } : null);
+ * ```
+ */
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { type AuthOptions, RegistryAuth } from './registry-auth.ts';
+import { type Fault, type Reply, send, spoil } from './registry-faults.ts';
+import { Storage } from './registry-storage.ts';
+import { type UploadOptions, Uploads } from './registry-uploads.ts';
+
+export interface RegistryOptions extends Partial<AuthOptions>, UploadOptions {
+  /** Certificate and key as PEM text; without them it is plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Shared with another registry, which so becomes its mirror or its storage behind redirects. */
+  readonly storage?: Storage;
+  /** See `registry.fault`. */
+  readonly fault?: FaultHook;
+}
+
+/** One request, as the log has it. */
+export interface LoggedRequest {
+  readonly method: string;
+  /** Without the query. */
+  readonly path: string;
+  readonly query: string;
+  readonly headers: NodeJS.Dict<string | string[]>;
+  /** Counts from 1, of this method and path. */
+  readonly nth: number;
+  /** Of the answer; 0 when there was none. */
+  status: number;
+  /** Of the answer's body. */
+  bytes: number;
+}
+
+/** Asked about every request; null = nothing goes wrong. */
+export type FaultHook = (request: LoggedRequest) => Fault | null;
+
+export interface TestRegistry extends AsyncDisposable {
+  /** `localhost:PORT` */
+  readonly host: string;
+  /** `http://localhost:PORT` */
+  readonly origin: string;
+  readonly storage: Storage;
+  readonly auth: RegistryAuth;
+  readonly uploads: Uploads;
+  readonly requests: LoggedRequest[];
+  fault: FaultHook;
+  close(): Promise<void>;
+}
+
+const reply = (status: number, headers: Record<string, string>, body: Buffer = Buffer.alloc(0)): Reply => ({
+  status,
+  headers,
+  body,
+});
+
+const refuse = (status: number, code: string): Reply =>
+  reply(
+    status,
+    { 'content-type': 'application/json' },
+    Buffer.from(JSON.stringify({ errors: [{ code, message: 'test' }] })),
+  );
+
+export async function startRegistry(options: RegistryOptions = {}): Promise<TestRegistry> {
+  const storage = options.storage ?? new Storage();
+  const auth = new RegistryAuth({ ...options, auth: options.auth ?? null });
+  const uploads = new Uploads(storage, options);
+  const requests: LoggedRequest[] = [];
+  let origin = '';
+
+  const listener: RequestListener = (request, response) => {
+    handle(request, response).catch((error: unknown) =>
+      response.destroy(error instanceof Error ? error : new Error(String(error))),
+    );
+  };
+
+  async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url!, origin);
+    const { method = 'GET', headers } = request;
+    const nth = 1 + requests.filter((row) => row.method === method && row.path === url.pathname).length;
+    const row: LoggedRequest = { method, path: url.pathname, query: url.search, headers, nth, status: 0, bytes: 0 };
+    requests.push(row);
+    const fault = registry.fault(row);
+    const body = await read(request, fault?.kind === 'cut-request' ? fault.after : Number.POSITIVE_INFINITY);
+    const isPointless = fault !== null && ['status', 'redirect', 'drop', 'hang'].includes(fault.kind);
+    const good = isPointless ? reply(500, {}) : answer(request, url, body, fault);
+    const spoiled = spoil(good, fault, request);
+    row.status = spoiled.status;
+    row.bytes = await send(request, response, spoiled, fault);
+  }
+
+  function answer(request: IncomingMessage, url: URL, body: Buffer, fault: Fault | null): Reply {
+    if (url.pathname === '/token') return auth.token(request, body);
+    const route = parseRoute(url);
+    if (route === null) return refuse(404, 'NOT_FOUND');
+    const refused = auth.check(request, origin, scopesOf(request.method!, route, url.searchParams));
+    if (refused !== null) return refused;
+    const method = request.method!;
+    switch (route.kind) {
+      case 'base':
+        return reply(200, {});
+      case 'manifests':
+        return method === 'PUT' ? putManifest(request, route, body) : getManifest(route);
+      case 'blobs':
+        return getBlob(request, route, fault);
+      case 'uploads':
+        if (route.ref === '') return uploads.begin(route.repository, url.searchParams, origin);
+        return uploads.handle(
+          method,
+          route.ref,
+          url.searchParams,
+          request.headers,
+          body,
+          origin,
+          fault?.kind !== 'cut-request',
+        );
+    }
+  }
+
+  function putManifest(request: IncomingMessage, { repository, ref }: Route, body: Buffer): Reply {
+    const tag = ref.includes(':') ? undefined : ref;
+    const { digest } = storage.putManifest(repository, request.headers['content-type'] ?? '', body, tag);
+    if (tag === undefined && digest !== ref) return refuse(400, 'DIGEST_INVALID');
+    return reply(201, { location: `/v2/${repository}/manifests/${digest}`, 'docker-content-digest': digest });
+  }
+
+  function getManifest({ repository, ref }: Route): Reply {
+    const found = storage.repositories.get(repository)?.manifest(ref) ?? null;
+    if (found === null) return refuse(404, 'MANIFEST_UNKNOWN');
+    return reply(200, { 'content-type': found.mediaType, 'docker-content-digest': found.digest }, found.bytes);
+  }
+
+  function getBlob(request: IncomingMessage, { repository, ref }: Route, fault: Fault | null): Reply {
+    const blob = storage.repositories.get(repository)?.blobs.get(ref);
+    if (blob === undefined) return refuse(404, 'BLOB_UNKNOWN');
+    const headers = {
+      'content-type': 'application/octet-stream',
+      'accept-ranges': 'bytes',
+      'docker-content-digest': ref,
+    };
+    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '');
+    if (range === null || fault?.kind === 'ignore-range') return reply(200, headers, blob);
+    const start = Number(range[1]);
+    const end = Math.min(blob.length, range[2] === '' ? blob.length : Number(range[2]) + 1);
+    if (start >= end) return reply(416, { 'content-range': `bytes */${blob.length}` });
+    return reply(
+      206,
+      { ...headers, 'content-range': `bytes ${start}-${end - 1}/${blob.length}` },
+      blob.subarray(start, end),
+    );
+  }
+
+  const server = options.tls === undefined ? createServer(listener) : createTlsServer(options.tls, listener);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, 'localhost', resolve);
+  });
+  const host = `localhost:${(server.address() as AddressInfo).port}`;
+  origin = `${options.tls === undefined ? 'http' : 'https'}://${host}`;
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise<void>((resolve) => server.close(() => resolve()));
+  };
+  const registry: TestRegistry = {
+    host,
+    origin,
+    storage,
+    auth,
+    uploads,
+    requests,
+    fault: options.fault ?? (() => null),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+  return registry;
+}
+
+interface Route {
+  readonly kind: 'base' | 'manifests' | 'blobs' | 'uploads';
+  readonly repository: string;
+  readonly ref: string;
+}
+
+function parseRoute(url: URL): Route | null {
+  if (url.pathname === '/v2/') return { kind: 'base', repository: '', ref: '' };
+  const match = /^\/v2\/(.+)\/(manifests|blobs\/uploads|blobs)\/([^/]*)$/.exec(url.pathname);
+  if (match === null) return null;
+  const kind = match[2] === 'blobs/uploads' ? 'uploads' : (match[2] as 'manifests' | 'blobs');
+  return { kind, repository: match[1]!, ref: decodeURIComponent(match[3]!) };
+}
+
+function scopesOf(method: string, route: Route, query: URLSearchParams): string[] {
+  if (route.kind === 'base') return [];
+  const actions = method === 'GET' || method === 'HEAD' ? 'pull' : 'pull,push';
+  const from = query.get('from');
+  const scopes = [`repository:${route.repository}:${actions}`];
+  return from === null ? scopes : [...scopes, `repository:${from}:pull`];
+}
+
+/** The request's body, or its first `limit` bytes. */
+async function read(request: IncomingMessage, limit: number): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  return await new Promise((resolve) => {
+    const done = (): void => resolve(Buffer.concat(pieces));
+    request.on('data', (piece: Buffer) => {
+      if (size >= limit) return;
+      pieces.push(piece.subarray(0, limit - size));
+      size += piece.length;
+      if (size >= limit) done();
+    });
+    request.on('end', done);
+    request.on('error', done);
+    request.on('close', done);
+  });
+}
