@@ -1,0 +1,274 @@
+/** The snapshotter under the real containerd: plain images as with overlayfs, lazy images, restarts, removal. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { lacunaArgs, type Snapshotter, startSnapshotter } from '../../bench/lacuna.ts';
+import { BUSYBOX, makeBoxImage } from '../kit/box-image.ts';
+import { type Containerd, startContainerd } from '../kit/containerd.ts';
+import { type DockerRegistry, dockerRegistry } from '../kit/docker-registry.ts';
+import { fixture } from '../kit/layers.ts';
+import { mountsBelow, unmountBelow } from '../kit/mounts.ts';
+import { type Finished, run } from '../kit/process.ts';
+import { needs } from '../kit/skip.ts';
+import { diffTrees, nydusImageTime, type Row, readRows, walk } from '../kit/tree.ts';
+
+const skip = needs(
+  'root',
+  'dist',
+  'addon',
+  'holder',
+  'fuse',
+  'erofs',
+  'overlay',
+  'better-sqlite3',
+  'containerd',
+  'runc',
+  'docker-registry',
+  'skopeo',
+  'busybox',
+  'python3',
+  'tar',
+);
+
+describe.skipIf(skip.reason)('containerd 1.6', () => {
+  /** Short: sockets lie below it. */
+  const dir = mkdtempSync(join(tmpdir(), 'lac-'));
+  let registry: DockerRegistry;
+  let snapshotter: Snapshotter;
+  let containerd: Containerd;
+  let box: string;
+  let lazy: string;
+
+  beforeAll(async () => {
+    registry = await dockerRegistry(join(dir, 'r'));
+    makeBoxImage(join(dir, 'box'));
+    box = `${registry.address}/box:1`;
+    lazy = `${registry.address}/tame:lazy`;
+    const copy = ['copy', '--quiet', '--insecure-policy', '--all', '--dest-tls-verify=false'];
+    await run('skopeo', [...copy, `oci:${dir}/box:box`, `docker://${box}`]);
+    await run('skopeo', [...copy, `oci:${fixture('nydus-oci', 'index')}:index`, `docker://${lazy}`]);
+    snapshotter = await startSnapshotter(join(dir, 'l'), process.env);
+    containerd = await startContainerd(join(dir, 'c'), { lacuna: snapshotter.address });
+  });
+  afterAll(async () => {
+    await containerd?.[Symbol.asyncDispose]();
+    unmountBelow(join(dir, 'c'));
+    await snapshotter?.[Symbol.asyncDispose]();
+    await registry?.[Symbol.asyncDispose]();
+    rmSync(dir, { recursive: true, force: true });
+  });
+  afterEach(() => unmountBelow(join(dir, 'view')));
+
+  const ctr = (...args: string[]): Promise<Finished> => containerd.ctr(...args);
+  const snapshots = (...args: string[]): Promise<Finished> => ctr('snapshots', '--snapshotter', 'lacuna', ...args);
+  const snapshotNames = async (): Promise<string[]> =>
+    (await snapshots('ls')).stdout
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.split(/\s+/)[0]!);
+
+  interface PullDocument {
+    readonly schema: string;
+    readonly image: string;
+    readonly digest: string;
+    readonly snapshot: string;
+    readonly lazyLayers: number;
+    readonly bytes: number;
+  }
+  const pull = async (image: string, ...flags: string[]): Promise<PullDocument> => {
+    const options = ['--containerd', containerd.address, '--namespace', 'default', '--json', '--log-level', 'error'];
+    const { stdout } = await run(process.execPath, lacunaArgs('pull', image, ...options, ...flags));
+    return JSON.parse(stdout) as PullDocument;
+  };
+
+  /** The tree of a view on top of `parent`, as somebody who mounts what containerd hands out sees it. */
+  async function viewTree(parent: string, name: string): Promise<Row[]> {
+    const target = join(dir, 'view');
+    mkdirSync(target, { recursive: true });
+    const key = `view-${process.hrtime.bigint()}`;
+    const { stdout } = await ctr('snapshots', '--snapshotter', name, 'view', '--mounts', key, parent).catch(() =>
+      ctr('snapshots', '--snapshotter', name, 'view', key, parent),
+    );
+    const commands = /^mount /m.test(stdout)
+      ? stdout
+      : (await ctr('snapshots', '--snapshotter', name, 'mounts', target, key)).stdout;
+    execFileSync('sh', ['-euc', commands.replaceAll(/ \S+$/gm, ` ${target}`)]);
+    try {
+      return await walk(target);
+    } finally {
+      execFileSync('umount', [target]);
+      await ctr('snapshots', '--snapshotter', name, 'rm', key);
+    }
+  }
+
+  const runIn = (name: string, image: string, id: string, ...command: string[]): Promise<Finished> =>
+    ctr('run', '--rm', '--snapshotter', name, image, id, ...command);
+
+  /** Snapshots that nothing refers to are collected in the background. */
+  async function until(what: string, done: () => boolean | Promise<boolean>): Promise<void> {
+    const deadline = Date.now() + 20_000;
+    while (!(await done())) {
+      if (Date.now() > deadline) throw new Error(`in vain: ${what}\n${snapshotter.process.output()}`);
+      await sleep(50);
+    }
+  }
+
+  test('a plain image is what it is with overlayfs', async () => {
+    await ctr('images', 'pull', '--plain-http', '--snapshotter', 'overlayfs', box);
+    await ctr('images', 'pull', '--plain-http', '--snapshotter', 'lacuna', box);
+    const top = await chainIdOf(containerd, box);
+    const native = await viewTree(top, 'overlayfs');
+    expect(native.length).toBeGreaterThan(30);
+    expect(diffTrees(native, await viewTree(top, 'lacuna'))).toEqual([]);
+
+    const script =
+      'echo new > /etc/app/one; rm /etc/app/two; find / -xdev | sort; ls -lan / /etc/app /home; cat /etc/app/one';
+    const [ours, theirs] = [
+      await runIn('lacuna', box, 'box1', 'sh', '-c', script),
+      await runIn('overlayfs', box, 'box1', 'sh', '-c', script),
+    ];
+    const timeless = (text: string) => text.replaceAll(/[A-Z][a-z]{2} [ \d]\d \d\d:\d\d/g, 'time');
+    expect(timeless(ours.stdout)).toBe(timeless(theirs.stdout));
+    expect(ours.stdout).toMatch(/new\n$/);
+  });
+
+  test('usage of a plain image is that of overlayfs', async () => {
+    const usage = async (name: string): Promise<string[]> =>
+      (await ctr('snapshots', '--snapshotter', name, 'usage', '-b')).stdout
+        .split('\n')
+        .filter((line) => line.startsWith('sha256:'))
+        .map((line) => line.trim().replaceAll(/\s+/g, ' '))
+        .sort();
+    const [ours, theirs] = [await usage('lacuna'), await usage('overlayfs')];
+    expect(theirs.length).toBe(3);
+    expect(ours.filter((line) => theirs.some((other) => other.split(' ')[0] === line.split(' ')[0]))).toEqual(theirs);
+  });
+
+  test('lacuna pull unpacks a plain image; its layers are verified and named as by ctr', async () => {
+    const document = await pull(box, '--snapshotter', 'native');
+    expect(document).toMatchObject({ schema: 'lacuna.pull.v1', image: box, lazyLayers: 0 });
+    expect(document.snapshot).toBe(await chainIdOf(containerd, box));
+    const output = await runIn('native', box, 'box2', 'cat', '/etc/app/old/fresh');
+    expect(output.stdout).toBe('fresh\n');
+  });
+
+  test('a lazy image has the tree of the original, and only its bootstrap is fetched', async () => {
+    const document = await pull(lazy);
+    expect(document).toMatchObject({ schema: 'lacuna.pull.v1', image: lazy, lazyLayers: 4 });
+    expect(document.bytes).toBeLessThan(40_000);
+    expect(await snapshotNames()).toContain(document.snapshot);
+    const truth = readRows(fixture('truth', 'tame-mini.merged.jsonl'));
+    expect(diffTrees(truth, await viewTree(document.snapshot, 'lacuna'), { time: nydusImageTime })).toEqual([]);
+    // Pulled once more: all is there.
+    expect(await pull(lazy)).toMatchObject({ snapshot: document.snapshot, lazyLayers: 4 });
+  });
+
+  test('a container runs on it and writes to its own layer only', async () => {
+    const mount = `type=bind,src=${BUSYBOX},dst=/busybox,options=rbind:ro`;
+    const script = 'echo mine > /etc/mine && cat /etc/mine && /busybox ls /';
+    const flags = ['run', '--rm', '--snapshotter', 'lacuna', '--mount', mount, lazy];
+    const first = await ctr(...flags, 'lazy1', '/busybox', 'sh', '-c', script);
+    expect(first.stdout).toMatch(/^mine\n/);
+    const second = await ctr(...flags, 'lazy2', '/busybox', 'sh', '-c', 'test ! -e /etc/mine && echo clean');
+    expect(second.stdout).toBe('clean\n');
+  });
+
+  /** Starts a container on the lazy image that writes a line every 100 ms; the function gives what it wrote so far. */
+  async function reader(id: string): Promise<() => string> {
+    const out = join(dir, `${id}.log`);
+    const mount = `type=bind,src=${BUSYBOX},dst=/busybox,options=rbind:ro`;
+    const loop =
+      'while :; do /busybox find / -xdev -type f | /busybox xargs /busybox cat >/dev/null && echo ok; /busybox sleep 0.1; done';
+    const flags = ['run', '--detach', '--snapshotter', 'lacuna', '--log-uri', `file://${out}`, '--mount', mount, lazy];
+    await ctr(...flags, id, '/busybox', 'sh', '-c', loop);
+    await until('the container writes', () => existsSync(out) && readFileSync(out, 'utf8').includes('ok'));
+    return () => readFileSync(out, 'utf8');
+  }
+
+  async function goesOn(output: () => string): Promise<void> {
+    const before = output().length;
+    await until('the container goes on', () => output().length > before + 6);
+    expect(output()).toMatch(/^(ok\n)+$/);
+  }
+
+  test('snapshotter and containerd killed and started again: containers go on, snapshots are there', async () => {
+    const output = await reader('reader');
+    const before = await snapshotNames();
+    const { pid } = snapshotter.process.child;
+    process.kill(pid!, 'SIGKILL');
+    await goesOn(output);
+    rmSync(snapshotter.address);
+    snapshotter = await startSnapshotter(join(dir, 'l'), process.env);
+    await goesOn(output);
+    expect(await snapshotNames()).toEqual(before);
+
+    await containerd.process.stop();
+    containerd = await startContainerd(join(dir, 'c'), { lacuna: snapshotter.address });
+    await goesOn(output);
+    expect(await snapshotNames()).toEqual(before);
+    const again = await ctr('task', 'exec', '--exec-id', 'e', 'reader', '/busybox', 'echo', 'inside');
+    expect(again.stdout).toBe('inside\n');
+    await ctr('task', 'kill', '--signal', 'SIGKILL', 'reader');
+    await until('the task ends', async () => /STOPPED/.test((await ctr('task', 'ls')).stdout));
+    await ctr('task', 'rm', 'reader');
+    await ctr('container', 'rm', 'reader');
+  });
+
+  test('a second snapshotter on the same root is refused, naming the first', async () => {
+    const other = lacunaArgs('snapshotter', '--root', snapshotter.root, '--address', join(dir, 'other.sock'));
+    await expect(run(process.execPath, other)).rejects.toThrow(`pid ${snapshotter.process.child.pid}`);
+  });
+
+  test('a configuration with an unknown key is refused with a suggestion', async () => {
+    const config = join(dir, 'bad.toml');
+    execFileSync('sh', ['-c', `printf 'version = 1\\n[registry]\\nplain_htp = []\\n' > ${config}`]);
+    const args = lacunaArgs(
+      'snapshotter',
+      '--root',
+      join(dir, 'x'),
+      '--address',
+      join(dir, 'x.sock'),
+      '--config',
+      config,
+    );
+    await expect(run(process.execPath, args)).rejects.toThrow('did you mean registry.plain_http');
+  });
+
+  test('plain ctr sends no labels for a lazy image: it is refused and told what to do', async () => {
+    await expect(ctr('images', 'pull', '--plain-http', '--snapshotter', 'lacuna', lazy)).rejects.toThrow();
+  });
+
+  test('the last container and the image removed: mount and cache are gone', async () => {
+    const cache = join(snapshotter.root, 'cache');
+    expect(readdirSync(cache).length).toBeGreaterThan(0);
+    expect(mountsBelow(join(snapshotter.root, 'snapshotter')).map(({ type }) => type)).toEqual(['erofs']);
+    await ctr('images', 'rm', '--sync', lazy);
+    await until('the cache is freed', () => readdirSync(cache).length === 0);
+    expect(mountsBelow(join(snapshotter.root, 'snapshotter'))).toEqual([]);
+    await ctr('images', 'rm', '--sync', box);
+    await until('all snapshots are gone', async () => (await snapshotNames()).length === 0);
+    expect(readdirSync(join(snapshotter.root, 'snapshotter', 'snapshots'))).toEqual([]);
+    expect(readdirSync(join(snapshotter.root, 'snapshotter', 'images'))).toEqual([]);
+  });
+});
+
+/** The chain ID of an image's top layer, from its config as containerd has it. */
+async function chainIdOf(containerd: Containerd, image: string): Promise<string> {
+  const { stdout } = await containerd.ctr('images', 'ls');
+  const target = stdout
+    .split('\n')
+    .find((line) => line.startsWith(image))!
+    .split(/\s+/)[2]!;
+  const content = async (digest: string) => JSON.parse((await containerd.ctr('content', 'get', digest)).stdout);
+  const config = await content((await content(target)).config.digest);
+  const [first, ...rest] = config.rootfs.diff_ids as string[];
+  const { createHash } = await import('node:crypto');
+  return rest.reduce(
+    (chain, diff) => `sha256:${createHash('sha256').update(`${chain} ${diff}`).digest('hex')}`,
+    first!,
+  );
+}
