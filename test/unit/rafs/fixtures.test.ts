@@ -14,7 +14,7 @@ const inline1 = 'c8a0a67f0e903d64e257ef38f9d967570ec98b3101d4898ca52c792f4e4bb40
 const inline2 = 'd13b65e4d824a0fe08d8b4141d4d3f7014744ae30a38051288921e804fb5afab';
 
 /** Variant, bootstrap, truth, id from outside. */
-const VARIANTS: ReadonlyArray<readonly [string, string, string, string?]> = [
+const VARIANTS: [string, string, string, string?][] = [
   ['default', 'bootstrap', LAYER1],
   ['sha256', 'bootstrap', LAYER1],
   ['lz4', 'bootstrap', LAYER1],
