@@ -1,7 +1,8 @@
 //! The blob file system for TypeScript. What it does is in `native/blobfs`.
 
 use crate::args;
-use crate::error::{BridgeError, Code, Outcome, Result, guarded, promise, promised};
+use crate::error::{BridgeError, Code, Outcome, Result, guarded};
+use crate::promise::{promise, promised};
 use lacuna_blobfs::{BootId, Errno, Error, Pool, Session, SessionOptions};
 use napi::Status;
 use napi::bindgen_prelude::{Buffer, Env, Function, PromiseRaw, Uint32Array};

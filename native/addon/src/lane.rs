@@ -1,7 +1,8 @@
 //! Work that has to happen in order, off the JavaScript thread and off libuv's four threads: what waits for a peer
 //! (a full queue, missing input) would keep file reads and name lookups of the whole process waiting.
 
-use crate::error::{BridgeError, Code, Job, Outcome, promise};
+use crate::error::{BridgeError, Code, Outcome};
+use crate::promise::{Job, promise};
 use napi::bindgen_prelude::{Env, PromiseRaw, ToNapiValue};
 use std::sync::mpsc;
 use std::thread;

@@ -10,11 +10,15 @@ mod blobfs;
 mod codec;
 mod error;
 mod lane;
+mod promise;
+mod streams;
 mod sys;
+mod teardown;
 
-use error::{BridgeError, Result, guarded, promise, promised};
+use error::{BridgeError, Result, guarded};
 use napi::bindgen_prelude::{Env, PromiseRaw};
 use napi_derive::napi;
+use promise::{promise, promised};
 
 /// The version of the addon: that of the package it was built from.
 #[napi]

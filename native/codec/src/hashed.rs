@@ -11,8 +11,9 @@ pub struct Digested {
     pub size: u64,
 }
 
+/// A running digest and count.
 #[derive(Clone, Default)]
-pub(crate) struct Hashed {
+pub struct Hashed {
     hash: Sha256,
     size: u64,
 }

@@ -21,7 +21,7 @@ pub use chunk::{Compressor, Digester, MAX_CHUNK_SIZE, decode_chunk};
 pub use crc32c::crc32c;
 pub use decoder::Compression;
 pub use error::{CodecError, Result};
-pub use hashed::Digested;
+pub use hashed::{Digested, Hashed};
 pub use layer::{LayerDigests, LayerStream};
 pub use sink::FileSink;
 pub use zstandard::{zstd_compress, zstd_decompress, zstd_levels};

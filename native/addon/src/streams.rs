@@ -1,0 +1,251 @@
+//! The streams of the bridge: layers, running digests, files. Names and order are those of `interface Addon` in
+//! `src/native/addon.ts`.
+
+use crate::args;
+use crate::error::{BridgeError, Code, Outcome, Result, guarded};
+use crate::lane::Lane;
+use crate::promise::promised;
+use crate::teardown::{Waits, wake_at_end};
+use lacuna_codec::{Compression, Digested, Hashed};
+use napi::bindgen_prelude::{Buffer, Env, PromiseRaw, ToNapiValue};
+use napi_derive::napi;
+use std::sync::{Arc, Mutex, Weak};
+
+/// See `LayerDigests` in addon.ts.
+#[napi(object, use_nullable = true)]
+pub struct LayerDigests {
+    pub compressed_digest: String,
+    pub compressed_size: f64,
+    pub uncompressed_digest: String,
+    pub uncompressed_size: f64,
+}
+
+/// See `LayerStream` in addon.ts.
+#[napi]
+pub struct LayerStream {
+    open: Mutex<Option<OpenLayer>>,
+}
+
+/// Writing may wait for reading and the other way round, so each has a thread.
+struct OpenLayer {
+    stream: Arc<lacuna_codec::LayerStream>,
+    writer: Lane,
+    reader: Lane,
+}
+
+impl Waits for lacuna_codec::LayerStream {
+    fn wake(&self) {
+        self.close();
+    }
+}
+
+#[napi]
+pub fn layer_stream(env: &Env, compression: String) -> Result<LayerStream> {
+    guarded(|| {
+        let compression = match compression.as_str() {
+            "none" => Compression::None,
+            "gzip" => Compression::Gzip,
+            "zstd" => Compression::Zstd,
+            _ => return Err(BridgeError::usage(format!("compression: {compression:?} is none of gzip, zstd, none"))),
+        };
+        let stream = Arc::new(lacuna_codec::LayerStream::new(compression));
+        let weak: Weak<lacuna_codec::LayerStream> = Arc::downgrade(&stream);
+        wake_at_end(env, weak)?;
+        let open = OpenLayer { stream, writer: Lane::new("lacuna-write")?, reader: Lane::new("lacuna-read")? };
+        Ok(LayerStream { open: Mutex::new(Some(open)) })
+    })
+}
+
+#[napi]
+impl LayerStream {
+    #[napi]
+    pub fn write<'env>(&self, env: &'env Env, data: Buffer) -> Result<PromiseRaw<'env, ()>> {
+        promised(env, || {
+            self.with(|open| {
+                let stream = Arc::clone(&open.stream);
+                open.writer.run(env, move || Ok(stream.write(&data)?))
+            })
+        })
+    }
+
+    /// Takes its turn behind the writes that were asked for.
+    #[napi]
+    pub fn end(&self) -> Result<()> {
+        guarded(|| {
+            self.with(|open| {
+                let stream = Arc::clone(&open.stream);
+                open.writer.post(Box::new(move || stream.end()))
+            })
+        })
+    }
+
+    #[napi]
+    pub fn read<'env>(&self, env: &'env Env, mut target: Buffer, offset: f64) -> Result<PromiseRaw<'env, u32>> {
+        promised(env, || {
+            let offset = args::integer("offset", offset, target.len())?;
+            if offset == target.len() {
+                return Err(BridgeError::usage("target: no room, and reading 0 bytes means the end"));
+            }
+            // The answer is a 32-bit number, and no reader has use for more.
+            let end = target.len().min(offset + u32::MAX as usize);
+            self.with(|open| {
+                let stream = Arc::clone(&open.stream);
+                open.reader.run(env, move || Ok(stream.read(&mut target[offset..end])? as u32))
+            })
+        })
+    }
+
+    #[napi]
+    pub fn digests(&self) -> Result<LayerDigests> {
+        guarded(|| {
+            let digests = self.with(|open| Ok(open.stream.digests()?))?;
+            Ok(LayerDigests {
+                compressed_digest: digests.compressed.sha256,
+                compressed_size: digests.compressed.size as f64,
+                uncompressed_digest: digests.uncompressed.sha256,
+                uncompressed_size: digests.uncompressed.size as f64,
+            })
+        })
+    }
+
+    #[napi]
+    pub fn close(&self) -> Result<()> {
+        guarded(|| {
+            if let Some(open) = lock(&self.open).take() {
+                open.stream.close();
+            }
+            Ok(())
+        })
+    }
+
+    fn with<T>(&self, body: impl FnOnce(&OpenLayer) -> Outcome<T>) -> Outcome<T> {
+        match lock(&self.open).as_ref() {
+            Some(open) => body(open),
+            None => Err(BridgeError::new(Code::Aborted, "the layer stream was closed")),
+        }
+    }
+}
+
+/// Forgotten without `close`: whoever waits must not wait for ever.
+impl Drop for LayerStream {
+    fn drop(&mut self) {
+        if let Some(open) = lock(&self.open).take() {
+            open.stream.close();
+        }
+    }
+}
+
+/// See `Sha256Stream` in addon.ts.
+#[napi]
+pub struct Sha256Stream {
+    hashed: Arc<Mutex<Hashed>>,
+    lane: Lane,
+}
+
+#[napi]
+pub fn sha256_stream() -> Result<Sha256Stream> {
+    guarded(|| Ok(Sha256Stream { hashed: Arc::default(), lane: Lane::new("lacuna-sha256")? }))
+}
+
+#[napi]
+impl Sha256Stream {
+    #[napi]
+    pub fn update<'env>(&self, env: &'env Env, data: Buffer, length: f64) -> Result<PromiseRaw<'env, ()>> {
+        promised(env, || {
+            let length = args::integer("length", length, data.len())?;
+            let hashed = Arc::clone(&self.hashed);
+            self.lane.run(env, move || {
+                lock(&hashed).update(&data[..length]);
+                Ok(())
+            })
+        })
+    }
+
+    #[napi]
+    pub fn digest<'env>(&self, env: &'env Env) -> Result<PromiseRaw<'env, String>> {
+        promised(env, || {
+            let hashed = Arc::clone(&self.hashed);
+            self.lane.run(env, move || Ok(lock(&hashed).digested().sha256))
+        })
+    }
+}
+
+/// See `FileSink` in addon.ts.
+#[napi]
+pub struct FileSink {
+    open: Mutex<Option<OpenSink>>,
+}
+
+struct OpenSink {
+    sink: Arc<Mutex<lacuna_codec::FileSink>>,
+    lane: Lane,
+}
+
+/// See `FileSink.finish` in addon.ts.
+#[napi(object, use_nullable = true)]
+pub struct FileDigest {
+    pub digest: String,
+    pub size: f64,
+}
+
+#[napi]
+pub fn file_sink(path: String) -> Result<FileSink> {
+    guarded(|| {
+        let sink = Arc::new(Mutex::new(lacuna_codec::FileSink::create(path)?));
+        let open = OpenSink { sink, lane: Lane::new("lacuna-sink")? };
+        Ok(FileSink { open: Mutex::new(Some(open)) })
+    })
+}
+
+#[napi]
+impl FileSink {
+    #[napi]
+    pub fn append<'env>(&self, env: &'env Env, data: Buffer, length: f64) -> Result<PromiseRaw<'env, ()>> {
+        promised(env, || {
+            let length = args::integer("length", length, data.len())?;
+            self.run(env, move |sink| Ok(sink.append(&data[..length])?))
+        })
+    }
+
+    #[napi]
+    pub fn digest<'env>(&self, env: &'env Env) -> Result<PromiseRaw<'env, String>> {
+        promised(env, || self.run(env, |sink| Ok(sink.digested()?.sha256)))
+    }
+
+    #[napi]
+    pub fn finish<'env>(&self, env: &'env Env, sync: bool) -> Result<PromiseRaw<'env, FileDigest>> {
+        promised(env, || {
+            self.run(env, move |sink| {
+                let Digested { sha256, size } = sink.finish(sync)?;
+                Ok(FileDigest { digest: sha256, size: size as f64 })
+            })
+        })
+    }
+
+    /// What was asked for before is still done; the file is closed after it.
+    #[napi]
+    pub fn close(&self) -> Result<()> {
+        guarded(|| {
+            drop(lock(&self.open).take());
+            Ok(())
+        })
+    }
+
+    fn run<'env, T, W>(&self, env: &'env Env, work: W) -> Outcome<PromiseRaw<'env, T>>
+    where
+        T: ToNapiValue + Send + 'static,
+        W: FnOnce(&mut lacuna_codec::FileSink) -> Outcome<T> + Send + 'static,
+    {
+        match lock(&self.open).as_ref() {
+            Some(open) => {
+                let sink = Arc::clone(&open.sink);
+                open.lane.run(env, move || work(&mut lock(&sink)))
+            }
+            None => Err(BridgeError::new(Code::Precondition, "the file is closed")),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().expect("no user of a native handle panicked")
+}
