@@ -21,8 +21,8 @@ const OP = 'read';
 
 export interface BlobReaderOptions {
   readonly http: RegistryHttp;
-  /** `https://HOST/v2/NAME/blobs/`. */
-  readonly blobs: URL;
+  /** `https://HOST/v2/NAME/`. */
+  readonly repository: URL;
   readonly scopes: readonly string[];
   readonly subject: string;
 }
@@ -67,13 +67,13 @@ export class BlobReader {
 
   /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
   async #get(descriptor: Descriptor, range: Range, signal: AbortSignal | null): Promise<Answer> {
-    const { http, scopes, subject, blobs } = this.#options;
+    const { http, scopes, subject, repository } = this.#options;
     const isWhole = range.start === 0 && range.end === descriptor.size;
     const exchange: Exchange = {
       op: OP,
       subject,
       method: 'GET',
-      url: new URL(descriptor.digest, blobs),
+      url: new URL(`blobs/${descriptor.digest}`, repository),
       headers: isWhole ? {} : { range: `bytes=${range.start}-${range.end - 1}` },
       scopes,
       signal,

@@ -43,7 +43,7 @@ export class RegistryStore implements ImageStore {
     this.#push = [`repository:${reference.repository}:pull,push`];
     this.#reader = new BlobReader({
       http,
-      blobs: new URL('blobs/', this.#url),
+      repository: this.#url,
       scopes: this.#pull,
       subject: this.subject,
     });

@@ -115,6 +115,10 @@ export function abortError(signal: AbortSignal, op: string, subject: string): La
 export function transportError(error: unknown, url: URL, op: string, subject: string): LacunaError {
   if (error instanceof LacunaError) return error;
   const code = codeOf(error);
+  // Not the network's fault, but ours.
+  if (code === '' && (error instanceof TypeError || error instanceof RangeError)) {
+    return new LacunaError('INTERNAL', `${op} ${subject}: ${url.host}: ${error.name}`, { op, subject });
+  }
   const label = code === '' ? 'the connection failed' : code;
   const message = `${op} ${subject}: ${url.host}: ${label}`;
   if (TIMEOUTS.has(code)) return new LacunaError('TIMEOUT', message, { op, subject });

@@ -99,9 +99,9 @@ export class RegistryUpload implements BlobUpload {
   }
 
   #assertOpen(): void {
-    if (this.#signal.aborted) throw abortError(this.#signal, OP, this.#options.subject);
     if (this.#isOver)
       throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: this.#options.subject });
+    if (this.#signal.aborted) throw abortError(this.#signal, OP, this.#options.subject);
   }
 
   /** Room for more bytes in the chunk, growing up to its full size: most blobs are smaller than a chunk. */

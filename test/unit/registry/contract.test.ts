@@ -1,0 +1,78 @@
+/** One contract, every store: our client with both transports against two registries, and OCI layouts. */
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect } from 'vitest';
+import type { DockerReference } from '../../../src/image/reference.ts';
+import { dockerConfigCredentials } from '../../../src/registry/credentials.ts';
+import { openStore } from '../../../src/registry/open.ts';
+import type { StoreOptions } from '../../../src/registry/store.ts';
+import { type DockerRegistry, dockerRegistry } from '../../kit/docker-registry.ts';
+import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
+import { PASSWORD, USER } from '../../kit/registry-auth.ts';
+import { needs } from '../../kit/skip.ts';
+import { storeContract } from './contract.ts';
+
+const reference = (host: string, repository: string, tag: string | null): DockerReference => ({
+  transport: 'docker',
+  host,
+  repository,
+  tag,
+  digest: null,
+});
+
+const credentials: StoreOptions['credentials'] = async () => ({ username: USER, password: PASSWORD });
+const retry = { minDelay: 1, maxDelay: 20 };
+
+describe.each(['undici', 'node-fetch'] as const)('a registry over %s', (transport) => {
+  describe.each(['token', 'basic', null] as const)('with %s authentication', (auth) => {
+    let registry: TestRegistry;
+    beforeAll(async () => {
+      registry = await startRegistry({ auth });
+    });
+    afterAll(async () => {
+      expect(registry.uploads.open).toBe(0);
+      await registry.close();
+    });
+    storeContract((name, tag) => openStore(reference(registry.host, name, tag), { transport, credentials, retry }));
+  });
+
+  describe('that wants absolute locations and large chunks', () => {
+    let registry: TestRegistry;
+    beforeAll(async () => {
+      registry = await startRegistry({ absoluteLocations: true, chunkMinLength: 10 * 1024 * 1024 });
+    });
+    afterAll(() => registry.close());
+    storeContract((name, tag) => openStore(reference(registry.host, name, tag), { transport, retry }));
+  });
+
+  const skip = needs('docker-registry');
+  describe.skipIf(skip.reason)('that is docker-registry', () => {
+    const dir = mkdtempSync(join(tmpdir(), 'lacuna-registry-'));
+    let registry: DockerRegistry;
+    beforeAll(async () => {
+      registry = await dockerRegistry(dir);
+    });
+    afterAll(async () => {
+      await registry[Symbol.asyncDispose]();
+      rmSync(dir, { recursive: true });
+    });
+    storeContract((name, tag) =>
+      openStore(reference(registry.address, name, tag), {
+        transport,
+        retry,
+        credentials: dockerConfigCredentials({ dir }),
+      }),
+    );
+  });
+});
+
+describe('an OCI layout', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-layout-'));
+  afterAll(() => {
+    const left = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) => /tmp/.test(name));
+    rmSync(dir, { recursive: true });
+    expect(left).toEqual([]);
+  });
+  storeContract((name, ref) => openStore({ transport: 'oci', path: join(dir, name), ref }, { create: true }));
+});
