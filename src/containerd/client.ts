@@ -11,6 +11,9 @@ import type { Descriptor } from '../image/manifest.ts';
 
 const SERVICES = ['content', 'diff', 'images', 'introspection', 'leases', 'snapshots'] as const;
 
+/** How long the undoing of a failed pull may take. */
+const CLEAN_UP_MILLISECONDS = 10_000;
+
 /** The methods of all services, as `Images.Create`: what one connection can carry needs no second one. */
 function methods(): ServiceDefinition {
   const all: Record<string, ServiceDefinition[string]> = {};
@@ -66,7 +69,7 @@ export class Containerd implements Disposable {
     const id = this.#lease;
     if (id === '') return;
     this.#lease = '';
-    await this.#call('Leases.Delete', { id });
+    await this.#cleanUp('Leases.Delete', { id });
   }
 
   async plugins(filter: string): Promise<readonly Plugin[]> {
@@ -84,7 +87,7 @@ export class Containerd implements Disposable {
   }
 
   async removeSnapshot(snapshotter: string, key: string): Promise<void> {
-    await this.#call('Snapshots.Remove', { snapshotter, key });
+    await this.#cleanUp('Snapshots.Remove', { snapshotter, key });
   }
 
   /** Unpacks a layer of the content store into `mounts`; resolves with the digest of its tar. */
@@ -158,6 +161,11 @@ export class Containerd implements Disposable {
       ...(this.#signal === undefined ? {} : { signal: this.#signal }),
     };
     return this.#channel.call<Response>(method, request, settings);
+  }
+
+  /** Also when the work was aborted; but not for ever. */
+  async #cleanUp(method: string, request: object): Promise<void> {
+    await this.#channel.call(method, request, { metadata: this.#metadata(), timeout: CLEAN_UP_MILLISECONDS });
   }
 
   /** One message for what is small; a message per piece, and as many on their way as the socket takes, for the rest. */
