@@ -78,3 +78,32 @@ fn close_gaps(output: &mut [u8], ranges: &[Range<usize>], stored: &[Stored]) {
         to += chunk.size;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_chunks_lie_back_to_back() {
+        let data: Vec<u8> = (0..2000u32).map(|at| if at < 1000 { 7 } else { ((at * at) >> 3) as u8 }).collect();
+        let ranges = [0..1000, 1000..1010, 0..0, 500..1000];
+        let mut output = vec![0; 1510];
+        let stored = compress_chunks(&data, &ranges, &mut output, Compressor::Zstd, 3).unwrap();
+        assert_eq!(stored.iter().map(|chunk| chunk.compressed).collect::<Vec<_>>(), [true, false, false, true]);
+        let mut at = 0;
+        for (range, chunk) in ranges.iter().zip(&stored) {
+            let plain = &data[range.clone()];
+            let compressor = if chunk.compressed { 3 } else { 0 };
+            let digest = Digester::Blake3.digest(plain);
+            let mut out = Vec::new();
+            crate::decode_chunk(&output[at..at + chunk.size], compressor, plain.len(), 0, &digest, &mut out).unwrap();
+            at += chunk.size;
+        }
+    }
+
+    #[test]
+    fn other_compressors_are_read_only() {
+        let result = compress_chunks(b"abc", &[0..1, 1..3], &mut [0; 3], Compressor::Lz4Block, 0);
+        assert!(matches!(result, Err(CodecError::Unsupported { .. })));
+    }
+}

@@ -119,3 +119,55 @@ fn verify(bytes: &[u8], digester: Digester, expected: &[u8; 32]) -> Result<()> {
     }
     Err(CodecError::DigestMismatch { field: "chunk digest", expected: hex(expected), actual: hex(&actual) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &[u8] = b"abcabcabcabcabcabcabcabcabcabcabcabcabcabcabcabc";
+
+    fn blake3(bytes: &[u8]) -> [u8; 32] {
+        Digester::Blake3.digest(bytes)
+    }
+
+    #[test]
+    fn decodes_into_a_reused_vector() {
+        let mut out = vec![7; 1000];
+        let frame = crate::zstd_compress(PLAIN, 3).unwrap();
+        let block = lz4_flex::block::compress(PLAIN);
+        for (stored, compressor) in [(PLAIN, 0), (&block[..], 1), (&frame[..], 3)] {
+            decode_chunk(stored, compressor, PLAIN.len(), 0, &blake3(PLAIN), &mut out).unwrap();
+            assert_eq!(out, PLAIN);
+        }
+        assert!(out.capacity() >= 1000);
+    }
+
+    #[test]
+    fn leaves_nothing_behind_after_an_error() {
+        let frame = crate::zstd_compress(PLAIN, 3).unwrap();
+        let digest = blake3(PLAIN);
+        let frame = frame.as_slice();
+        let cases = [
+            (frame, 3, PLAIN.len(), 0, blake3(b"other")),
+            (frame, 3, PLAIN.len() - 1, 0, digest),
+            (frame, 3, PLAIN.len() + 1, 0, digest),
+            (frame, 3, PLAIN.len(), 2, digest),
+            (frame, 4, PLAIN.len(), 0, digest),
+            (frame, 3, MAX_CHUNK_SIZE + 1, 0, digest),
+            (PLAIN, 0, PLAIN.len() + 1, 0, digest),
+        ];
+        for (stored, compressor, usize, digester, digest) in cases {
+            let mut out = PLAIN.to_vec();
+            let error = decode_chunk(stored, compressor, usize, digester, &digest, &mut out).unwrap_err();
+            assert!(out.is_empty(), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_both_digests() {
+        let error = decode_chunk(PLAIN, 0, PLAIN.len(), 1, &[0xab; 32], &mut Vec::new()).unwrap_err();
+        let CodecError::DigestMismatch { expected, actual, .. } = error else { panic!("{error}") };
+        assert_eq!(expected, "ab".repeat(32));
+        assert_eq!(actual, hex(&Digester::Sha256.digest(PLAIN)));
+    }
+}

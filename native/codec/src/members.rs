@@ -127,3 +127,71 @@ pub(crate) fn decode_into<U: Unit>(unit: U, source: &[u8], target: &mut [u8]) ->
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gzip::GzipMember;
+    use crate::zstandard::ZstdFrame;
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; content.len() + 100];
+        let mut deflate = zlib_rs::Deflate::new(6, true, 15 + 16);
+        let status = deflate.compress(content, &mut out, zlib_rs::DeflateFlush::Finish).unwrap();
+        assert_eq!(status, zlib_rs::Status::StreamEnd);
+        out.truncate(deflate.total_out() as usize);
+        out
+    }
+
+    /// Feeds and takes one byte at a time: every state is entered at every boundary.
+    fn byte_by_byte<U: Unit>(unit: U, source: &[u8]) -> Result<Vec<u8>> {
+        let mut members = Members::new(unit);
+        let mut content = Vec::new();
+        let mut at = 0;
+        loop {
+            let mut byte = [0; 1];
+            let step = members.step(&source[at..source.len().min(at + 1)], &mut byte)?;
+            at += step.consumed;
+            content.extend_from_slice(&byte[..step.produced]);
+            if step == Step::default() && at == source.len() {
+                return members.finish().map(|()| content);
+            }
+        }
+    }
+
+    #[test]
+    fn members_in_pieces_of_one_byte() {
+        let source = [gzip(b"hello "), gzip(b""), gzip(b"world"), vec![0; 5]].concat();
+        assert_eq!(byte_by_byte(GzipMember::new(), &source).unwrap(), b"hello world");
+        let frame = |content| crate::zstd_compress(content, 3).unwrap();
+        let source = [frame(b"hello "), frame(b""), frame(b"world"), vec![0; 5]].concat();
+        assert_eq!(byte_by_byte(ZstdFrame::new(), &source).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let whole = [gzip(b"hello "), gzip(b"world")].concat();
+        let first = gzip(b"hello ").len();
+        for end in 0..whole.len() {
+            assert_eq!(byte_by_byte(GzipMember::new(), &whole[..end]).is_ok(), end == first, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_told_from_padding() {
+        let member = gzip(b"x");
+        for (behind, ok) in [(&b"\0\0"[..], true), (b"\0x", false), (b"x", false), (b"\x1f\x8b", false)] {
+            let source = [&member, behind].concat();
+            assert_eq!(byte_by_byte(GzipMember::new(), &source).is_ok(), ok, "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn decodes_into_exactly_what_there_is_room_for() {
+        let source = [gzip(b"hello "), gzip(b"world")].concat();
+        for (room, length) in [(11, Some(11)), (12, Some(11)), (10, None), (0, None)] {
+            let decoded = decode_into(GzipMember::new(), &source, &mut vec![0; room]);
+            assert_eq!(decoded.ok(), length, "room for {room}");
+        }
+    }
+}

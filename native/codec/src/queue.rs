@@ -80,3 +80,47 @@ impl ByteQueue {
         self.state.lock().expect("no user of the queue panicked")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn hands_over_in_order_and_then_ends() {
+        let queue = ByteQueue::new(10);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for byte in 0..100 {
+                    queue.push(vec![byte; 3]).unwrap();
+                }
+                queue.end();
+            });
+            for byte in 0..100 {
+                assert_eq!(queue.pop().unwrap(), Some(vec![byte; 3]));
+            }
+            assert_eq!(queue.pop().unwrap(), None);
+        });
+        assert!(matches!(queue.push(vec![1]), Err(CodecError::State { .. })));
+    }
+
+    #[test]
+    fn the_first_failure_wakes_everybody_and_stays() {
+        let closed = CodecError::Closed { subject: "the queue" };
+        let (empty, full) = (ByteQueue::new(1), ByteQueue::new(1));
+        full.push(vec![0; 2]).unwrap();
+        thread::scope(|scope| {
+            let popping = scope.spawn(|| empty.pop());
+            let pushing = scope.spawn(|| full.push(vec![1]));
+            thread::sleep(Duration::from_millis(20));
+            for queue in [&empty, &full] {
+                queue.fail(closed.clone());
+                queue.fail(CodecError::State { problem: "a later one" });
+            }
+            assert_eq!(popping.join().unwrap(), Err(closed.clone()));
+            assert_eq!(pushing.join().unwrap(), Err(closed.clone()));
+        });
+        assert_eq!(full.check(), Err(closed));
+    }
+}
