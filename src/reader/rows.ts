@@ -19,8 +19,9 @@ export interface Row {
   rdev?: { major: number; minor: number };
   target?: string;
   target_b64?: string;
-  /** Name → value in hex, sorted by name. */
+  /** Name → value in hex, sorted by name. Names that are not UTF-8 are in `xattrs_b64`, in base64. */
   xattrs: Record<string, string>;
+  xattrs_b64?: Record<string, string>;
   /** Hex, of the content of a regular file; only where it was asked for. */
   sha256?: string;
   /** The same number where two or more names are one inode. */
@@ -93,12 +94,20 @@ function rowOf(path: ByteString, node: FileNode, names: Names | undefined): Row 
     nlink: node.type === 'dir' ? 2 + subdirectories(node) : (names?.count ?? 1),
     ...(node.rdev === null ? {} : { rdev: { major: node.rdev.major, minor: node.rdev.minor } }),
     ...(node.target === null ? {} : named('target', node.target)),
-    xattrs: Object.fromEntries(
-      sortedXattrs(node.xattrs).map(([name, value]) => [bytesOf(name).toString('utf8'), value.toString('hex')]),
-    ),
+    ...xattrFields(node),
   };
   if (names !== undefined && names.group > 0) row.link_group = names.group;
   return row;
+}
+
+function xattrFields(node: FileNode): Pick<Row, 'xattrs' | 'xattrs_b64'> {
+  const fields: Pick<Row, 'xattrs' | 'xattrs_b64'> = { xattrs: {} };
+  for (const [name, value] of sortedXattrs(node.xattrs)) {
+    const { name: text, name_b64: base64 } = named('name', name);
+    if (text !== undefined) fields.xattrs[text] = value.toString('hex');
+    else fields.xattrs_b64 = { ...fields.xattrs_b64, [base64!]: value.toString('hex') };
+  }
+  return fields;
 }
 
 function subdirectories(node: FileNode): number {

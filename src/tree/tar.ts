@@ -285,7 +285,8 @@ export class TarParser {
   }
 
   #id(value: number, field: string): number {
-    if (value < 0 || value > 0xffff_ffff) throw this.#bad(field, `${value} is not in 0…2^32-1`);
+    // 2^32 − 1 is no id: chown(2) and the kernel take it for "none".
+    if (value < 0 || value >= 0xffff_ffff) throw this.#bad(field, `${value} is not in 0…2^32-2`);
     return value;
   }
 

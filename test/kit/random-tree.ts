@@ -34,11 +34,13 @@ const name = fc
   .oneof({ weight: 4, arbitrary: bytes(12) }, { weight: 1, arbitrary: bytes(255) })
   .map((text) => text.replaceAll('/', '_'))
   .filter((text) => text !== '.' && text !== '..');
-const uint32 = fc.oneof(fc.constantFrom(0, 1000, 0xffff_ffff), fc.integer({ min: 0, max: 0xffff_ffff }));
+// 2^32 − 1 means "nobody" to the kernel.
+const id = fc.oneof(fc.constantFrom(0, 1000), fc.integer({ min: 0, max: 0xffff_fffe }));
 const xattr = fc.tuple(
   fc
     .tuple(fc.constantFrom('user.', 'trusted.', 'security.'), bytes(40))
-    .map(([prefix, suffix]) => prefix + suffix)
+    // ASCII: the walker has no way to print others.
+    .map(([prefix, suffix]) => prefix + suffix.replace(/[^!-~]/g, 'x'))
     // A security attribute that the kernel interprets cannot be random.
     .filter((full) => !full.startsWith('security.') || full.length > 30),
   fc.oneof(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 6000 })),
@@ -46,8 +48,8 @@ const xattr = fc.tuple(
 
 const common = fc.record({
   mode: fc.integer({ min: 0, max: 0o7777 }),
-  uid: uint32,
-  gid: uint32,
+  uid: id,
+  gid: id,
   sec: fc.oneof(fc.integer({ min: -(2 ** 33), max: 2 ** 33 }), fc.constant(0)),
   nsec: fc.integer({ min: 0, max: 999_999_999 }),
   xattrs: fc.oneof(
