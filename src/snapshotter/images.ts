@@ -123,24 +123,20 @@ export class Images {
     return mounting;
   }
 
-  async unmount(id: number): Promise<void> {
-    await this.#mounting.get(id)?.catch(() => {});
-    const path = this.#directories.path(id);
-    if (await isMounted(path)) await unmount(mountpointIn(path));
-  }
-
-  /** After {@link unmount}: frees the cache of blobs that no other image uses, and deletes the bootstrap. */
+  /** Unmounts an image, frees the cache of blobs that no other one uses, and deletes the bootstrap. */
   async remove(id: number): Promise<void> {
+    await this.#mounting.get(id)?.catch(() => {});
+    await this.#unmount(this.#directories.path(id));
     await detach(await this.#plane.client(), id);
     await this.#directories.remove(id);
   }
 
-  /** Frees what belongs to none of `ids`, the images that have records. */
-  async cleanup(ids: ReadonlySet<number>): Promise<void> {
-    const orphans = this.#directories.orphans(ids);
+  /** Frees what belongs to none of `ids`, the images that have records at the time of asking. */
+  async cleanup(ids: () => ReadonlySet<number>): Promise<void> {
+    const orphans = this.#directories.orphans(ids());
     for (const path of orphans) {
       await this.#attempt(path, async () => {
-        if (await isMounted(path)) await unmount(mountpointIn(path));
+        await this.#unmount(path);
         await removeTree(path);
       });
     }
@@ -149,7 +145,8 @@ export class Images {
     await this.#attempt('daemon', async () => {
       const { images } = await client.status();
       const numbers = images.map(({ id }) => /^snapshot-(\d+)$/.exec(id)?.[1]).filter((text) => text !== undefined);
-      for (const id of numbers.map(Number)) if (!ids.has(id)) await detach(client, id);
+      const known = ids();
+      for (const id of numbers.map(Number)) if (!known.has(id)) await detach(client, id);
     });
   }
 
@@ -191,6 +188,10 @@ export class Images {
     return target;
   }
 
+  async #unmount(path: string): Promise<void> {
+    if (await isMounted(path)) await unmount(mountpointIn(path));
+  }
+
   async #attempt(subject: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();
@@ -209,8 +210,8 @@ const attachId = (id: number): string => `snapshot-${id}`;
 
 /** Whether the image in folder `path` is mounted: then its mountpoint is on another device. */
 async function isMounted(path: string): Promise<boolean> {
-  const [folder, mountpoint] = await Promise.all([lstat(path), lstat(mountpointIn(path)).catch(() => null)]);
-  return mountpoint !== null && mountpoint.dev !== folder.dev;
+  const [folder, mountpoint] = await Promise.all([path, mountpointIn(path)].map((it) => lstat(it).catch(() => null)));
+  return Boolean(folder && mountpoint && mountpoint.dev !== folder.dev);
 }
 
 /** containerd tells a layer's digest; its type and size stand in the manifest. */

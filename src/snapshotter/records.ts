@@ -115,6 +115,16 @@ export class Records implements Disposable {
     return recordOf(row);
   }
 
+  has(name: string): boolean {
+    return this.#byName.get(name) !== undefined;
+  }
+
+  /** The identifiers of all records whose files are of this kind. */
+  idsOf(content: Content): ReadonlySet<number> {
+    const ids = this.#db.prepare<[Content], { id: number }>('SELECT id FROM snapshots WHERE content = ?').all(content);
+    return new Set(ids.map(({ id }) => id));
+  }
+
   list(): SnapshotRecord[] {
     return this.#all.all().map(recordOf);
   }
@@ -203,19 +213,15 @@ export class Records implements Disposable {
   /** NOT_FOUND; PRECONDITION when others are built on it. */
   remove(key: string): SnapshotRecord {
     return this.#change(() => {
-      const record = this.removable(key);
+      const record = this.get(key);
+      const child = this.#db.prepare<[number], { name: string }>('SELECT name FROM snapshots WHERE parent = ? LIMIT 1');
+      const found = child.get(record.id);
+      if (found !== undefined) {
+        throw new LacunaError('PRECONDITION', `cannot remove snapshot with child ${found.name}`, { subject: key });
+      }
       this.#db.prepare('DELETE FROM snapshots WHERE id = ?').run(record.id);
       return record;
     });
-  }
-
-  /** The snapshot, where {@link remove} would remove it. */
-  removable(key: string): SnapshotRecord {
-    const record = this.get(key);
-    const child = this.#db.prepare<[number], { name: string }>('SELECT name FROM snapshots WHERE parent = ? LIMIT 1');
-    const found = child.get(record.id);
-    if (found === undefined) return record;
-    throw new LacunaError('PRECONDITION', `cannot remove snapshot with child ${found.name}`, { subject: key });
   }
 
   /** Replaces the labels that `mask` names (`labels`, `labels.KEY`; empty: all). USAGE for other fields. */
@@ -243,7 +249,7 @@ export class Records implements Disposable {
   }
 
   #assertFree(name: string): void {
-    if (this.#byName.get(name) === undefined) return;
+    if (!this.has(name)) return;
     throw new LacunaError('ALREADY_EXISTS', 'the snapshot already exists', { subject: name });
   }
 }

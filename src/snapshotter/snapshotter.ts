@@ -17,7 +17,7 @@ import { Records } from './records.ts';
 import { removeTree, usageOf } from './tree.ts';
 
 /** What the snapshotter needs of `images.ts`. */
-export type LazyImages = Pick<Images, 'fetch' | 'adopt' | 'ensureMounted' | 'unmount' | 'remove' | 'cleanup'>;
+export type LazyImages = Pick<Images, 'fetch' | 'adopt' | 'ensureMounted' | 'remove' | 'cleanup'>;
 
 export interface SnapshotterOptions {
   /** The snapshotter's folder: `<root>/snapshotter`. Nobody else may write there. */
@@ -97,9 +97,7 @@ export class Snapshotter implements Disposable {
 
   /** The key is free at once; a file that cannot be deleted now is deleted by the next {@link cleanup}. */
   async remove(key: string): Promise<void> {
-    const { id, content } = this.#records.removable(key);
-    if (content === 'bootstrap') await this.#images.unmount(id);
-    this.#records.remove(key);
+    const { id, content } = this.#records.remove(key);
     if (content === 'bootstrap') await this.#forget(() => this.#images.remove(id), key);
     else if (content === 'directory') await this.#forget(() => this.#directories.remove(id), key);
   }
@@ -129,10 +127,9 @@ export class Snapshotter implements Disposable {
 
   /** Deletes what no record names: left by a removal that failed half-way, or by a death. */
   async cleanup(): Promise<void> {
-    const records = this.#records.list();
-    const ids = new Set(records.filter(({ content }) => content === 'directory').map(({ id }) => id));
-    for (const path of this.#directories.orphans(ids)) await this.#forget(() => removeTree(path), path);
-    await this.#images.cleanup(new Set(records.filter(({ content }) => content === 'bootstrap').map(({ id }) => id)));
+    const orphans = this.#directories.orphans(this.#records.idsOf('directory'));
+    for (const path of orphans) await this.#forget(() => removeTree(path), path);
+    await this.#images.cleanup(() => this.#records.idsOf('bootstrap'));
   }
 
   close(): void {
@@ -190,8 +187,7 @@ export class Snapshotter implements Disposable {
 
   /** The chain ID; with the parent added when it is taken: the same layer may lie on top of two namespaces' parents. */
   #freeName(chainId: string, parent: string): string {
-    const taken = this.#records.list().some(({ name }) => name === chainId);
-    return taken ? `${chainId} on ${parent}` : chainId;
+    return this.#records.has(chainId) ? `${chainId} on ${parent}` : chainId;
   }
 
   async #create(kind: Kind, key: string, parent: string, labels: Labels, unpacksLazy: boolean): Promise<Mount[]> {
