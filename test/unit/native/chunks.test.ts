@@ -4,12 +4,10 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { blake3 } from '@napi-rs/blake-hash';
 import { describe, expect, it } from 'vitest';
-import * as zstd from 'zstd-napi';
-import { getFrameContentSize } from 'zstd-napi/binding.js';
 import { addon, type Compressor, type Digester } from '../../../src/native/addon.ts';
 import { needs } from '../../kit/skip.ts';
+import { blake3, frameContentSize, zstdCompress, zstdDecompress } from './oracles.ts';
 import { noise, text } from './streams.ts';
 
 const skip = needs('addon', 'zstd-napi', '@napi-rs/blake-hash');
@@ -52,12 +50,12 @@ describe.skipIf(skip.reason)('compressing chunks', () => {
     for (const [index, chunk] of chunks.entries()) {
       const [size, compressed, crc] = records.subarray(index * 3, index * 3 + 3) as unknown as [number, number, number];
       const stored = output.subarray(at, at + size);
-      expect(compressed).toBe(zstd.compress(chunk).length < chunk.length ? 1 : 0);
+      expect(compressed).toBe(zstdCompress(chunk).length < chunk.length ? 1 : 0);
       if (compressed === 1) {
         expect(size).toBeLessThan(chunk.length);
-        expect(getFrameContentSize(stored)).toBe(chunk.length);
+        expect(frameContentSize(stored)).toBe(chunk.length);
         expect(stored[4]! & 0b100, 'no checksum').toBe(0);
-        expect(zstd.decompress(stored).equals(chunk)).toBe(true);
+        expect(zstdDecompress(stored).equals(chunk)).toBe(true);
       } else {
         expect(stored.equals(chunk)).toBe(true);
       }
@@ -121,8 +119,8 @@ describe.skipIf(skip.reason)('compressing chunks', () => {
 describe.skipIf(skip.reason)('small metadata', () => {
   it('zstdCompress makes one frame that zstd-napi reads, and the other way round', () => {
     for (const content of [Buffer.alloc(0), text(1), text(100_000), noise(300_000)]) {
-      expect(zstd.decompress(addon().zstdCompress(content, 3)).equals(content)).toBe(true);
-      expect(addon().zstdDecompress(zstd.compress(content), content.length).equals(content)).toBe(true);
+      expect(zstdDecompress(addon().zstdCompress(content, 3)).equals(content)).toBe(true);
+      expect(addon().zstdDecompress(zstdCompress(content), content.length).equals(content)).toBe(true);
     }
     expect(() => addon().zstdCompress(text(1), 100)).toThrow(expect.objectContaining({ code: 'USAGE' }));
     expect(() => addon().zstdDecompress(text(1), -1)).toThrow(expect.objectContaining({ code: 'USAGE' }));
