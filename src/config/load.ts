@@ -3,21 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { parse } from 'smol-toml';
 import { LacunaError } from '../errors.ts';
 import { type Config, SECTIONS } from './table.ts';
+import { DURATION_UNITS, parseUnit, SIZE_UNITS, type Units } from './units.ts';
 
 export const CONFIG_VERSION = 1;
-
-const SIZE_UNITS: Readonly<Record<string, number>> = {
-  B: 1,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-  TiB: 2 ** 40,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-};
-const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 /** Every key at its default. */
 export function defaultConfig(): Config {
@@ -99,17 +87,9 @@ function checkedValue(type: string, value: unknown, name: string, subject: strin
   }
 }
 
-function withUnit(
-  value: unknown,
-  units: Readonly<Record<string, number>>,
-  name: string,
-  subject: string,
-  example: string,
-): number {
-  const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/.exec(value) : null;
-  const unit = match === null ? undefined : units[match[2]!];
-  const result = match === null || unit === undefined ? Number.NaN : Math.round(Number(match[1]) * unit);
-  if (Number.isSafeInteger(result)) return result;
+function withUnit(value: unknown, units: Units, name: string, subject: string, example: string): number {
+  const result = typeof value === 'string' ? parseUnit(value, units) : null;
+  if (result !== null) return result;
   throw problem(
     subject,
     name,

@@ -1,0 +1,31 @@
+/** The options that every verb has which speaks to a registry, and what they mean to the library. */
+import { readFile } from 'node:fs/promises';
+import { type Command, Option } from 'commander';
+import { dockerConfigCredentials } from '../registry/credentials.ts';
+import type { StoreOptions } from '../registry/store.ts';
+import type { CliContext } from './verb.ts';
+
+interface RegistryOptions {
+  readonly plainHttp?: boolean;
+  readonly ca?: string;
+  readonly transport: 'undici' | 'node-fetch';
+}
+
+export function withRegistryOptions(command: Command): Command {
+  return command
+    .option('--plain-http', 'use HTTP (default: for loopback hosts only)')
+    .option('--ca <file>', 'PEM certificates to trust besides the system ones')
+    .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'));
+}
+
+/** Credentials come from docker's config and its helpers. */
+export async function storeOptions(context: CliContext, options: Record<string, unknown>): Promise<StoreOptions> {
+  const { plainHttp, ca, transport } = options as unknown as RegistryOptions;
+  return {
+    credentials: dockerConfigCredentials(),
+    transport,
+    log: context.log,
+    ...(plainHttp === undefined ? {} : { plainHttp }),
+    ...(ca === undefined ? {} : { ca: await readFile(ca, 'utf8') }),
+  };
+}

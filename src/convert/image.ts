@@ -1,0 +1,242 @@
+/** One image manifest → one lazy image manifest: layers in parallel, then the merged bootstrap, config and manifest. */
+import { LacunaError } from '../errors.ts';
+import { digestOf } from '../image/digest.ts';
+import { type Descriptor, type ImageConfig, type Manifest, parseConfig, parseManifest } from '../image/manifest.ts';
+import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { byteString, type FileChunk } from '../tree/node.ts';
+import { type ConvertedLayer, convertLayer } from './layer.ts';
+import { type MergedImage, mergeLayers } from './merge.ts';
+import type { ConvertPlan } from './options.ts';
+import { mapParallel } from './parallel.ts';
+
+/** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
+const PARALLEL_LAYERS = 3;
+
+export interface LayerReport {
+  /** The original layer and its compressed bytes. */
+  readonly source: string;
+  readonly sourceSize: number;
+  /** The blob it became, null when it has no file content. */
+  readonly blob: string | null;
+  readonly blobSize: number;
+  readonly chunks: number;
+  /** Plain bytes of all its files, and of those that were stored once already. */
+  readonly bytes: number;
+  readonly reusedBytes: number;
+}
+
+export interface ImageReport {
+  /** `os/arch[/variant]` as the config says. */
+  readonly platform: string;
+  readonly source: string;
+  /** The lazy manifest. */
+  readonly digest: string;
+  readonly layers: readonly LayerReport[];
+  readonly bootstrap: { readonly digest: string; readonly size: number; readonly plainSize: number };
+  readonly blobs: readonly string[];
+}
+
+export interface ConvertedImage {
+  readonly descriptor: Descriptor;
+  readonly report: ImageReport;
+}
+
+/**
+ * Converts one manifest and pushes it, under the target's own name as the very last step, or by its digest alone when an
+ * index will list it.
+ */
+export async function convertImage(
+  from: ImageStore,
+  to: ImageStore,
+  source: Descriptor,
+  as: 'named' | 'by-digest',
+  plan: ConvertPlan,
+): Promise<ConvertedImage> {
+  const signal = { signal: plan.signal };
+  const manifest = parseManifest(await from.manifest(source, signal), `${from.subject}, manifest ${source.digest}`);
+  refuseConverted(manifest, from.subject);
+  const config = parseConfig(await from.manifest(manifest.config, signal), `${from.subject}, config`);
+  if (config.rootfs.diff_ids.length !== manifest.layers.length) {
+    throw new LacunaError('FORMAT', `${manifest.layers.length} layers but ${config.rootfs.diff_ids.length} diff_ids`, {
+      op: 'convert',
+      subject: from.subject,
+    });
+  }
+  const layers = await convertLayers(from, to, manifest, config, plan);
+  const merged = await mergeLayers(layers, plan.layer, from.subject);
+  await pushBlob(to, merged.data, merged.digest, plan);
+  const configBytes = json(lazyConfig(config, layers, merged));
+  const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
+  await pushBlob(to, configBytes, configDescriptor.digest, plan);
+  const manifestBytes = json(lazyManifest(source, manifest, configDescriptor, layers, merged));
+  const ref = as === 'named' ? null : digestOf(manifestBytes);
+  const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
+  return { descriptor, report: reportOf(source, config, descriptor, manifest, layers, merged) };
+}
+
+async function convertLayers(
+  from: ImageStore,
+  to: ImageStore,
+  manifest: Manifest,
+  config: ImageConfig,
+  plan: ConvertPlan,
+): Promise<ConvertedLayer[]> {
+  // The same layer twice in an image is converted once.
+  const started = new Map<string, Promise<ConvertedLayer>>();
+  const known = new Map<string, FileChunk>();
+  const abort = new AbortController();
+  const signal = AbortSignal.any([plan.signal, abort.signal]);
+  const convert = async (layer: Descriptor, index: number): Promise<ConvertedLayer> => {
+    const compression = layerCompression(layer.mediaType);
+    if (compression === null) {
+      throw new LacunaError('UNSUPPORTED', `layer ${index + 1} has the media type ${layer.mediaType}`, {
+        op: 'convert',
+        subject: from.subject,
+        hint: 'layers must be tar, tar+gzip or tar+zstd',
+      });
+    }
+    const input = {
+      subject: `${from.subject}, layer ${layer.digest}`,
+      compression,
+      data: from.open(layer, { signal, verify: false }),
+      digest: layer.digest,
+      size: layer.size,
+      diffId: config.rootfs.diff_ids[index]!,
+    };
+    const subject = layer.digest.slice(7, 19);
+    const onRead = (done: number) =>
+      plan.onProgress({ phase: 'convert', subject, done, total: layer.size, unit: 'bytes' });
+    const upload = await to.upload({ signal });
+    const converted = await convertLayer(input, { options: plan.layer, known, upload, signal, onRead });
+    if (plan.dedup === 'image') {
+      for (const chunk of converted.chunks) known.set(byteString(chunk.digest), chunk);
+    }
+    plan.log.debug({ layer: layer.digest, blob: converted.blob?.id ?? null }, 'layer converted');
+    return converted;
+  };
+  // With reuse of lower layers' chunks a layer must wait for those below it.
+  const parallel = plan.dedup === 'image' ? 1 : PARALLEL_LAYERS;
+  try {
+    return await mapParallel(manifest.layers, parallel, (layer, index) => {
+      const running = started.get(layer.digest) ?? convert(layer, index);
+      started.set(layer.digest, running);
+      return running;
+    });
+  } catch (error) {
+    abort.abort();
+    await Promise.allSettled(started.values());
+    throw error;
+  }
+}
+
+/** Pushes a small blob unless the target has it. */
+async function pushBlob(to: ImageStore, data: Buffer, digest: string, plan: ConvertPlan): Promise<void> {
+  const signal = { signal: plan.signal };
+  if (await to.has({ mediaType: MEDIA.ociLayer, digest, size: data.length }, signal)) return;
+  const upload = await to.upload(signal);
+  try {
+    await upload.write(data);
+    await upload.commit(digest, data.length);
+  } catch (error) {
+    await upload.abort();
+    throw error;
+  }
+}
+
+function refuseConverted(manifest: Manifest, subject: string): void {
+  const last = manifest.layers.at(-1);
+  if (last?.annotations?.[ANNOTATION.nydusBootstrap] === undefined) return;
+  throw new LacunaError('USAGE', 'the source is a lazy image already', {
+    op: 'convert',
+    subject,
+    hint: 'name the original image; `lacuna inspect` shows what an image is',
+  });
+}
+
+/** The original config with the layers that the lazy image has. */
+function lazyConfig(config: ImageConfig, layers: readonly ConvertedLayer[], merged: MergedImage): ImageConfig {
+  // Layers without file content have no blob any more; their history entries become empty ones.
+  let layer = 0;
+  const history = (config.history ?? []).map((entry) => {
+    if (entry.empty_layer === true) return entry;
+    const converted = layers[layer++];
+    return converted?.blob === null ? { ...entry, empty_layer: true } : entry;
+  });
+  const bootstrap = { created_by: 'lacuna convert', comment: 'Nydus Bootstrap Layer' };
+  return {
+    ...config,
+    rootfs: { ...config.rootfs, diff_ids: [...blobIds(layers).map((id) => `sha256:${id}`), merged.diffId] },
+    history: [...history, config.created == null ? bootstrap : { created: config.created, ...bootstrap }],
+  };
+}
+
+function lazyManifest(
+  source: Descriptor,
+  manifest: Manifest,
+  config: Descriptor,
+  layers: readonly ConvertedLayer[],
+  merged: MergedImage,
+): Manifest {
+  const blobs = layers.flatMap(({ blob }) => (blob === null ? [] : [blob]));
+  return {
+    schemaVersion: 2,
+    mediaType: MEDIA.ociManifest,
+    config,
+    layers: [
+      ...blobs.map((blob) => ({
+        mediaType: MEDIA.nydusBlob,
+        digest: `sha256:${blob.id}`,
+        size: blob.compressedSize,
+        annotations: { [ANNOTATION.uncompressed]: `sha256:${blob.id}`, [ANNOTATION.nydusBlob]: 'true' },
+      })),
+      {
+        mediaType: MEDIA.ociLayerGzip,
+        digest: merged.digest,
+        size: merged.data.length,
+        annotations: {
+          [ANNOTATION.nydusBootstrap]: 'true',
+          [ANNOTATION.nydusFsVersion]: '6',
+          [ANNOTATION.uncompressed]: merged.diffId,
+        },
+      },
+    ],
+    annotations: {
+      ...manifest.annotations,
+      [ANNOTATION.nydusFsVersion]: '6',
+      [ANNOTATION.nydusSourceDigest]: source.digest,
+    },
+  };
+}
+
+/** In layer order, a blob that two layers became twice: as often as the history says. */
+const blobIds = (layers: readonly ConvertedLayer[]): string[] =>
+  layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id]));
+
+function reportOf(
+  source: Descriptor,
+  config: ImageConfig,
+  descriptor: Descriptor,
+  manifest: Manifest,
+  layers: readonly ConvertedLayer[],
+  merged: MergedImage,
+): ImageReport {
+  return {
+    platform: [config.os, config.architecture, config.variant].filter((part) => part !== undefined).join('/'),
+    source: source.digest,
+    digest: descriptor.digest,
+    layers: layers.map(({ blob, totals }, index) => ({
+      source: manifest.layers[index]!.digest,
+      sourceSize: manifest.layers[index]!.size,
+      blob: blob === null ? null : `sha256:${blob.id}`,
+      blobSize: blob?.compressedSize ?? 0,
+      chunks: totals.chunks,
+      bytes: totals.bytes,
+      reusedBytes: totals.reusedBytes,
+    })),
+    bootstrap: { digest: merged.digest, size: merged.data.length, plainSize: merged.bootstrapSize },
+    blobs: merged.blobs.map((id) => `sha256:${id}`),
+  };
+}
+
+const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));

@@ -1,0 +1,62 @@
+/** Converted layers → the merged bootstrap and the layer that carries it. */
+import { openBootstrap } from '../formats/rafs/open.ts';
+import { writeBootstrap } from '../formats/rafs/write.ts';
+import { byteString, type FileChunk, type FileNode } from '../tree/node.ts';
+import { overlay } from '../tree/overlay.ts';
+import { packBootstrapLayer } from './bootstrap-layer.ts';
+import type { ConvertedLayer } from './layer.ts';
+import type { LayerOptions } from './options.ts';
+
+export interface MergedImage {
+  /** The bootstrap layer as it is pushed: gzip bytes, their digest, and the digest of the tar inside. */
+  readonly data: Buffer;
+  readonly digest: string;
+  readonly diffId: string;
+  /** Bytes of the plain bootstrap. */
+  readonly bootstrapSize: number;
+  /** Hex ids of the blobs that the bootstrap refers to, in its order. */
+  readonly blobs: readonly string[];
+}
+
+/** Merges layers, lowest first. */
+export async function mergeLayers(
+  layers: readonly ConvertedLayer[],
+  options: LayerOptions,
+  subject: string,
+): Promise<MergedImage> {
+  const root = overlay(
+    layers.map((layer) => layer.tree),
+    subject,
+  );
+  referToFirst(root, firstOf(layers));
+  const blobs = layers.flatMap((layer) => (layer.blob === null ? [] : [layer.blob]));
+  const bootstrap = writeBootstrap(root, uniqueById(blobs), options);
+  const used = openBootstrap(bootstrap, { subject }).blobs.map((blob) => blob.id);
+  const metas = new Map(layers.flatMap((layer) => (layer.blob === null ? [] : [[layer.blob.id, layer.meta] as const])));
+  const packed = await packBootstrapLayer(bootstrap, new Map(used.map((id) => [id, metas.get(id)!])));
+  return { ...packed, bootstrapSize: bootstrap.length, blobs: used };
+}
+
+/** Equal chunks of several layers → the one in the lowest of them: fetched and cached once. */
+function firstOf(layers: readonly ConvertedLayer[]): ReadonlyMap<string, FileChunk> {
+  const first = new Map<string, FileChunk>();
+  for (const layer of layers) {
+    for (const chunk of layer.chunks) {
+      const key = byteString(chunk.digest);
+      if (!first.has(key)) first.set(key, chunk);
+    }
+  }
+  return first;
+}
+
+function referToFirst(directory: FileNode, first: ReadonlyMap<string, FileChunk>): void {
+  for (const node of directory.children!.values()) {
+    if (node.type === 'dir') referToFirst(node, first);
+    else if (node.chunks.length > 0)
+      node.chunks = node.chunks.map((chunk) => first.get(byteString(chunk.digest)) ?? chunk);
+  }
+}
+
+const uniqueById = <T extends { readonly id: string }>(blobs: readonly T[]): T[] => [
+  ...new Map(blobs.map((blob) => [blob.id, blob])).values(),
+];
