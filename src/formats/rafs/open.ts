@@ -9,7 +9,7 @@ import type { RafsBlob } from './blob.ts';
 import { readBlobEntry } from './blobtable.ts';
 import { Reader } from './bytes.ts';
 import { type ChunkEntry, readChunkEntry } from './chunks.ts';
-import { BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG, MAX_CHUNKS } from './layout.ts';
+import { alignUp, BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG, MAX_CHUNKS } from './layout.ts';
 import { readTree } from './readtree.ts';
 import { readSuperblock, type Superblock } from './superblock.ts';
 
@@ -80,7 +80,7 @@ class OpenedImage implements RafsImage {
   }
 
   deviceSize(blobIndex: number): number {
-    return this.blobs[blobIndex]!.uncompressedSize;
+    return alignUp(this.blobs[blobIndex]!.uncompressedSize, BLOCK);
   }
 
   #table(): ReadonlyMap<number, FileChunk> {
