@@ -72,9 +72,16 @@ fn open_file(path: &Path) -> Result<File, SysError> {
 impl Store {
     /// Opens the store in `directory`, which must exist; makes an empty one where there is none.
     pub fn open(directory: &Path, boot: BootId) -> Result<Store, SysError> {
-        let data = open_file(&directory.join("data"))?;
-        let path = directory.join("map");
+        let (data, path) = (directory.join("data"), directory.join("map"));
         let failed = |e: &io::Error| SysError::from_io("read", path.display().to_string(), e);
+        // A map without its data speaks of nothing; and the data to be made could get the old one's inode number.
+        if !data.try_exists().map_err(|e| failed(&e))? {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
+                _ => {}
+            }
+        }
+        let data = open_file(&data)?;
         let data_inode = data.metadata().map_err(|e| failed(&e))?.ino();
         let header = Header { boot, data_inode };
         let (found, mut entries) = load(open_file(&path)?).map_err(|e| failed(&e))?;

@@ -2,14 +2,15 @@
 
 use lacuna_sys::{SysError, try_lock};
 use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-const BACKLOG: i32 = 128;
+/// How long a running holder may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn io_error(error: SysError) -> io::Error {
     io::Error::from_raw_os_error(error.errno)
@@ -32,11 +33,15 @@ pub fn claim(socket: &Path) -> io::Result<Option<(OwnedFd, UnixListener)>> {
     Ok(Some((lock, listener?)))
 }
 
-/// The lock's owner may just be starting: wait until it listens.
+/// The lock's owner may just be starting: waits until it answers, and prints its process id.
 pub fn wait_for_other(socket: &Path) -> io::Result<()> {
     for _ in 0..100 {
-        if let Ok(other) = UnixStream::connect(socket) {
-            println!("{}", peer(&other)?.pid);
+        if let Ok(mut other) = UnixStream::connect(socket) {
+            other.set_read_timeout(Some(PATIENCE))?;
+            other.write_all(b"PID\n")?;
+            let mut answer = String::new();
+            other.take(64).read_to_string(&mut answer)?;
+            print!("{}", answer.strip_prefix("OK ").ok_or(io::ErrorKind::InvalidData)?);
             return Ok(());
         }
         sleep(Duration::from_millis(20));
@@ -46,7 +51,7 @@ pub fn wait_for_other(socket: &Path) -> io::Result<()> {
 
 /// Forks; true in the child, which is a session of its own without a terminal, a working directory or open standard
 /// streams. The parent prints the child's process id.
-pub fn detach(listener: &UnixListener) -> io::Result<bool> {
+pub fn detach() -> io::Result<bool> {
     // SAFETY: no other thread runs.
     let child = unsafe { libc::fork() };
     if child < 0 {
@@ -64,8 +69,6 @@ pub fn detach(listener: &UnixListener) -> io::Result<bool> {
         for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
             libc::signal(signal, libc::SIG_IGN);
         }
-        // Clients see as their peer whoever called listen last.
-        libc::listen(listener.as_raw_fd(), BACKLOG);
         for stream in 0..=2 {
             libc::dup2(null.as_raw_fd(), stream);
         }
@@ -79,22 +82,18 @@ pub fn detach(listener: &UnixListener) -> io::Result<bool> {
 
 /// Descriptors go only to the holder's own user, whatever the mode of the socket has become.
 pub fn same_user(client: &UnixStream) -> bool {
-    // SAFETY: takes no argument.
-    peer(client).is_ok_and(|peer| peer.uid == unsafe { libc::geteuid() })
-}
-
-fn peer(socket: &UnixStream) -> io::Result<libc::ucred> {
     let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into the structure.
     let got = unsafe {
         libc::getsockopt(
-            socket.as_raw_fd(),
+            client.as_raw_fd(),
             libc::SOL_SOCKET,
             libc::SO_PEERCRED,
             (&raw mut peer).cast(),
             &raw mut length,
         )
     };
-    if got == 0 { Ok(peer) } else { Err(io::Error::last_os_error()) }
+    // SAFETY: takes no argument.
+    got == 0 && peer.uid == unsafe { libc::geteuid() }
 }

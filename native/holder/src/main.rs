@@ -14,6 +14,7 @@
 //! | `STATE name state` | `OK`, or `NONE` |
 //! | `DROP name` | `OK` |
 //! | `LIST` | `OK [name]…` |
+//! | `PID` | `OK pid` |
 //! | `QUIT` | `OK`, then the holder ends |
 
 mod daemon;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
 fn run(socket: &Path) -> io::Result<()> {
     let socket = std::path::absolute(socket)?;
     let Some((lock, listener)) = daemon::claim(&socket)? else { return daemon::wait_for_other(&socket) };
-    if daemon::detach(&listener)? {
+    if daemon::detach()? {
         serve(&listener, &socket);
     }
     // The starter gets here as well: the lock is shared with the child and stays.

@@ -61,6 +61,7 @@ impl Slots {
                 let names: String = self.0.keys().map(|name| format!(" {name}")).collect();
                 Answer::Line(format!("OK{names}\n"))
             }
+            (["PID"], _) => Answer::Line(format!("OK {}\n", std::process::id())),
             (["QUIT"], _) => Answer::Quit,
             _ => refuse("unknown request"),
         }
