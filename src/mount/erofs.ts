@@ -1,0 +1,131 @@
+/**
+ * Mounting the EROFS of a lazy image: a bootstrap file and one device file per blob. What the images are, and what
+ * serves the device files, is not known here.
+ *
+ * Nothing here looks at a device file or below a mountpoint from JavaScript: it might wait for a daemon that this very
+ * process is about to restart.
+ */
+import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LacunaError } from '../errors.ts';
+import { addon, type LoopDevice } from '../native/addon.ts';
+import { ERRNO, errnoOf, systemError } from './errno.ts';
+import { mountedAt } from './mountinfo.ts';
+
+/** How a mount is served: by the files themselves, or by loop devices on them. */
+export type MountDriver = 'erofs-file' | 'erofs-loop';
+
+export interface ErofsMount {
+  /** EROFS metadata of the whole image. */
+  readonly bootstrap: string;
+  /** Files with the blobs' plain bytes, in the order of the bootstrap's blob table. */
+  readonly devices: readonly string[];
+  /** An existing directory. */
+  readonly target: string;
+}
+
+export interface MountErofsOptions {
+  /** Use this way only; default: files, and loop devices where the kernel refuses files. */
+  readonly driver?: MountDriver;
+}
+
+/**
+ * Mounts read-only. Where the kernel cannot mount files, or not the files of this file system, loop devices take their
+ * place: all of them, since EROFS takes no mixture. NOT_FOUND, FORBIDDEN (not root) or SYSTEM, naming what failed.
+ */
+export async function mountErofs(
+  request: ErofsMount,
+  options: MountErofsOptions = {},
+): Promise<{ driver: MountDriver }> {
+  const { driver } = options;
+  const paths = [request.bootstrap, ...request.devices].map((path) => resolve(path));
+  const target = resolve(request.target);
+  const problem = { op: 'mount EROFS', subject: request.bootstrap };
+  try {
+    if (driver !== 'erofs-loop') {
+      mount(paths, target);
+      return { driver: 'erofs-file' };
+    }
+  } catch (error) {
+    if (driver === 'erofs-file' || !isRefusal(error)) throw systemError(error, problem);
+  }
+  try {
+    mountOverLoop(paths, target);
+    return { driver: 'erofs-loop' };
+  } catch (error) {
+    throw systemError(error, { ...problem, hint: '`lacuna doctor` tells what works here' });
+  }
+}
+
+/**
+ * Whether the kernel might take block devices where it did not take these files. ENOTBLK: this kernel mounts no files,
+ * or not on this file system (6.18 says so for overlayfs); EINVAL: other kernels' word for the latter, but also for a
+ * damaged bootstrap, which is then refused once more.
+ */
+function isRefusal(error: unknown): boolean {
+  const errno = errnoOf(error);
+  return errno === ERRNO.ENOTBLK || errno === ERRNO.EINVAL || errno === ERRNO.EOPNOTSUPP;
+}
+
+function mountOverLoop(paths: readonly string[], target: string): void {
+  const loops: LoopDevice[] = [];
+  try {
+    for (const path of paths) loops.push(addon().loopAttach(path));
+    mount(
+      loops.map((loop) => loop.path),
+      target,
+    );
+  } finally {
+    // The mount keeps them from now on; without one they go.
+    for (const loop of loops) loop.close();
+  }
+}
+
+function mount([source, ...devices]: readonly string[], target: string): void {
+  const options = devices.map((path) => `device=${path}`);
+  addon().mount({ fstype: 'erofs', source: source!, target, options, readonly: true });
+}
+
+/** umount2(2) */
+const MNT_DETACH = 2;
+const BUSY_MILLISECONDS = 2_000;
+const BUSY_POLL_MILLISECONDS = 50;
+
+export interface UnmountOptions {
+  /** Take it out of the tree although it is in use; its file system ends with its last user. */
+  readonly detach?: boolean;
+}
+
+/** Unmounts the topmost mount of `target`; fine when nothing is mounted there. PRECONDITION when it stays busy. */
+export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+  const path = resolve(target);
+  const deadline = Date.now() + BUSY_MILLISECONDS;
+  for (;;) {
+    try {
+      return addon().umount(path, options.detach === true ? MNT_DETACH : 0);
+    } catch (error) {
+      const errno = errnoOf(error);
+      // EINVAL: no mountpoint; ENOENT: not even a directory.
+      if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return;
+      if (errno !== ERRNO.EBUSY) throw systemError(error, { op: 'unmount', subject: target });
+      if (Date.now() > deadline) {
+        throw new LacunaError('PRECONDITION', 'it is in use', {
+          op: 'unmount',
+          subject: target,
+          hint: 'end what has files or its working directory below it (`fuser -vm DIR` names it)',
+          cause: error,
+        });
+      }
+    }
+    await sleep(BUSY_POLL_MILLISECONDS);
+  }
+}
+
+const UNMOUNTED_POLL_MILLISECONDS = 200;
+
+/** Resolves when nothing is mounted on `target` any more; rejects with the signal's reason. */
+export async function untilUnmounted(target: string, signal: AbortSignal): Promise<void> {
+  const path = resolve(target);
+  // Node cannot poll(2) the table of mounts, the way the kernel tells changes.
+  while ((await mountedAt(path)) !== null) await sleep(UNMOUNTED_POLL_MILLISECONDS, undefined, { signal });
+}
