@@ -1,7 +1,7 @@
 /** The snapshotter under the real containerd: plain images as with overlayfs, lazy images, restarts, removal. */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,6 +11,7 @@ import { BUSYBOX, makeBoxImage } from '../kit/box-image.ts';
 import { type Containerd, startContainerd } from '../kit/containerd.ts';
 import { type DockerRegistry, dockerRegistry } from '../kit/docker-registry.ts';
 import { fixture } from '../kit/layers.ts';
+import { retype } from '../kit/lazy-image.ts';
 import { mountsBelow, unmountBelow } from '../kit/mounts.ts';
 import { type Finished, run } from '../kit/process.ts';
 import { needs } from '../kit/skip.ts';
@@ -266,25 +267,6 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     expect(readdirSync(join(snapshotter.root, 'snapshotter', 'images'))).toEqual([]);
   });
 });
-
-/** A layout with the lazy manifest of `from` alone, its config of OCI's type: what plain containerd would pull. */
-function retype(from: string, to: string): void {
-  cpSync(from, to, { recursive: true });
-  const read = (digest: string) => JSON.parse(readFileSync(join(to, 'blobs', ...digest.split(':')), 'utf8'));
-  const index = read(JSON.parse(readFileSync(join(to, 'index.json'), 'utf8')).manifests[0].digest);
-  const manifest = read(index.manifests[1].digest);
-  manifest.config.mediaType = 'application/vnd.oci.image.config.v1+json';
-  const bytes = JSON.stringify(manifest);
-  const hex = createHash('sha256').update(bytes).digest('hex');
-  writeFileSync(join(to, 'blobs', 'sha256', hex), bytes);
-  const entry = {
-    mediaType: 'application/vnd.oci.image.manifest.v1+json',
-    digest: `sha256:${hex}`,
-    size: bytes.length,
-    annotations: { 'org.opencontainers.image.ref.name': 'retyped' },
-  };
-  writeFileSync(join(to, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [entry] }));
-}
 
 /** The chain ID of an image's top layer, from its config as containerd has it. */
 async function chainIdOf(containerd: Containerd, image: string): Promise<string> {

@@ -7,6 +7,8 @@ import { type Finished, type Running, run, start, waitUntil } from './process.ts
 export interface ContainerdOptions {
   /** Socket of a proxy snapshotter, known as `lacuna`. */
   readonly lacuna?: string;
+  /** Folder with containerd's programs instead of those on PATH; they must be of containerd 2. */
+  readonly containerd2?: string;
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -23,39 +25,57 @@ export async function startContainerd(dir: string, options: ContainerdOptions = 
   mkdirSync(dir, { recursive: true });
   const address = join(dir, 'c.sock');
   const config = join(dir, 'config.toml');
-  const plugin =
-    options.lacuna === undefined
-      ? ''
-      : `[proxy_plugins.lacuna]\n  type = "snapshot"\n  address = ${JSON.stringify(options.lacuna)}\n`;
-  writeFileSync(
-    config,
-    `version = 2
-root = ${JSON.stringify(join(dir, 'root'))}
-state = ${JSON.stringify(join(dir, 'state'))}
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper"]
-[grpc]
-  address = ${JSON.stringify(address)}
-${plugin}`,
-  );
-  const process = start('containerd', ['--config', config, '--log-level', 'info']);
+  const { containerd2 } = options;
+  writeFileSync(config, configOf(dir, address, options));
+  // containerd finds its shim on PATH.
+  const env = containerd2 === undefined ? process.env : { ...process.env, PATH: `${containerd2}:${process.env.PATH}` };
+  const program = (name: string): string => (containerd2 === undefined ? name : join(containerd2, name));
+  const running = start(program('containerd'), ['--config', config, '--log-level', 'info'], env);
   const ctrArgs = (...args: string[]): string[] => ['--address', address, ...args];
   const answers = async (): Promise<boolean> =>
     existsSync(address) &&
-    (await run('ctr', ctrArgs('--timeout', '2s', 'version')).then(
+    (await run(program('ctr'), ctrArgs('--timeout', '2s', 'version')).then(
       () => true,
       () => false,
     ));
-  await waitUntil(process, 'containerd', answers);
+  await waitUntil(running, 'containerd', answers);
   return {
     address,
-    process,
+    process: running,
     ctrArgs,
-    ctr: (...args) => run('ctr', ctrArgs(...args)),
+    ctr: (...args) => run(program('ctr'), ctrArgs(...args)),
     async [Symbol.asyncDispose]() {
-      await process.stop();
+      await running.stop();
       await endShims(address);
     },
   };
+}
+
+/** CRI is left out, so are snapshotters that need what is not here. */
+const DISABLED = {
+  1: ['io.containerd.grpc.v1.cri', 'io.containerd.snapshotter.v1.btrfs', 'io.containerd.snapshotter.v1.devmapper'],
+  2: ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime', 'io.containerd.grpc.v1.cri'],
+};
+
+function configOf(dir: string, address: string, { lacuna, containerd2 }: ContainerdOptions): string {
+  const text = JSON.stringify;
+  const [version, disabled] = containerd2 === undefined ? [2, DISABLED[1]] : [3, DISABLED[2]];
+  const proxy =
+    lacuna === undefined ? '' : `[proxy_plugins.lacuna]\n  type = "snapshot"\n  address = ${text(lacuna)}\n`;
+  // The transfer service pulls for `ctr`, and has to be told what remote snapshotters want to know.
+  const transfer = `  [proxy_plugins.lacuna.exports]
+    enable_remote_snapshot_annotations = "true"
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux"
+  snapshotter = "lacuna"
+`;
+  return `version = ${version}
+root = ${text(join(dir, 'root'))}
+state = ${text(join(dir, 'state'))}
+disabled_plugins = ${text(disabled)}
+[grpc]
+  address = ${text(address)}
+${proxy}${lacuna === undefined || containerd2 === undefined ? '' : transfer}`;
 }
 
 /** Shims outlive containerd, with their containers. Ends those of the containerd at `address`. */
