@@ -4,6 +4,7 @@
  *
  * No I/O here. The native reader of these bytes is `native/blobfs/src/table.rs`.
  */
+import { FormatError } from '../errors.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 
 /** One chunk. Offsets and sizes in bytes. */
@@ -48,3 +49,64 @@ export function encodeTable(chunks: readonly Chunk[]): Buffer {
   }
   return out;
 }
+
+/** Table bytes, read where they lie: a blob of a million chunks is one buffer and no objects. */
+export class ChunkTable {
+  readonly bytes: Buffer;
+  readonly length: number;
+
+  /** FORMAT when a record has an impossible size or is not behind the one before it. `subject` names the blob. */
+  constructor(bytes: Buffer, subject: string) {
+    if (bytes.length % RECORD_SIZE !== 0) {
+      throw new FormatError('chunk table', `${bytes.length} bytes are no multiple of ${RECORD_SIZE}`, { subject });
+    }
+    this.bytes = bytes;
+    this.length = bytes.length / RECORD_SIZE;
+    let end = 0;
+    for (let index = 0; index < this.length; index++) {
+      const start = this.uncompressedOffset(index);
+      const size = this.uncompressedSize(index);
+      const stored = this.compressedSize(index);
+      const offset = index * RECORD_SIZE;
+      if (start < end) throw new FormatError(`chunk ${index}`, 'overlaps the one before it', { subject, offset });
+      if (size === 0 || size > MAX_CHUNK_SIZE || stored === 0 || stored > MAX_CHUNK_SIZE) {
+        throw new FormatError(`chunk ${index}`, `impossible size ${stored} → ${size}`, { subject, offset });
+      }
+      if (!Number.isSafeInteger(this.compressedOffset(index) + stored) || !Number.isSafeInteger(start + size)) {
+        throw new FormatError(`chunk ${index}`, 'lies beyond 2^53', { subject, offset });
+      }
+      end = start + size;
+    }
+  }
+
+  uncompressedOffset(index: number): number {
+    return readU64(this.bytes, index * RECORD_SIZE);
+  }
+
+  uncompressedSize(index: number): number {
+    return this.bytes.readUInt32LE(index * RECORD_SIZE + 20);
+  }
+
+  compressedOffset(index: number): number {
+    return readU64(this.bytes, index * RECORD_SIZE + 8);
+  }
+
+  compressedSize(index: number): number {
+    return this.bytes.readUInt32LE(index * RECORD_SIZE + 16);
+  }
+
+  /** Index of the first chunk that begins at or behind `offset` of the device; {@link length} when there is none. */
+  firstFrom(offset: number): number {
+    let low = 0;
+    let high = this.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.uncompressedOffset(middle) < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+/** Without a BigInt: tables are walked whole. Beyond 2^53 the sum is inexact, and then no safe integer. */
+const readU64 = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;

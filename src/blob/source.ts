@@ -1,0 +1,51 @@
+/** Where the bytes of one blob come from: a registry's repository, an OCI layout, or a folder of bare files. */
+import { open } from 'node:fs/promises';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { MEDIA } from '../image/media.ts';
+import type { ImageStore } from '../registry/store.ts';
+
+export interface BlobSource {
+  /** For messages: which place, never a secret. */
+  readonly subject: string;
+  /** Exactly the bytes offset … offset + length − 1 as they arrive, or an error. Nobody has verified them. */
+  read(offset: number, length: number, signal: AbortSignal): AsyncIterable<Buffer>;
+}
+
+/** A blob in a repository or layout. `id`: hex sha256; `size`: bytes of the blob as far as they are used. */
+export function storeSource(store: ImageStore, id: string, size: number): BlobSource {
+  const descriptor = { mediaType: MEDIA.nydusBlob, digest: `sha256:${id}`, size };
+  return {
+    subject: store.subject,
+    read: (offset, length, signal) => store.open(descriptor, { offset, length, signal }),
+  };
+}
+
+/** Bytes per piece of a file: what one system call brings without a large buffer. */
+const FILE_PIECE = 256 * 1024;
+
+/** A blob in a file. */
+export function fileSource(path: string): BlobSource {
+  return {
+    subject: path,
+    async *read(offset, length, signal) {
+      const file = await open(path, 'r').catch((cause: unknown) => {
+        throw toLacunaError(cause, { op: 'read blob', subject: path });
+      });
+      try {
+        for (let done = 0; done < length; ) {
+          signal.throwIfAborted();
+          const piece = Buffer.allocUnsafe(Math.min(FILE_PIECE, length - done));
+          const { bytesRead } = await file.read(piece, 0, piece.length, offset + done);
+          if (bytesRead === 0) throw truncated(path, offset + done);
+          done += bytesRead;
+          yield piece.subarray(0, bytesRead);
+        }
+      } finally {
+        await file.close();
+      }
+    },
+  };
+}
+
+const truncated = (path: string, at: number): LacunaError =>
+  new LacunaError('SIZE_MISMATCH', `the file ends at byte ${at}`, { op: 'read blob', subject: path });

@@ -1,0 +1,53 @@
+/** The folders of the cache: one per blob with its shared store, in it one per device with the device's own. */
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** Folders on their way out; a crash leaves them for the next start. */
+const TRASH = '.trash';
+
+/** A device's name is `<blob hex>-<table key>`. */
+export interface DeviceName {
+  readonly blob: string;
+  readonly table: string;
+}
+
+export const formatDevice = ({ blob, table }: DeviceName): string => `${blob}-${table}`;
+
+export function parseDevice(name: string): DeviceName {
+  const [blob = '', table = ''] = name.split('-');
+  return { blob, table };
+}
+
+/** Makes the folders of a device and says where they are. */
+export async function makeStores(cache: string, { blob, table }: DeviceName) {
+  const sharedDir = join(cache, blob);
+  const ownDir = join(sharedDir, table);
+  await mkdir(ownDir, { recursive: true, mode: 0o700 });
+  return { sharedDir, ownDir };
+}
+
+/** Removes every folder that none of the devices in `kept` needs, and what an earlier removal left. */
+export async function sweep(cache: string, kept: Iterable<string>): Promise<void> {
+  const wanted = new Map<string, Set<string>>();
+  for (const name of kept) {
+    const { blob, table } = parseDevice(name);
+    wanted.set(blob, (wanted.get(blob) ?? new Set()).add(table));
+  }
+  const trash = join(cache, TRASH);
+  await mkdir(trash, { recursive: true, mode: 0o700 });
+  let count = (await readdir(trash)).length;
+  // Renamed first: what is half removed must not look like a cache.
+  const discard = (path: string) => rename(path, join(trash, `${process.pid}-${count++}`));
+  for (const blob of await readdir(cache)) {
+    if (blob === TRASH) continue;
+    const tables = wanted.get(blob);
+    if (tables === undefined) {
+      await discard(join(cache, blob));
+      continue;
+    }
+    for (const entry of await readdir(join(cache, blob), { withFileTypes: true })) {
+      if (entry.isDirectory() && !tables.has(entry.name)) await discard(join(cache, blob, entry.name));
+    }
+  }
+  await rm(trash, { recursive: true, force: true });
+}

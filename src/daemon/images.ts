@@ -1,0 +1,211 @@
+/**
+ * The attached images and their blob devices. Images whose tables agree on a blob share its device; images whose
+ * tables differ have one each, over one shared store. All changes run one after another.
+ */
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Fetcher } from '../blob/fetcher.ts';
+import type { BlobSource } from '../blob/source.ts';
+import { ChunkTable, encodeTable } from '../blob/table.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { openBootstrap } from '../formats/rafs/open.ts';
+import type { BlobFs } from '../native/addon.ts';
+import type { Log } from '../observe/log.ts';
+import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
+import { formatDevice, makeStores, sweep } from './cache.ts';
+import { type ImageRecord, readRecords, recordOf, removeRecord, writeRecord } from './record.ts';
+import type { RootPaths } from './root.ts';
+import type { Sources } from './sources.ts';
+
+/** No bootstrap is larger; the largest images have some 100 MB. */
+const MAX_BOOTSTRAP = 1024 * 1024 * 1024;
+
+interface Device {
+  readonly name: string;
+  readonly blob: string;
+  readonly size: number;
+  readonly table: ChunkTable;
+  readonly handle: number;
+  /** Image id → the places it named. */
+  readonly users: Map<string, readonly BlobSource[]>;
+}
+
+interface Attached {
+  readonly record: ImageRecord;
+  /** Null when it could not be attached after a restart; then `problem` says why. */
+  readonly devices: readonly Device[] | null;
+  readonly problem: string;
+}
+
+/** What a bootstrap says of one blob. */
+interface BlobView {
+  readonly id: string;
+  readonly size: number;
+  readonly storedSize: number;
+  readonly table: ChunkTable;
+}
+
+export interface ImagesOptions {
+  readonly paths: RootPaths;
+  readonly blobFs: BlobFs;
+  readonly fetcher: Fetcher;
+  readonly sources: Sources;
+  readonly log: Log;
+}
+
+export class Images {
+  readonly #options: ImagesOptions;
+  readonly #images = new Map<string, Attached>();
+  readonly #devices = new Map<string, Device>();
+  #last: Promise<unknown> = Promise.resolve();
+
+  constructor(options: ImagesOptions) {
+    this.#options = options;
+  }
+
+  /** Attaches what the records say. An image that fails keeps its cache and tells its problem. */
+  async restore(): Promise<void> {
+    const { paths, log } = this.#options;
+    for (const record of await readRecords(paths.images)) {
+      try {
+        const devices = await this.#open(record);
+        this.#images.set(record.id, { record, devices, problem: '' });
+      } catch (error) {
+        const problem = toLacunaError(error);
+        log.error({ image: record.id, error: problem.toJSON() }, 'an image could not be attached again');
+        this.#images.set(record.id, { record, devices: null, problem: problem.message });
+      }
+    }
+    await this.#sweep();
+  }
+
+  /** Paths of the device files, in blob table order. */
+  attach(request: AttachRequest): Promise<string[]> {
+    return this.#inTurn(async () => {
+      const { paths, log } = this.#options;
+      const record = recordOf(request);
+      const devices = await this.#open(record);
+      await writeRecord(paths.images, { ...record, devices: devices.map((device) => device.name) });
+      const before = this.#images.get(record.id)?.devices ?? [];
+      this.#images.set(record.id, { record, devices, problem: '' });
+      for (const device of before) if (!devices.includes(device)) this.#release(device, record.id);
+      log.info({ image: record.id, devices: devices.length }, 'attached');
+      return devices.map((device) => join(paths.fuse, device.name));
+    });
+  }
+
+  /** NOT_FOUND for an unknown id. */
+  detach(id: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const image = this.#images.get(id);
+      if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
+      await removeRecord(this.#options.paths.images, id);
+      this.#images.delete(id);
+      for (const device of image.devices ?? []) this.#release(device, id);
+      await this.#sweep();
+      this.#options.log.info({ image: id }, 'detached');
+    });
+  }
+
+  status(): { images: ImageStatus[]; devices: DeviceStatus[] } {
+    const { paths, blobFs } = this.#options;
+    const images = [...this.#images.values()].map(({ record, devices, problem }) => ({
+      id: record.id,
+      bootstrap: record.bootstrap,
+      devices: (devices ?? []).map(({ name }) => join(paths.fuse, name)),
+      problem,
+    }));
+    const devices = [...this.#devices.values()].map(({ name, blob, size, table, handle, users }) => ({
+      name,
+      blob,
+      size,
+      chunks: table.length,
+      missing: blobFs.missing(handle, 0, table.length).length,
+      images: [...users.keys()],
+    }));
+    return { images, devices };
+  }
+
+  async #open(record: ImageRecord): Promise<Device[]> {
+    const views = blobsOf(await readBootstrap(record.bootstrap), record);
+    const before = this.#images.get(record.id)?.devices ?? [];
+    const devices: Device[] = [];
+    try {
+      for (const view of views) {
+        const places = await this.#options.sources.open(record.sources, view.id, view.storedSize);
+        const name = formatDevice({ blob: view.id, table: tableKey(view) });
+        const device = this.#devices.get(name) ?? (await this.#add(name, view));
+        device.users.set(record.id, places);
+        this.#tellFetcher(device);
+        devices.push(device);
+      }
+    } catch (error) {
+      for (const device of devices) if (!before.includes(device)) this.#release(device, record.id);
+      throw error;
+    }
+    return devices;
+  }
+
+  async #add(name: string, view: BlobView): Promise<Device> {
+    const { paths, blobFs } = this.#options;
+    const stores = await makeStores(paths.cache, { blob: view.id, table: tableKey(view) });
+    const handle = blobFs.addDevice({ name, size: view.size, table: view.table.bytes, ...stores });
+    const device = { name, blob: view.id, size: view.size, table: view.table, handle, users: new Map() };
+    this.#devices.set(name, device);
+    return device;
+  }
+
+  #tellFetcher(device: Device): void {
+    const sources = [...device.users.values()].flat();
+    this.#options.fetcher.addDevice(device.handle, { blob: device.blob, table: device.table, sources });
+  }
+
+  #release(device: Device, image: string): void {
+    device.users.delete(image);
+    if (device.users.size > 0) {
+      this.#tellFetcher(device);
+      return;
+    }
+    this.#devices.delete(device.name);
+    this.#options.fetcher.removeDevice(device.handle);
+    this.#options.blobFs.removeDevice(device.handle);
+  }
+
+  async #sweep(): Promise<void> {
+    const recorded = [...this.#images.values()].flatMap(({ record }) => record.devices);
+    await sweep(this.#options.paths.cache, [...this.#devices.keys(), ...recorded]);
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
+
+async function readBootstrap(path: string): Promise<Buffer> {
+  await using file = await open(path, 'r').catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: 'attach', subject: path });
+  });
+  const { size } = await file.stat();
+  if (size <= MAX_BOOTSTRAP) return await file.readFile();
+  throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
+}
+
+function blobsOf(bytes: Buffer, { bootstrap, blobIds }: ImageRecord): BlobView[] {
+  const [blobId] = blobIds;
+  const image = openBootstrap(bytes, { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) });
+  return image.blobs.map((blob, index) => ({
+    id: blob.id,
+    size: image.deviceSize(index),
+    storedSize: blob.compressedSize,
+    table: new ChunkTable(encodeTable(image.chunksOf(index)), `${bootstrap}, blob ${blob.id}`),
+  }));
+}
+
+/** Names the layout of a blob's address space and its chunks: 64 bits, of an image's own making anyway. */
+function tableKey({ size, table }: BlobView): string {
+  const hash = createHash('sha256').update(table.bytes).update(String(size));
+  return hash.digest('hex').slice(0, 16);
+}

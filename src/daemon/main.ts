@@ -1,0 +1,33 @@
+/**
+ * The process that `ensureDaemon` starts. It loads nothing of the command line, because reads wait for it after a
+ * crash. `lacuna daemon` runs the same in the foreground.
+ */
+import { parseArgs } from 'node:util';
+import { defaultConfig, loadConfig } from '../config/load.ts';
+import { exitCodeOf, toLacunaError } from '../errors.ts';
+import { LOG_LEVELS, type LogLevel, openLog } from '../observe/log.ts';
+import { runDaemon } from './run.ts';
+
+const { values } = parseArgs({
+  options: { root: { type: 'string' }, config: { type: 'string' }, 'log-level': { type: 'string' } },
+});
+
+const stop = new AbortController();
+process.once('SIGTERM', () => stop.abort());
+process.once('SIGINT', () => stop.abort());
+
+let log = openLog({ name: 'daemon' });
+try {
+  const config = values.config === undefined ? defaultConfig() : await loadConfig(values.config);
+  log = openLog({ name: 'daemon', level: levelOf(values['log-level'] ?? config.log.level) });
+  if (values.root === undefined) throw new Error('--root is missing');
+  await runDaemon({ root: values.root, config, log, signal: stop.signal });
+} catch (error) {
+  const failure = toLacunaError(error);
+  log.error({ error: failure.toJSON() }, 'the daemon ends');
+  process.exitCode = exitCodeOf(failure);
+}
+
+function levelOf(text: string): LogLevel {
+  return LOG_LEVELS.find((level) => level === text) ?? 'info';
+}

@@ -1,0 +1,84 @@
+/** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { Fetcher } from '../blob/fetcher.ts';
+import type { Config } from '../config/table.ts';
+import { LacunaError } from '../errors.ts';
+import { unixServer } from '../grpc/unix.ts';
+import { addon, type NativeHandle } from '../native/addon.ts';
+import { ensureHolder } from '../native/holder.ts';
+import type { Log } from '../observe/log.ts';
+import { Images } from './images.ts';
+import { makeRoot, rootPaths } from './root.ts';
+import { serveDaemon } from './service.ts';
+import { Sources } from './sources.ts';
+
+export interface RunOptions {
+  readonly root: string;
+  readonly config: Config;
+  readonly log: Log;
+  /** Ends the daemon: mounts, devices and waiting reads stay for the next one. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Runs until the signal or a Stop. The order matters: readers of a dead predecessor wait in the kernel, get their
+ * devices back before anybody is told that one is unknown, and callers find the socket when all is there.
+ */
+export async function runDaemon({ root, config, log, signal }: RunOptions): Promise<void> {
+  const paths = rootPaths(root);
+  await makeRoot(paths);
+  const lock = await lockRoot(paths.lock);
+  try {
+    await ensureHolder(paths.holderSocket);
+    await using sources = new Sources(config.registry, log);
+    let fetcher: Fetcher | null = null;
+    const blobFs = await addon().blobFs(
+      {
+        mountpoint: paths.fuse,
+        holderSocket: paths.holderSocket,
+        threads: config.daemon.threads,
+        workers: config.daemon.workers,
+      },
+      (miss) => fetcher?.miss(miss),
+    );
+    const { window, in_flight: inFlight, connections, deadline } = config.fetch;
+    fetcher = new Fetcher(blobFs, { window, inFlight, connections, deadline, log });
+    try {
+      const images = new Images({ paths, blobFs, fetcher, sources, log });
+      await images.restore();
+      blobFs.ready();
+      const stopped = new AbortController();
+      const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort() });
+      await using _server = await unixServer(paths.socket, [service]);
+      log.info({ root, takenOver: blobFs.counters().takenOver }, 'daemon ready');
+      await untilAborted(AbortSignal.any([signal, stopped.signal]));
+    } finally {
+      fetcher.close();
+      await blobFs.close();
+    }
+  } finally {
+    lock.close();
+  }
+}
+
+/** LOCKED, naming the process that has it. */
+async function lockRoot(path: string): Promise<NativeHandle> {
+  const lock = addon().lock(path);
+  if (lock === null) {
+    const pid = (await readFile(path, 'utf8')).trim();
+    throw new LacunaError('LOCKED', `another daemon has this root${pid === '' ? '' : ` (pid ${pid})`}`, {
+      op: 'start daemon',
+      subject: path,
+      hint: 'stop it, or use another --root',
+    });
+  }
+  await writeFile(path, `${process.pid}\n`);
+  return lock;
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
