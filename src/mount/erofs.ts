@@ -37,23 +37,30 @@ export async function mountErofs(
   request: ErofsMount,
   options: MountErofsOptions = {},
 ): Promise<{ driver: MountDriver }> {
-  const { driver } = options;
   const paths = [request.bootstrap, ...request.devices].map((path) => resolve(path));
   const target = resolve(request.target);
   const problem = { op: 'mount EROFS', subject: request.bootstrap };
-  try {
-    if (driver !== 'erofs-loop') {
-      mount(paths, target);
+  let refusal: LacunaError | null = null;
+  if (options.driver !== 'erofs-loop') {
+    try {
+      await mount(paths, target);
       return { driver: 'erofs-file' };
+    } catch (error) {
+      refusal = systemError(error, problem);
+      if (options.driver === 'erofs-file' || !isRefusal(error)) throw refusal;
     }
-  } catch (error) {
-    if (driver === 'erofs-file' || !isRefusal(error)) throw systemError(error, problem);
   }
   try {
-    mountOverLoop(paths, target);
+    await mountOverLoop(paths, target);
     return { driver: 'erofs-loop' };
   } catch (error) {
-    throw systemError(error, { ...problem, hint: '`lacuna doctor` tells what works here' });
+    const failure = systemError(error, problem);
+    if (refusal === null) throw failure;
+    throw new LacunaError(refusal.code, `${refusal.message}; over loop devices: ${failure.message}`, {
+      ...problem,
+      hint: '`lacuna doctor` tells what works here',
+      cause: failure,
+    });
   }
 }
 
@@ -67,11 +74,11 @@ function isRefusal(error: unknown): boolean {
   return errno === ERRNO.ENOTBLK || errno === ERRNO.EINVAL || errno === ERRNO.EOPNOTSUPP;
 }
 
-function mountOverLoop(paths: readonly string[], target: string): void {
+async function mountOverLoop(paths: readonly string[], target: string): Promise<void> {
   const loops: LoopDevice[] = [];
   try {
-    for (const path of paths) loops.push(addon().loopAttach(path));
-    mount(
+    for (const path of paths) loops.push(await addon().loopAttach(path));
+    await mount(
       loops.map((loop) => loop.path),
       target,
     );
@@ -81,9 +88,9 @@ function mountOverLoop(paths: readonly string[], target: string): void {
   }
 }
 
-function mount([source, ...devices]: readonly string[], target: string): void {
+async function mount([source, ...devices]: readonly string[], target: string): Promise<void> {
   const options = devices.map((path) => `device=${path}`);
-  addon().mount({ fstype: 'erofs', source: source!, target, options, readonly: true });
+  await addon().mount({ fstype: 'erofs', source: source!, target, options, readonly: true });
 }
 
 /** umount2(2) */
@@ -102,7 +109,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
   const deadline = Date.now() + BUSY_MILLISECONDS;
   for (;;) {
     try {
-      return addon().umount(path, options.detach === true ? MNT_DETACH : 0);
+      return await addon().umount(path, options.detach === true ? MNT_DETACH : 0);
     } catch (error) {
       const errno = errnoOf(error);
       // EINVAL: no mountpoint; ENOENT: not even a directory.

@@ -25,7 +25,7 @@ export function parseMountinfo(text: string): MountEntry[] {
     const [, , device, , target] = fields;
     const [fstype, source, options] = fields.slice(separator + 1);
     if (separator < 0 || target === undefined || fstype === undefined || source === undefined) return [];
-    return [{ device: device!, target: unescape(target), fstype, source: unescape(source), options: options ?? '' }];
+    return [{ device: device!, target: plain(target), fstype, source: plain(source), options: options ?? '' }];
   });
 }
 
@@ -44,6 +44,6 @@ export const isBelow = (path: string, folder: string): boolean =>
   path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`);
 
 /** Undoes the octal escapes of space, tab, newline and backslash. Bytes that are no UTF-8 are lost, as in the text. */
-function unescape(field: string): string {
+function plain(field: string): string {
   return field.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -222,11 +222,14 @@ export interface Addon {
    */
   blobFs(options: BlobFsOptions, onMiss: (miss: Miss) => void): Promise<BlobFs>;
 
-  /** New-style mount (fsopen, fsconfig, fsmount, move_mount). SYSTEM with the kernel's own message of the fs context. */
-  mount(options: MountOptions): void;
+  /**
+   * New-style mount (fsopen, fsconfig, fsmount, move_mount). SYSTEM with the kernel's own message of the fs context.
+   * Asynchronous, as the two after it: a file on the blob file system may wait for a daemon that its caller restarts.
+   */
+  mount(options: MountOptions): Promise<void>;
   /** `flags` as in umount2(2): 0, 1 MNT_FORCE, 2 MNT_DETACH. */
-  umount(target: string, flags: number): void;
-  loopAttach(path: string): LoopDevice;
+  umount(target: string, flags: number): Promise<void>;
+  loopAttach(path: string): Promise<LoopDevice>;
   /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
   lock(path: string): NativeHandle | null;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */

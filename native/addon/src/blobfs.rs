@@ -2,7 +2,7 @@
 
 use crate::args;
 use crate::error::{BridgeError, Code, Outcome, Result, guarded};
-use crate::promise::{promise, promised};
+use crate::promise::{promise, promised, run_aside};
 use lacuna_blobfs::{BootId, Errno, Error, Pool, Session, SessionOptions};
 use napi::Status;
 use napi::bindgen_prelude::{Buffer, Env, Function, PromiseRaw, Uint32Array};
@@ -122,12 +122,6 @@ fn boot_id() -> Outcome<BootId> {
         }
         _ => Ok(BootId::current()?),
     }
-}
-
-/// Mounting, talking to the holder and joining threads: rare, but nothing for the JavaScript thread to wait for.
-fn run_aside(job: impl FnOnce() + Send + 'static) -> Outcome<()> {
-    let started = std::thread::Builder::new().name("lacuna-blobfs".to_owned()).spawn(job);
-    started.map(drop).map_err(|error| BridgeError::system("start a thread", &error))
 }
 
 #[napi]

@@ -45,3 +45,9 @@ where
     caught(body)
         .or_else(|error| Ok(PromiseRaw::reject(env, napi::Error::<Code>::from(error)).map_err(BridgeError::from)?))
 }
+
+/// Mounting, talking to the holder and joining threads: rare, but nothing for the JavaScript thread to wait for.
+pub fn run_aside(job: impl FnOnce() + Send + 'static) -> Outcome<()> {
+    let started = std::thread::Builder::new().name("lacuna-aside".to_owned()).spawn(job);
+    started.map(drop).map_err(|error| BridgeError::system("start a thread", &error))
+}

@@ -1,8 +1,13 @@
 //! Mounts, loop devices and locks for TypeScript. The calls themselves are in `native/sys`.
+//!
+//! What opens files or mounts has a thread of its own: a file may lie on the blob file system, and wait for a daemon
+//! that the JavaScript thread is about to restart.
 
 use crate::args;
-use crate::error::{BridgeError, Code, Result, guarded};
+use crate::error::{BridgeError, Code, Outcome, Result, guarded};
+use crate::promise::{promise, promised, run_aside};
 use lacuna_sys::{ATTR_RDONLY, SysError};
+use napi::bindgen_prelude::{Env, PromiseRaw, ToNapiValue};
 use napi_derive::napi;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -30,8 +35,8 @@ pub struct MountOptions {
 }
 
 #[napi]
-pub fn mount(options: MountOptions) -> Result<()> {
-    guarded(|| {
+pub fn mount<'env>(env: &'env Env, options: MountOptions) -> Result<PromiseRaw<'env, ()>> {
+    aside(env, move || {
         Ok(lacuna_sys::mount(&lacuna_sys::Mount {
             fstype: &options.fstype,
             source: &options.source,
@@ -43,11 +48,23 @@ pub fn mount(options: MountOptions) -> Result<()> {
 }
 
 #[napi]
-pub fn umount(target: String, flags: f64) -> Result<()> {
-    guarded(|| {
+pub fn umount<'env>(env: &'env Env, target: String, flags: f64) -> Result<PromiseRaw<'env, ()>> {
+    aside(env, move || {
         let flags = args::integer("flags", flags, 0xf)?;
         // At most 15.
         Ok(lacuna_sys::umount(&target, flags as i32)?)
+    })
+}
+
+fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
+where
+    T: ToNapiValue + Send + 'static,
+    W: FnOnce() -> Outcome<T> + Send + 'static,
+{
+    promised(env, || {
+        let (job, promise) = promise(env, work)?;
+        run_aside(job)?;
+        Ok(promise)
     })
 }
 
@@ -96,8 +113,8 @@ impl LoopDevice {
 }
 
 #[napi]
-pub fn loop_attach(path: String) -> Result<LoopDevice> {
-    guarded(|| {
+pub fn loop_attach<'env>(env: &'env Env, path: String) -> Result<PromiseRaw<'env, LoopDevice>> {
+    aside(env, move || {
         let device = lacuna_sys::loop_attach(&path)?;
         Ok(LoopDevice { path: device.path, fd: Mutex::new(Some(device.handle)) })
     })
