@@ -94,14 +94,23 @@ export class BlobReader {
   async #getDirectly(descriptor: Descriptor, exchange: Exchange): Promise<Answer | null> {
     const known = this.#locations.get(descriptor.digest);
     if (known === undefined) return null;
-    this.#locations.delete(descriptor.digest);
-    if (Date.now() >= known.usableUntil) return null;
-    // What fails here with an error is tried again by the reader, and then from the registry on.
-    const answer = await this.#options.http.follow({ ...exchange, url: known.url }, null);
-    if (answer.status === 200 || answer.status === 206) {
-      this.#locations.set(descriptor.digest, known);
-      return answer;
+    const forget = (): void => {
+      if (this.#locations.get(descriptor.digest) === known) this.#locations.delete(descriptor.digest);
+    };
+    if (Date.now() >= known.usableUntil) {
+      forget();
+      return null;
     }
+    let answer: Answer;
+    try {
+      answer = await this.#options.http.follow({ ...exchange, url: known.url }, null);
+    } catch (error) {
+      // The reader tries again, and then from the registry on.
+      forget();
+      throw error;
+    }
+    if (answer.status === 200 || answer.status === 206) return answer;
+    forget();
     await discard(answer);
     return null;
   }

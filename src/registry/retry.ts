@@ -60,20 +60,23 @@ export class Retries {
     this.#failures = 0;
   }
 
-  /** Returns after a pause when `error` is worth another try, else throws it. */
-  async pause(error: unknown, op: string, subject: string, signal: AbortSignal | null): Promise<void> {
-    if (isAborted(signal)) throw abortError(signal, op, subject);
+  /** Milliseconds to wait before trying again after `error`; throws it when that is not worth it. */
+  next(error: unknown): number {
     if (!isLacunaError(error) || !error.retryable) throw error;
     this.#failures++;
     if (this.#failures >= this.#options.attempts) throw error;
     const asked = error instanceof ResponseError ? error.retryAfter : null;
     if (asked !== null && asked > this.#options.maxRetryAfter) throw error;
     const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
-    const delay = (asked ?? 0) + Math.random() * ceiling;
-    this.#log.warn(
-      { op, subject, attempt: this.#failures, delay: Math.round(delay), error: error.message },
-      'trying again',
-    );
+    return (asked ?? 0) + Math.random() * ceiling;
+  }
+
+  /** Returns after a pause when `error` is worth another try, else throws it. */
+  async pause(error: unknown, op: string, subject: string, signal: AbortSignal | null): Promise<void> {
+    if (isAborted(signal)) throw abortError(signal, op, subject);
+    const delay = this.next(error);
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#log.warn({ op, subject, attempt: this.#failures, delay: Math.round(delay), error: reason }, 'trying again');
     try {
       await sleep(delay, undefined, signal === null ? undefined : { signal });
     } catch (cause) {

@@ -19,6 +19,8 @@ export type Fault =
     }
   /** The true answer, its connection closed after `after` bytes of its body. */
   | { readonly kind: 'cut'; readonly after: number }
+  /** The true answer, of whose body nothing comes after `after` bytes. */
+  | { readonly kind: 'stall'; readonly after: number }
   /** The true answer with one byte of its body changed. */
   | { readonly kind: 'wrong-bytes'; readonly at?: number }
   /** 200 and the whole blob, whatever was asked for. */
@@ -109,7 +111,13 @@ export async function send(
     request.socket.destroy();
     return part.length;
   }
-  response.end(reply.body);
+  if (fault?.kind === 'stall') {
+    response.write(reply.body.subarray(0, fault.after));
+    return fault.after;
+  }
+  // In two pieces where there shall be no length: of one piece Node knows it.
+  if (fault?.kind === 'surplus') response.write(reply.body.subarray(0, 1));
+  response.end(fault?.kind === 'surplus' ? reply.body.subarray(1) : reply.body);
   if (!response.writableFinished) await Promise.race([once(response, 'finish'), once(response, 'close')]);
   return reply.body.length;
 }

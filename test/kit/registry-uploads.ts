@@ -70,7 +70,9 @@ export class Uploads {
     whole: boolean,
   ): Reply {
     const upload = this.#uploads.get(id);
-    if (upload === undefined || query.get('_state') !== upload.state) return error(404, 'BLOB_UPLOAD_UNKNOWN');
+    // Asking is allowed with any Location: the newest one may have been lost with its answer.
+    const isCurrent = query.get('_state') === upload?.state || method === 'GET' || method === 'DELETE';
+    if (upload === undefined || !isCurrent) return error(404, 'BLOB_UPLOAD_UNKNOWN');
     switch (method) {
       case 'GET':
         return this.#progress(204, id, origin);

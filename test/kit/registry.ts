@@ -51,6 +51,8 @@ export interface TestRegistry extends AsyncDisposable {
   readonly auth: RegistryAuth;
   readonly uploads: Uploads;
   readonly requests: LoggedRequest[];
+  /** The most connections that were open at once. */
+  readonly peakConnections: number;
   fault: FaultHook;
   close(): Promise<void>;
 }
@@ -158,6 +160,12 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   }
 
   const server = options.tls === undefined ? createServer(listener) : createTlsServer(options.tls, listener);
+  let open = 0;
+  let peak = 0;
+  server.on('connection', (socket) => {
+    peak = Math.max(peak, ++open);
+    socket.on('close', () => open--);
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(0, 'localhost', resolve);
@@ -169,6 +177,9 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     await new Promise<void>((resolve) => server.close(() => resolve()));
   };
   const registry: TestRegistry = {
+    get peakConnections() {
+      return peak;
+    },
     host,
     origin,
     storage,

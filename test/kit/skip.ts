@@ -79,6 +79,7 @@ const PROBES = {
   'docker-registry': program('docker-registry'),
   'fsck.erofs': program('fsck.erofs'),
   fusermount: program('fusermount'),
+  openssl: program('openssl'),
   python3: program('python3'),
   runc: program('runc'),
   skopeo: program('skopeo'),
