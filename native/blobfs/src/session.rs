@@ -61,17 +61,18 @@ impl Session {
             None => begin(&holder, &mountpoint)?,
         };
         let channel = Arc::new(FuseChannel { fd, holder, connected: AtomicBool::new(true) });
+        if taken_over {
+            // Somebody may have unmounted it from here while an EROFS above still uses it.
+            if !is_mount_point(&mountpoint, FUSE_TYPE)? {
+                mount_at(&channel.fd, &mountpoint)?;
+            }
+            // Before our own threads take any, so that none is handled twice.
+            channel.ask_to_resend()?;
+        }
         let session = Session { taken_over, channel, stop: Arc::new(event()?), threads: Mutex::default() };
         for _ in 0..options.threads {
             let (channel, stop, fs) = (session.channel.clone(), session.stop.clone(), fs.clone());
             lock(&session.threads).push(spawn("lacuna-fuse", move || serve(&channel, &stop, &fs))?);
-        }
-        if taken_over {
-            // Somebody may have unmounted it from here while an EROFS above still uses it.
-            if !is_mount_point(&mountpoint, FUSE_TYPE)? {
-                mount_at(&session.channel.fd, &mountpoint)?;
-            }
-            session.channel.ask_to_resend()?;
         }
         Ok(session)
     }

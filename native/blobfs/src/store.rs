@@ -259,4 +259,4 @@ fn rewrite(path: &Path, header: &Header, chunks: &BTreeMap<u64, Entry>) -> io::R
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -157,6 +157,26 @@ describe.skipIf(skip.reason)('a session outlives its process', () => {
     expect(mountsBelow(room.mountpoint).length).toBe(1);
   });
 
+  test('unmounted between two processes while something above still uses it: it is mounted there again', async () => {
+    const blob = await makeBlob(17, [64 * K, 64 * K]);
+    await serve({ dev: blob }, 0);
+    const held = spawn('sh', [
+      '-c',
+      'exec 3<"$1"; dd bs=64K count=1 status=none <&3 | sha256sum; read go; sha256sum <&3',
+      'sh',
+      room.path('dev'),
+    ]);
+    const lines = createInterface({ input: held.stdout })[Symbol.asyncIterator]();
+    expect((await lines.next()).value).toContain(sha256(blob.truth.subarray(0, 64 * K)));
+    await killAll();
+    await run('umount', ['-l', room.mountpoint]);
+    expect((await serve({ dev: blob }, 0)).started.takenOver).toBe(true);
+    held.stdin.end('\n');
+    expect((await lines.next()).value).toContain(sha256(blob.truth.subarray(64 * K)));
+    expect(await room.hash('dev')).toBe(sha256(blob.truth));
+    expect(mountsBelow(room.mountpoint).length).toBe(1);
+  });
+
   test('unmounted under the process: it notices, and the next begins anew', async () => {
     const blob = await makeBlob(11, [64 * K]);
     const { fs } = await room.serve({ dev: blob });

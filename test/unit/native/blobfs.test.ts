@@ -1,6 +1,6 @@
 /** Blob devices over a real FUSE mount, read by other processes: bytes, waiting, sharing, failing. */
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -262,6 +262,58 @@ describe.skipIf(skip.reason)('blob devices', () => {
     expect(Number(readFileSync(done, 'utf8'))).toBeLessThan(unblocked - 500);
     expect(readFileSync(`${done}.out`, 'utf8').match(/[0-9a-f]{64}/g)).toEqual(Array(3).fill(sha256(blob.truth)));
     expect(fs.counters().errors).toBe(0);
+  });
+
+  test('under random reads with late, wrong and failing deliveries nobody ever reads a wrong byte', async () => {
+    const sizes = Array.from({ length: 60 }, (_, n) => [4096, 100_000, -5000, 1, 70_001, 128 * K][n % 6]!);
+    const blobs = [await makeBlob(67, sizes), await makeBlob(71, sizes)];
+    let dice = 1;
+    const roll = (sides: number): number => {
+      dice = (dice * 48271) % 2147483647;
+      return dice % sides;
+    };
+    const { fs } = await room.open(async (fs, { device, chunks }) => {
+      const [right, wrong] = device === 2 ? [blobs[1]!, blobs[0]!] : [blobs[0]!, blobs[1]!];
+      for (const chunk of chunks.sort(() => roll(3) - 1)) {
+        await sleep(roll(4));
+        if (roll(3) === 0) await fs.deliver(device, chunk, storedChunk(wrong, chunk)).catch(() => {});
+        if (roll(5) === 0) fs.fail(device, [chunk], 5);
+        else await fs.deliver(device, chunk, storedChunk(right, chunk));
+      }
+    });
+    for (const [index, name] of ['a', 'other', 'twin'].entries()) room.add(fs, name, blobs[index % 2]!);
+    fs.ready();
+    const script = `
+import hashlib, os, random, sys
+truth = open(sys.argv[2], 'rb').read()
+file = os.open(sys.argv[1], os.O_RDONLY)
+random.seed(int(sys.argv[3]))
+good = bad = 0
+for _ in range(300):
+    at = random.randrange(len(truth)); size = random.randrange(1, 600000)
+    try: got = os.pread(file, size, at)
+    except OSError as error:
+        assert error.errno == 5, error
+        bad += 1
+        continue
+    assert got == truth[at:at + size], (at, size, len(got))
+    good += 1
+print(good, bad)`;
+    const readers = ['a', 'other', 'twin', 'a', 'other'].map(async (name, seed) => {
+      const truth = join(room.dir, `truth-${seed}`);
+      writeFileSync(truth, blobs[name === 'other' ? 1 : 0]!.truth);
+      return (await run('python3', ['-c', script, room.path(name), truth, `${seed}`])).stdout.trim();
+    });
+    const results = (await Promise.all(readers)).map((line) => line.split(' ').map(Number));
+    for (const [good, bad] of results) expect(good! + bad!).toBe(300);
+    expect(results.map(([good]) => good!).reduce((a, b) => a + b)).toBeGreaterThan(1000);
+    const { waiting, digestFailures, errors } = fs.counters();
+    expect(waiting).toBe(0);
+    expect(digestFailures).toBeGreaterThan(0);
+    expect(errors).toBeGreaterThan(0);
+    for (const [index, name] of ['a', 'other', 'twin'].entries()) {
+      while ((await room.hash(name).catch(() => 'again')) !== sha256(blobs[index % 2]!.truth));
+    }
   });
 
   test('a listing shows every device once, and nothing can be changed', async () => {
