@@ -1,4 +1,4 @@
-/** Walking a tree by path the way a kernel confined to it would: symlinks in the middle are followed inside the root. */
+/** Walking a tree by path the way a kernel confined to it would: symlinks are followed inside the root. */
 import { FormatError } from '../errors.ts';
 import type { ByteString, FileNode } from './node.ts';
 import { quote } from './path.ts';
@@ -10,7 +10,56 @@ const MAX_LINKS = 40;
 export const componentsOf = (path: ByteString): ByteString[] => (path === '' ? [] : path.split('/'));
 
 /** Makes the missing directory `name` in `parent`, or returns null to give up. */
-export type MakeDirectory = (parent: FileNode, name: ByteString, found: FileNode | null) => FileNode | null;
+export type MakeDirectory = (parent: FileNode, name: ByteString) => FileNode | null;
+
+const GIVE_UP: MakeDirectory = () => null;
+
+/** One name on the way, and what it names. */
+interface Step {
+  readonly name: ByteString;
+  readonly node: FileNode;
+}
+
+/** What the last component may be: a directory (made if need be), anything, or anything but a symlink, which is followed. */
+type Last = 'directory' | 'anything' | 'followed';
+
+/** The real names from the root to the end of `components`; null where `make` gives up or a file is in the way. */
+function walk(
+  root: FileNode,
+  components: readonly ByteString[],
+  last: Last,
+  make: MakeDirectory,
+  subject: string,
+): Step[] | null {
+  const trail: Step[] = [];
+  const todo = [...components].reverse();
+  let links = 0;
+  while (todo.length > 0) {
+    const name = todo.pop()!;
+    if (name === '' || name === '.') continue;
+    if (name === '..') {
+      // The root's parent is the root.
+      trail.pop();
+      continue;
+    }
+    const here = trail.at(-1)?.node ?? root;
+    const found = here.children?.get(name) ?? null;
+    const isLast = todo.length === 0 && last !== 'directory';
+    if (found?.type === 'symlink' && !(isLast && last === 'anything')) {
+      if (++links > MAX_LINKS) {
+        throw new FormatError('path', `${quote(components.join('/'))} goes through a loop of symlinks`, { subject });
+      }
+      const target = found.target!;
+      if (target.startsWith('/')) trail.length = 0;
+      todo.push(...target.split('/').reverse());
+      continue;
+    }
+    const node = found !== null && (found.type === 'dir' || isLast) ? found : make(here, name);
+    if (node === null) return null;
+    trail.push({ name, node });
+  }
+  return trail;
+}
 
 /**
  * The directory that `components` lead to from `root`. Where one is missing or is no directory, `make` decides;
@@ -22,40 +71,27 @@ export function resolveDirectory(
   make: MakeDirectory,
   subject: string,
 ): FileNode | null {
-  // The directories entered so far; the last is where we are. `..` of a symlink's target pops, but never the root.
-  const trail: FileNode[] = [root];
-  const todo = [...components].reverse();
-  let links = 0;
-  while (todo.length > 0) {
-    const name = todo.pop()!;
-    if (name === '' || name === '.') continue;
-    if (name === '..') {
-      if (trail.length > 1) trail.pop();
-      continue;
-    }
-    const here = trail[trail.length - 1]!;
-    const found = here.children!.get(name) ?? null;
-    if (found?.type === 'symlink') {
-      if (++links > MAX_LINKS) {
-        throw new FormatError('path', `${quote(components.join('/'))} goes through a loop of symlinks`, { subject });
-      }
-      const target = found.target!;
-      if (target.startsWith('/')) trail.length = 1;
-      todo.push(...target.split('/').reverse());
-      continue;
-    }
-    const next = found?.type === 'dir' ? found : make(here, name, found);
-    if (next === null) return null;
-    trail.push(next);
-  }
-  return trail[trail.length - 1]!;
+  const trail = walk(root, components, 'directory', make, subject);
+  return trail === null ? null : (trail.at(-1)?.node ?? root);
 }
 
 /** The node at `path`, symlinks followed except in the last component; null when there is none. */
 export function lookup(root: FileNode, path: ByteString, subject: string): FileNode | null {
-  const components = componentsOf(path);
-  const name = components.pop();
-  if (name === undefined) return root;
-  const parent = resolveDirectory(root, components, () => null, subject);
-  return parent?.children?.get(name) ?? null;
+  const trail = walk(root, componentsOf(path), 'anything', GIVE_UP, subject);
+  return trail === null ? null : (trail.at(-1)?.node ?? root);
+}
+
+/**
+ * The real path (absolute) and node that a user's `path` means, also through symlinks; `follow` says whether the last
+ * component is followed as well. Null when there is none.
+ */
+export function resolvePath(
+  root: FileNode,
+  path: ByteString,
+  follow: boolean,
+  subject: string,
+): { path: ByteString; node: FileNode } | null {
+  const trail = walk(root, path.split('/'), follow ? 'followed' : 'anything', GIVE_UP, subject);
+  if (trail === null) return null;
+  return { path: `/${trail.map(({ name }) => name).join('/')}`, node: trail.at(-1)?.node ?? root };
 }

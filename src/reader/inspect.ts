@@ -1,0 +1,180 @@
+/** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
+import { FEATURE } from '../formats/rafs/layout.ts';
+import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
+import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifest.ts';
+import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import { hostPlatform, parsePlatform } from '../image/platform.ts';
+import { parseReference } from '../image/reference.ts';
+import type { Compressor, Digester } from '../native/addon.ts';
+import { openStore } from '../registry/open.ts';
+import type { ImageStore } from '../registry/store.ts';
+import type { FileNode } from '../tree/node.ts';
+import { readBootstrap } from './bootstrap.ts';
+import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
+import type { OpenImageOptions } from './image.ts';
+import { openRafsFiles } from './lazy-image.ts';
+
+const COMPRESSORS: Readonly<Record<Compressor, string>> = { 0: 'none', 1: 'lz4_block', 2: 'gzip', 3: 'zstd' };
+const DIGESTERS: Readonly<Record<Digester, string>> = { 0: 'blake3', 1: 'sha256' };
+
+export interface InspectedLayer {
+  /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */
+  readonly role: 'tar' | 'blob' | 'bootstrap' | 'other';
+  readonly mediaType: string;
+  readonly digest: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+export interface InspectedBlob {
+  readonly id: string;
+  /** Bytes in the registry, and of the blob device. */
+  readonly compressedSize: number;
+  readonly uncompressedSize: number;
+  readonly compressor: string;
+  readonly digester: string;
+  /** Names of its features. */
+  readonly features: readonly string[];
+  readonly chunks: number;
+  /** Chunks that this image uses, their stored bytes and their plain bytes. */
+  readonly usedChunks: number;
+  readonly usedCompressed: number;
+  readonly usedUncompressed: number;
+}
+
+export interface InspectedTree {
+  /** Paths by type. */
+  readonly regularFiles: number;
+  readonly directories: number;
+  readonly symlinks: number;
+  readonly others: number;
+  readonly inodes: number;
+  /** Sum of the sizes of all regular inodes. */
+  readonly bytes: number;
+  /** Chunks that files refer to, of how many different ones, and the plain bytes that are stored once instead of again. */
+  readonly chunkReferences: number;
+  readonly chunks: number;
+  readonly sharedBytes: number;
+}
+
+export interface Inspection {
+  readonly reference: string;
+  /** `lazy`: bootstrap and blobs; `layers`: an ordinary image. */
+  readonly kind: 'lazy' | 'layers';
+  readonly manifest: {
+    readonly mediaType: string;
+    readonly digest: string;
+    readonly size: number;
+    readonly annotations: Readonly<Record<string, string>>;
+    readonly layers: readonly InspectedLayer[];
+  } | null;
+  /** The image config as it is, null for bare files. */
+  readonly config: ImageConfig | null;
+  readonly bootstrap: {
+    readonly chunkSize: number;
+    readonly blobs: readonly InspectedBlob[];
+    readonly tree: InspectedTree;
+  } | null;
+}
+
+/** Describes an image. */
+export async function inspect(reference: string, options: OpenImageOptions = {}): Promise<Inspection> {
+  const parsed = parseReference(reference);
+  if (parsed.transport === 'rafs') {
+    await using image = await openRafsFiles(parsed, reference);
+    return { reference, kind: 'lazy', manifest: null, config: null, bootstrap: describeRafs(image.rafs!) };
+  }
+  await using store = await openStore(parsed, options.store);
+  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
+  const chosen = await chooseManifest(store, platform, options);
+  const layer = bootstrapLayerOf(chosen.manifest);
+  const config = parseConfig(await store.manifest(chosen.manifest.config, options), store.subject);
+  const bootstrap = layer === null ? null : await openRemote(store, layer, options);
+  const kind = layer === null ? 'layers' : 'lazy';
+  return { reference, kind, manifest: describeManifest(chosen, layer), config, bootstrap };
+}
+
+async function openRemote(store: ImageStore, layer: Descriptor, options: OpenImageOptions) {
+  const bytes = await readBootstrap(store, layer, options);
+  return describeRafs(openBootstrap(bytes, { subject: store.subject }));
+}
+
+function describeManifest(chosen: ChosenManifest, bootstrap: Descriptor | null): Inspection['manifest'] {
+  const { mediaType, digest, size } = chosen.descriptor;
+  const { annotations = {}, layers } = chosen.manifest;
+  return {
+    mediaType,
+    digest,
+    size,
+    annotations,
+    layers: layers.map((layer) => ({
+      role: roleOf(layer, bootstrap),
+      mediaType: layer.mediaType,
+      digest: layer.digest,
+      size: layer.size,
+      annotations: layer.annotations ?? {},
+    })),
+  };
+}
+
+function roleOf(layer: Descriptor, bootstrap: Descriptor | null): InspectedLayer['role'] {
+  if (layer === bootstrap) return 'bootstrap';
+  if (layer.mediaType === MEDIA.nydusBlob || layer.annotations?.[ANNOTATION.nydusBlob] === 'true') return 'blob';
+  return layerCompression(layer.mediaType) === null ? 'other' : 'tar';
+}
+
+function describeRafs(rafs: RafsImage): NonNullable<Inspection['bootstrap']> {
+  return {
+    chunkSize: rafs.superblock.chunkSize,
+    blobs: rafs.blobs.map((blob, i): InspectedBlob => {
+      const used = rafs.chunksOf(i);
+      return {
+        id: blob.id,
+        compressedSize: blob.compressedSize,
+        uncompressedSize: blob.uncompressedSize,
+        compressor: COMPRESSORS[blob.compressor],
+        digester: DIGESTERS[blob.digester],
+        features: Object.entries(FEATURE).flatMap(([name, bit]) => ((blob.features & bit) === 0 ? [] : [name])),
+        chunks: blob.chunkCount,
+        usedChunks: used.length,
+        usedCompressed: used.reduce((sum, chunk) => sum + chunk.compressedSize, 0),
+        usedUncompressed: used.reduce((sum, chunk) => sum + chunk.uncompressedSize, 0),
+      };
+    }),
+    tree: describeTree(rafs.root()),
+  };
+}
+
+function describeTree(root: FileNode): InspectedTree {
+  const inodes = new Set<FileNode>();
+  const chunks = new Set<string>();
+  const counts = { reg: 0, dir: 0, symlink: 0, char: 0, block: 0, fifo: 0, socket: 0 };
+  let [bytes, chunkReferences, sharedBytes] = [0, 0, 0];
+  const todo = [root];
+  // Grows while it is walked.
+  for (const node of todo) {
+    counts[node.type]++;
+    if (node.children !== null) for (const child of node.children.values()) todo.push(child);
+    if (inodes.has(node)) continue;
+    inodes.add(node);
+    bytes += node.size;
+    for (const chunk of node.chunks) {
+      const key = `${chunk.blob} ${chunk.index}`;
+      chunkReferences++;
+      if (chunks.has(key)) sharedBytes += chunk.uncompressedSize;
+      chunks.add(key);
+    }
+  }
+  return {
+    regularFiles: counts.reg,
+    directories: counts.dir,
+    symlinks: counts.symlink,
+    others: counts.char + counts.block + counts.fifo + counts.socket,
+    inodes: inodes.size,
+    bytes,
+    chunkReferences,
+    chunks: chunks.size,
+    sharedBytes,
+  };
+}

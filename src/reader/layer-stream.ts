@@ -1,0 +1,127 @@
+/** A layer's tar: its bytes decompressed as they arrive, and parsed. Works with and without the addon. */
+import { createRequire } from 'node:module';
+import { pipeline, type Transform } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { FormatError, LacunaError } from '../errors.ts';
+import type { Descriptor } from '../image/manifest.ts';
+import { type LayerCompression, layerCompression } from '../image/media.ts';
+import { findAddon, type LayerStream } from '../native/addon.ts';
+import type { ImageStore, SignalOptions } from '../registry/store.ts';
+import { type TarHandler, TarParser } from '../tree/tar.ts';
+
+/** Bytes decompressed at once. */
+const PIECE = 1024 * 1024;
+
+/** Reads the whole layer and parses its tar. The layer's digest and size are verified on the way. */
+export async function parseLayerTar(
+  store: ImageStore,
+  layer: Descriptor,
+  handler: TarHandler,
+  options: SignalOptions = {},
+): Promise<void> {
+  for await (const _ of parseLayerSteps(store, layer, handler, options));
+}
+
+/** The same, and comes by after every piece: what a handler collected can be handed on before the next one. */
+export async function* parseLayerSteps(
+  store: ImageStore,
+  layer: Descriptor,
+  handler: TarHandler,
+  options: SignalOptions = {},
+): AsyncGenerator<void> {
+  const parser = new TarParser(handler, { subject: layer.digest });
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const piece of layerTar(store, layer, options)) {
+    const buffer = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
+    rest = Buffer.from(buffer.subarray(parser.push(buffer, 0, buffer.length)));
+    yield;
+  }
+  parser.finish(rest.length);
+  yield;
+}
+
+/** The tar bytes of a layer; a piece is only valid until the next one is asked for. UNSUPPORTED when it is no tar layer. */
+export function layerTar(store: ImageStore, layer: Descriptor, options: SignalOptions = {}): AsyncIterable<Buffer> {
+  const compression = layerCompression(layer.mediaType);
+  if (compression === null) {
+    throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is no tar`, { subject: layer.digest });
+  }
+  // Only the signal: what callers pass along may have fields that mean something else to a store.
+  const stored = store.open(layer, options.signal === undefined ? {} : { signal: options.signal });
+  const addon = findAddon();
+  if (addon !== null) return nativeTar(addon.layerStream(compression), stored);
+  return compression === 'none' ? stored : portableTar(decompressor(compression), stored, layer.digest);
+}
+
+async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const feeding = feed(stream, stored);
+  // Its error is thrown below, once the reader has noticed.
+  feeding.catch(() => {});
+  const buffer = Buffer.allocUnsafe(PIECE);
+  try {
+    for (;;) {
+      const length = await readOrCause(stream, buffer, feeding);
+      if (length === 0) break;
+      yield buffer.subarray(0, length);
+    }
+    await feeding;
+  } finally {
+    stream.close();
+  }
+}
+
+/** When the feeding failed, that is the error, not the closed stream it left. */
+async function readOrCause(stream: LayerStream, buffer: Buffer, feeding: Promise<void>): Promise<number> {
+  try {
+    return await stream.read(buffer, 0);
+  } catch (error) {
+    stream.close();
+    await feeding.catch((cause: unknown) => {
+      if (!(cause instanceof Error && 'code' in cause && cause.code === 'ABORTED')) throw cause;
+    });
+    throw error;
+  }
+}
+
+async function feed(stream: LayerStream, stored: AsyncIterable<Buffer>): Promise<void> {
+  try {
+    for await (const piece of stored) await stream.write(piece);
+    stream.end();
+  } catch (error) {
+    stream.close();
+    throw error;
+  }
+}
+
+function decompressor(compression: Exclude<LayerCompression, 'none'>): Transform {
+  if (compression === 'gzip') return createGunzip();
+  try {
+    const { DecompressStream } = createRequire(import.meta.url)('zstd-napi') as {
+      DecompressStream: new () => Transform;
+    };
+    return new DecompressStream();
+  } catch (cause) {
+    throw new LacunaError('UNSUPPORTED', 'zstd layers need the native addon or the optional dependency zstd-napi', {
+      cause,
+    });
+  }
+}
+
+async function* portableTar(stream: Transform, stored: AsyncIterable<Buffer>, subject: string): AsyncGenerator<Buffer> {
+  let failure: unknown = null;
+  async function* source() {
+    try {
+      yield* stored;
+    } catch (error) {
+      failure = error;
+      throw error;
+    }
+  }
+  pipeline(source(), stream, () => {});
+  try {
+    for await (const piece of stream) yield piece as Buffer;
+  } catch (cause) {
+    if (failure !== null) throw failure;
+    throw new FormatError('layer', cause instanceof Error ? cause.message : String(cause), { subject, cause });
+  }
+}

@@ -1,0 +1,167 @@
+/** An ordinary image: its tree out of all its layers, which are read once; content by reading its layer again. */
+import { createHash, type Hash } from 'node:crypto';
+import { LacunaError } from '../errors.ts';
+import type { ImageStore, SignalOptions } from '../registry/store.ts';
+import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
+import type { FileNode } from '../tree/node.ts';
+import { overlay } from '../tree/overlay.ts';
+import type { TarEntry, TarHandler } from '../tree/tar.ts';
+import type { ChosenManifest } from './choose.ts';
+import { type OpenedImage, type OpenImageOptions, type ReadFileOptions, rangeIn } from './image.ts';
+import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
+
+/** Where a file's content is: the entry's number among all of its layer. */
+interface Place {
+  readonly layer: number;
+  readonly entry: number;
+}
+
+/** Opens an ordinary image of a store, which then belongs to it. */
+export async function openLayers(
+  store: ImageStore,
+  chosen: ChosenManifest,
+  options: OpenImageOptions,
+): Promise<OpenedImage> {
+  const layers: LayerTree[] = [];
+  const places = new Map<FileNode, Place>();
+  const digests = new Map<FileNode, string>();
+  for (const [i, layer] of chosen.manifest.layers.entries()) {
+    const collector = new LayerCollector(i, places, options.digests === true ? digests : null);
+    await parseLayerTar(store, layer, collector, options);
+    layers.push(collector.finish());
+  }
+  return new LayersImage(store, chosen, overlay(layers, store.subject), places, digests);
+}
+
+class LayerCollector implements TarHandler {
+  readonly #builder = new LayerBuilder();
+  readonly #layer: number;
+  readonly #places: Map<FileNode, Place>;
+  readonly #digests: Map<FileNode, string> | null;
+  #entries = 0;
+  #node: FileNode | null = null;
+  #hash: Hash | null = null;
+
+  constructor(layer: number, places: Map<FileNode, Place>, digests: Map<FileNode, string> | null) {
+    this.#layer = layer;
+    this.#places = places;
+    this.#digests = digests;
+  }
+
+  entry(entry: TarEntry): void {
+    this.#node = this.#builder.add(entry);
+    if (this.#node !== null) {
+      this.#places.set(this.#node, { layer: this.#layer, entry: this.#entries });
+      this.#hash = this.#digests === null ? null : createHash('sha256');
+      if (entry.size === 0) this.#finishHash();
+    }
+    this.#entries++;
+  }
+
+  content(buffer: Buffer, start: number, available: number, remaining: number): number {
+    if (this.#node !== null && this.#hash !== null) {
+      this.#hash.update(buffer.subarray(start, start + available));
+      if (available === remaining) this.#finishHash();
+    }
+    return available;
+  }
+
+  finish(): LayerTree {
+    return this.#builder.finish();
+  }
+
+  #finishHash(): void {
+    if (this.#hash !== null) this.#digests!.set(this.#node!, this.#hash.digest('hex'));
+    this.#hash = null;
+  }
+}
+
+class LayersImage implements OpenedImage {
+  readonly subject: string;
+  readonly root: FileNode;
+  readonly manifest: ChosenManifest;
+  readonly rafs = null;
+  readonly #store: ImageStore;
+  readonly #places: ReadonlyMap<FileNode, Place>;
+  readonly #digests: ReadonlyMap<FileNode, string>;
+
+  constructor(
+    store: ImageStore,
+    manifest: ChosenManifest,
+    root: FileNode,
+    places: ReadonlyMap<FileNode, Place>,
+    digests: ReadonlyMap<FileNode, string>,
+  ) {
+    this.subject = store.subject;
+    this.root = root;
+    this.manifest = manifest;
+    this.#store = store;
+    this.#places = places;
+    this.#digests = digests;
+  }
+
+  read(node: FileNode, options: ReadFileOptions = {}): AsyncIterable<Buffer> {
+    const range = rangeIn(node, options);
+    return this.#read(node, range.offset, range.length, options);
+  }
+
+  async *#read(node: FileNode, offset: number, length: number, options: SignalOptions): AsyncGenerator<Buffer> {
+    const place = this.#places.get(node);
+    if (place === undefined) throw new LacunaError('USAGE', 'not a file of this image', { op: 'read' });
+    const layer = this.manifest.manifest.layers[place.layer]!;
+    const finder = new ContentFinder(place.entry, offset, offset + length);
+    // A whole file never lies in memory. The layer is read to its end, since only there it is verified.
+    for await (const _ of parseLayerSteps(this.#store, layer, finder, options)) yield* finder.take();
+  }
+
+  async digest(node: FileNode, options: SignalOptions = {}): Promise<string> {
+    const known = this.#digests.get(node);
+    if (known !== undefined) return known;
+    const hash = createHash('sha256');
+    for await (const piece of this.read(node, options)) hash.update(piece);
+    return hash.digest('hex');
+  }
+
+  async close(): Promise<void> {
+    await this.#store[Symbol.asyncDispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+/** Picks the bytes start … end − 1 of one entry's content out of a tar. */
+class ContentFinder implements TarHandler {
+  readonly #wanted: number;
+  readonly #start: number;
+  readonly #end: number;
+  #entries = 0;
+  #at = 0;
+  #pieces: Buffer[] = [];
+
+  constructor(wanted: number, start: number, end: number) {
+    this.#wanted = wanted;
+    this.#start = start;
+    this.#end = end;
+  }
+
+  entry(): void {
+    this.#entries++;
+  }
+
+  content(buffer: Buffer, start: number, available: number): number {
+    if (this.#entries - 1 !== this.#wanted) return available;
+    const from = Math.max(this.#start - this.#at, 0);
+    const to = Math.min(this.#end - this.#at, available);
+    if (from < to) this.#pieces.push(Buffer.from(buffer.subarray(start + from, start + to)));
+    this.#at += available;
+    return available;
+  }
+
+  take(): Buffer[] {
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    return pieces;
+  }
+}
