@@ -47,7 +47,10 @@ async function flatImage(): Promise<{ readonly layout: string; readonly layer: s
       await run('umoci', ['unpack', '--image', `${image.layout}:demo`, join(work, 'bundle')]);
       await run('umoci', ['init', '--layout', join(work, 'flat')]);
       await run('umoci', ['new', '--image', `${join(work, 'flat')}:flat`]);
-      await run('umoci', ['insert', '--image', `${join(work, 'flat')}:flat`, join(work, 'bundle', 'rootfs'), '/']);
+      const tar = join(work, 'layer.tar');
+      const flags = ['--sort=name', '--numeric-owner', '--xattrs', '--xattrs-include=*'];
+      await run('tar', [...flags, '-C', join(work, 'bundle', 'rootfs'), '-cf', tar, '.']);
+      await run('umoci', ['raw', 'add-layer', '--image', `${join(work, 'flat')}:flat`, tar]);
       await run('umoci', ['gc', '--layout', join(work, 'flat')]);
       renameSync(join(work, 'flat'), layout);
     } finally {
