@@ -5,6 +5,7 @@
  * Nothing here looks at a device file or below a mountpoint from JavaScript: it might wait for a daemon that this very
  * process is about to restart.
  */
+import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LacunaError } from '../errors.ts';
@@ -95,25 +96,29 @@ async function mount([source, ...devices]: readonly string[], target: string): P
 
 /** umount2(2) */
 const MNT_DETACH = 2;
-const BUSY_MILLISECONDS = 2_000;
+/** How long something busy is tried again: who just closed its last file is not always done with it. */
+export const DEFAULT_BUSY_PATIENCE = 2_000;
 const BUSY_POLL_MILLISECONDS = 50;
 
 export interface UnmountOptions {
   /** Take it out of the tree although it is in use; its file system ends with its last user. */
   readonly detach?: boolean;
+  /** Milliseconds; default {@link DEFAULT_BUSY_PATIENCE}. */
+  readonly patience?: number;
 }
 
-/** Unmounts the topmost mount of `target`; fine when nothing is mounted there. PRECONDITION when it stays busy. */
-export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+/** Unmounts the topmost mount of `target`; false when nothing is mounted there. PRECONDITION when it stays busy. */
+export async function unmount(target: string, options: UnmountOptions = {}): Promise<boolean> {
   const path = resolve(target);
-  const deadline = Date.now() + BUSY_MILLISECONDS;
+  const deadline = Date.now() + (options.patience ?? DEFAULT_BUSY_PATIENCE);
   for (;;) {
     try {
-      return await addon().umount(path, options.detach === true ? MNT_DETACH : 0);
+      await addon().umount(path, options.detach === true ? MNT_DETACH : 0);
+      return true;
     } catch (error) {
       const errno = errnoOf(error);
       // EINVAL: no mountpoint; ENOENT: not even a directory.
-      if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return;
+      if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return false;
       if (errno !== ERRNO.EBUSY) throw systemError(error, { op: 'unmount', subject: target });
       if (Date.now() > deadline) {
         throw new LacunaError('PRECONDITION', 'it is in use', {
@@ -130,9 +135,9 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
 
 const UNMOUNTED_POLL_MILLISECONDS = 200;
 
-/** Resolves when nothing is mounted on `target` any more; rejects with the signal's reason. */
+/** Resolves when nothing is mounted on `target` any more; rejects with an AbortError. */
 export async function untilUnmounted(target: string, signal: AbortSignal): Promise<void> {
-  const path = resolve(target);
+  const path = await realpath(target);
   // Node cannot poll(2) the table of mounts, the way the kernel tells changes.
   while ((await mountedAt(path)) !== null) await sleep(UNMOUNTED_POLL_MILLISECONDS, undefined, { signal });
 }

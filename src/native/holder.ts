@@ -10,7 +10,8 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 /** How long a holder may take to start or to answer, in milliseconds. It needs a few; it serves one client at a time. */
 const PATIENCE = 10_000;
 
-const executable = fileURLToPath(new URL('../../dist/native/lacuna-holder', import.meta.url));
+/** The program, made by `npm run build:native`. */
+export const HOLDER_EXECUTABLE = fileURLToPath(new URL('../../dist/native/lacuna-holder', import.meta.url));
 
 /**
  * Starts the holder of `socket` unless it runs already; resolves with its process id once it answers. It is no child of
@@ -18,10 +19,10 @@ const executable = fileURLToPath(new URL('../../dist/native/lacuna-holder', impo
  */
 export async function ensureHolder(socket: string): Promise<number> {
   const output = await new Promise<string>((resolve, reject) => {
-    execFile(executable, [socket], { timeout: PATIENCE }, (error, stdout, stderr) => {
+    execFile(HOLDER_EXECUTABLE, [socket], { timeout: PATIENCE }, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
       reject(
-        new LacunaError('SYSTEM', stderr.trim() || `${executable} failed: ${error.message}`, {
+        new LacunaError('SYSTEM', stderr.trim() || `${HOLDER_EXECUTABLE} failed: ${error.message}`, {
           op: 'start holder',
           subject: socket,
           hint: 'build it with `npm run build:native`',

@@ -1,0 +1,34 @@
+/** `lacuna cleanup`: ends daemon, holder and mounts of a root. */
+import type { Command } from 'commander';
+import type { CleanupResult } from '../mount/cleanup.ts';
+import type { CliContext, Verb, VerbResult } from './verb.ts';
+
+export const verb: Verb = {
+  name: 'cleanup',
+  summary: 'end daemon, holder and mounts of a root; records and cache stay',
+
+  configure(command: Command): void {
+    command
+      .requiredOption('--root <dir>', 'the root that `lacuna snapshotter`, `daemon` or `mount` was given')
+      .option('--force', 'end a snapshotter that serves this root as well')
+      .option('--purge', 'delete records, snapshots and cache too');
+  },
+
+  async run({ log }: CliContext, _args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+    const { root, force, purge } = raw as { root: string; force?: boolean; purge?: boolean };
+    const { cleanup } = await import('../mount/cleanup.ts');
+    const result = await cleanup(root, { force: force === true, purge: purge === true, log });
+    return { document: { schema: 'lacuna.cleanup.v1', ...result }, text: describe(result) };
+  },
+};
+
+function describe({ snapshotter, daemon, holder, unmounted, detached, purged, root }: CleanupResult): string {
+  const lines = [
+    ...(snapshotter === null ? [] : [`snapshotter ended (pid ${snapshotter})`]),
+    ...unmounted.map((target) => `unmounted ${target}${detached.includes(target) ? ' (still in use)' : ''}`),
+    ...(daemon === null ? [] : [`daemon ended (pid ${daemon})`]),
+    ...(holder ? ['holder ended'] : []),
+    ...(purged ? [`deleted what was in ${root}`] : []),
+  ];
+  return lines.length === 0 ? `nothing was running or mounted in ${root}` : lines.join('\n');
+}

@@ -1,0 +1,33 @@
+/** `lacuna doctor`: what works here, what does not, why, and what to do. */
+import type { Command } from 'commander';
+import { EXIT } from '../errors.ts';
+import type { ProbeRow } from '../mount/probe.ts';
+import type { CliContext, Verb, VerbResult } from './verb.ts';
+
+export const verb: Verb = {
+  name: 'doctor',
+  summary: 'find out what works on this machine',
+
+  configure(command: Command): void {
+    command.option('--root <dir>', 'try it on the file system of this folder (default: the one of temporary files)');
+  },
+
+  async run(_context: CliContext, _args: string[], options: Record<string, unknown>): Promise<VerbResult> {
+    const { doctor, isOptional } = await import('../mount/probe.ts');
+    const { ok, rows } = await doctor(typeof options.root === 'string' ? { folder: options.root } : {});
+    const verdict = ok ? 'Lazy images can be mounted here.' : 'Lazy images cannot be mounted here.';
+    const lines = rows.map((row) => describe(row, isOptional(row.name, rows)));
+    return {
+      document: { schema: 'lacuna.doctor.v1', ok, rows },
+      text: [...lines, '', verdict].join('\n'),
+      exitCode: ok ? EXIT.ok : EXIT.unsupported,
+    };
+  },
+};
+
+/** ✓ works, ✗ needed, – can be done without. */
+function describe({ name, status, why, hint }: ProbeRow, optional: boolean): string {
+  const mark = status === 'ok' ? '✓' : optional ? '–' : '✗';
+  const line = `${mark} ${name.padEnd(20)} ${status.padEnd(8)} ${why}`;
+  return hint === null ? line : `${line}\n${' '.repeat(32)}${hint}`;
+}

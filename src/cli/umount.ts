@@ -1,0 +1,20 @@
+/** `lacuna umount`: the end of a `lacuna mount`. */
+import type { Command } from 'commander';
+import type { CliContext, Verb, VerbResult } from './verb.ts';
+
+export const verb: Verb = {
+  name: 'umount',
+  summary: 'unmount a lazy image',
+
+  configure(command: Command): void {
+    command
+      .argument('<dir>', 'where `lacuna mount` has mounted it')
+      .option('--lazy', 'take it out of the tree although it is in use; it ends with its last user');
+  },
+
+  async run(_context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+    const { umount } = await import('../mount/umount.ts');
+    const target = await umount(args[0]!, { detach: raw.lazy === true });
+    return { document: { schema: 'lacuna.umount.v1', target }, text: '' };
+  },
+};

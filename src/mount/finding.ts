@@ -1,0 +1,37 @@
+/** What one probe of `probe.ts` finds out. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { toLacunaError } from '../errors.ts';
+
+export interface ProbeRow {
+  readonly name: string;
+  /** `missing`: it is not there; `refused`: it is there and does not work, or may not be tried. */
+  readonly status: 'ok' | 'missing' | 'refused';
+  /** What was found, or why not, and what does not work without it. */
+  readonly why: string;
+  /** What to do about it; null when nothing needs to be done. */
+  readonly hint: string | null;
+}
+
+/** What a probe found out; one that fails otherwise is `refused` with its error. */
+export type Finding = Omit<ProbeRow, 'name'>;
+
+export const ok = (why: string): Finding => ({ status: 'ok', why, hint: null });
+export const missing = (why: string, hint: string): Finding => ({ status: 'missing', why, hint });
+export const refused = (why: string, hint: string | null = null): Finding => ({ status: 'refused', why, hint });
+
+/** Longest time of one probe, in milliseconds: something that hangs is a finding, too. */
+const PATIENCE = 10_000;
+
+export async function row(name: string, probe: () => Promise<Finding> | Finding): Promise<ProbeRow> {
+  const timer = new AbortController();
+  const late = sleep(PATIENCE, refused(`no answer within ${PATIENCE / 1000} s`), { signal: timer.signal });
+  try {
+    return { name, ...(await Promise.race([Promise.resolve().then(probe), late])) };
+  } catch (error) {
+    const { message, hint } = toLacunaError(error);
+    return { name, ...refused(message, hint ?? null) };
+  } finally {
+    timer.abort();
+    late.catch(() => {});
+  }
+}

@@ -1,0 +1,75 @@
+/** Which process has a lock, and its end. */
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { addon, type NativeHandle } from '../native/addon.ts';
+
+/** How long a process that was asked to end is waited for before it is killed, in milliseconds. */
+const GRACE = 5_000;
+/** How long the kernel may take to end a killed one. */
+const DEATH = 5_000;
+const POLL = 20;
+
+/** A lock that we now have, and who had it before. */
+export interface TakenLock {
+  readonly handle: NativeHandle;
+  /** The process that was ended for it; null when nobody had it. */
+  readonly ended: number | null;
+}
+
+/** The process that wrote its id into a lock file which it still has open; null when there is none that can be seen. */
+export async function lockOwner(path: string): Promise<number | null> {
+  const pid = Number((await readFile(path, 'utf8').catch(() => '')).trim());
+  if (!Number.isSafeInteger(pid) || pid <= 1) return null;
+  const folder = `/proc/${pid}/fd`;
+  // The id of a dead process may be another one's by now; a process that ends meanwhile has no files.
+  const names = await readdir(folder).catch(() => []);
+  const files = await Promise.all(names.map((name) => readlink(join(folder, name)).catch(() => '')));
+  return files.includes(path) ? pid : null;
+}
+
+/**
+ * Takes the lock at `path` (absolute, without links) away from whoever has it: `ask` tells the owner to end, then come
+ * SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it cannot be had.
+ */
+export async function takeLock(path: string, ask: () => Promise<void>): Promise<TakenLock> {
+  let ended: number | null = null;
+  for (let round = 0; round < 3; round++) {
+    const free = addon().lock(path);
+    if (free !== null) return { handle: free, ended };
+    const owner = await lockOwner(path);
+    // It may be just starting, or ending: asking and waiting do no harm.
+    ended = owner ?? ended;
+    await ask();
+    const handle = (await untilFree(path, GRACE)) ?? (owner === null ? null : await endProcess(owner, path));
+    if (handle !== null) return { handle, ended };
+  }
+  throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} does not end`, { op: 'take lock', subject: path });
+}
+
+async function endProcess(pid: number, path: string): Promise<NativeHandle | null> {
+  send(pid, 'SIGTERM');
+  const handle = await untilFree(path, GRACE);
+  if (handle !== null) return handle;
+  send(pid, 'SIGKILL');
+  return await untilFree(path, DEATH);
+}
+
+function send(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH')
+      throw toLacunaError(error, { op: signal, subject: `${pid}` });
+  }
+}
+
+async function untilFree(path: string, patience: number): Promise<NativeHandle | null> {
+  const deadline = Date.now() + patience;
+  for (;;) {
+    const handle = addon().lock(path);
+    if (handle !== null || Date.now() > deadline) return handle;
+    await sleep(POLL);
+  }
+}

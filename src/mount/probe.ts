@@ -1,0 +1,49 @@
+/**
+ * What works on this machine, found out by trying: what `lacuna doctor` shows. Works without root and without the addon,
+ * and leaves nothing mounted. The trying itself is in `probe-kernel.ts` and `probe-programs.ts`.
+ */
+import type { ProbeRow } from './finding.ts';
+import { type ProbeOptions, probeKernel } from './probe-kernel.ts';
+import { probeOptional, probeParts, probePrograms } from './probe-programs.ts';
+
+export type { ProbeOptions, ProbeRow };
+
+/** Tries everything; never throws. */
+export async function probe(options: ProbeOptions = {}): Promise<ProbeRow[]> {
+  const found = await Promise.all([probeParts(), probeKernel(options), probeOptional(), probePrograms()]);
+  return found.flat();
+}
+
+/** Rows without which a lazy image cannot be mounted; of each group one is enough. */
+const NEEDED: readonly (readonly string[])[] = [
+  ['node'],
+  ['root'],
+  ['addon'],
+  ['holder'],
+  ['erofs by file', 'erofs over loop'],
+  ['fuse'],
+  ['overlay on erofs'],
+];
+
+export interface Diagnosis {
+  /** Lazy images can be mounted and run here. */
+  readonly ok: boolean;
+  readonly rows: readonly ProbeRow[];
+}
+
+/** {@link probe} and what follows from it. */
+export async function doctor(options: ProbeOptions = {}): Promise<Diagnosis> {
+  const rows = await probe(options);
+  return { ok: canMount(rows), rows };
+}
+
+export function canMount(rows: readonly ProbeRow[]): boolean {
+  const works = new Set(rows.filter(({ status }) => status === 'ok').map(({ name }) => name));
+  return NEEDED.every((names) => names.some((name) => works.has(name)));
+}
+
+/** Whether a lazy image can be mounted without this row, all others given. */
+export const isOptional = (name: string, rows: readonly ProbeRow[]): boolean => {
+  const group = NEEDED.find((names) => names.includes(name));
+  return group === undefined || rows.some((other) => group.includes(other.name) && other.status === 'ok');
+};
