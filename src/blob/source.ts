@@ -16,7 +16,7 @@ export function storeSource(store: ImageStore, id: string, size: number): BlobSo
   const descriptor = { mediaType: MEDIA.nydusBlob, digest: `sha256:${id}`, size };
   return {
     subject: store.subject,
-    read: (offset, length, signal) => store.open(descriptor, { offset, length, signal }),
+    read: (offset, length, signal) => store.open(descriptor, { offset, length, partial: true, signal }),
   };
 }
 

@@ -40,7 +40,8 @@ export class BlobReader {
   async *read(descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Buffer> {
     const { http, subject } = this.#options;
     const { start, end } = rangeOf(descriptor, options);
-    const isWhole = start === 0 && end === descriptor.size;
+    const { partial = false } = options;
+    const isWhole = start === 0 && end === descriptor.size && !partial;
     const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
     const signal = options.signal ?? null;
     const retries = http.retries();
@@ -48,8 +49,8 @@ export class BlobReader {
     while (at < end) {
       const began = at;
       try {
-        const answer = await this.#get(descriptor, { start: at, end }, signal);
-        for await (const piece of this.#pieces(answer, descriptor, { start: at, end })) {
+        const answer = await this.#get(descriptor, { start: at, end }, partial, signal);
+        for await (const piece of this.#pieces(answer, descriptor, { start: at, end }, partial)) {
           at += piece.length;
           verifier?.update(piece);
           if (at === end) verifier?.finish(subject);
@@ -66,9 +67,9 @@ export class BlobReader {
   }
 
   /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
-  async #get(descriptor: Descriptor, range: Range, signal: AbortSignal | null): Promise<Answer> {
+  async #get(descriptor: Descriptor, range: Range, partial: boolean, signal: AbortSignal | null): Promise<Answer> {
     const { http, scopes, subject, repository } = this.#options;
-    const isWhole = range.start === 0 && range.end === descriptor.size;
+    const isWhole = range.start === 0 && range.end === descriptor.size && !partial;
     const exchange: Exchange = {
       op: OP,
       subject,
@@ -82,7 +83,7 @@ export class BlobReader {
     const answer = (await this.#getDirectly(descriptor, exchange)) ?? (await http.once(exchange));
     if (answer.url.origin !== http.base.origin) this.#remember(descriptor.digest, answer.url);
     try {
-      this.#check(answer, descriptor, range, isWhole);
+      this.#check(answer, descriptor, range, { isWhole, partial });
     } catch (error) {
       await discard(answer);
       throw error;
@@ -121,8 +122,14 @@ export class BlobReader {
     this.#locations.set(digest, { url, usableUntil: Date.now() + LOCATION_LIFETIME });
   }
 
-  #check(answer: Answer, descriptor: Descriptor, range: Range, isWhole: boolean): void {
+  #check(
+    answer: Answer,
+    descriptor: Descriptor,
+    range: Range,
+    { isWhole, partial }: { isWhole: boolean; partial: boolean },
+  ): void {
     const { subject } = this.#options;
+    const fits = (size: number): boolean => (partial ? size >= descriptor.size : size === descriptor.size);
     const purpose = { op: OP, subject };
     const encoding = answer.header('content-encoding');
     if (encoding !== null && encoding !== 'identity')
@@ -130,7 +137,7 @@ export class BlobReader {
     if (answer.status === 416) throw sizeMismatch(descriptor, subject, 'less');
     const length = contentLength(answer, purpose);
     if (answer.status === 200) {
-      if (length !== null && length !== descriptor.size) throw sizeMismatch(descriptor, subject, String(length));
+      if (length !== null && !fits(length)) throw sizeMismatch(descriptor, subject, String(length));
       if (!isWhole) this.#warn(answer);
       return;
     }
@@ -142,17 +149,16 @@ export class BlobReader {
         `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were asked for`,
       );
     }
-    if (content.total !== null && content.total !== descriptor.size)
-      throw sizeMismatch(descriptor, subject, String(content.total));
+    if (content.total !== null && !fits(content.total)) throw sizeMismatch(descriptor, subject, String(content.total));
     if (length !== null && length !== range.end - range.start)
       throw this.#protocol(answer, 'sent another length than its range has');
   }
 
   /** Exactly the bytes of the range, unless the body is cut. */
-  async *#pieces(answer: Answer, descriptor: Descriptor, range: Range): AsyncGenerator<Buffer> {
+  async *#pieces(answer: Answer, descriptor: Descriptor, range: Range, partial: boolean): AsyncGenerator<Buffer> {
     const length = range.end - range.start;
     const body = bodyOf(answer, { op: OP, subject: this.#options.subject });
-    if (answer.status === 200 && length < descriptor.size) {
+    if (answer.status === 200 && (partial || length < descriptor.size)) {
       yield* window(body, range.start, length);
       return;
     }

@@ -66,11 +66,13 @@ export class LayoutStore implements ImageStore {
   async *open(descriptor: Descriptor, options: ReadOptions = {}): AsyncGenerator<Buffer> {
     const { start, end } = rangeOf(descriptor, options);
     const signal = options.signal ?? null;
-    const isWhole = start === 0 && end === descriptor.size;
+    const { partial = false } = options;
+    const isWhole = start === 0 && end === descriptor.size && !partial;
     const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
     const size = await this.#sizeOf(descriptor.digest);
     if (size === null) throw this.#missingBlob(descriptor.digest);
-    if (size !== descriptor.size) throw sizeMismatch(descriptor, this.subject, String(size));
+    const fits = partial ? size >= descriptor.size : size === descriptor.size;
+    if (!fits) throw sizeMismatch(descriptor, this.subject, String(size));
     const file = await open(blobPath(this.#dir, descriptor.digest), 'r');
     try {
       for (let at = start; at < end; ) {

@@ -59,6 +59,11 @@ export interface ReadOptions extends SignalOptions {
   readonly length?: number;
   /** False when the caller hashes a whole read itself; its size is checked always. Default true. */
   readonly verify?: boolean;
+  /**
+   * The descriptor's size is only how far the blob is used; it may be longer. (The blob table of a Nydus image does not
+   * count a blob's tail.) Never a whole read, so nothing is verified.
+   */
+  readonly partial?: boolean;
 }
 
 /** One repository of a registry, or one OCI layout. Every method throws LacunaErrors; all take a signal. */

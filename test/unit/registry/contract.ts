@@ -183,6 +183,18 @@ export function storeContract(open: OpenNamed): void {
     await failure('SIZE_MISMATCH', collect(store.open({ ...descriptor, size: 2000 }, { offset: 1500, length: 10 })));
   });
 
+  test('a partial descriptor may name less of a blob than there is, not more', async () => {
+    await using store = await fresh();
+    const bytes = randomBytes(1000);
+    const descriptor = { ...(await push(store, bytes)), size: 900 };
+    const part = await collect(store.open(descriptor, { offset: 100, length: 800, partial: true }));
+    expect(part.equals(bytes.subarray(100, 900))).toBe(true);
+    const all = await collect(store.open(descriptor, { partial: true }));
+    expect(all.equals(bytes.subarray(0, 900))).toBe(true);
+    await failure('USAGE', collect(store.open(descriptor, { offset: 800, length: 101, partial: true })));
+    await failure('SIZE_MISMATCH', collect(store.open({ ...descriptor, size: 1001 }, { length: 10, partial: true })));
+  });
+
   test('a reader may leave early', async () => {
     await using store = await fresh();
     const bytes = randomBytes(3_000_000);
