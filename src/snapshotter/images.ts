@@ -9,6 +9,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { parseManifest } from '../image/manifest.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
+import { mountedAt } from '../mount/mountinfo.ts';
 import type { Log } from '../observe/log.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { type BootstrapLayer, readBootstrapLayer } from './bootstrap.ts';
@@ -126,7 +127,7 @@ export class Images {
   /** Unmounts an image, frees the cache of blobs that no other one uses, and deletes the bootstrap. */
   async remove(id: number): Promise<void> {
     await this.#mounting.get(id)?.catch(() => {});
-    await this.#unmount(this.#directories.path(id));
+    await unmount(mountpointIn(this.#directories.path(id)));
     await detach(await this.#plane.client(), id);
     await this.#directories.remove(id);
   }
@@ -136,7 +137,7 @@ export class Images {
     const orphans = this.#directories.orphans(ids());
     for (const path of orphans) {
       await this.#attempt(path, async () => {
-        await this.#unmount(path);
+        await unmount(mountpointIn(path));
         await removeTree(path);
       });
     }
@@ -173,7 +174,7 @@ export class Images {
   async #mount(image: SnapshotRecord): Promise<string> {
     const path = this.#directories.path(image.id);
     const target = mountpointIn(path);
-    if (await isMounted(path)) return target;
+    if ((await mountedAt(target)) !== null) return target;
     const client = await this.#plane.client();
     const { host, repository, plainHttp } = image.source!;
     await this.#plane.shareCredentials(client, host);
@@ -186,10 +187,6 @@ export class Images {
     const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
     this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
     return target;
-  }
-
-  async #unmount(path: string): Promise<void> {
-    if (await isMounted(path)) await unmount(mountpointIn(path));
   }
 
   async #attempt(subject: string, work: () => Promise<void>): Promise<void> {
@@ -207,12 +204,6 @@ const fetchKey = (source: ImageSource, digest: string): string => `${source.host
 const bootstrapIn = (path: string): string => join(path, 'bootstrap');
 const mountpointIn = (path: string): string => join(path, 'mnt');
 const attachId = (id: number): string => `snapshot-${id}`;
-
-/** Whether the image in folder `path` is mounted: then its mountpoint is on another device. */
-async function isMounted(path: string): Promise<boolean> {
-  const [folder, mountpoint] = await Promise.all([path, mountpointIn(path)].map((it) => lstat(it).catch(() => null)));
-  return Boolean(folder && mountpoint && mountpoint.dev !== folder.dev);
-}
 
 /** containerd tells a layer's digest; its type and size stand in the manifest. */
 async function descriptorOf(store: ImageStore, layer: LazyLayer): Promise<LayerDescriptor> {

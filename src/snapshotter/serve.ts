@@ -1,5 +1,5 @@
 /** Puts the snapshotter together and serves it: what `lacuna snapshotter` runs. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, realpath } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
@@ -39,7 +39,9 @@ export interface SnapshotterServer extends AsyncDisposable {
 export async function serveSnapshotter(options: ServeOptions): Promise<SnapshotterServer> {
   const log = options.log ?? silentLog;
   const { registry } = options.config ?? defaultConfig();
-  const root = resolve(options.root);
+  await mkdir(options.root, { recursive: true, mode: 0o700 });
+  // The kernel's table of mounts knows no links.
+  const root = await realpath(options.root);
   const folder = join(root, 'snapshotter');
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await mkdir(dirname(options.address), { recursive: true });
