@@ -22,6 +22,10 @@ const KINDS: Readonly<Record<NodeType, { readonly mode: number; readonly entry: 
   symlink: { mode: 0o120000, entry: 7 },
 };
 
+const TYPE_OF_MODE: ReadonlyMap<number, NodeType> = new Map(
+  Object.entries(KINDS).map(([type, { mode }]) => [mode, type as NodeType]),
+);
+
 /** file_type of a directory entry. */
 export const entryTypeOf = (type: NodeType): number => KINDS[type].entry;
 
@@ -79,36 +83,41 @@ export function readInode(reader: Reader, at: number): DecodedInode {
   }
   reader.check(at, isExtended ? INODE_SIZE : COMPACT_SIZE, 'inode');
   const fullMode = reader.u16(at + 4, 'i_mode');
-  const type = (Object.keys(KINDS) as NodeType[]).find((name) => KINDS[name].mode === (fullMode & 0o170000));
+  const type = TYPE_OF_MODE.get(fullMode & 0o170000);
   if (type === undefined) throw reader.bad('i_mode', `unknown file type 0${fullMode.toString(8)}`, at + 4);
-  const common = {
-    layout,
-    type,
-    mode: fullMode & 0o7777,
-    xattrCount: reader.u16(at + 2, 'i_xattr_icount'),
-    union: reader.u32(at + 16, 'i_u'),
-    ino: reader.u32(at + 20, 'i_ino'),
-  };
-  if (!isExtended) {
-    return {
-      ...common,
-      size: reader.u32(at + 8, 'i_size'),
-      uid: reader.u16(at + 24, 'i_uid'),
-      gid: reader.u16(at + 26, 'i_gid'),
-      mtime: { sec: 0, nsec: 0 },
-      nlink: reader.u16(at + 6, 'i_nlink'),
-      inodeSize: COMPACT_SIZE,
-    };
-  }
+  if (!isExtended) return compactInode(reader, at, type, layout, fullMode & 0o7777);
   const nsec = reader.u32(at + 40, 'i_mtime_nsec');
   if (nsec > 999_999_999) throw reader.bad('i_mtime_nsec', `${nsec} is not below a second`, at + 40);
   return {
-    ...common,
+    layout,
+    xattrCount: reader.u16(at + 2, 'i_xattr_icount'),
     size: reader.u64(at + 8, 'i_size'),
+    union: reader.u32(at + 16, 'i_u'),
+    ino: reader.u32(at + 20, 'i_ino'),
+    nlink: reader.u32(at + 44, 'i_nlink'),
+    type,
+    mode: fullMode & 0o7777,
     uid: reader.u32(at + 24, 'i_uid'),
     gid: reader.u32(at + 28, 'i_gid'),
     mtime: { sec: reader.i64(at + 32, 'i_mtime'), nsec },
-    nlink: reader.u32(at + 44, 'i_nlink'),
     inodeSize: INODE_SIZE,
+  };
+}
+
+/** struct erofs_inode_compact: no time, 16-bit ids, 32-bit size. */
+function compactInode(reader: Reader, at: number, type: NodeType, layout: number, mode: number): DecodedInode {
+  return {
+    layout,
+    xattrCount: reader.u16(at + 2, 'i_xattr_icount'),
+    size: reader.u32(at + 8, 'i_size'),
+    union: reader.u32(at + 16, 'i_u'),
+    ino: reader.u32(at + 20, 'i_ino'),
+    nlink: reader.u16(at + 6, 'i_nlink'),
+    type,
+    mode,
+    uid: reader.u16(at + 24, 'i_uid'),
+    gid: reader.u16(at + 26, 'i_gid'),
+    mtime: { sec: 0, nsec: 0 },
+    inodeSize: COMPACT_SIZE,
   };
 }

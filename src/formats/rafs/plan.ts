@@ -170,7 +170,14 @@ function planChunks(
     if (fileOffset !== node.size) throw wrong(`the chunks of a file of ${node.size} bytes cover ${fileOffset}`);
   }
   if (used.length > MAX_BLOBS) throw cannot(`${used.length} blobs; a RAFS v6 image has at most ${MAX_BLOBS}`);
-  return { blobs: used, blobIndexes, chunks: [...chunks.values()].sort(byDigest) };
+  return { blobs: used, blobIndexes, chunks: sortedByDigest([...chunks.values()]) };
+}
+
+function sortedByDigest(chunks: readonly PlannedChunk[]): PlannedChunk[] {
+  // Nearly always the first 48 bits decide, and numbers compare ten times faster than buffers.
+  const keyed = chunks.map((planned) => ({ planned, key: planned.chunk.digest.readUIntBE(0, 6) }));
+  keyed.sort((a, b) => a.key - b.key || byDigest(a.planned, b.planned));
+  return keyed.map(({ planned }) => planned);
 }
 
 function byDigest(a: PlannedChunk, b: PlannedChunk): number {
