@@ -24,31 +24,37 @@ export async function probeKernel({ folder = tmpdir() }: ProbeOptions): Promise<
     await row('root', () => (isRoot ? ok('user 0') : refused('not root: mounts are refused', NOT_ROOT))),
     await row('fuse', probeFuse),
   ];
-  const mounts = ['erofs by file', 'erofs over loop', 'overlay', 'overlay on erofs', 'overlay on overlay'] as const;
-  const hindrance = !isRoot
-    ? refused('not root', NOT_ROOT)
-    : findAddon() === null
-      ? refused('cannot be tried without the addon', null)
-      : null;
-  if (hindrance !== null) return [...rows, ...mounts.map((name) => ({ name, ...hindrance }))];
-
-  const dir = await mkdtemp(join(folder, 'lacuna-doctor-'));
+  if (!isRoot) return [...rows, ...all(refused('not root', NOT_ROOT))];
+  if (findAddon() === null) return [...rows, ...all(refused('cannot be tried without the addon'))];
+  let dir: string;
   try {
-    const image = await writeImage(dir);
-    // One after the other, each builds on what the one before it has shown.
-    const file = await row(mounts[0], () => image.tryDriver('erofs-file'));
-    const loop = await row(mounts[1], () => image.tryDriver('erofs-loop'));
-    const plain = await row(mounts[2], () => image.tryOverlay());
-    const works = file.status === 'ok' || loop.status === 'ok';
-    const driver = file.status === 'ok' ? 'erofs-file' : 'erofs-loop';
-    const needsErofs = refused('cannot be tried without EROFS');
-    const onErofs = await row(mounts[3], () => (works ? image.tryOverlayOn(driver, 1) : needsErofs));
-    const onOverlay = await row(mounts[4], () => (works ? image.tryOverlayOn(driver, 2) : needsErofs));
-    return [...rows, file, loop, plain, onErofs, onOverlay];
+    dir = await mkdtemp(join(folder, 'lacuna-doctor-'));
+  } catch (error) {
+    return [...rows, ...all(refused((error as Error).message, 'name an existing folder of a writable file system'))];
+  }
+  try {
+    return [...rows, ...(await probeMounts(await writeImage(dir)))];
   } finally {
     await unmountAll(dir);
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+const MOUNTS = ['erofs by file', 'erofs over loop', 'overlay', 'overlay on erofs', 'overlay on overlay'] as const;
+
+const all = (finding: Finding): ProbeRow[] => MOUNTS.map((name) => ({ name, ...finding }));
+
+/** One after the other: each builds on what the ones before it have shown. */
+async function probeMounts(image: Awaited<ReturnType<typeof writeImage>>): Promise<ProbeRow[]> {
+  const file = await row(MOUNTS[0], () => image.tryDriver('erofs-file'));
+  const loop = await row(MOUNTS[1], () => image.tryDriver('erofs-loop'));
+  const plain = await row(MOUNTS[2], () => image.tryOverlay());
+  const works = file.status === 'ok' || loop.status === 'ok';
+  const driver = file.status === 'ok' ? 'erofs-file' : 'erofs-loop';
+  const needsErofs = refused('cannot be tried without EROFS');
+  const onErofs = await row(MOUNTS[3], () => (works ? image.tryOverlayOn(driver, 1) : needsErofs));
+  const onOverlay = await row(MOUNTS[4], () => (works ? image.tryOverlayOn(driver, 2) : needsErofs));
+  return [file, loop, plain, onErofs, onOverlay];
 }
 
 async function probeFuse(): Promise<Finding> {

@@ -1,0 +1,86 @@
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { type Finding, ok, type ProbeRow, refused, row } from '../../../src/mount/finding.ts';
+import { canMount, doctor, isOptional } from '../../../src/mount/probe.ts';
+
+const NAMES = [
+  'node',
+  'addon',
+  'holder',
+  'root',
+  'fuse',
+  'erofs by file',
+  'erofs over loop',
+  'overlay',
+  'overlay on erofs',
+  'overlay on overlay',
+  'better-sqlite3',
+  'zstd-napi',
+  '@napi-rs/blake-hash',
+  'fuse-native',
+  'libfuse2',
+  'fusermount',
+  'containerd',
+  'runc',
+];
+
+const working = (without: readonly string[] = []): ProbeRow[] =>
+  NAMES.map((name) => ({ name, ...(without.includes(name) ? refused('no') : ok('yes')) }));
+
+describe('row', () => {
+  it('turns an error into a refusal with its hint', async () => {
+    const failing = (): Finding => {
+      throw Object.assign(new Error('no /dev/x'), { code: 'SYSTEM', hint: 'make one' });
+    };
+    expect(await row('x', failing)).toEqual({ name: 'x', status: 'refused', why: 'no /dev/x', hint: 'make one' });
+  });
+});
+
+describe('canMount', () => {
+  it('holds when all works, and without what is optional', () => {
+    expect(canMount(working())).toBe(true);
+    expect(canMount(working(['better-sqlite3', 'fuse-native', 'containerd', 'overlay on overlay']))).toBe(true);
+  });
+
+  it.each(['node', 'addon', 'holder', 'root', 'fuse', 'overlay on erofs'])('needs %s', (name) => {
+    const rows = working([name]);
+    expect(canMount(rows)).toBe(false);
+    expect(isOptional(name, rows)).toBe(false);
+  });
+
+  it('needs one way to mount EROFS, whichever', () => {
+    expect(canMount(working(['erofs by file']))).toBe(true);
+    expect(isOptional('erofs by file', working(['erofs by file']))).toBe(true);
+    expect(canMount(working(['erofs over loop']))).toBe(true);
+    const neither = working(['erofs by file', 'erofs over loop']);
+    expect(canMount(neither)).toBe(false);
+    expect(isOptional('erofs by file', neither)).toBe(false);
+  });
+});
+
+describe('doctor', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'lacuna-probe-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  it('tries everything, whoever asks, and leaves nothing behind', { timeout: 60_000 }, async () => {
+    const { ok, rows } = await doctor({ folder });
+    expect(rows.map(({ name }) => name).sort()).toEqual([...NAMES].sort());
+    for (const { status, why, hint } of rows) {
+      expect(['ok', 'missing', 'refused']).toContain(status);
+      expect(why).not.toBe('');
+      if (status === 'ok') expect(hint).toBeNull();
+    }
+    expect(ok).toBe(canMount(rows));
+    if (process.getuid?.() !== 0) expect(rows.find(({ name }) => name === 'root')).toMatchObject({ status: 'refused' });
+    expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(folder);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('says so where the folder cannot be used', async () => {
+    const { ok, rows } = await doctor({ folder: join(folder, 'none') });
+    expect(ok).toBe(false);
+    expect(rows.find(({ name }) => name === 'erofs by file')).toMatchObject({ status: 'refused' });
+  });
+});
