@@ -17,7 +17,7 @@ import {
   MAX_CHUNKS,
 } from './layout.ts';
 import { Space } from './space.ts';
-import { xattrSize } from './xattr.ts';
+import { isStorable, xattrSize } from './xattr.ts';
 
 /** One inode and where it goes. Offsets in bytes from the start of the bootstrap. */
 export interface PlannedInode {
@@ -28,6 +28,8 @@ export interface PlannedInode {
   readonly parent: PlannedInode | null;
   readonly children: Map<ByteString, PlannedInode> | null;
   readonly directory: DirectoryLayout | null;
+  /** Those that are written. */
+  readonly xattrs: FileNode['xattrs'];
   readonly xattrSize: number;
   nlink: number;
   layout: number;
@@ -60,8 +62,20 @@ export interface Plan {
   readonly size: number;
 }
 
-export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], chunkSize: number): Plan {
-  const walk = walkTree(root);
+/** Told of an extended attribute that cannot be stored: the name of its file, its own, and its length in bytes. */
+export type OnDropped = (dropped: {
+  readonly file: ByteString;
+  readonly xattr: ByteString;
+  readonly size: number;
+}) => void;
+
+export function planBootstrap(
+  root: FileNode,
+  blobs: readonly RafsBlob[],
+  chunkSize: number,
+  onDropped: OnDropped = refuse,
+): Plan {
+  const walk = walkTree(root, onDropped);
   const used = planChunks(walk.inodes, blobs, chunkSize);
   const count = used.blobs.length;
   const blobTableOffset = alignUp(DEVICE_TABLE_OFFSET + count * DEVICE_SLOT_SIZE, BLOCK);
@@ -83,7 +97,7 @@ export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], chunkS
 const cannot = (what: string): LacunaError => new LacunaError('UNSUPPORTED', what, { op: 'write bootstrap' });
 const wrong = (what: string): LacunaError => new LacunaError('INTERNAL', what, { op: 'write bootstrap' });
 
-function walkTree(root: FileNode): { inodes: PlannedInode[]; names: number } {
+function walkTree(root: FileNode, onDropped: OnDropped): { inodes: PlannedInode[]; names: number } {
   const inodes: PlannedInode[] = [];
   const known = new Map<FileNode, PlannedInode>();
   const add = (node: FileNode, parent: PlannedInode | null, name: ByteString): PlannedInode => {
@@ -94,6 +108,7 @@ function walkTree(root: FileNode): { inodes: PlannedInode[]; names: number } {
       return before;
     }
     checkNode(node, name);
+    const xattrs = storableXattrs(node, name, onDropped);
     if (node.type === 'dir' && parent !== null) parent.nlink++;
     const inode: PlannedInode = {
       node,
@@ -101,7 +116,8 @@ function walkTree(root: FileNode): { inodes: PlannedInode[]; names: number } {
       parent,
       children: node.type === 'dir' ? new Map() : null,
       directory: node.type === 'dir' ? planDirectory(node.children!.keys()) : null,
-      xattrSize: xattrSize(node.xattrs),
+      xattrs,
+      xattrSize: xattrSize(xattrs),
       nlink: node.type === 'dir' ? 2 : 1,
       layout: LAYOUT.PLAIN,
       offset: 0,
@@ -123,6 +139,19 @@ function walkTree(root: FileNode): { inodes: PlannedInode[]; names: number } {
     }
   }
   return { inodes, names };
+}
+
+const refuse: OnDropped = ({ file, xattr, size }) => {
+  const [name, attribute] = [display(file), display(xattr)].map((text) => JSON.stringify(text));
+  throw cannot(`extended attribute ${attribute} of ${name}, ${size} bytes, cannot be stored in EROFS`);
+};
+
+/** Layers of other systems carry attributes that no Linux file system has (`com.apple.provenance`). */
+function storableXattrs(node: FileNode, file: ByteString, onDropped: OnDropped): FileNode['xattrs'] {
+  const dropped = [...(node.xattrs ?? [])].filter(([name, value]) => !isStorable(name, value));
+  if (dropped.length === 0) return node.xattrs;
+  for (const [xattr, value] of dropped) onDropped({ file, xattr, size: value.length });
+  return new Map([...node.xattrs!].filter(([name, value]) => isStorable(name, value)));
 }
 
 function checkNode(node: FileNode, name: ByteString): void {

@@ -5,7 +5,7 @@ import type { RafsBlob } from './blob.ts';
 import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
 import { INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
 import { encodeDirectory } from './dirent.ts';
-import { CHUNK_FORMAT_INDEXES, encodeDevice, INODE_SIZE, LAYOUT, writeInode } from './inode.ts';
+import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, encodeDevice, INODE_SIZE, LAYOUT, writeInode } from './inode.ts';
 import {
   alignUp,
   BLOB_ENTRY_SIZE,
@@ -21,7 +21,7 @@ import {
   ROOT_NID,
   SLOT,
 } from './layout.ts';
-import { dataSize, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
+import { dataSize, type OnDropped, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
 import { writeSuperblock } from './superblock.ts';
 import { writeXattrs, xattrCount } from './xattr.ts';
 
@@ -31,6 +31,8 @@ export interface BootstrapOptions {
   /** Of the image as a whole; a blob may differ. */
   readonly compressor: Compressor;
   readonly digester: Digester;
+  /** Called for each extended attribute that EROFS has no place for, and which is left out. Default: UNSUPPORTED. */
+  readonly onDropped?: OnDropped;
 }
 
 /**
@@ -38,7 +40,7 @@ export interface BootstrapOptions {
  * out, and the table is in order of first use. Throws UNSUPPORTED for what RAFS v6 has no room for.
  */
 export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): Buffer {
-  const plan = planBootstrap(root, blobs, options.chunkSize);
+  const plan = planBootstrap(root, blobs, options.chunkSize, options.onDropped);
   const out = Buffer.alloc(plan.size);
   const mapped = writeDevices(out, plan);
   writeSuperblock(out, {
@@ -104,7 +106,7 @@ function writePlanned(out: Buffer, plan: Plan, inode: PlannedInode, chunkSize: n
     ino: inode.ino,
     nlink: inode.nlink,
   });
-  if (node.xattrs !== null && xattrSize > 0) writeXattrs(out, offset + INODE_SIZE, node.xattrs);
+  if (inode.xattrs !== null && xattrSize > 0) writeXattrs(out, offset + INODE_SIZE, inode.xattrs);
   const behind = offset + INODE_SIZE + xattrSize;
   if (node.type === 'reg') writeChunkIndexes(out, plan, node, alignUp(behind, INDEX_SIZE));
   else if (node.type === 'dir') writeData(out, inode, behind, directoryBytes(plan, inode));
@@ -117,6 +119,9 @@ function unionOf(inode: PlannedInode, chunkSize: number): number {
   return node.rdev === null ? inode.blocksOffset / BLOCK : encodeDevice(node.rdev.major, node.rdev.minor);
 }
 
+/** Five bits for the logarithm above that of a block. */
+const MAX_EXTENT = 2 ** (BLOCK_BITS + CHUNK_FORMAT_BITS);
+
 /**
  * The chunk size that the kernel is told. A file that lies in one piece in one blob is one chunk to it, so that it maps
  * the file with one lookup and reads ahead over chunk borders; Nydus does the same and does not read this field.
@@ -126,7 +131,8 @@ function extentSize(node: FileNode, chunkSize: number): number {
   const isOnePiece = node.chunks.every(
     (chunk, i) => chunk.blob === first!.blob && chunk.uncompressedOffset === first!.uncompressedOffset + i * chunkSize,
   );
-  return isOnePiece && node.chunks.length > 1 ? 2 ** Math.ceil(Math.log2(node.size)) : chunkSize;
+  const isExtent = isOnePiece && node.chunks.length > 1 && node.size <= MAX_EXTENT;
+  return isExtent ? 2 ** Math.ceil(Math.log2(node.size)) : chunkSize;
 }
 
 function writeChunkIndexes(out: Buffer, plan: Plan, node: FileNode, at: number): void {

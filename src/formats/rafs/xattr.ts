@@ -1,5 +1,4 @@
 /** Inline extended attributes of an inode (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
-import { LacunaError } from '../../errors.ts';
 import { type ByteString, display, sortedXattrs } from '../../tree/node.ts';
 import type { Reader } from './bytes.ts';
 
@@ -17,9 +16,6 @@ const PREFIXES: ReadonlyArray<readonly [number, ByteString]> = [
   [6, 'security.'],
 ];
 
-/** Whether Linux (and EROFS) has a place for an attribute of this name. */
-export const isStorableXattr = (name: ByteString): boolean => splitName(name) !== null;
-
 function splitName(name: ByteString): { index: number; suffix: ByteString } | null {
   for (const [index, prefix] of PREFIXES) {
     const isWhole = index === 2 || index === 3;
@@ -32,18 +28,17 @@ function splitName(name: ByteString): { index: number; suffix: ByteString } | nu
 
 const entrySize = (suffix: number, value: number): number => (ENTRY + suffix + value + 3) & ~3;
 
-/** Bytes that the attributes take after the inode; 0 without any. */
+/** Whether EROFS, like Linux, has a place for this attribute. */
+export function isStorable(name: ByteString, value: Buffer): boolean {
+  const suffix = splitName(name)?.suffix;
+  return suffix !== undefined && suffix.length <= 255 && value.length <= 0xffff && !name.includes('\0');
+}
+
+/** Bytes that storable attributes take after the inode; 0 without any. */
 export function xattrSize(xattrs: ReadonlyMap<ByteString, Buffer> | null): number {
   if (xattrs === null || xattrs.size === 0) return 0;
   let size = HEADER;
-  for (const [name, value] of xattrs) {
-    const suffix = splitName(name)?.suffix.length ?? -1;
-    if (suffix < 0 || suffix > 255 || value.length > 0xffff || name.includes('\0')) {
-      const problem = `extended attribute ${JSON.stringify(display(name))} of ${value.length} bytes cannot be stored in EROFS`;
-      throw new LacunaError('UNSUPPORTED', problem, { op: 'write bootstrap' });
-    }
-    size += entrySize(suffix, value.length);
-  }
+  for (const [name, value] of xattrs) size += entrySize(splitName(name)!.suffix.length, value.length);
   return size;
 }
 

@@ -50,12 +50,24 @@ describe('writeBootstrap', () => {
     const withXattr = (name: string, length: number) =>
       plainNode('fifo', { xattrs: new Map([[name, Buffer.alloc(length)]]) });
     expect(failing(withXattr('com.apple.provenance', 1))).toThrowError(unsupported(/"com.apple.provenance"/));
-    expect(failing(withXattr('user.large', 65536))).toThrowError(unsupported(/"user.large" of 65536 bytes/));
+    expect(failing(withXattr('user.large', 65536))).toThrowError(unsupported(/"user.large" of "it", 65536 bytes/));
     expect(failing(withXattr(`user.${'n'.repeat(256)}`, 1))).toThrowError(unsupported(/cannot be stored/));
     expect(failing(plainNode('char', { rdev: { major: 0x1000, minor: 0 } }))).toThrowError(
       unsupported(/4096:0 of "it"/),
     );
     expect(failing(plainNode('symlink', { target: 'x'.repeat(4096) }))).toThrowError(unsupported(/"it"/));
+  });
+
+  it('leaves attributes out that no Linux file system has, and tells of each', () => {
+    const xattrs = new Map([
+      ['user.kept', Buffer.from('1')],
+      ['com.apple.provenance', Buffer.alloc(11)],
+    ]);
+    const root = plainNode('dir', { children: new Map([['it', plainNode('fifo', { xattrs })]]) });
+    const dropped: object[] = [];
+    const bytes = writeBootstrap(root, [], { ...OPTIONS, onDropped: (one) => void dropped.push(one) });
+    expect(dropped).toEqual([{ file: 'it', xattr: 'com.apple.provenance', size: 11 }]);
+    expect(open(bytes).root().children!.get('it')!.xattrs).toEqual(new Map([['user.kept', Buffer.from('1')]]));
   });
 
   it('refuses more blobs than a byte can name', () => {
