@@ -8,7 +8,7 @@
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LacunaError } from '../errors.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
 import { addon, type LoopDevice } from '../native/addon.ts';
 import { ERRNO, errnoOf, systemError } from './errno.ts';
 import { mountedAt } from './mountinfo.ts';
@@ -21,7 +21,7 @@ export interface ErofsMount {
   readonly bootstrap: string;
   /** Files with the blobs' plain bytes, in the order of the bootstrap's blob table. */
   readonly devices: readonly string[];
-  /** An existing directory. */
+  /** An existing directory, or a link to one. */
   readonly target: string;
 }
 
@@ -39,8 +39,11 @@ export async function mountErofs(
   options: MountErofsOptions = {},
 ): Promise<{ driver: MountDriver }> {
   const paths = [request.bootstrap, ...request.devices].map((path) => resolve(path));
-  const target = resolve(request.target);
   const problem = { op: 'mount EROFS', subject: request.bootstrap };
+  // move_mount(2) follows no link.
+  const target = await realpath(request.target).catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: 'mount EROFS', subject: request.target });
+  });
   let refusal: LacunaError | null = null;
   if (options.driver !== 'erofs-loop') {
     try {
