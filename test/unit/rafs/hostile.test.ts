@@ -7,6 +7,7 @@ import { writeBootstrap } from '../../../src/formats/rafs/write.ts';
 import { listTree } from '../../../src/reader/rows.ts';
 import { type FileNode, fromText } from '../../../src/tree/node.ts';
 import { fixture } from '../../kit/layers.ts';
+import { random } from '../../kit/random.ts';
 import { plainNode } from '../../kit/random-tree.ts';
 
 const ROUNDS = 1200;
@@ -18,17 +19,6 @@ function readAll(bytes: Buffer): void {
   const image = openBootstrap(bytes, { subject: 'hostile' });
   for (const [i] of image.blobs.entries()) image.chunksOf(i);
   for (const _ of listTree(image.root(), '/', { recursive: true }));
-}
-
-/** Small, seeded, good enough (mulberry32). */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
 }
 
 /** Values at which counts, sizes and offsets go wrong. */
