@@ -2,8 +2,9 @@
 import { LacunaError } from '../errors.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import { type OpenImageOptions, openImage } from './image.ts';
+import type { OpenImageOptions } from './image.ts';
 import { noSuchPath } from './ls.ts';
+import { openImage } from './open.ts';
 
 /**
  * The content of `paths` one after another; symlinks are followed inside the image. All paths are checked before the

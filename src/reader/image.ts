@@ -1,14 +1,9 @@
-/** Opens an image for reading without mounting it: a lazy one out of its bootstrap and blobs, an ordinary one out of its layers. */
+/** What an opened image is to its reader, whatever it is made of. Opening one is `open.ts`. */
 import { LacunaError } from '../errors.ts';
 import type { RafsImage } from '../formats/rafs/open.ts';
-import { hostPlatform, parsePlatform } from '../image/platform.ts';
-import { parseReference } from '../image/reference.ts';
-import { openStore } from '../registry/open.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
-import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
-import { openLayers } from './layers-image.ts';
-import { openLazy, openRafsFiles } from './lazy-image.ts';
+import type { ChosenManifest } from './choose.ts';
 
 export interface OpenImageOptions {
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
@@ -39,22 +34,6 @@ export interface OpenedImage extends AsyncDisposable {
   /** Hex sha256 of a regular file's content. */
   digest(node: FileNode, options?: { readonly signal?: AbortSignal }): Promise<string>;
   close(): Promise<void>;
-}
-
-/** Opens `reference` (`docker://…`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`). */
-export async function openImage(reference: string, options: OpenImageOptions = {}): Promise<OpenedImage> {
-  const parsed = parseReference(reference);
-  if (parsed.transport === 'rafs') return openRafsFiles(parsed, reference);
-  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
-  const store = await openStore(parsed, options.store);
-  try {
-    const chosen = await chooseManifest(store, platform, options);
-    const layer = bootstrapLayerOf(chosen.manifest);
-    return await (layer === null ? openLayers(store, chosen, options) : openLazy(store, chosen, layer, options));
-  } catch (error) {
-    await store[Symbol.asyncDispose]();
-    throw error;
-  }
 }
 
 /** The range that `options` mean in a file, checked. */

@@ -2,7 +2,8 @@
 import { LacunaError } from '../errors.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import { type OpenedImage, type OpenImageOptions, openImage } from './image.ts';
+import type { OpenedImage, OpenImageOptions } from './image.ts';
+import { openImage } from './open.ts';
 import { type Listed, listTree, type Row } from './rows.ts';
 
 export interface LsOptions extends OpenImageOptions {

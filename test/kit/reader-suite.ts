@@ -1,9 +1,9 @@
 /** What reading an image without mounting it must do, with the addon and without it. */
 import { expect, it } from 'vitest';
 import { cat } from '../../src/reader/cat.ts';
-import { openImage } from '../../src/reader/image.ts';
 import { inspect } from '../../src/reader/inspect.ts';
 import { type LsOptions, ls } from '../../src/reader/ls.ts';
+import { openImage } from '../../src/reader/open.ts';
 import { fixture, sha256 } from './layers.ts';
 import { diffTrees, nydusImageTime, type Row, readRows } from './tree.ts';
 

@@ -1,0 +1,24 @@
+/** Opens an image for reading without mounting it: a lazy one out of its bootstrap and blobs, an ordinary one out of its layers. */
+import { hostPlatform, parsePlatform } from '../image/platform.ts';
+import { parseReference } from '../image/reference.ts';
+import { openStore } from '../registry/open.ts';
+import { bootstrapLayerOf, chooseManifest } from './choose.ts';
+import type { OpenedImage, OpenImageOptions } from './image.ts';
+import { openLayers } from './layers-image.ts';
+import { openLazy, openRafsFiles } from './lazy-image.ts';
+
+/** Opens `reference` (`docker://…`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`). */
+export async function openImage(reference: string, options: OpenImageOptions = {}): Promise<OpenedImage> {
+  const parsed = parseReference(reference);
+  if (parsed.transport === 'rafs') return openRafsFiles(parsed, reference);
+  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
+  const store = await openStore(parsed, options.store);
+  try {
+    const chosen = await chooseManifest(store, platform, options);
+    const layer = bootstrapLayerOf(chosen.manifest);
+    return await (layer === null ? openLayers(store, chosen, options) : openLazy(store, chosen, layer, options));
+  } catch (error) {
+    await store[Symbol.asyncDispose]();
+    throw error;
+  }
+}
