@@ -35,6 +35,9 @@ const skip = needs(
   'tar',
 );
 
+/** runc keeps the containers of all containerds of a host in one place. */
+const READER = `reader-${process.pid}`;
+
 const COPY = ['copy', '--quiet', '--insecure-policy', '--all', '--dest-tls-verify=false'];
 
 describe.skipIf(skip.reason)('containerd 1.6', () => {
@@ -161,6 +164,17 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     expect(output.stdout).toBe('fresh\n');
   });
 
+  test('plain ctr sends no labels, so it cannot have an image that is only lazy; lacuna pull can', async () => {
+    const layout = join(dir, 'retyped');
+    retype(fixture('nydus-oci', 'index'), layout);
+    const image = `${registry.address}/tame:retyped`;
+    await run('skopeo', [...COPY, `oci:${layout}:retyped`, `docker://${image}`]);
+    const pulling = ctr('images', 'pull', '--plain-http', '--snapshotter', 'lacuna', image);
+    await expect(pulling).rejects.toThrow('nydus.blob.v1');
+    expect(await pull(image)).toMatchObject({ lazyLayers: 4 });
+    await ctr('images', 'rm', '--sync', image);
+  });
+
   test('a lazy image has the tree of the original, and only its bootstrap is fetched', async () => {
     const document = await pull(lazy);
     expect(document).toMatchObject({ schema: 'lacuna.pull.v1', image: lazy, lazyLayers: 4 });
@@ -187,7 +201,7 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     const out = join(dir, `${id}.log`);
     const mount = `type=bind,src=${BUSYBOX},dst=/busybox,options=rbind:ro`;
     const loop =
-      'while :; do /busybox find / -xdev -type f | /busybox xargs /busybox cat >/dev/null && echo ok; /busybox sleep 0.1; done';
+      'while :; do /busybox find / -xdev -type f -exec /busybox cat {} + >/dev/null && echo ok; /busybox sleep 0.1; done';
     const flags = ['run', '--detach', '--snapshotter', 'lacuna', '--log-uri', `file://${out}`, '--mount', mount, lazy];
     await ctr(...flags, id, '/busybox', 'sh', '-c', loop);
     await until('the container writes', () => existsSync(out) && readFileSync(out, 'utf8').includes('ok'));
@@ -201,7 +215,7 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
   }
 
   test('snapshotter and containerd killed and started again: containers go on, snapshots are there', async () => {
-    const output = await reader('reader');
+    const output = await reader(READER);
     const before = await snapshotNames();
     const { pid } = snapshotter.process.child;
     process.kill(pid!, 'SIGKILL');
@@ -215,12 +229,12 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     containerd = await startContainerd(join(dir, 'c'), { lacuna: snapshotter.address });
     await goesOn(output);
     expect(await snapshotNames()).toEqual(before);
-    const again = await ctr('task', 'exec', '--exec-id', 'e', 'reader', '/busybox', 'echo', 'inside');
+    const again = await ctr('task', 'exec', '--exec-id', 'e', READER, '/busybox', 'echo', 'inside');
     expect(again.stdout).toBe('inside\n');
-    await ctr('task', 'kill', '--signal', 'SIGKILL', 'reader');
+    await ctr('task', 'kill', '--signal', 'SIGKILL', READER);
     await until('the task ends', async () => /STOPPED/.test((await ctr('task', 'ls')).stdout));
-    await ctr('task', 'rm', 'reader');
-    await ctr('container', 'rm', 'reader');
+    await ctr('task', 'rm', READER);
+    await ctr('container', 'rm', READER);
   });
 
   test('a second snapshotter on the same root is refused, naming the first', async () => {
@@ -241,17 +255,6 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
       config,
     );
     await expect(run(process.execPath, args)).rejects.toThrow('did you mean registry.plain_http');
-  });
-
-  test('plain ctr sends no labels, so it cannot have an image that is only lazy; lacuna pull can', async () => {
-    const layout = join(dir, 'retyped');
-    retype(fixture('nydus-oci', 'index'), layout);
-    const image = `${registry.address}/tame:retyped`;
-    await run('skopeo', [...COPY, `oci:${layout}:retyped`, `docker://${image}`]);
-    const pulling = ctr('images', 'pull', '--plain-http', '--snapshotter', 'lacuna', image);
-    await expect(pulling).rejects.toThrow('nydus.blob.v1');
-    expect(await pull(image)).toMatchObject({ lazyLayers: 4 });
-    await ctr('images', 'rm', '--sync', image);
   });
 
   test('the last container and the image removed: mount and cache are gone', async () => {
