@@ -25,8 +25,9 @@ export interface Chunk {
 /**
  * Record layout, little-endian:
  * 0 uncompressed_offset u64 · 8 compressed_offset u64 · 16 compressed_size u32 · 20 uncompressed_size u32 ·
- * 24 compressor u8 · 25 digester u8 · 26 reserved u16 (0) · 28 check u32 (0 in a table; in a map entry the CRC-32C of
- * the record with this field 0) · 32 digest[32]
+ * 24 compressor u8 · 25 digester u8 · 26 flags u16 · 28 check u32 · 32 digest[32]
+ * flags and check are 0 in a table; in a map entry (`native/blobfs/src/map.rs`) flags say whether the chunk is present,
+ * unverified or removed, and check is the CRC-32C of the record with this field 0.
  */
 export const RECORD_SIZE = 64;
 

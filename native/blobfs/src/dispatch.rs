@@ -4,8 +4,9 @@
 //! process answers for nodes and files that the kernel has from a dead one.
 
 use crate::abi::{self, Body, FOPEN_DIRECT_IO, InHeader, ROOT_ID, UNIQUE_RESEND, init, op};
+use crate::counters::count;
 use crate::device::{Device, node_id};
-use crate::fs::{BlobFs, Channel, Errno, MAX_READ, count};
+use crate::fs::{BlobFs, Channel, Errno, MAX_READ};
 use crate::sync::{lock, read};
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex};

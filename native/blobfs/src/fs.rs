@@ -1,5 +1,6 @@
 //! The file system: its devices, the reads that wait, the chunks that come. Knows no transport and no protocol.
 
+use crate::counters::{Counters, Counts, count};
 use crate::demand::{Read, Wanted};
 use crate::device::{Blob, Carried, Device, node_id};
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
 /// The longest read that is answered; the kernel is told so.
@@ -43,40 +44,6 @@ pub struct DeviceOptions<'a> {
     pub table: &'a [u8],
     pub shared_dir: &'a Path,
     pub own_dir: &'a Path,
-}
-
-/// Numbers since the start; `waiting` is the present one.
-#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters {
-    pub reads: u64,
-    pub read_bytes: u64,
-    pub hits: u64,
-    pub misses: u64,
-    pub resent: u64,
-    pub delivered: u64,
-    pub rejected: u64,
-    pub errors: u64,
-    pub waiting: u64,
-    pub reverified: u64,
-    pub store_errors: u64,
-}
-
-#[derive(Default)]
-pub(crate) struct Counts {
-    reads: AtomicU64,
-    read_bytes: AtomicU64,
-    hits: AtomicU64,
-    misses: AtomicU64,
-    pub resent: AtomicU64,
-    delivered: AtomicU64,
-    rejected: AtomicU64,
-    errors: AtomicU64,
-    reverified: AtomicU64,
-    store_errors: AtomicU64,
-}
-
-pub(crate) fn count(counter: &AtomicU64, by: u64) {
-    counter.fetch_add(by, Ordering::Relaxed);
 }
 
 #[derive(Default)]
@@ -342,21 +309,7 @@ impl BlobFs {
     }
 
     pub fn counters(&self) -> Counters {
-        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let counts = &self.counts;
-        Counters {
-            reads: of(&counts.reads),
-            read_bytes: of(&counts.read_bytes),
-            hits: of(&counts.hits),
-            misses: of(&counts.misses),
-            resent: of(&counts.resent),
-            delivered: of(&counts.delivered),
-            rejected: of(&counts.rejected),
-            errors: of(&counts.errors),
-            waiting: lock(&self.parked).len() as u64,
-            reverified: of(&counts.reverified),
-            store_errors: of(&counts.store_errors),
-        }
+        self.counts.read(lock(&self.parked).len() as u64)
     }
 }
 

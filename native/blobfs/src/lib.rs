@@ -8,6 +8,7 @@
 //! No policy: what is fetched, from where and when is decided by whoever answers [`OnMiss`].
 
 mod abi;
+mod counters;
 mod demand;
 mod device;
 mod dispatch;
@@ -21,8 +22,9 @@ mod store;
 mod sync;
 mod table;
 
+pub use counters::Counters;
 pub use error::{Error, Result};
-pub use fs::{BlobFs, Channel, Counters, DeviceOptions, Errno, OnMiss};
+pub use fs::{BlobFs, Channel, DeviceOptions, Errno, OnMiss};
 pub use map::BootId;
 pub use pool::Pool;
 pub use session::{Session, SessionOptions};

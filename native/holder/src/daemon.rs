@@ -50,17 +50,29 @@ pub fn wait_for_other(socket: &Path) -> io::Result<()> {
 }
 
 /// Forks; true in the child, which is a session of its own without a terminal, a working directory or open standard
-/// streams. The parent prints the child's process id.
+/// streams. The parent waits until it is, since until then it would die with the parent's group; then it prints the
+/// child's process id.
 pub fn detach() -> io::Result<bool> {
+    let (mut detached, tell) = io::pipe()?;
     // SAFETY: no other thread runs.
     let child = unsafe { libc::fork() };
     if child < 0 {
         return Err(io::Error::last_os_error());
     }
-    if child > 0 {
-        println!("{child}");
-        return Ok(false);
+    if child == 0 {
+        become_daemon()?;
+        // A starter that was killed meanwhile does not hear it.
+        let _ = (&tell).write_all(b"1");
+        return Ok(true);
     }
+    drop(tell);
+    // The end instead of a byte: the child has failed and said why.
+    detached.read_exact(&mut [0])?;
+    println!("{child}");
+    Ok(false)
+}
+
+fn become_daemon() -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     std::env::set_current_dir("/")?;
     // SAFETY: plain calls; the child is no group leader, so setsid succeeds.
@@ -77,7 +89,7 @@ pub fn detach() -> io::Result<bool> {
     if let Ok(mut score) = OpenOptions::new().write(true).open("/proc/self/oom_score_adj") {
         let _ = score.write_all(b"-900");
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Descriptors go only to the holder's own user, whatever the mode of the socket has become.

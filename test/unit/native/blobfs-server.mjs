@@ -24,6 +24,6 @@ for (const { tableFile, storedFile, ...options } of devices) {
   served.set(fs.addDevice({ ...options, table }), { table, stored: readFileSync(storedFile) });
 }
 fs.ready();
-process.stdout.write(`${JSON.stringify(fs.counters())}\n`);
 process.on('SIGUSR2', () => process.stdout.write(`${JSON.stringify(fs.counters())}\n`));
 process.on('SIGTERM', () => fs.close());
+process.stdout.write(`${JSON.stringify(fs.counters())}\n`);
