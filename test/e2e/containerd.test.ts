@@ -136,8 +136,8 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     const script =
       'echo new > /etc/app/one; rm /etc/app/two; find / -xdev | sort; ls -lan /etc /etc/app /home /usr; cat /etc/app/one';
     const [ours, theirs] = [
-      await runIn('lacuna', box, 'box1', 'sh', '-c', script),
-      await runIn('overlayfs', box, 'box1', 'sh', '-c', script),
+      await runIn('lacuna', box, `box1-${process.pid}`, 'sh', '-c', script),
+      await runIn('overlayfs', box, `box1-${process.pid}`, 'sh', '-c', script),
     ];
     const timeless = (text: string) => text.replaceAll(/[A-Z][a-z]{2} [ \d]\d \d\d:\d\d/g, 'time');
     expect(timeless(ours.stdout)).toBe(timeless(theirs.stdout));
@@ -160,7 +160,7 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     const document = await pull(box, '--snapshotter', 'native');
     expect(document).toMatchObject({ schema: 'lacuna.pull.v1', image: box, lazyLayers: 0 });
     expect(document.snapshot).toBe(await chainIdOf(containerd, box));
-    const output = await runIn('native', box, 'box2', 'cat', '/etc/app/old/fresh');
+    const output = await runIn('native', box, `box2-${process.pid}`, 'cat', '/etc/app/old/fresh');
     expect(output.stdout).toBe('fresh\n');
   });
 
@@ -190,9 +190,16 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     const mount = `type=bind,src=${BUSYBOX},dst=/busybox,options=rbind:ro`;
     const script = 'echo mine > /etc/mine && cat /etc/mine && /busybox ls /';
     const flags = ['run', '--rm', '--snapshotter', 'lacuna', '--mount', mount, lazy];
-    const first = await ctr(...flags, 'lazy1', '/busybox', 'sh', '-c', script);
+    const first = await ctr(...flags, `lazy1-${process.pid}`, '/busybox', 'sh', '-c', script);
     expect(first.stdout).toMatch(/^mine\n/);
-    const second = await ctr(...flags, 'lazy2', '/busybox', 'sh', '-c', 'test ! -e /etc/mine && echo clean');
+    const second = await ctr(
+      ...flags,
+      `lazy2-${process.pid}`,
+      '/busybox',
+      'sh',
+      '-c',
+      'test ! -e /etc/mine && echo clean',
+    );
     expect(second.stdout).toBe('clean\n');
   });
 

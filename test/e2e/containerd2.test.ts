@@ -53,7 +53,7 @@ describe.skipIf(skip.reason)('containerd 2.3', () => {
 
   /** Pushes a layout's image, has containerd's own client pull it, runs a command in it. */
   async function pullAndRun(layout: string, name: string, command: string[], ...flags: string[]): Promise<string> {
-    const image = `${registry.address}/${name}`;
+    const image = `${registry.address}/${name}:1`;
     const copy = ['copy', '--quiet', '--insecure-policy', '--dest-tls-verify=false'];
     await run('skopeo', [...copy, `oci:${layout}`, `docker://${image}`]);
     await containerd.ctr('images', 'pull', '--plain-http', '--snapshotter', 'lacuna', image);
