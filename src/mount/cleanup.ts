@@ -14,7 +14,7 @@ import { type Log, silentLog } from '../observe/log.ts';
 import { unmount } from './erofs.ts';
 import { abortFuse } from './fusectl.ts';
 import { isBelow, type MountEntry, readMounts } from './mountinfo.ts';
-import { lockOwner, takeLock } from './owner.ts';
+import { lockOwner, lockWithin, takeLock } from './owner.ts';
 
 export interface CleanupOptions {
   /** End the root's snapshotter as well, which otherwise refuses the clean-up. */
@@ -42,7 +42,7 @@ export interface CleanupResult {
 /** How long something busy is waited for before it is taken out of the tree, in milliseconds. */
 const PATIENCE = 500;
 /** How long a `lacuna mount` whose mount went away may take to tell the daemon. */
-const DETACH_PATIENCE = 3_000;
+const DETACH_PATIENCE = 2_000;
 const POLL = 50;
 /** How long the daemon may take to answer. */
 const ANSWER = 2_000;
@@ -76,6 +76,7 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
       if (target === paths.fuse) await unmounts.end(target, () => abortFuse(device));
     }
     const holder = await quitHolder(paths.holderSocket);
+    locks.push(await holderLock(paths));
     for (const path of [paths.socket, paths.holderSocket]) await rm(path, { force: true });
     for (const target of orphaned) log.warn({ target }, 'still mounted on what was taken down');
     if (options.purge === true) await purge(paths);
@@ -121,7 +122,7 @@ async function takeSnapshotterLock(path: string, force: boolean, locks: NativeHa
     locks.push(handle);
     return null;
   }
-  const { handle, ended } = await takeLock(path, async () => {});
+  const { handle, ended } = await takeLock(path, null);
   locks.push(handle);
   return ended;
 }
@@ -217,6 +218,14 @@ async function untilDetached(client: DaemonClient, bootstraps: readonly string[]
 async function stopDaemon(client: DaemonClient): Promise<void> {
   // No answer, for whatever reason: signals follow.
   await client.stop({ timeout: ANSWER, waitForReady: false }).catch(() => {});
+}
+
+/** A holder answers before it ends; its lock tells that it has. */
+async function holderLock({ holderSocket }: RootPaths): Promise<NativeHandle> {
+  const path = `${holderSocket}.lock`;
+  const handle = await lockWithin(path, ANSWER);
+  if (handle !== null) return handle;
+  throw new LacunaError('LOCKED', 'the holder does not end', { op: 'clean up', subject: path });
 }
 
 /** Deletes what Lacuna has made in the root; then the root, unless others keep something in it. PRECONDITION when a mount is left. */

@@ -6,7 +6,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { addon, type NativeHandle } from '../native/addon.ts';
 
 /** How long a process that was asked to end is waited for before it is killed, in milliseconds. */
-const GRACE = 5_000;
+const GRACE = 3_000;
 /** How long the kernel may take to end a killed one. */
 const DEATH = 5_000;
 const POLL = 20;
@@ -30,19 +30,20 @@ export async function lockOwner(path: string): Promise<number | null> {
 }
 
 /**
- * Takes the lock at `path` (absolute, without links) away from whoever has it: `ask` tells the owner to end, then come
- * SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it cannot be had.
+ * Takes the lock at `path` (absolute, without links) away from whoever has it: `ask` tells the owner to end (null: there
+ * is no way to), then come SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it cannot be had.
  */
-export async function takeLock(path: string, ask: () => Promise<void>): Promise<TakenLock> {
+export async function takeLock(path: string, ask: (() => Promise<void>) | null): Promise<TakenLock> {
   let ended: number | null = null;
   for (let round = 0; round < 3; round++) {
     const free = addon().lock(path);
     if (free !== null) return { handle: free, ended };
     const owner = await lockOwner(path);
-    // It may be just starting, or ending: asking and waiting do no harm.
     ended = owner ?? ended;
-    await ask();
-    const handle = (await untilFree(path, GRACE)) ?? (owner === null ? null : await endProcess(owner, path));
+    await ask?.();
+    // One without an owner is just starting, or ending.
+    const asked = ask !== null || owner === null ? await lockWithin(path, GRACE) : null;
+    const handle = asked ?? (owner === null ? null : await endProcess(owner, path));
     if (handle !== null) return { handle, ended };
   }
   throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} does not end`, { op: 'take lock', subject: path });
@@ -50,10 +51,10 @@ export async function takeLock(path: string, ask: () => Promise<void>): Promise<
 
 async function endProcess(pid: number, path: string): Promise<NativeHandle | null> {
   send(pid, 'SIGTERM');
-  const handle = await untilFree(path, GRACE);
+  const handle = await lockWithin(path, GRACE);
   if (handle !== null) return handle;
   send(pid, 'SIGKILL');
-  return await untilFree(path, DEATH);
+  return await lockWithin(path, DEATH);
 }
 
 function send(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
@@ -65,7 +66,8 @@ function send(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
   }
 }
 
-async function untilFree(path: string, patience: number): Promise<NativeHandle | null> {
+/** The lock, as soon as it is free; null when that takes longer than `patience` milliseconds. */
+export async function lockWithin(path: string, patience: number): Promise<NativeHandle | null> {
   const deadline = Date.now() + patience;
   for (;;) {
     const handle = addon().lock(path);
