@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { lacunaArgs, type Snapshotter, startSnapshotter } from '../../bench/lacuna.ts';
+import { lacuna, lacunaArgs, type Snapshotter, startSnapshotter } from '../../bench/lacuna.ts';
 import { BUSYBOX, makeBoxImage } from '../kit/box-image.ts';
 import { type Containerd, startContainerd } from '../kit/containerd.ts';
 import { type DockerRegistry, dockerRegistry } from '../kit/docker-registry.ts';
@@ -262,6 +262,22 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
       config,
     );
     await expect(run(process.execPath, args)).rejects.toThrow('did you mean registry.plain_http');
+  });
+
+  test('after everything of the host has ended, images are mounted again from the cache, without the registry', async () => {
+    await registry.process.stop();
+    await snapshotter.process.stop();
+    const ended = await lacuna(['cleanup', '--root', snapshotter.root, '--json']);
+    expect(JSON.parse(ended.stdout)).toMatchObject({ schema: 'lacuna.cleanup.v1', holder: true });
+    expect(mountsBelow(snapshotter.root)).toEqual([]);
+
+    snapshotter = await startSnapshotter(join(dir, 'l'), process.env);
+    const { stdout } = await ctr('images', 'ls', '-q');
+    expect(stdout).toContain(lazy);
+    const mount = `type=bind,src=${BUSYBOX},dst=/busybox,options=rbind:ro`;
+    const flags = ['run', '--rm', '--snapshotter', 'lacuna', '--mount', mount, lazy, `again-${process.pid}`];
+    const read = 'find / -xdev -type f -exec /busybox cat {} + >/dev/null && echo all';
+    expect((await ctr(...flags, '/busybox', 'sh', '-c', `/busybox ${read}`)).stdout).toBe('all\n');
   });
 
   test('the last container and the image removed: mount and cache are gone', async () => {
