@@ -114,16 +114,21 @@ export class FormatError extends LacunaError {
   }
 }
 
-/** Whether `error` is Lacuna's, also when two copies of the library are loaded. */
+/**
+ * Whether `error` is Lacuna's, also when two copies of the library are loaded. One of the native addon is, too, though it
+ * has only a code and a text: {@link toLacunaError} completes it.
+ */
 export function isLacunaError(error: unknown): error is LacunaError {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && error.code in CODES;
+  if (!(error instanceof Error) || !('code' in error)) return false;
+  return typeof error.code === 'string' && Object.hasOwn(CODES, error.code);
 }
 
 /** Any thrown value as a LacunaError: aborts and system errors get their code, the rest is INTERNAL. */
 export function toLacunaError(error: unknown, options: LacunaErrorOptions = {}): LacunaError {
-  if (isLacunaError(error)) return error;
+  if (isLacunaError(error) && 'toJSON' in error) return error;
   if (!(error instanceof Error)) return new LacunaError('INTERNAL', String(error), options);
   const merged = { ...options, cause: error };
+  if (isLacunaError(error)) return new LacunaError(error.code, error.message, merged);
   if (error.name === 'AbortError') return new LacunaError('ABORTED', 'aborted', merged);
   const code = 'code' in error ? String(error.code) : '';
   if (code === 'ENOENT') return new LacunaError('NOT_FOUND', error.message, merged);

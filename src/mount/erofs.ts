@@ -10,7 +10,7 @@ import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { addon, type LoopDevice } from '../native/addon.ts';
-import { ERRNO, errnoOf, systemError } from './errno.ts';
+import { ERRNO, errnoOf } from './errno.ts';
 import { mountedAt } from './mountinfo.ts';
 
 /** How a mount is served: by the files themselves, or by loop devices on them. */
@@ -50,7 +50,7 @@ export async function mountErofs(
       await mount(paths, target);
       return { driver: 'erofs-file' };
     } catch (error) {
-      refusal = systemError(error, problem);
+      refusal = toLacunaError(error, problem);
       if (options.driver === 'erofs-file' || !isRefusal(error)) throw refusal;
     }
   }
@@ -58,7 +58,7 @@ export async function mountErofs(
     await mountOverLoop(paths, target);
     return { driver: 'erofs-loop' };
   } catch (error) {
-    const failure = systemError(error, problem);
+    const failure = toLacunaError(error, problem);
     if (refusal === null) throw failure;
     throw new LacunaError(refusal.code, `${refusal.message}; over loop devices: ${failure.message}`, {
       ...problem,
@@ -122,7 +122,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
       const errno = errnoOf(error);
       // EINVAL: no mountpoint; ENOENT: not even a directory.
       if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return false;
-      if (errno !== ERRNO.EBUSY) throw systemError(error, { op: 'unmount', subject: target });
+      if (errno !== ERRNO.EBUSY) throw toLacunaError(error, { op: 'unmount', subject: target });
       if (Date.now() > deadline) {
         throw new LacunaError('PRECONDITION', 'it is in use', {
           op: 'unmount',

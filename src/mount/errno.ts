@@ -1,6 +1,4 @@
 /** Which errno a failed native call had: the bridge's errors carry it in their text. */
-import { LacunaError, type LacunaErrorOptions, toLacunaError } from '../errors.ts';
-
 /** Linux's numbers (asm-generic/errno-base.h, errno.h) of what mounting decides by. */
 export const ERRNO = { EPERM: 1, ENOENT: 2, ENOTBLK: 15, EBUSY: 16, ENODEV: 19, EINVAL: 22, EOPNOTSUPP: 95 } as const;
 
@@ -8,10 +6,4 @@ export const ERRNO = { EPERM: 1, ENOENT: 2, ENOTBLK: 15, EBUSY: 16, ENODEV: 19, 
 export function errnoOf(error: unknown): number | null {
   const match = error instanceof Error ? /\(os error (\d+)\)/.exec(error.message) : null;
   return match === null ? null : Number(match[1]);
-}
-
-/** A native error as one of ours, saying what was tried. */
-export function systemError(error: unknown, options: LacunaErrorOptions): LacunaError {
-  const { code, message } = toLacunaError(error);
-  return new LacunaError(code, message, { ...options, cause: error });
 }

@@ -42,62 +42,83 @@ async function probeHolder(): Promise<Finding> {
   return output.startsWith('usage:') ? ok(HOLDER_EXECUTABLE) : refused(firstLine(problem || output), hint);
 }
 
-/** What an optional package is for, and a program that fails unless it works. */
+/** What an optional package is for, what is lost without it, and a program that fails unless it works. */
 const PACKAGES = {
-  'better-sqlite3': ['the snapshotter keeps its records in it', "new (require('better-sqlite3'))(':memory:').close()"],
-  'zstd-napi': ['zstd where the addon is absent', "require('zstd-napi').compress(Buffer.alloc(9))"],
-  '@napi-rs/blake-hash': ['BLAKE3 where the addon is absent', "require('@napi-rs/blake-hash').blake3(Buffer.alloc(9))"],
-  'fuse-native': ['a portable file system driver, not used by this version', "require('fuse-native')"],
+  'better-sqlite3': [
+    "keeps the snapshotter's records",
+    'without it the snapshotter does not start',
+    "new (require('better-sqlite3'))(':memory:').close()",
+  ],
+  'zstd-napi': [
+    'zstd where the addon is absent',
+    'without it and the addon, zstd is not read',
+    "require('zstd-napi').compress(Buffer.alloc(9))",
+  ],
+  '@napi-rs/blake-hash': [
+    'BLAKE3 where the addon is absent',
+    'without it and the addon, BLAKE3 digests are not checked, so nothing is read that needs it',
+    "require('@napi-rs/blake-hash').blake3(Buffer.alloc(9))",
+  ],
+  'fuse-native': [
+    'a portable file system driver, not used by this version',
+    'nothing is lost: this version does not use it',
+    "require('fuse-native')",
+  ],
 } as const;
 
 /** Optional dependencies, each in a process of its own: a native module can end the process that loads it. */
 export async function probeOptional(): Promise<ProbeRow[]> {
   return await Promise.all([
-    ...Object.entries(PACKAGES).map(([name, [use, code]]) => row(name, () => probePackage(name, use, code))),
+    ...Object.entries(PACKAGES).map(([name, texts]) => row(name, () => probePackage(name, texts))),
     row('libfuse2', probeLibfuse),
-    row('fusermount', () => probeProgram('fusermount', ['-V'], 'fuse-native unmounts with it', 'fuse3')),
+    row('fusermount', () => probeProgram('fusermount', ['-V'], 'without it fuse-native cannot unmount', 'fuse3')),
   ]);
 }
 
-async function probePackage(name: string, use: string, code: string): Promise<Finding> {
+async function probePackage(name: string, [use, lost, code]: readonly [string, string, string]): Promise<Finding> {
   const hint = `install it with \`npm install ${name}\` (it needs a C compiler where no binary is published)`;
   let path: string;
   try {
     path = createRequire(import.meta.url).resolve(name);
   } catch {
     // Not installed, as is any one's right.
-    return missing(use, hint);
+    return missing(lost, hint);
   }
   // Resolved from here, wherever the command runs.
   const script = code.replace(`'${name}'`, JSON.stringify(path));
   const { problem } = await tell(process.execPath, ['-e', script]);
   if (problem === '') return ok(use);
   const thrown = problem.split('\n').find((line) => /^\w*Error\b/.test(line));
-  return refused(`${use}; ${thrown ?? firstLine(problem)}`, hint);
+  return refused(`${lost}; ${thrown ?? firstLine(problem)}`, hint);
 }
 
 async function probeLibfuse(): Promise<Finding> {
   const { output } = await tell((await findProgram('ldconfig')) ?? 'ldconfig', ['-p']);
   const line = output.split('\n').find((text) => text.includes('libfuse.so.2 '));
   if (line !== undefined) return ok(line.slice(line.indexOf('=>') + 2).trim());
-  return missing('fuse-native needs libfuse.so.2', 'Debian: apt install libfuse2');
+  return missing('without it fuse-native does not load', 'Debian: apt install libfuse2');
 }
 
 /** Programs that use Lacuna, or that it drives. */
 export async function probePrograms(): Promise<ProbeRow[]> {
   return await Promise.all([
     row('containerd', () =>
-      probeProgram('containerd', ['--version'], 'runs containers from lazy images', 'containerd'),
+      probeProgram(
+        'containerd',
+        ['--version'],
+        'without it there is nothing to run lazy images in; converting, reading and mounting work',
+        'containerd',
+      ),
     ),
-    row('runc', () => probeProgram('runc', ['--version'], 'containerd starts containers with it', 'runc')),
+    row('runc', () => probeProgram('runc', ['--version'], 'without it containerd starts no containers', 'runc')),
   ]);
 }
 
-async function probeProgram(name: string, args: string[], use: string, debian: string): Promise<Finding> {
+async function probeProgram(name: string, args: string[], lost: string, debian: string): Promise<Finding> {
   const path = await findProgram(name);
-  if (path === null) return missing(use, `Debian: apt install ${debian}`);
+  if (path === null) return missing(lost, `Debian: apt install ${debian}`);
   const { output, problem } = await tell(path, args);
-  return problem === '' ? ok(firstLine(output)) : refused(`${use}; ${firstLine(problem)}`);
+  return problem === '' ? ok(firstLine(output)) : refused(`${lost}; ${firstLine(problem)}`);
 }
 
 const isExecutable = (path: string): Promise<boolean> =>

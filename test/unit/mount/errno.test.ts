@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { errnoOf, systemError } from '../../../src/mount/errno.ts';
+import { errnoOf } from '../../../src/mount/errno.ts';
 
 describe('errnoOf', () => {
   it('finds the number in the text of a native error', () => {
@@ -9,18 +9,5 @@ describe('errnoOf', () => {
 
   it.each([new Error('other'), 'text (os error 15)', null])('is null for %j', (error) => {
     expect(errnoOf(error)).toBeNull();
-  });
-});
-
-describe('systemError', () => {
-  it('keeps code and text of a native error and says what was tried', () => {
-    const native = Object.assign(new Error('open /x: denied (os error 1)'), { code: 'FORBIDDEN' });
-    expect(systemError(native, { op: 'mount', subject: '/x' }).toJSON()).toEqual({
-      code: 'FORBIDDEN',
-      message: 'open /x: denied (os error 1)',
-      op: 'mount',
-      subject: '/x',
-      hint: null,
-    });
   });
 });

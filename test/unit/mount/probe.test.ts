@@ -2,6 +2,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { LacunaError } from '../../../src/errors.ts';
 import { type Finding, ok, type ProbeRow, refused, row } from '../../../src/mount/finding.ts';
 import { canMount, doctor, isOptional } from '../../../src/mount/probe.ts';
 
@@ -32,9 +33,10 @@ const working = (without: readonly string[] = []): ProbeRow[] =>
 describe('row', () => {
   it('turns an error into a refusal with its hint', async () => {
     const failing = (): Finding => {
-      throw Object.assign(new Error('no /dev/x'), { code: 'SYSTEM', hint: 'make one' });
+      throw new LacunaError('SYSTEM', 'no /dev/x', { hint: 'make one' });
     };
     expect(await row('x', failing)).toEqual({ name: 'x', status: 'refused', why: 'no /dev/x', hint: 'make one' });
+    expect(await row('x', () => Promise.reject(new Error('late')))).toMatchObject({ why: 'late', hint: null });
   });
 });
 
