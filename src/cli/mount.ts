@@ -1,0 +1,52 @@
+/** `lacuna mount IMAGE DIR`: stays until the directory is unmounted, or unmounts it when it is told to end. */
+import type { Command } from 'commander';
+import { DEFAULT_ROOT } from '../daemon/root.ts';
+import { isLacunaError } from '../errors.ts';
+import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import type { CliContext, Verb } from './verb.ts';
+
+interface Options {
+  readonly root: string;
+  readonly platform?: string;
+  readonly config?: string;
+  readonly ca?: string;
+}
+
+export const verb: Verb = {
+  name: 'mount',
+  summary: 'mount a lazy image on a directory, read-only, until it is unmounted',
+
+  configure(command: Command): void {
+    withRegistryOptions(command)
+      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
+      .argument('<dir>', 'an existing directory')
+      .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
+      .option('--platform <os/arch>', "default: this machine's")
+      .option('--config <file>', 'TOML file for the data plane, version = 1');
+  },
+
+  async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
+    const { root, platform, config, ca } = raw as unknown as Options;
+    const { mountImage } = await import('../mount/image.ts');
+    const mounted = await mountImage(args[0]!, args[1]!, {
+      root,
+      store: await storeOptions(context, raw),
+      log: context.log,
+      signal: context.signal,
+      ...(platform === undefined ? {} : { platform }),
+      ...(config === undefined ? {} : { config }),
+      ...(ca === undefined ? {} : { caFile: ca }),
+    });
+    const { target, driver } = mounted;
+    // Before the end, because whoever started us waits for it.
+    const document = { schema: 'lacuna.mount.v1', target, driver };
+    process.stdout.write(context.json ? `${JSON.stringify(document)}\n` : `${target}\n`);
+    try {
+      await mounted.untilUnmounted(context.signal);
+    } catch (error) {
+      if (!context.signal.aborted || isLacunaError(error)) throw error;
+    }
+    await mounted.close();
+    return null;
+  },
+};

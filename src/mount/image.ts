@@ -1,0 +1,168 @@
+/**
+ * `lacuna mount`: one image on one directory, served by the daemon of a root that this process keeps alive meanwhile.
+ * Each has a folder `<root>/mounts/<id>/`; what a killed one left there is taken away by the next.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import type { Source } from '../daemon/api.ts';
+import type { DaemonClient } from '../daemon/client.ts';
+import { DEFAULT_ROOT } from '../daemon/root.ts';
+import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { hostPlatform, parsePlatform } from '../image/platform.ts';
+import { parseReference } from '../image/reference.ts';
+import { type Log, silentLog } from '../observe/log.ts';
+import { readBootstrap } from '../reader/bootstrap.ts';
+import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
+import { openStore } from '../registry/open.ts';
+import type { StoreOptions } from '../registry/store.ts';
+import { type MountDriver, mountErofs, unmount, untilUnmounted } from './erofs.ts';
+import { mountedAt } from './mountinfo.ts';
+
+export interface MountImageOptions {
+  /** Where cache, sockets and the bootstrap lie; default {@link DEFAULT_ROOT}. */
+  readonly root?: string;
+  /** `os/architecture[/variant]`; default: this machine's, on Linux. */
+  readonly platform?: string;
+  /** How a registry is reached to find the image. The daemon takes credentials from docker's config by itself. */
+  readonly store?: StoreOptions;
+  /** Path of the PEM file that `store.ca` came from: the daemon reads it too. */
+  readonly caFile?: string;
+  /** Configuration file for a daemon that is started now. */
+  readonly config?: string;
+  readonly log?: Log;
+  readonly signal?: AbortSignal;
+}
+
+export interface MountedImage extends AsyncDisposable {
+  /** The directory without links. */
+  readonly target: string;
+  readonly driver: MountDriver;
+  /** Resolves when somebody unmounted it; rejects with an AbortError. */
+  untilUnmounted(signal: AbortSignal): Promise<void>;
+  /** Unmounts and forgets the image; the daemon lives on. PRECONDITION while it is in use. */
+  close(): Promise<void>;
+}
+
+/** Mounts a lazy image read-only on an existing directory. USAGE when something is mounted there or the image is not lazy. */
+export async function mountImage(
+  reference: string,
+  directory: string,
+  options: MountImageOptions = {},
+): Promise<MountedImage> {
+  const root = resolve(options.root ?? DEFAULT_ROOT);
+  const target = await realpath(directory).catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: 'mount', subject: directory });
+  });
+  if ((await mountedAt(target))?.fstype === 'erofs') {
+    throw new LacunaError('ALREADY_EXISTS', 'an image is mounted there', {
+      op: 'mount',
+      subject: target,
+      hint: `\`lacuna umount ${target}\` ends it`,
+    });
+  }
+  const { bootstrap, source } = await findImage(reference, options);
+  const supervisor = await superviseDaemon(root, {
+    log: options.log ?? silentLog,
+    ...(options.config === undefined ? {} : { config: resolve(options.config) }),
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+  });
+  try {
+    await forgetUnmounted(root, supervisor.client);
+    return await mountAttached({ root, target, bootstrap, source }, supervisor);
+  } catch (error) {
+    await supervisor.close();
+    throw error;
+  }
+}
+
+interface Found {
+  readonly bootstrap: Buffer;
+  readonly source: Source;
+}
+
+async function findImage(reference: string, options: MountImageOptions): Promise<Found> {
+  const parsed = parseReference(reference);
+  if (parsed.transport === 'rafs') {
+    const bootstrap = await readFile(parsed.bootstrap).catch((cause: unknown) => {
+      throw toLacunaError(cause, { op: 'mount', subject: parsed.bootstrap });
+    });
+    return { bootstrap, source: { directory: { path: resolve(parsed.blobs ?? dirname(parsed.bootstrap)) } } };
+  }
+  await using store = await openStore(parsed, options.store);
+  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
+  const { manifest } = await chooseManifest(store, platform, signal);
+  const layer = bootstrapLayerOf(manifest);
+  if (layer === null) {
+    throw new LacunaError('USAGE', 'this is no lazy image', {
+      op: 'mount',
+      subject: reference,
+      hint: '`lacuna convert` makes one of it',
+    });
+  }
+  const bootstrap = await readBootstrap(store, layer, signal);
+  if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
+  const { host, repository } = parsed;
+  const plainHttp = options.store?.plainHttp ?? null;
+  const ca = options.caFile === undefined ? '' : resolve(options.caFile);
+  return { bootstrap, source: { registry: { host, repository, plainHttp, ca } } };
+}
+
+interface Wanted extends Found {
+  readonly root: string;
+  readonly target: string;
+}
+
+async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<MountedImage> {
+  const { root, target, bootstrap, source } = wanted;
+  const id = `mount-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`;
+  const folder = join(root, 'mounts', id);
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await writeFile(join(folder, 'target'), target);
+  const path = join(folder, 'bootstrap');
+  await writeFile(path, bootstrap, { mode: 0o600 });
+  const { devices } = await supervisor.client.attach({ id, bootstrap: path, sources: [source] });
+  const forget = async (): Promise<void> => {
+    await forgetImage(supervisor.client, folder, id);
+    await supervisor.close();
+  };
+  const { driver } = await mountErofs({ bootstrap: path, devices, target }).catch(async (error: unknown) => {
+    await forget();
+    throw error;
+  });
+  const close = async (): Promise<void> => {
+    await unmount(target);
+    await forget();
+  };
+  return {
+    target,
+    driver,
+    untilUnmounted: (signal) => untilUnmounted(target, signal),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+}
+
+/** Detaches what earlier processes attached and nobody has mounted any more. */
+async function forgetUnmounted(root: string, client: DaemonClient): Promise<void> {
+  const mounts = join(root, 'mounts');
+  for (const id of await readdir(mounts).catch(() => [])) {
+    const folder = join(mounts, id);
+    const target = await readFile(join(folder, 'target'), 'utf8').catch(() => '');
+    if (target !== '' && (await mountedAt(target)) !== null) continue;
+    await forgetImage(client, folder, id);
+  }
+}
+
+async function forgetImage(client: DaemonClient, folder: string, id: string): Promise<void> {
+  try {
+    await client.detach(id);
+  } catch (error) {
+    // It died between making the folder and attaching.
+    if (toLacunaError(error).code !== 'NOT_FOUND') throw error;
+  }
+  await rm(folder, { recursive: true, force: true });
+}
