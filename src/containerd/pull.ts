@@ -13,8 +13,8 @@ import { silentLog } from '../observe/log.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { type Choice, chooseManifest, isBootstrap } from './choose.ts';
-import { Containerd } from './client.ts';
-import { linkSnapshotter, type SnapshotterLink } from './link.ts';
+import type { Containerd } from './client.ts';
+import type { SnapshotterLink } from './link.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
 import { chainIdsOf, unpack } from './unpack.ts';
 
@@ -38,17 +38,22 @@ export async function pull(image: string, options: PullOptions): Promise<PullRes
   const reference = registryReference(image);
   const { signal, log = silentLog } = options;
   const abort = signal === undefined ? {} : { signal };
-  using containerd = new Containerd(options.containerd, { namespace: options.namespace, ...abort });
   await using store = await openStore(reference, {
     log,
     ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
     ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
     ...(options.ca === undefined ? {} : { ca: options.ca }),
   });
+  const choosing = chooseManifest(store, options.platform ?? hostPlatform(), abort);
+  // Thrown below; it must not count as unhandled until then.
+  choosing.catch(() => {});
+  // Loading gRPC takes as long as the registry's answer.
+  const [{ Containerd }, { linkSnapshotter }] = await Promise.all([import('./client.ts'), import('./link.ts')]);
+  using containerd = new Containerd(options.containerd, { namespace: options.namespace, ...abort });
   const [leased, linked, chosen] = await Promise.allSettled([
     containerd.beginLease(`lacuna-pull-${randomUUID()}`, LEASE_SECONDS),
     linkSnapshotter(containerd, { ...options, reference }),
-    chooseManifest(store, options.platform ?? hostPlatform(), abort),
+    choosing,
   ]);
   const link = linked.status === 'fulfilled' ? linked.value : null;
   try {
