@@ -10,9 +10,9 @@ import { MEDIA } from '../image/media.ts';
 import { hostPlatform } from '../image/platform.ts';
 import { type DockerReference, parseReference } from '../image/reference.ts';
 import { silentLog } from '../observe/log.ts';
+import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader/choose.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore } from '../registry/store.ts';
-import { type Choice, chooseManifest, isBootstrap } from './choose.ts';
 import type { Containerd } from './client.ts';
 import type { SnapshotterLink } from './link.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
@@ -73,7 +73,7 @@ interface Bringing {
   readonly store: ImageStore;
   readonly reference: DockerReference;
   readonly link: SnapshotterLink | null;
-  readonly choice: Choice;
+  readonly choice: ChosenManifest;
   readonly options: PullOptions;
 }
 
@@ -82,8 +82,8 @@ async function bring({ containerd, store, reference, link, choice, options }: Br
   const abort = signal === undefined ? {} : { signal };
   const { manifest, descriptor } = choice;
   const image = nameOf(reference);
-  const bootstrap = manifest.layers.findLast(isBootstrap);
-  const expected = link === null || bootstrap === undefined ? 0 : link.expect(image, bootstrap);
+  const bootstrap = bootstrapLayerOf(manifest);
+  const expected = link === null || bootstrap === null ? 0 : link.expect(image, bootstrap);
 
   const configBytes = await store.manifest(manifest.config, abort);
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
@@ -98,7 +98,7 @@ async function bring({ containerd, store, reference, link, choice, options }: Br
   const source = { [`containerd.io/distribution.source.${reference.host}`]: reference.repository };
   const [{ lazyLayers, bytes }, fetched] = await Promise.all([
     unpack({
-      ...{ containerd, store, snapshotter, image, layers, diffIds, onProgress, ...abort },
+      ...{ containerd, store, snapshotter, image, layers, bootstrap, diffIds, onProgress, ...abort },
       manifestDigest: descriptor.digest,
       contentLabels: source,
     }),
@@ -123,7 +123,7 @@ interface Target extends Pick<Descriptor, 'mediaType' | 'digest' | 'size'> {
  * type, which nydusify writes; such a manifest is stored with OCI's type instead, and so under another digest. Never an
  * index: containerd would take the first manifest for its platform, which may be the one that is not lazy.
  */
-export function runnable({ manifest, descriptor, bytes }: Choice): Target {
+export function runnable({ manifest, descriptor, bytes }: ChosenManifest): Target {
   const { mediaType } = descriptor;
   if (manifest.config.mediaType !== MEDIA.nydusConfig) {
     return { mediaType, digest: descriptor.digest, size: bytes.length, bytes };

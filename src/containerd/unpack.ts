@@ -5,10 +5,10 @@
 import { randomBytes } from 'node:crypto';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
+import { ANNOTATION, MEDIA } from '../image/media.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { chainIdOf, LABEL } from '../snapshotter/labels.ts';
-import { isBlob, isBootstrap } from './choose.ts';
 import type { Containerd } from './client.ts';
 
 /** containerd's own default for layers that are downloaded at once. */
@@ -26,6 +26,8 @@ export interface UnpackRequest {
   /** As the registry has it. */
   readonly manifestDigest: string;
   readonly layers: readonly Descriptor[];
+  /** One of `layers`, when the image is lazy. */
+  readonly bootstrap: Descriptor | null;
   readonly diffIds: readonly string[];
   /** For everything that is written to the content store. */
   readonly contentLabels: Readonly<Record<string, string>>;
@@ -39,6 +41,12 @@ export interface Unpacked {
   /** Bytes of layers that were downloaded by this call. */
   readonly bytes: number;
 }
+
+/** Not all converters mark data layers by media type and annotation both. */
+const isBlob = (layer: Descriptor): boolean =>
+  layer.mediaType === MEDIA.nydusBlob || layer.annotations?.[ANNOTATION.nydusBlob] === 'true';
+
+const isLazy = (request: UnpackRequest, layer: Descriptor): boolean => isBlob(layer) || layer === request.bootstrap;
 
 /** The chain ID of each layer, lowest first. */
 export function chainIdsOf(diffIds: readonly string[]): string[] {
@@ -63,7 +71,7 @@ export async function unpack(request: UnpackRequest): Promise<Unpacked> {
     } catch (error) {
       // Lazy, or unpacked before.
       if (toLacunaError(error).code !== 'ALREADY_EXISTS') throw error;
-      if (isBlob(layer) || isBootstrap(layer)) lazyLayers++;
+      if (isLazy(request, layer)) lazyLayers++;
       continue;
     }
     try {
@@ -95,6 +103,7 @@ function labelsOf(request: UnpackRequest, at: number, chainId: string): Record<s
     [LABEL.layerDigest]: layer.digest,
   };
   if (isBlob(layer)) labels[LABEL.blob] = 'true';
+  if (layer === request.bootstrap) labels[LABEL.bootstrap] = 'true';
   let layers = layer.digest;
   for (const { digest } of request.layers.slice(at + 1)) {
     if (LABEL.imageLayers.length + layers.length + 1 + digest.length > MAX_LABEL_BYTES) break;
@@ -117,9 +126,7 @@ class Downloads {
 
   async of(at: number): Promise<void> {
     const { layers } = this.#request;
-    const ahead = layers
-      .slice(at, at + DOWNLOADS)
-      .filter((layer, i) => i === 0 || !(isBlob(layer) || isBootstrap(layer)));
+    const ahead = layers.slice(at, at + DOWNLOADS).filter((layer, i) => i === 0 || !isLazy(this.#request, layer));
     for (const layer of ahead) this.#start(layers.indexOf(layer));
     await this.#running.get(at);
   }

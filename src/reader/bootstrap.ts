@@ -1,8 +1,8 @@
 /** Takes the bootstrap out of a lazy image's last layer: `image/image.boot` in a small compressed tar. */
 import { FormatError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
-import type { ImageStore, SignalOptions } from '../registry/store.ts';
-import { parseLayerTar } from './layer-stream.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { type ParseOptions, parseLayerTar } from './layer-stream.ts';
 
 /** Some 100 bytes a file and 80 a chunk: this is an image of millions of files. */
 export const MAX_BOOTSTRAP_SIZE = 512 * 1024 * 1024;
@@ -10,11 +10,7 @@ export const MAX_BOOTSTRAP_SIZE = 512 * 1024 * 1024;
 const MEMBER = 'image/image.boot';
 
 /** Fetches and verifies the layer. FORMAT when there is no bootstrap in it, or one that is too large. */
-export async function readBootstrap(
-  store: ImageStore,
-  layer: Descriptor,
-  options: SignalOptions = {},
-): Promise<Buffer> {
+export async function readBootstrap(store: ImageStore, layer: Descriptor, options: ParseOptions = {}): Promise<Buffer> {
   const subject = layer.digest;
   let pieces: Buffer[] | null = null;
   let isInside = false;

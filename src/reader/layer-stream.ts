@@ -12,12 +12,17 @@ import { type TarHandler, TarParser } from '../tree/tar.ts';
 /** Bytes decompressed at once. */
 const PIECE = 1024 * 1024;
 
+export interface ParseOptions extends SignalOptions {
+  /** Sees the tar's bytes before they are parsed: the diffID is their digest. */
+  readonly onTar?: (piece: Buffer) => void;
+}
+
 /** Reads the whole layer and parses its tar. The layer's digest and size are verified on the way. */
 export async function parseLayerTar(
   store: ImageStore,
   layer: Descriptor,
   handler: TarHandler,
-  options: SignalOptions = {},
+  options: ParseOptions = {},
 ): Promise<void> {
   for await (const _ of parseLayerSteps(store, layer, handler, options));
 }
@@ -27,11 +32,12 @@ export async function* parseLayerSteps(
   store: ImageStore,
   layer: Descriptor,
   handler: TarHandler,
-  options: SignalOptions = {},
+  options: ParseOptions = {},
 ): AsyncGenerator<void> {
   const parser = new TarParser(handler, { subject: layer.digest });
   let rest: Buffer = Buffer.alloc(0);
   for await (const piece of layerTar(store, layer, options)) {
+    options.onTar?.(piece);
     const buffer = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
     rest = Buffer.from(buffer.subarray(parser.push(buffer, 0, buffer.length)));
     yield;

@@ -2,6 +2,7 @@
  * The lazy images of a root: each has a folder `<id>/` (the id of its bootstrap's snapshot) with the bootstrap and the
  * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
  */
+import { createHash } from 'node:crypto';
 import { copyFile, lstat, mkdir, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DaemonClient } from '../daemon/client.ts';
@@ -11,8 +12,8 @@ import { parseManifest } from '../image/manifest.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
 import type { Log } from '../observe/log.ts';
+import { readBootstrap } from '../reader/bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
-import { type BootstrapLayer, readBootstrapLayer } from './bootstrap.ts';
 import { Directories } from './directories.ts';
 import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
@@ -30,23 +31,26 @@ export interface NewImage {
   readonly place: (id: number) => void;
 }
 
-interface Fetched extends BootstrapLayer {
-  readonly source: ImageSource;
+interface Fetched {
+  readonly bootstrap: Buffer;
+  readonly diffId: string;
 }
 
 /** How long a bootstrap that was announced waits for its Prepare, in milliseconds. */
 const EXPECT_MILLISECONDS = 60_000;
 
+type Plane = Pick<DataPlane, 'client' | 'running' | 'shareCredentials'>;
+
 export interface ImagesOptions {
   readonly folder: string;
-  readonly plane: DataPlane;
+  readonly plane: Plane;
   readonly registries: Registries;
   readonly log: Log;
 }
 
 export class Images {
   readonly #directories: Directories;
-  readonly #plane: DataPlane;
+  readonly #plane: Plane;
   readonly #registries: Registries;
   readonly #log: Log;
   /** Bootstraps on their way, by repository and layer digest. */
@@ -160,7 +164,9 @@ export class Images {
     if (running !== undefined) return running;
     const work = async (): Promise<Fetched> => {
       await using store = await this.#registries.open(source);
-      return { ...(await readBootstrapLayer(store, await describe(store))), source };
+      const tar = createHash('sha256');
+      const bootstrap = await readBootstrap(store, await describe(store), { onTar: (piece) => tar.update(piece) });
+      return { bootstrap, diffId: `sha256:${tar.digest('hex')}` };
     };
     const fetching = work();
     this.#fetches.set(key, fetching);
