@@ -1,6 +1,7 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
 import { LacunaError } from '../errors.ts';
+import { storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
@@ -11,8 +12,6 @@ interface Options {
   readonly platform?: string;
   readonly username?: string;
   readonly passwordStdin?: boolean;
-  readonly plainHttp?: boolean;
-  readonly ca?: string;
 }
 
 export const verb: Verb = {
@@ -28,35 +27,28 @@ export const verb: Verb = {
       .option('--snapshotter-address <socket>', "the snapshotter's socket (default: asked of containerd)")
       .option('--platform <os/arch[/variant]>', "default: this machine's")
       .option('--username <name>', "default: the credentials of docker's configuration")
-      .option('--password-stdin', 'read the password from standard input')
-      .option('--plain-http', 'use HTTP (default: for loopback hosts only)')
-      .option('--ca <file>', 'PEM file with certificates to trust besides the system ones');
+      .option('--password-stdin', 'read the password from standard input');
+    withRegistryOptions(command);
   },
 
-  async run(
-    { log, onProgress, signal }: CliContext,
-    args: string[],
-    raw: Record<string, unknown>,
-  ): Promise<VerbResult> {
+  async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
     const options = raw as unknown as Options;
-    const [{ pull }, credentials, platform, ca] = await Promise.all([
+    const [{ pull }, store, credentials, platform] = await Promise.all([
       import('../containerd/pull.ts'),
+      storeOptions(context, raw),
       credentialsOf(args[0]!, options),
       platformOf(options.platform),
-      options.ca === undefined
-        ? null
-        : import('node:fs/promises').then(({ readFile }) => readFile(options.ca!, 'utf8')),
     ]);
     const result = await pull(args[0]!, {
+      ...store,
+      ...(credentials === null ? {} : { credentials }),
       containerd: options.containerd,
       namespace: options.namespace,
       snapshotter: options.snapshotter,
       ...(options.snapshotterAddress === undefined ? {} : { snapshotterAddress: options.snapshotterAddress }),
       ...(platform === null ? {} : { platform }),
-      credentials,
-      ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
-      ...(ca === null ? {} : { ca }),
-      ...{ log, onProgress, signal },
+      onProgress: context.onProgress,
+      signal: context.signal,
     });
     const { image, digest, lazyLayers, bytes } = result;
     const text = `${image}@${digest}: ${lazyLayers} lazy layers, ${bytes} bytes fetched`;
@@ -68,10 +60,7 @@ async function credentialsOf(image: string, { username, passwordStdin }: Options
   if ((username === undefined) !== (passwordStdin === undefined)) {
     throw new LacunaError('USAGE', '--username and --password-stdin belong together', { op: 'pull' });
   }
-  if (username === undefined) {
-    const { dockerConfigCredentials } = await import('../registry/credentials.ts');
-    return dockerConfigCredentials();
-  }
+  if (username === undefined) return null;
   const pieces: Buffer[] = [];
   for await (const piece of process.stdin) pieces.push(piece as Buffer);
   const password = Buffer.concat(pieces)

@@ -1,13 +1,15 @@
 /** What `pull` is told. */
 import type { Platform } from '../image/platform.ts';
-import type { Log } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
-import type { CredentialSource } from '../registry/store.ts';
+import type { StoreOptions } from '../registry/store.ts';
 
 /** The name that the README gives the proxy plugin. */
 export const DEFAULT_SNAPSHOTTER = 'lacuna';
 
-export interface PullOptions {
+/** `credentials`: what they give for the image's registry is told to the snapshotter and the daemon, in memory. */
+type RegistryOptions = Pick<StoreOptions, 'credentials' | 'plainHttp' | 'ca' | 'transport' | 'log'>;
+
+export interface PullOptions extends RegistryOptions {
   /** containerd's UNIX socket. */
   readonly containerd: string;
   readonly namespace: string;
@@ -17,13 +19,6 @@ export interface PullOptions {
   readonly snapshotterAddress?: string;
   /** Default: this machine's. */
   readonly platform?: Platform;
-  /** What it gives for the image's registry is told to the snapshotter and the daemon, in memory. Default: nobody's. */
-  readonly credentials?: CredentialSource;
-  /** HTTP instead of HTTPS. Default: for loopback hosts only. */
-  readonly plainHttp?: boolean;
-  /** PEM text of authorities to trust besides the system's. */
-  readonly ca?: string;
-  readonly log?: Log;
   readonly onProgress?: OnProgress;
   readonly signal?: AbortSignal;
 }

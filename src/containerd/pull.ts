@@ -38,12 +38,7 @@ export async function pull(image: string, options: PullOptions): Promise<PullRes
   const reference = registryReference(image);
   const { signal, log = silentLog } = options;
   const abort = signal === undefined ? {} : { signal };
-  await using store = await openStore(reference, {
-    log,
-    ...(options.credentials === undefined ? {} : { credentials: options.credentials }),
-    ...(options.plainHttp === undefined ? {} : { plainHttp: options.plainHttp }),
-    ...(options.ca === undefined ? {} : { ca: options.ca }),
-  });
+  await using store = await openStore(reference, options);
   const choosing = chooseManifest(store, options.platform ?? hostPlatform(), abort);
   // Thrown below; it must not count as unhandled until then.
   choosing.catch(() => {});
