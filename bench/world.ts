@@ -113,7 +113,7 @@ export async function fullPullAndRun(dir: string, link: ShapedLink, signal?: Abo
     await using containerd = await startContainerd(dir);
     const image = `${link.address}/${ORIGINAL}`;
     const pull = containerd.ctrArgs('images', 'pull', '--plain-http', image);
-    const container = containerd.ctrArgs('run', '--rm', image, 'full', ...COMMAND);
+    const container = containerd.ctrArgs('run', ...containerd.runFlags, image, 'full', ...COMMAND);
     return await measure(link, ['ctr', pull], ['ctr', container], signal);
   } finally {
     unmountBelow(dir);
@@ -166,7 +166,8 @@ export class LazyHost implements AsyncDisposable {
 
   /** Arguments for `ctr` that run a command in a new container of a pulled image. */
   runArgs(image: string, id: string, command: readonly string[], ...flags: string[]): string[] {
-    return this.containerd.ctrArgs('run', '--rm', '--snapshotter', 'lacuna', ...flags, image, id, ...command);
+    const { ctrArgs, runFlags } = this.containerd;
+    return ctrArgs('run', ...runFlags, '--snapshotter', 'lacuna', ...flags, image, id, ...command);
   }
 
   /** Pulls {@link LAZY} over the link and runs the command; to be called on a host that has not pulled yet. */

@@ -18,6 +18,8 @@ export interface Containerd extends AsyncDisposable {
   /** Arguments of a `ctr` call to this containerd, for callers that run it themselves. */
   ctrArgs(...args: string[]): string[];
   ctr(...args: string[]): Promise<Finished>;
+  /** Options of `ctr run`: a container's state lies under `dir` as well, and not where all containerds keep theirs. */
+  readonly runFlags: readonly string[];
 }
 
 /** Starts containerd under `dir` (short: a socket's path has to stay below 108 bytes) and waits until it answers. */
@@ -44,6 +46,7 @@ export async function startContainerd(dir: string, options: ContainerdOptions = 
     process: running,
     ctrArgs,
     ctr: (...args) => run(program('ctr'), ctrArgs(...args)),
+    runFlags: ['--rm', '--runc-root', join(dir, 'runc')],
     async [Symbol.asyncDispose]() {
       await running.stop();
       await endShims(address);
