@@ -1,0 +1,32 @@
+/**
+ * The front door of the library: every verb as a typed function, and the types they speak in. Re-exports only.
+ * Importing it loads neither the native addon nor any optional dependency; each is loaded where it is first needed.
+ */
+
+export { defaultConfig, loadConfig, parseConfig, sampleConfig } from './config/load.ts';
+export { CONFIG_TABLE, type Config } from './config/table.ts';
+export type { PullOptions } from './containerd/options.ts';
+export { type PullResult, pull } from './containerd/pull.ts';
+export { type ConvertResult, convert } from './convert/convert.ts';
+export type { ImageReport, LayerReport } from './convert/image.ts';
+export { type ConvertOptions, DEFAULT_CHUNK_SIZE, DEFAULT_LEVEL } from './convert/options.ts';
+export { type RunOptions as DaemonOptions, runDaemon } from './daemon/run.ts';
+export { CODES, type ErrorCode, EXIT, exitCodeOf, FormatError, isLacunaError, LacunaError } from './errors.ts';
+export { formatReference, parseReference, type Reference } from './image/reference.ts';
+export { type CleanupOptions, type CleanupResult, cleanup } from './mount/cleanup.ts';
+export { type MountedImage, type MountImageOptions, mountImage as mount } from './mount/image.ts';
+export { type Diagnosis, doctor, type ProbeRow } from './mount/probe.ts';
+export { umount } from './mount/umount.ts';
+export { type Log, openLog } from './observe/log.ts';
+export type { OnProgress, Progress } from './observe/progress.ts';
+export { cat } from './reader/cat.ts';
+export type { OpenedImage, OpenImageOptions, ReadFileOptions } from './reader/image.ts';
+export { inspect } from './reader/inspect.ts';
+export { type LsOptions, ls } from './reader/ls.ts';
+export { openImage } from './reader/open.ts';
+export type { Row } from './reader/rows.ts';
+export { dockerConfigCredentials } from './registry/credentials.ts';
+export { openStore } from './registry/open.ts';
+export type { CredentialSource, Credentials, ImageStore, StoreOptions } from './registry/store.ts';
+export { type ServeOptions, type SnapshotterServer, serveSnapshotter as snapshotter } from './snapshotter/serve.ts';
+export type { FileNode, Mtime, NodeType } from './tree/node.ts';
