@@ -1,0 +1,371 @@
+/** When the fetcher asks for what: a cache and sources that are only objects, each answer under the test's control. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Fetcher, type FetchOptions } from '../../../src/blob/fetcher.ts';
+import type { BlobSource } from '../../../src/blob/source.ts';
+import { ChunkTable, encodeTable } from '../../../src/blob/table.ts';
+import { LacunaError } from '../../../src/errors.ts';
+
+const KIB = 1024;
+/** Plain and stored sizes of every chunk here: four lie in one window of 16 KiB. */
+const PLAIN = 4 * KIB;
+const STORED = 1000;
+const COUNT = 64;
+const OPTIONS: FetchOptions = { window: 16 * KIB, inFlight: 8000, connections: 16, deadline: 20_000 };
+const DEMAND_ONLY = { window: 0 };
+
+const blobBytes = Buffer.from(Array.from({ length: COUNT * STORED }, (_, index) => (index * 7 + (index >> 8)) & 0xff));
+const stored = (chunk: number): Buffer => blobBytes.subarray(chunk * STORED, (chunk + 1) * STORED);
+
+/** `digest` tells tables apart that describe the same ranges. */
+function tableOf(digest = 1): ChunkTable {
+  const chunks = Array.from({ length: COUNT }, (_, index) => ({
+    uncompressedOffset: index * PLAIN,
+    uncompressedSize: PLAIN,
+    compressedOffset: index * STORED,
+    compressedSize: STORED,
+    compressor: 3 as const,
+    digester: 0 as const,
+    digest: Buffer.alloc(32, digest),
+  }));
+  return new ChunkTable(encodeTable(chunks), 'test');
+}
+
+/** Believes what the true blob says, as digests would make it do. */
+class FakeCache {
+  readonly present = new Set<string>();
+  readonly delivered: string[] = [];
+  readonly rejected: string[] = [];
+  readonly failed: { device: number; chunks: number[]; errno: number }[] = [];
+
+  missing(device: number, first: number, count: number): Uint32Array {
+    const all = Array.from({ length: count }, (_, index) => first + index);
+    return Uint32Array.from(all.filter((chunk) => !this.present.has(`${device}:${chunk}`)));
+  }
+  async deliver(device: number, chunk: number, data: Buffer): Promise<void> {
+    await sleep(0);
+    if (!data.equals(stored(chunk))) {
+      this.rejected.push(`${device}:${chunk}`);
+      throw new LacunaError('DIGEST_MISMATCH', 'not these bytes');
+    }
+    this.present.add(`${device}:${chunk}`);
+    this.delivered.push(`${device}:${chunk}`);
+  }
+  fail(device: number, chunks: number[], errno: number): void {
+    this.failed.push({ device, chunks, errno });
+  }
+}
+
+interface Request {
+  readonly first: number;
+  readonly count: number;
+  aborted: boolean;
+  /** Sends the next `bytes` of the answer; all that is left by default. */
+  send(bytes?: number): void;
+  /** Sends the whole answer with its byte at `at` changed. */
+  sendWrong(at: number): void;
+  fail(): void;
+}
+
+/** A source whose requests wait for the test, unless `auto`. */
+function fakeSource(name = 'a', auto = false) {
+  const requests: Request[] = [];
+  const source: BlobSource = {
+    subject: name,
+    async *read(offset, length, signal) {
+      const answer = Buffer.from(blobBytes.subarray(offset, offset + length));
+      const queue: (Buffer | Error)[] = [];
+      let wake = (): void => {};
+      let sent = 0;
+      const put = (item: Buffer | Error): void => {
+        queue.push(item);
+        wake();
+      };
+      const request: Request = {
+        first: offset / STORED,
+        count: length / STORED,
+        aborted: false,
+        send(bytes = length - sent) {
+          put(answer.subarray(sent, sent + bytes));
+          sent += bytes;
+        },
+        sendWrong(at) {
+          answer[at]! ^= 1;
+          request.send();
+        },
+        fail: () => put(new LacunaError('UNAVAILABLE', 'gone')),
+      };
+      requests.push(request);
+      signal.addEventListener('abort', () => {
+        request.aborted = true;
+        put(new LacunaError('ABORTED', 'aborted'));
+      });
+      if (auto) request.send();
+      for (let done = 0; done < length; ) {
+        if (queue.length === 0) await new Promise<void>((resolve) => (wake = resolve));
+        const item = queue.shift()!;
+        if (item instanceof Error) throw item;
+        done += item.length;
+        yield item;
+      }
+    },
+  };
+  return { source, requests };
+}
+
+let fetcher: Fetcher | null = null;
+afterEach(() => fetcher?.close());
+
+function setUp(options: Partial<FetchOptions> = {}, auto = false) {
+  const cache = new FakeCache();
+  fetcher = new Fetcher(cache, { ...OPTIONS, ...options });
+  const { source, requests } = fakeSource('a', auto);
+  fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [source] });
+  return { cache, fetcher, requests };
+}
+
+const ranges = (requests: readonly Request[]): string[] => requests.map(({ first, count }) => `${first}+${count}`);
+/** Everything that can happen without another answer has happened. */
+const settled = () => sleep(20);
+
+describe('what is asked for', () => {
+  it('what a reader waits for first and alone, the rest of its window right behind', async () => {
+    const { cache, fetcher, requests } = setUp();
+    fetcher.miss({ device: 1, chunks: [5] });
+    await settled();
+    // Chunks 4, 6 and 7 share its window; reading once more over so few bytes is cheaper than a third request.
+    expect(ranges(requests)).toEqual(['5+1', '4+4']);
+    for (const request of requests) request.send();
+    await settled();
+    expect(cache.delivered.toSorted()).toEqual(['1:4', '1:5', '1:6', '1:7']);
+    expect(fetcher.counters()).toMatchObject({ requests: 2, retries: 0, failures: 0, neighbourChunks: 3, joined: 0 });
+  });
+
+  it('neighbours that are there are not asked for', async () => {
+    const { cache, fetcher, requests } = setUp();
+    for (const chunk of [4, 6]) cache.present.add(`1:${chunk}`);
+    fetcher.miss({ device: 1, chunks: [5] });
+    await settled();
+    expect(ranges(requests)).toEqual(['5+1', '7+1']);
+  });
+
+  it('without a window only what was wanted', async () => {
+    const { fetcher, requests } = setUp(DEMAND_ONLY);
+    fetcher.miss({ device: 1, chunks: [5, 6, 40] });
+    await settled();
+    expect(ranges(requests)).toEqual(['5+2', '40+1']);
+  });
+
+  it('no neighbour is begun while a wanted chunk waits for a connection; then the newest first', async () => {
+    const { fetcher, requests } = setUp({ connections: 1 });
+    for (const chunk of [0, 20, 40]) fetcher.miss({ device: 1, chunks: [chunk] });
+    for (let turn = 0; turn < 6; turn++) {
+      await settled();
+      expect(requests.length).toBe(turn + 1);
+      requests[turn]!.send();
+    }
+    expect(ranges(requests)).toEqual(['0+1', '20+1', '40+1', '41+3', '21+3', '1+3']);
+  });
+
+  it('what nobody waits for stays within its limit', async () => {
+    const { fetcher, requests } = setUp({ inFlight: 4 * STORED });
+    for (const chunk of [0, 20, 40, 60]) fetcher.miss({ device: 1, chunks: [chunk] });
+    await settled();
+    const neighbours = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 0));
+    const inFlight = neighbours.reduce((sum, { count }) => sum + count, 0);
+    expect(inFlight).toBe(4);
+    neighbours[0]!.send();
+    await settled();
+    const begun = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 0));
+    expect(begun.reduce((sum, { count }) => sum + count, 0)).toBe(4 + neighbours[0]!.count);
+  });
+});
+
+describe('single flight', () => {
+  it('a wanted chunk that waits as a neighbour is asked for at once, and once', async () => {
+    const { cache, fetcher, requests } = setUp({ connections: 1 });
+    for (const chunk of [0, 20, 22]) fetcher.miss({ device: 1, chunks: [chunk] });
+    for (let turn = 0; turn < 5; turn++) {
+      await settled();
+      expect(requests.length).toBe(turn + 1);
+      requests[turn]!.send();
+    }
+    await settled();
+    expect(ranges(requests)).toEqual(['0+1', '20+1', '22+1', '21+3', '1+3']);
+    expect(cache.delivered.toSorted()).toEqual([0, 1, 2, 3, 20, 21, 22, 23].map((chunk) => `1:${chunk}`).toSorted());
+  });
+
+  it('one that is under way is joined, and from then on somebody waits for it', async () => {
+    const { cache, fetcher, requests } = setUp();
+    fetcher.miss({ device: 1, chunks: [0] });
+    await settled();
+    expect(ranges(requests)).toEqual(['0+1', '1+3']);
+    fetcher.miss({ device: 1, chunks: [2] });
+    await settled();
+    expect(requests.length).toBe(2);
+    expect(fetcher.counters().joined).toBe(1);
+    // Its failure is not the end, as it is for those that nobody waits for.
+    requests[1]!.fail();
+    await sleep(200);
+    expect(ranges(requests)).toEqual(['0+1', '1+3', '2+1']);
+    requests[2]!.send();
+    await settled();
+    expect(cache.delivered).toEqual(['1:2']);
+  });
+
+  it('two devices of a blob whose tables agree on a chunk share its download', async () => {
+    const { fetcher, requests } = setUp(DEMAND_ONLY);
+    const other = fakeSource('b');
+    fetcher.addDevice(2, { blob: 'b', table: tableOf(), sources: [other.source] });
+    fetcher.miss({ device: 1, chunks: [3] });
+    fetcher.miss({ device: 2, chunks: [3] });
+    await settled();
+    expect([...ranges(requests), ...ranges(other.requests)]).toEqual(['3+1']);
+  });
+
+  it('a table that lies about a chunk, or another blob, has downloads of its own', async () => {
+    const { fetcher, requests } = setUp(DEMAND_ONLY);
+    const [liar, stranger] = [fakeSource('b'), fakeSource('c')];
+    fetcher.addDevice(2, { blob: 'b', table: tableOf(2), sources: [liar.source] });
+    fetcher.addDevice(3, { blob: 'c', table: tableOf(), sources: [stranger.source] });
+    for (const device of [1, 2, 3]) fetcher.miss({ device, chunks: [3] });
+    await settled();
+    expect([requests, liar.requests, stranger.requests].map(ranges)).toEqual([['3+1'], ['3+1'], ['3+1']]);
+  });
+});
+
+describe('what arrives', () => {
+  it('is delivered chunk by chunk while the rest is under way', async () => {
+    const { cache, fetcher, requests } = setUp(DEMAND_ONLY);
+    fetcher.miss({ device: 1, chunks: [0, 1, 2] });
+    await settled();
+    requests[0]!.send(STORED + 10);
+    await settled();
+    expect(cache.delivered).toEqual(['1:0']);
+    requests[0]!.send(STORED);
+    await settled();
+    expect(cache.delivered).toEqual(['1:0', '1:1']);
+    requests[0]!.send();
+    await settled();
+    expect(cache.delivered).toEqual(['1:0', '1:1', '1:2']);
+    expect(fetcher.counters()).toMatchObject({ requests: 1, fetchedBytes: 3 * STORED });
+  });
+
+  it('after a cut only the rest is asked for again, from the next source', async () => {
+    const { cache, fetcher } = setUp(DEMAND_ONLY);
+    const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
+    fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [first.source, mirror.source] });
+    fetcher.miss({ device: 1, chunks: [0, 1, 2] });
+    await settled();
+    first.requests[0]!.send(STORED + 1);
+    first.requests[0]!.fail();
+    await sleep(250);
+    expect(ranges(mirror.requests)).toEqual(['1+2']);
+    expect(cache.delivered).toEqual(['1:0', '1:1', '1:2']);
+    expect(fetcher.counters()).toMatchObject({ requests: 2, retries: 2, failures: 0 });
+  });
+
+  it('a source that ends too early counts as a cut', async () => {
+    const { cache, fetcher } = setUp(DEMAND_ONLY);
+    let calls = 0;
+    const short: BlobSource = {
+      subject: 'short',
+      async *read(offset, length) {
+        calls++;
+        yield blobBytes.subarray(offset, offset + (calls === 1 ? STORED + 5 : length));
+      },
+    };
+    fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [short] });
+    fetcher.miss({ device: 1, chunks: [7, 8] });
+    await sleep(250);
+    expect(cache.delivered).toEqual(['1:7', '1:8']);
+    expect(calls).toBe(2);
+  });
+
+  it('wrong bytes are refused by the cache and asked for again, elsewhere', async () => {
+    const { cache, fetcher } = setUp(DEMAND_ONLY);
+    const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
+    fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [first.source, mirror.source] });
+    fetcher.miss({ device: 1, chunks: [0, 1, 2] });
+    await settled();
+    first.requests[0]!.sendWrong(STORED + 3);
+    await sleep(250);
+    expect(cache.rejected).toEqual(['1:1']);
+    expect(ranges(mirror.requests)).toEqual(['1+1']);
+    expect(cache.delivered.toSorted()).toEqual(['1:0', '1:1', '1:2']);
+    expect(cache.failed).toEqual([]);
+  });
+});
+
+describe('patience', () => {
+  it('a read fails when its time is over, and the next one finds the source again', { timeout: 15_000 }, async () => {
+    const { cache, fetcher, requests } = setUp({ ...DEMAND_ONLY, deadline: 500 });
+    fetcher.miss({ device: 1, chunks: [9] });
+    const started = Date.now();
+    while (cache.failed.length === 0) {
+      for (const request of requests.splice(0)) request.fail();
+      await sleep(5);
+    }
+    expect(cache.failed).toEqual([{ device: 1, chunks: [9], errno: 5 }]);
+    const waited = Date.now() - started;
+    expect(waited).toBeGreaterThanOrEqual(450);
+    expect(waited).toBeLessThan(1_500);
+    expect(fetcher.counters().retries).toBeGreaterThanOrEqual(2);
+    expect(fetcher.counters().failures).toBe(1);
+
+    fetcher.miss({ device: 1, chunks: [9] });
+    await settled();
+    requests.at(-1)!.send();
+    await settled();
+    expect(cache.delivered).toEqual(['1:9']);
+  });
+
+  it('a source that falls silent does not hold a reader beyond its time', { timeout: 15_000 }, async () => {
+    const { cache, fetcher, requests } = setUp({ ...DEMAND_ONLY, deadline: 500 });
+    fetcher.miss({ device: 1, chunks: [9, 10] });
+    await settled();
+    requests[0]!.send(STORED + 1);
+    await expect.poll(() => cache.failed, { timeout: 5_000 }).toEqual([{ device: 1, chunks: [10], errno: 5 }]);
+    expect(requests[0]!.aborted).toBe(true);
+    expect(cache.delivered).toEqual(['1:9']);
+  });
+
+  it('a neighbour that fails is forgotten, and asked for when it is wanted', async () => {
+    const { cache, fetcher, requests } = setUp();
+    fetcher.miss({ device: 1, chunks: [0] });
+    await settled();
+    requests[1]!.fail();
+    await sleep(250);
+    expect(requests.length).toBe(2);
+    fetcher.miss({ device: 1, chunks: [2] });
+    await settled();
+    expect(ranges(requests)[2]).toBe('2+1');
+    expect(cache.failed).toEqual([]);
+  });
+});
+
+describe('the end', () => {
+  it('a device that is removed ends its requests and gets nothing any more', async () => {
+    const { cache, fetcher, requests } = setUp();
+    fetcher.miss({ device: 1, chunks: [0] });
+    await settled();
+    fetcher.removeDevice(1);
+    expect(requests.map(({ aborted }) => aborted)).toEqual([true, true]);
+    await sleep(250);
+    fetcher.miss({ device: 1, chunks: [0] });
+    await settled();
+    expect(requests.length).toBe(2);
+    expect(cache).toMatchObject({ delivered: [], failed: [] });
+  });
+
+  it('what readers wait for at the end stays unanswered: the next process will answer', async () => {
+    const { cache, fetcher, requests } = setUp();
+    fetcher.miss({ device: 1, chunks: [0] });
+    await settled();
+    fetcher.close();
+    await sleep(250);
+    expect(requests.every(({ aborted }) => aborted)).toBe(true);
+    expect(requests.length).toBe(2);
+    expect(cache).toMatchObject({ delivered: [], failed: [] });
+  });
+});
