@@ -7,6 +7,7 @@ import { unixServer } from '../grpc/unix.ts';
 import { addon, type NativeHandle } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import type { Log } from '../observe/log.ts';
+import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
 import { serveDaemon } from './service.ts';
@@ -48,10 +49,12 @@ export async function runDaemon({ root, config, log, signal }: RunOptions): Prom
       await images.restore();
       blobFs.ready();
       const stopped = new AbortController();
-      const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort() });
+      const ending = AbortSignal.any([signal, stopped.signal]);
+      const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort(), ending });
       await using _server = await unixServer(paths.socket, [service]);
+      await preloadTransport();
       log.info({ root, takenOver: blobFs.counters().takenOver }, 'daemon ready');
-      await untilAborted(AbortSignal.any([signal, stopped.signal]));
+      await untilAborted(ending);
     } finally {
       fetcher.close();
       await blobFs.close();

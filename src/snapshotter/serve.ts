@@ -7,6 +7,7 @@ import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { dockerConfigCredentials } from '../registry/credentials.ts';
+import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
 import { lockFolder } from './lock.ts';
 import { DataPlane } from './plane.ts';
@@ -66,6 +67,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     undo.push(() => snapshotter.close());
     const server = await unixServer(options.address, [serveSnapshots(snapshotter), serveLacuna(snapshotter, images)]);
     undo.push(() => server.close());
+    await preloadTransport();
     log.info({ root, address: options.address }, 'snapshotter ready');
     startDaemon(plane, snapshotter, log);
   } catch (error) {
