@@ -6,10 +6,10 @@
  * blob and the whole record, so two images whose tables agree on a chunk share its download, and one whose table lies
  * does not.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
 import { type Log, silentLog } from '../observe/log.ts';
+import { ResponseError } from '../registry/retry.ts';
 import { planRuns, type Run, retryDelay, windowsOf } from './planner.ts';
 import { Slicer } from './slicer.ts';
 import type { BlobSource } from './source.ts';
@@ -65,15 +65,13 @@ interface Job {
   state: 'queued' | 'running';
   /** When somebody waits for it: time (milliseconds since the epoch) at which that ends. */
   deadline: number | null;
+  /** The devices whose readers wait for it, each with its own number of the chunk. */
+  readonly wanted: Map<number, number>;
+  /** How often somebody asked for it. */
+  misses: number;
   attempts: number;
   /** Aborts the request that carries it. */
   request: AbortController | null;
-}
-
-/** A request that waits for its turn. */
-interface Queued {
-  readonly device: number;
-  readonly run: Run<Job>;
 }
 
 type Cache = Pick<BlobFs, 'missing' | 'deliver' | 'fail'>;
@@ -84,7 +82,8 @@ export class Fetcher {
   readonly #log: Log;
   readonly #devices = new Map<number, FetchedDevice>();
   readonly #jobs = new Map<string, Job>();
-  readonly #demand: Queued[] = [];
+  /** Requests that wait for their turn. */
+  readonly #demand: Run<Job>[] = [];
   /** Newest last: what was wanted last is most likely to be read on. */
   readonly #neighbours: Job[] = [];
   #running = 0;
@@ -110,13 +109,15 @@ export class Fetcher {
     this.#devices.set(handle, device);
   }
 
-  /** Gives up what is under way for the device. */
+  /** Gives up what is under way for the device; what another one's readers wait for as well is asked for in its name. */
   removeDevice(handle: number): void {
     this.#devices.delete(handle);
-    for (const job of this.#jobs.values()) {
+    for (const job of [...this.#jobs.values()]) {
+      job.wanted.delete(handle);
       if (job.device !== handle) continue;
       this.#jobs.delete(job.key);
       job.request?.abort();
+      for (const [device, chunk] of job.wanted) this.miss({ device, chunks: [chunk] });
     }
   }
 
@@ -137,17 +138,22 @@ export class Fetcher {
     const deadline = Date.now() + this.#options.deadline;
     const wanted: Job[] = [];
     for (const chunk of miss.chunks) {
-      const job = this.#jobs.get(keyOf(device, chunk));
-      if (job === undefined) wanted.push(this.#job(miss.device, device, chunk, deadline));
-      else if (job.state === 'queued' && job.deadline === null) wanted.push(this.#promote(job, deadline));
-      else this.#join(job, deadline);
+      const known = this.#jobs.get(keyOf(device, chunk));
+      const isNeighbour = known?.state === 'queued' && known.deadline === null;
+      if (isNeighbour) this.#neighbours.splice(this.#neighbours.indexOf(known), 1);
+      else if (known !== undefined) this.#counters.joined += 1;
+      const job = known ?? this.#job(miss.device, device, chunk);
+      if (isNeighbour || known === undefined) wanted.push(job);
+      job.deadline ??= deadline;
+      job.wanted.set(miss.device, chunk);
+      job.misses += 1;
     }
-    for (const run of planRuns(wanted)) this.#demand.push({ device: miss.device, run });
+    this.#demand.push(...planRuns(wanted));
     if (this.#options.window > 0) this.#queueNeighbours(miss, device);
     this.#pump();
   }
 
-  #job(handle: number, device: FetchedDevice, chunk: number, deadline: number | null): Job {
+  #job(handle: number, device: FetchedDevice, chunk: number): Job {
     const job: Job = {
       key: keyOf(device, chunk),
       device: handle,
@@ -155,7 +161,9 @@ export class Fetcher {
       offset: device.table.compressedOffset(chunk),
       size: device.table.compressedSize(chunk),
       state: 'queued',
-      deadline,
+      deadline: null,
+      wanted: new Map(),
+      misses: 0,
       attempts: 0,
       request: null,
     };
@@ -163,65 +171,56 @@ export class Fetcher {
     return job;
   }
 
-  /** A queued neighbour that somebody waits for now. */
-  #promote(job: Job, deadline: number): Job {
-    this.#neighbours.splice(this.#neighbours.indexOf(job), 1);
-    job.deadline = deadline;
-    return job;
-  }
-
-  #join(job: Job, deadline: number): void {
-    this.#counters.joined += 1;
-    job.deadline ??= deadline;
-  }
-
   #queueNeighbours(miss: Miss, device: FetchedDevice): void {
     for (const { first, count } of windowsOf(device.table, miss.chunks, this.#options.window)) {
       // Backwards, because the newest is taken first.
       for (const chunk of this.#cache.missing(miss.device, first, count).reverse()) {
         if (this.#jobs.has(keyOf(device, chunk))) continue;
-        this.#neighbours.push(this.#job(miss.device, device, chunk, null));
+        this.#neighbours.push(this.#job(miss.device, device, chunk));
       }
     }
   }
 
   #pump(): void {
     while (this.#running < this.#options.connections && this.#demand.length > 0) this.#start(this.#demand.shift()!);
-    while (
-      this.#running < this.#options.connections &&
-      this.#neighbourBytesInFlight < this.#options.inFlight &&
-      this.#neighbours.length > 0
-    ) {
-      const run = this.#takeNeighbours();
-      if (run === null) continue;
-      this.#neighbourBytesInFlight += run.run.size;
-      this.#counters.neighbourChunks += run.run.spans.length;
-      this.#counters.neighbourBytes += run.run.size;
-      this.#start(run, () => {
-        this.#neighbourBytesInFlight -= run.run.size;
+    while (this.#running < this.#options.connections) {
+      const next = this.#takeNeighbours();
+      if (next === null) return;
+      const { size, spans } = next;
+      this.#neighbourBytesInFlight += size;
+      this.#counters.neighbourChunks += spans.length;
+      this.#counters.neighbourBytes += size;
+      this.#start(next, () => {
+        this.#neighbourBytesInFlight -= size;
       });
     }
   }
 
-  /** The newest neighbours that lie together, as one request. */
-  #takeNeighbours(): Queued | null {
-    const { device } = this.#neighbours.at(-1)!;
+  /** The newest neighbours that lie together, as one request; null when there are none or there is no room. */
+  #takeNeighbours(): Run<Job> | null {
+    while (this.#neighbours.length > 0 && !this.#isAlive(this.#neighbours.at(-1)!)) this.#neighbours.pop();
+    const newest = this.#neighbours.at(-1);
+    const room = this.#options.inFlight - this.#neighbourBytesInFlight;
+    // One that is larger than all the room there can be goes alone.
+    if (newest === undefined || (newest.size > room && this.#neighbourBytesInFlight > 0)) return null;
+    const { device } = newest;
     let from = this.#neighbours.length;
     while (from > 0 && this.#neighbours[from - 1]!.device === device) from -= 1;
-    const together = this.#neighbours.splice(from).filter((job) => this.#jobs.get(job.key) === job);
-    const newest = together.at(-1);
-    if (newest === undefined) return null;
-    const room = this.#options.inFlight - this.#neighbourBytesInFlight;
-    const runs = planRuns(together, undefined, room);
-    const run = runs.find((candidate) => candidate.spans.includes(newest))!;
+    const together = this.#neighbours.splice(from).filter((job) => this.#isAlive(job));
+    const run = planRuns(together, undefined, room).find(({ spans }) => spans.includes(newest))!;
     const taken = new Set(run.spans);
     this.#neighbours.push(...together.filter((job) => !taken.has(job)));
-    return { device, run };
+    return run;
   }
 
-  #start({ device, run }: Queued, whenDone: () => void = () => {}): void {
+  /** Not delivered, given up or taken away yet. */
+  #isAlive(job: Job): boolean {
+    return this.#jobs.get(job.key) === job;
+  }
+
+  #start(run: Run<Job>, whenDone: () => void = () => {}): void {
     this.#running += 1;
-    this.#fetch(device, run)
+    this.#fetch(run)
       .catch((error: unknown) => this.#log.error({ error: toLacunaError(error).toJSON() }, 'fetching failed'))
       .finally(() => {
         this.#running -= 1;
@@ -231,10 +230,12 @@ export class Fetcher {
   }
 
   /** One request: delivers what arrives whole, then sees to what did not. */
-  async #fetch(handle: number, run: Run<Job>): Promise<void> {
-    const device = this.#devices.get(handle);
-    const alive = run.spans.filter((job) => this.#jobs.get(job.key) === job);
-    if (device === undefined || alive.length === 0) return;
+  async #fetch(run: Run<Job>): Promise<void> {
+    // Of silent sources, those who waited for a connection need not try whether they are still silent.
+    for (const job of run.spans) if (this.#isAlive(job) && isLate(job, Date.now())) this.#giveUp(job);
+    const alive = run.spans.filter((job) => this.#isAlive(job));
+    if (alive.length === 0) return;
+    const device = this.#devices.get(alive[0]!.device)!; // removed ones have no jobs
     const request = new AbortController();
     for (const job of alive) {
       job.state = 'running';
@@ -257,61 +258,72 @@ export class Fetcher {
       clearInterval(watch);
     }
     await Promise.all(deliveries);
-    const missed = slicer.rest.filter((job) => this.#jobs.get(job.key) === job);
+    const missed = slicer.rest.filter((job) => this.#isAlive(job));
     if (missed.length === 0 || this.#closed) return;
     const error = toLacunaError(problem ?? new Error('the source sent less than it was asked for'));
     this.#log.warn({ blob: device.blob, chunks: missed.length, error: error.toJSON() }, 'a range could not be fetched');
-    this.#again(missed);
+    const asked = problem instanceof ResponseError ? problem.retryAfter : null;
+    this.#again(missed, device.sources.length === 1 ? (asked ?? 0) : 0);
   }
 
   async #deliver(job: Job, bytes: Buffer): Promise<void> {
     try {
-      await this.#cache.deliver(job.device, job.chunk, bytes);
-      if (this.#jobs.get(job.key) === job) this.#jobs.delete(job.key);
+      for (let answered = -1; answered !== job.misses && this.#isAlive(job); ) {
+        // Whoever asks while this is under way may be too late for it, where the disk is full and nothing is kept.
+        answered = job.misses;
+        await this.#cache.deliver(job.device, job.chunk, bytes);
+      }
+      if (this.#isAlive(job)) this.#jobs.delete(job.key);
     } catch (error) {
-      if (this.#closed || this.#jobs.get(job.key) !== job) return;
+      if (this.#closed || !this.#isAlive(job)) return;
       const problem = toLacunaError(error);
       this.#log.warn({ device: job.device, chunk: job.chunk, error: problem.toJSON() }, 'a chunk arrived wrong');
       this.#again([job]);
     }
   }
 
-  /** Tries chunks once more after a pause, from the next source, when somebody waits and there is time left. */
-  #again(jobs: readonly Job[]): void {
+  /**
+   * Tries chunks once more after a pause, from the next source, when somebody waits and there is time left.
+   * `leastPause`: milliseconds that the source asked for.
+   */
+  #again(jobs: readonly Job[], leastPause = 0): void {
     const now = Date.now();
-    const late: Job[] = [];
     const retried: Job[] = [];
     for (const job of jobs) {
       job.attempts += 1;
       job.request = null;
       if (job.deadline === null) this.#jobs.delete(job.key);
-      else if (job.deadline <= now) late.push(job);
+      else if (isLate(job, now)) this.#giveUp(job);
       else retried.push(job);
     }
-    for (const job of late) this.#giveUp(job);
     if (retried.length === 0) return;
     this.#counters.retries += retried.length;
-    const pause = Math.min(retryDelay(retried[0]!.attempts, Math.random()), retried[0]!.deadline! - now);
-    sleep(pause).then(() => {
-      const alive = retried.filter((job) => this.#jobs.get(job.key) === job);
+    const pause = Math.max(leastPause, retryDelay(retried[0]!.attempts, Math.random()));
+    const untilLate = Math.min(...retried.map((job) => job.deadline!)) - now;
+    const queue = (): void => {
+      const alive = retried.filter((job) => this.#isAlive(job));
       for (const job of alive) job.state = 'queued';
-      for (const run of planRuns(alive)) this.#demand.push({ device: run.spans[0]!.device, run });
+      this.#demand.push(...planRuns(alive));
       if (!this.#closed) this.#pump();
-    });
+    };
+    // The end of the process does not wait for it.
+    setTimeout(queue, Math.min(pause, untilLate)).unref();
   }
 
   #giveUp(job: Job): void {
     this.#jobs.delete(job.key);
     this.#counters.failures += 1;
     this.#log.error({ device: job.device, chunk: job.chunk }, 'a chunk could not be had in time: reads of it fail');
-    if (this.#devices.has(job.device)) this.#cache.fail(job.device, [job.chunk], EIO);
+    for (const [device, chunk] of job.wanted) this.#cache.fail(device, [chunk], EIO);
   }
 }
+
+const isLate = ({ deadline }: Job, now: number): boolean => deadline !== null && deadline <= now;
 
 /** Ends a request when the patience of somebody who waits for a part of it is over. */
 function abortWhenLate(jobs: readonly Job[], request: AbortController): void {
   const now = Date.now();
-  if (jobs.some((job) => job.request === request && job.deadline !== null && job.deadline <= now)) request.abort();
+  if (jobs.some((job) => job.request === request && isLate(job, now))) request.abort();
 }
 
 /** Blob and record: all that makes a chunk the same chunk. */

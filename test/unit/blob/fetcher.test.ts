@@ -5,6 +5,7 @@ import { Fetcher, type FetchOptions } from '../../../src/blob/fetcher.ts';
 import type { BlobSource } from '../../../src/blob/source.ts';
 import { ChunkTable, encodeTable } from '../../../src/blob/table.ts';
 import { LacunaError } from '../../../src/errors.ts';
+import { ResponseError } from '../../../src/registry/retry.ts';
 
 const KIB = 1024;
 /** Plain and stored sizes of every chunk here: four lie in one window of 16 KiB. */
@@ -234,6 +235,70 @@ describe('single flight', () => {
   });
 });
 
+describe('two devices that want one chunk', () => {
+  function setUpTwo(options: Partial<FetchOptions> = {}) {
+    const one = setUp(options);
+    const other = fakeSource('b');
+    one.fetcher.addDevice(2, { blob: 'b', table: tableOf(), sources: [other.source] });
+    return { ...one, otherRequests: other.requests };
+  }
+
+  it('when the one that is fetched for goes away, the other one is fetched for', async () => {
+    const { cache, fetcher, requests, otherRequests } = setUpTwo();
+    fetcher.miss({ device: 1, chunks: [0] });
+    await settled();
+    // Under way as a neighbour of the first device: nobody of that one waits for it.
+    fetcher.miss({ device: 2, chunks: [2] });
+    await settled();
+    expect([ranges(requests), ranges(otherRequests)]).toEqual([['0+1', '1+3'], []]);
+    fetcher.removeDevice(1);
+    await settled();
+    expect(ranges(otherRequests)[0]).toBe('2+1');
+    otherRequests[0]!.send();
+    await settled();
+    expect(cache.delivered).toEqual(['2:2']);
+  });
+
+  it('when the one that made a queued neighbour urgent goes away, the chunk is still fetched', async () => {
+    const { cache, fetcher, requests, otherRequests } = setUpTwo({ connections: 1 });
+    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 2, chunks: [2] });
+    fetcher.removeDevice(2);
+    fetcher.miss({ device: 1, chunks: [2] });
+    for (let turn = 0; turn < 3; turn++) {
+      await settled();
+      requests[turn]!.send();
+    }
+    await settled();
+    expect(cache.delivered.toSorted()).toEqual(['1:0', '1:1', '1:2', '1:3']);
+    expect(otherRequests).toEqual([]);
+  });
+
+  it('both fail when it cannot be had', async () => {
+    const { cache, fetcher } = setUpTwo({ ...DEMAND_ONLY, deadline: 100 });
+    fetcher.miss({ device: 1, chunks: [3] });
+    fetcher.miss({ device: 2, chunks: [3] });
+    await expect.poll(() => cache.failed.map(({ device }) => device), { timeout: 5_000 }).toEqual([1, 2]);
+  });
+});
+
+it('who asks while the very chunk is being delivered is answered, also where nothing can be kept', async () => {
+  const { cache, fetcher, requests } = setUp(DEMAND_ONLY);
+  const deliver = cache.deliver.bind(cache);
+  cache.deliver = async (device, chunk, data) => {
+    // On a full disk the readers that wait are answered from memory; this one comes just behind them.
+    if (cache.delivered.length === 0) setTimeout(() => fetcher.miss({ device: 1, chunks: [4] }));
+    await deliver(device, chunk, data);
+    if (cache.delivered.length === 1) await sleep(20);
+  };
+  fetcher.miss({ device: 1, chunks: [4] });
+  await settled();
+  requests[0]!.send();
+  await sleep(100);
+  expect(cache.delivered).toEqual(['1:4', '1:4']);
+  expect(requests.length).toBe(1);
+});
+
 describe('what arrives', () => {
   it('is delivered chunk by chunk while the rest is under way', async () => {
     const { cache, fetcher, requests } = setUp(DEMAND_ONLY);
@@ -328,6 +393,37 @@ describe('patience', () => {
     await expect.poll(() => cache.failed, { timeout: 5_000 }).toEqual([{ device: 1, chunks: [10], errno: 5 }]);
     expect(requests[0]!.aborted).toBe(true);
     expect(cache.delivered).toEqual(['1:9']);
+  });
+
+  it('what waits for a connection behind silent ones fails in time, too', { timeout: 15_000 }, async () => {
+    const { cache, fetcher, requests } = setUp({ ...DEMAND_ONLY, deadline: 300, connections: 1 });
+    const started = Date.now();
+    for (const chunk of [0, 20, 40, 60]) fetcher.miss({ device: 1, chunks: [chunk] });
+    await expect.poll(() => cache.failed.length, { timeout: 10_000 }).toBe(4);
+    expect(Date.now() - started).toBeLessThan(2_500);
+    expect(requests.length).toBe(1);
+  });
+
+  it('the pause that the only source asks for is kept; another one is asked at once', async () => {
+    const { fetcher } = setUp();
+    const limited: number[] = [];
+    const source = (device: number): BlobSource => ({
+      subject: 'limited',
+      // biome-ignore lint/correctness/useYield: it never gets so far
+      async *read() {
+        limited.push(device);
+        throw new ResponseError('RATE_LIMITED', 'not now', { status: 429, retryAfter: 700 });
+      },
+    });
+    const other = fakeSource('other', true);
+    fetcher.addDevice(2, { blob: 'c', table: tableOf(), sources: [source(2)] });
+    fetcher.addDevice(3, { blob: 'd', table: tableOf(), sources: [source(3), other.source] });
+    for (const device of [2, 3]) fetcher.miss({ device, chunks: [63] });
+    await sleep(400);
+    expect(limited.filter((device) => device === 2).length).toBe(2); // the chunk and its neighbours
+    expect(ranges(other.requests)).toEqual(['63+1']);
+    await sleep(500);
+    expect(limited.filter((device) => device === 2).length).toBe(3);
   });
 
   it('a neighbour that fails is forgotten, and asked for when it is wanted', async () => {
