@@ -1,11 +1,10 @@
 /** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
-import { readFile, writeFile } from 'node:fs/promises';
 import { Fetcher } from '../blob/fetcher.ts';
 import type { Config } from '../config/table.ts';
-import { LacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
-import { addon, type NativeHandle } from '../native/addon.ts';
+import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
+import { lockFor } from '../native/lock.ts';
 import type { Log } from '../observe/log.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
@@ -28,7 +27,7 @@ export interface RunOptions {
 export async function runDaemon({ root, config, log, signal }: RunOptions): Promise<void> {
   const paths = rootPaths(root);
   await makeRoot(paths);
-  const lock = await lockRoot(paths.lock);
+  const lock = await lockFor('daemon', paths.lock);
   try {
     await ensureHolder(paths.holderSocket);
     await using sources = new Sources(config.registry, log);
@@ -62,21 +61,6 @@ export async function runDaemon({ root, config, log, signal }: RunOptions): Prom
   } finally {
     lock.close();
   }
-}
-
-/** LOCKED, naming the process that has it. */
-async function lockRoot(path: string): Promise<NativeHandle> {
-  const lock = addon().lock(path);
-  if (lock === null) {
-    const pid = (await readFile(path, 'utf8')).trim();
-    throw new LacunaError('LOCKED', `another daemon has this root${pid === '' ? '' : ` (pid ${pid})`}`, {
-      op: 'start daemon',
-      subject: path,
-      hint: 'stop it, or use another --root',
-    });
-  }
-  await writeFile(path, `${process.pid}\n`);
-  return lock;
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

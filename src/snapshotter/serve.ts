@@ -5,11 +5,11 @@ import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
+import { lockFor } from '../native/lock.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { dockerConfigCredentials } from '../registry/credentials.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
-import { lockFolder } from './lock.ts';
 import { DataPlane } from './plane.ts';
 import { Registries } from './registries.ts';
 import { serveLacuna, serveSnapshots } from './service.ts';
@@ -51,7 +51,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     for (const step of undo.splice(0).reverse()) await step();
   };
   try {
-    const lock = await lockFolder(join(folder, 'lock'));
+    const lock = await lockFor('snapshotter', join(folder, 'lock'));
     undo.push(() => lock.close());
     const registries = new Registries({
       plainHttp: registry.plain_http,
