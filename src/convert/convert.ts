@@ -21,9 +21,11 @@ export interface ConvertResult {
 export async function convert(source: string, target: string, options: ConvertOptions = {}): Promise<ConvertResult> {
   const plan = planOf(options);
   const log = { log: plan.log };
+  const targetReference = parseReference(target);
   await using from = await openStore(parseReference(source), { ...log, ...options.source });
-  await using to = await openStore(parseReference(target), { ...log, create: true, ...options.target });
   const found = await from.resolve(null, { signal: plan.signal });
+  // Only now: a layout is not made for a source that is not there.
+  await using to = await openStore(targetReference, { ...log, create: true, ...options.target });
   if (!isIndex(found.mediaType)) {
     const { descriptor, report } = await convertImage(from, to, found, 'named', plan);
     return resultOf(from, to, descriptor, [report]);
@@ -65,7 +67,7 @@ function wantedManifests(index: Index, platforms: readonly string[], subject: st
     throw new LacunaError('NOT_FOUND', 'the index has no image that could be converted', { op: 'convert', subject });
   }
   const originals = { ...index, manifests: index.manifests.filter(isOriginalImage) };
-  return platforms.map((platform) => {
+  const matches = platforms.map((platform) => {
     const match = matchPlatform(originals, parsePlatform(platform));
     if (match !== null) return match;
     const offered = originals.manifests.flatMap((entry) =>
@@ -77,6 +79,8 @@ function wantedManifests(index: Index, platforms: readonly string[], subject: st
       hint: `the index has ${offered.join(', ') || 'no platforms'}`,
     });
   });
+  // linux/arm64 and linux/arm64/v8 may mean the same manifest.
+  return [...new Set(matches)];
 }
 
 /** Not a build attestation (their platform is unknown/unknown), not a nested index, not a lazy image. */

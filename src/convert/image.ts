@@ -1,17 +1,13 @@
-/** One image manifest → one lazy image manifest: layers in parallel, then the merged bootstrap, config and manifest. */
+/** One image manifest → one lazy image manifest: the layers, then the merged bootstrap, config and manifest. */
 import { LacunaError } from '../errors.ts';
 import { digestOf } from '../image/digest.ts';
 import { type Descriptor, type ImageConfig, type Manifest, parseConfig, parseManifest } from '../image/manifest.ts';
-import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import { ANNOTATION, MEDIA } from '../image/media.ts';
 import type { ImageStore } from '../registry/store.ts';
-import { byteString, type FileChunk } from '../tree/node.ts';
-import { type ConvertedLayer, convertLayer } from './layer.ts';
+import type { ConvertedLayer } from './layer.ts';
+import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
 import type { ConvertPlan } from './options.ts';
-import { mapParallel } from './parallel.ts';
-
-/** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
-const PARALLEL_LAYERS = 3;
 
 export interface LayerReport {
   /** The original layer and its compressed bytes. */
@@ -64,7 +60,7 @@ export async function convertImage(
     });
   }
   const layers = await convertLayers(from, to, manifest, config, plan);
-  const merged = await mergeLayers(layers, plan.layer, from.subject);
+  const merged = await mergeLayers(layers, plan, from.subject);
   await pushBlob(to, merged.data, merged.digest, plan);
   const configBytes = json(lazyConfig(config, layers, merged));
   const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
@@ -73,61 +69,6 @@ export async function convertImage(
   const ref = as === 'named' ? null : digestOf(manifestBytes);
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
   return { descriptor, report: reportOf(source, config, descriptor, manifest, layers, merged) };
-}
-
-async function convertLayers(
-  from: ImageStore,
-  to: ImageStore,
-  manifest: Manifest,
-  config: ImageConfig,
-  plan: ConvertPlan,
-): Promise<ConvertedLayer[]> {
-  // The same layer twice in an image is converted once.
-  const started = new Map<string, Promise<ConvertedLayer>>();
-  const known = new Map<string, FileChunk>();
-  const abort = new AbortController();
-  const signal = AbortSignal.any([plan.signal, abort.signal]);
-  const convert = async (layer: Descriptor, index: number): Promise<ConvertedLayer> => {
-    const compression = layerCompression(layer.mediaType);
-    if (compression === null) {
-      throw new LacunaError('UNSUPPORTED', `layer ${index + 1} has the media type ${layer.mediaType}`, {
-        op: 'convert',
-        subject: from.subject,
-        hint: 'layers must be tar, tar+gzip or tar+zstd',
-      });
-    }
-    const input = {
-      subject: `${from.subject}, layer ${layer.digest}`,
-      compression,
-      data: from.open(layer, { signal, verify: false }),
-      digest: layer.digest,
-      size: layer.size,
-      diffId: config.rootfs.diff_ids[index]!,
-    };
-    const subject = layer.digest.slice(7, 19);
-    const onRead = (done: number) =>
-      plan.onProgress({ phase: 'convert', subject, done, total: layer.size, unit: 'bytes' });
-    const upload = await to.upload({ signal });
-    const converted = await convertLayer(input, { options: plan.layer, known, upload, signal, onRead });
-    if (plan.dedup === 'image') {
-      for (const chunk of converted.chunks) known.set(byteString(chunk.digest), chunk);
-    }
-    plan.log.debug({ layer: layer.digest, blob: converted.blob?.id ?? null }, 'layer converted');
-    return converted;
-  };
-  // With reuse of lower layers' chunks a layer must wait for those below it.
-  const parallel = plan.dedup === 'image' ? 1 : PARALLEL_LAYERS;
-  try {
-    return await mapParallel(manifest.layers, parallel, (layer, index) => {
-      const running = started.get(layer.digest) ?? convert(layer, index);
-      started.set(layer.digest, running);
-      return running;
-    });
-  } catch (error) {
-    abort.abort();
-    await Promise.allSettled(started.values());
-    throw error;
-  }
 }
 
 /** Pushes a small blob unless the target has it. */

@@ -23,7 +23,8 @@ export interface LayerInput {
   /** For errors: `sha256:…` of the layer. */
   readonly subject: string;
   readonly compression: 'gzip' | 'zstd' | 'none';
-  readonly data: AsyncIterable<Buffer>;
+  /** The layer's bytes; they need not be verified. */
+  open(signal: AbortSignal): AsyncIterable<Buffer>;
   /** What the manifest and the config promise; both are checked. */
   readonly digest: string;
   readonly size: number;
@@ -41,6 +42,7 @@ export interface ConvertedLayer {
   readonly totals: PipelineTotals;
 }
 
+/** One try: it uses up its {@link upload}. */
 export interface LayerWork {
   readonly options: LayerOptions;
   /** Chunks that may be referred to instead of being stored again. */
@@ -55,37 +57,40 @@ export interface LayerWork {
 export async function convertLayer(input: LayerInput, work: LayerWork): Promise<ConvertedLayer> {
   const native = addon();
   const stream = native.layerStream(input.compression);
-  const stop = () => stream.close();
-  work.signal.addEventListener('abort', stop, { once: true });
+  const stop = new AbortController();
+  const signal = AbortSignal.any([work.signal, stop.signal]);
   try {
-    const feeding = feed(stream, input, work);
-    feeding.catch(stop); // a reader that waits for more input must learn of it
+    signal.throwIfAborted();
+    signal.addEventListener('abort', () => stream.close(), { once: true });
+    const feeding = feed(stream, input, work, signal);
     const converting = run(native, stream, input, work);
-    const [layer] = await firstFailure(converting, feeding);
+    const [layer] = await bothOrFirstFailure([converting, feeding], stop);
     return layer;
   } catch (error) {
     await work.upload.abort();
     work.signal.throwIfAborted();
     throw error;
   } finally {
-    work.signal.removeEventListener('abort', stop);
     stream.close();
   }
 }
 
-/** Both results; when both fail, the feeding's error, which is the cause of the other. */
-async function firstFailure<T>(converting: Promise<T>, feeding: Promise<void>): Promise<[T, void]> {
-  const [converted, fed] = await Promise.allSettled([converting, feeding]);
-  if (fed.status === 'rejected' && !(converted.status === 'rejected' && isClosed(fed.reason))) throw fed.reason;
-  if (converted.status === 'rejected') throw converted.reason;
-  return [converted.value, undefined];
+/**
+ * Both results. Either one's failure ends the other, which would otherwise wait for ever for more input or for room in
+ * the queue; it is reported once both have ended.
+ */
+async function bothOrFirstFailure<A, B>(halves: [Promise<A>, Promise<B>], stop: AbortController): Promise<[A, B]> {
+  for (const half of halves) half.catch(() => stop.abort());
+  try {
+    return await Promise.all(halves);
+  } finally {
+    await Promise.allSettled(halves);
+  }
 }
 
-const isClosed = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ABORTED';
-
-async function feed(stream: LayerStream, input: LayerInput, work: LayerWork): Promise<void> {
+async function feed(stream: LayerStream, input: LayerInput, work: LayerWork, signal: AbortSignal): Promise<void> {
   let read = 0;
-  for await (const data of input.data) {
+  for await (const data of input.open(signal)) {
     read += data.length;
     if (read > input.size) throw sizeMismatch(input, `more than the promised ${input.size} bytes`);
     await stream.write(data);
@@ -209,7 +214,7 @@ class Collector implements TarHandler {
     const whole = available - (available % this.#chunkSize);
     const taken = available === remaining ? available : whole;
     const node = this.#current;
-    if (node === null) return available; // replaced or hidden in this very layer
+    if (node === null) return available; // of a whiteout or an AUFS file, which is no content
     for (let at = 0; at < taken; at += this.#chunkSize) {
       this.#pieces.push({ node, offset: start + at, length: Math.min(this.#chunkSize, taken - at) });
     }

@@ -1,11 +1,13 @@
 /** Converted layers → the merged bootstrap and the layer that carries it. */
 import { openBootstrap } from '../formats/rafs/open.ts';
+import type { OnDropped } from '../formats/rafs/plan.ts';
 import { writeBootstrap } from '../formats/rafs/write.ts';
-import { byteString, type FileChunk, type FileNode } from '../tree/node.ts';
+import type { Log } from '../observe/log.ts';
+import { byteString, display, type FileChunk, type FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
 import { packBootstrapLayer } from './bootstrap-layer.ts';
 import type { ConvertedLayer } from './layer.ts';
-import type { LayerOptions } from './options.ts';
+import type { ConvertPlan } from './options.ts';
 
 export interface MergedImage {
   /** The bootstrap layer as it is pushed: gzip bytes, their digest, and the digest of the tar inside. */
@@ -21,7 +23,7 @@ export interface MergedImage {
 /** Merges layers, lowest first. */
 export async function mergeLayers(
   layers: readonly ConvertedLayer[],
-  options: LayerOptions,
+  plan: Pick<ConvertPlan, 'layer' | 'log'>,
   subject: string,
 ): Promise<MergedImage> {
   const root = overlay(
@@ -30,7 +32,8 @@ export async function mergeLayers(
   );
   referToFirst(root, firstOf(layers));
   const blobs = layers.flatMap((layer) => (layer.blob === null ? [] : [layer.blob]));
-  const bootstrap = writeBootstrap(root, uniqueById(blobs), options);
+  const onDropped = warnOncePerName(plan.log, subject);
+  const bootstrap = writeBootstrap(root, uniqueById(blobs), { ...plan.layer, onDropped });
   const used = openBootstrap(bootstrap, { subject }).blobs.map((blob) => blob.id);
   const metas = new Map(layers.flatMap((layer) => (layer.blob === null ? [] : [[layer.blob.id, layer.meta] as const])));
   const packed = await packBootstrapLayer(bootstrap, new Map(used.map((id) => [id, metas.get(id)!])));
@@ -55,6 +58,19 @@ function referToFirst(directory: FileNode, first: ReadonlyMap<string, FileChunk>
     else if (node.chunks.length > 0)
       node.chunks = node.chunks.map((chunk) => first.get(byteString(chunk.digest)) ?? chunk);
   }
+}
+
+/** Attributes that EROFS has no place for come in thousands of the same kind (`com.apple.provenance`). */
+function warnOncePerName(log: Log, image: string): OnDropped {
+  const warned = new Set<string>();
+  return ({ file, xattr, size }) => {
+    if (warned.has(xattr)) return;
+    warned.add(xattr);
+    log.warn(
+      { image, xattr: display(xattr), file: display(file), size },
+      'an extended attribute that Linux cannot store is left out, here and on other files',
+    );
+  };
 }
 
 const uniqueById = <T extends { readonly id: string }>(blobs: readonly T[]): T[] => [

@@ -1,0 +1,98 @@
+/** The layers of one image → blobs in the target, several at a time. */
+import { isLacunaError, LacunaError } from '../errors.ts';
+import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
+import { layerCompression } from '../image/media.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { byteString, type FileChunk } from '../tree/node.ts';
+import { type ConvertedLayer, convertLayer, type LayerInput, type LayerWork } from './layer.ts';
+import type { ConvertPlan } from './options.ts';
+import { mapParallel } from './parallel.ts';
+
+/** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
+const PARALLEL_LAYERS = 3;
+
+/** How often a layer is converted at most: what was written of a lost upload is nowhere any more. */
+const MAX_TRIES = 3;
+
+/** Converts every layer, in order. The first error ends the others and comes when all have ended. */
+export async function convertLayers(
+  from: ImageStore,
+  to: ImageStore,
+  manifest: Manifest,
+  config: ImageConfig,
+  plan: ConvertPlan,
+): Promise<ConvertedLayer[]> {
+  const abort = new AbortController();
+  const signal = AbortSignal.any([plan.signal, abort.signal]);
+  const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
+  const known = new Map<string, FileChunk>();
+  const convert = async (input: LayerInput): Promise<ConvertedLayer> => {
+    const subject = input.digest.slice(7, 19);
+    const onRead = (done: number) =>
+      plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
+    const converted = await convertPatiently(input, to, { options: plan.layer, known, signal, onRead }, plan);
+    if (plan.dedup === 'image') {
+      for (const chunk of converted.chunks) known.set(byteString(chunk.digest), chunk);
+    }
+    plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
+    return converted;
+  };
+  // The same layer twice in an image is converted once.
+  const started = new Map<string, Promise<ConvertedLayer>>();
+  // With reuse of lower layers' chunks a layer must wait for those below it.
+  const parallel = plan.dedup === 'image' ? 1 : PARALLEL_LAYERS;
+  try {
+    return await mapParallel(inputs, parallel, (input) => {
+      const key = `${input.digest} ${input.diffId}`;
+      const running = started.get(key) ?? convert(input);
+      started.set(key, running);
+      return running;
+    });
+  } catch (error) {
+    abort.abort();
+    await Promise.allSettled(started.values());
+    throw error;
+  }
+}
+
+/** Throws UNSUPPORTED for a layer that is no tar, before any is read. */
+function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: string): LayerInput {
+  const compression = layerCompression(layer.mediaType);
+  if (compression === null) {
+    throw new LacunaError('UNSUPPORTED', `layer ${index + 1} has the media type ${layer.mediaType}`, {
+      op: 'convert',
+      subject: from.subject,
+      hint: 'layers must be tar, tar+gzip or tar+zstd',
+    });
+  }
+  return {
+    subject: `${from.subject}, layer ${layer.digest}`,
+    compression,
+    open: (signal) => from.open(layer, { signal, verify: false }),
+    digest: layer.digest,
+    size: layer.size,
+    diffId,
+  };
+}
+
+/** Converts a layer anew when the registry has lost what was uploaded of it (docker-registry 2.8 does so after a cut). */
+async function convertPatiently(
+  input: LayerInput,
+  to: ImageStore,
+  work: Omit<LayerWork, 'upload'>,
+  { log }: ConvertPlan,
+): Promise<ConvertedLayer> {
+  for (let tries = 1; ; tries++) {
+    const upload = await to.upload({ signal: work.signal });
+    try {
+      return await convertLayer(input, { ...work, upload });
+    } catch (error) {
+      if (tries === MAX_TRIES || !isLostUpload(error)) throw error;
+      log.warn({ layer: input.digest, attempt: tries, error: error.message }, 'converting the layer again');
+    }
+  }
+}
+
+/** Reading has its own retries, which go on where it broke; a failed push is worth another upload. */
+const isLostUpload = (error: unknown): error is LacunaError =>
+  isLacunaError(error) && error.code === 'UNAVAILABLE' && error.op === 'push';
