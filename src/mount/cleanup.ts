@@ -235,7 +235,8 @@ async function purge(paths: RootPaths): Promise<void> {
     throw new LacunaError('PRECONDITION', 'something is still mounted', { op: 'purge', subject: left.target });
   }
   const { root, cache, images, fuse, log, holderLog, lock, holderSocket } = paths;
-  const names = [cache, images, fuse, join(root, 'snapshotter'), log, `${log}.old`, holderLog, `${holderSocket}.lock`];
+  const folders = [cache, images, fuse, join(root, 'mounts'), join(root, 'snapshotter')];
+  const names = [...folders, log, `${log}.old`, holderLog, `${holderSocket}.lock`];
   for (const path of [...names, lock]) await rm(path, { recursive: true, force: true });
   await rmdir(root).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'ENOTEMPTY' && error.code !== 'EBUSY')
