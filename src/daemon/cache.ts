@@ -34,10 +34,11 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
     wanted.set(blob, (wanted.get(blob) ?? new Set()).add(table));
   }
   const trash = join(cache, TRASH);
+  await rm(trash, { recursive: true, force: true });
   await mkdir(trash, { recursive: true, mode: 0o700 });
-  let count = (await readdir(trash)).length;
+  let count = 0;
   // Renamed first: what is half removed must not look like a cache.
-  const discard = (path: string) => rename(path, join(trash, `${process.pid}-${count++}`));
+  const discard = (path: string) => rename(path, join(trash, `${count++}`));
   for (const blob of await readdir(cache)) {
     if (blob === TRASH) continue;
     const tables = wanted.get(blob);

@@ -85,11 +85,16 @@ export class Images {
     return this.#inTurn(async () => {
       const { paths, log } = this.#options;
       const record = recordOf(request);
-      const devices = await this.#open(record);
-      await writeRecord(paths.images, { ...record, devices: devices.map((device) => device.name) });
       const before = this.#images.get(record.id)?.devices ?? [];
+      const devices = await this.#open(record);
+      try {
+        await writeRecord(paths.images, { ...record, devices: devices.map((device) => device.name) });
+      } catch (error) {
+        this.#releaseAll(devices, record.id, before);
+        throw error;
+      }
       this.#images.set(record.id, { record, devices, problem: '' });
-      for (const device of before) if (!devices.includes(device)) this.#release(device, record.id);
+      if (this.#releaseAll(before, record.id, devices) > 0) await this.#sweep();
       log.info({ image: record.id, devices: devices.length }, 'attached');
       return devices.map((device) => join(paths.fuse, device.name));
     });
@@ -102,7 +107,7 @@ export class Images {
       if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
       await removeRecord(this.#options.paths.images, id);
       this.#images.delete(id);
-      for (const device of image.devices ?? []) this.#release(device, id);
+      this.#releaseAll(image.devices ?? [], id, []);
       await this.#sweep();
       this.#options.log.info({ image: id }, 'detached');
     });
@@ -130,18 +135,20 @@ export class Images {
   async #open(record: ImageRecord): Promise<Device[]> {
     const views = blobsOf(await readBootstrap(record.bootstrap), record);
     const before = this.#images.get(record.id)?.devices ?? [];
+    const { sources } = this.#options;
+    const places = await Promise.all(views.map(({ id, storedSize }) => sources.open(record.sources, id, storedSize)));
     const devices: Device[] = [];
     try {
-      for (const view of views) {
-        const places = await this.#options.sources.open(record.sources, view.id, view.storedSize);
+      for (const [index, view] of views.entries()) {
         const name = formatDevice({ blob: view.id, table: tableKey(view) });
         const device = this.#devices.get(name) ?? (await this.#add(name, view));
-        device.users.set(record.id, places);
+        // Before anything else is waited for: readers may miss chunks of it from now on.
+        device.users.set(record.id, places[index]!);
         this.#tellFetcher(device);
         devices.push(device);
       }
     } catch (error) {
-      for (const device of devices) if (!before.includes(device)) this.#release(device, record.id);
+      this.#releaseAll(devices, record.id, before);
       throw error;
     }
     return devices;
@@ -159,6 +166,14 @@ export class Images {
   #tellFetcher(device: Device): void {
     const sources = [...device.users.values()].flat();
     this.#options.fetcher.addDevice(device.handle, { blob: device.blob, table: device.table, sources });
+  }
+
+  /** Says how many there were that are not `kept`. */
+  #releaseAll(devices: readonly Device[], image: string, kept: readonly Device[]): number {
+    // A set, since a blob table may name one blob twice.
+    const released = new Set(devices.filter((device) => !kept.includes(device)));
+    for (const device of released) this.#release(device, image);
+    return released.size;
   }
 
   #release(device: Device, image: string): void {
@@ -204,8 +219,8 @@ function blobsOf(bytes: Buffer, { bootstrap, blobIds }: ImageRecord): BlobView[]
   }));
 }
 
-/** Names the layout of a blob's address space and its chunks: 64 bits, of an image's own making anyway. */
+/** Names the layout of a blob's address space and its chunks: 128 bits, so that no image can be made to meet another's. */
 function tableKey({ size, table }: BlobView): string {
   const hash = createHash('sha256').update(table.bytes).update(String(size));
-  return hash.digest('hex').slice(0, 16);
+  return hash.digest('hex').slice(0, 32);
 }

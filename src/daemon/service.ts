@@ -15,12 +15,14 @@ export interface ServiceOptions {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly stop: () => void;
+  /** Aborted when the daemon ends: who watches it is told at once. */
+  readonly ending: AbortSignal;
 }
 
 /** Longest time that BlockForTest blocks. */
 const MAX_BLOCK_SECONDS = 60;
 
-export function serveDaemon({ images, blobFs, fetcher, sources, stop }: ServiceOptions) {
+export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: ServiceOptions) {
   const startedAt = Date.now();
   const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
   const status = (): Status => ({
@@ -43,7 +45,8 @@ export function serveDaemon({ images, blobFs, fetcher, sources, stop }: ServiceO
     Status: unary(status),
     Watch: serverStream(async function* (_request: object, { signal }) {
       yield { pid: process.pid };
-      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      const over = AbortSignal.any([signal, ending]);
+      await new Promise<void>((resolve) => over.addEventListener('abort', () => resolve(), { once: true }));
     }),
     Stop: unary(() => {
       setImmediate(stop); // the answer goes first

@@ -1,0 +1,215 @@
+/** The real daemon from attaching to the last byte: trees equal the truth, deaths are pauses, nothing is left behind. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ensureDaemon } from '../../src/daemon/client.ts';
+import { EXIT } from '../../src/errors.ts';
+import { DaemonRoom, dropPageCache, makeFlatImage, noise } from '../kit/daemon-room.ts';
+import { fixture } from '../kit/layers.ts';
+import { run } from '../kit/process.ts';
+import { startRegistry } from '../kit/registry.ts';
+import { needs } from '../kit/skip.ts';
+import { diffTrees, nydusImageTime, readRows, walk } from '../kit/tree.ts';
+
+const skip = needs('root', 'fuse', 'erofs', 'addon', 'holder', 'dist', 'python3');
+const MAIN = fileURLToPath(new URL('../../dist/daemon/main.js', import.meta.url));
+const READER = fileURLToPath(new URL('../kit/read-random.py', import.meta.url));
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+const directory = (path: string) => [{ directory: { path } }];
+const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+
+describe.skipIf(skip.reason)('the daemon', () => {
+  let room: DaemonRoom;
+  beforeEach(async () => {
+    process.env.LACUNA_TEST_HOOKS = '1';
+    room = await DaemonRoom.start();
+  });
+  afterEach(() => room[Symbol.asyncDispose]());
+
+  it.each([
+    ['default', 'tame-mini.only-layer1'],
+    ['merged', 'tame-mini'],
+    ['sha256', 'tame-mini.only-layer1'],
+    ['lz4', 'tame-mini.only-layer1'],
+    ['chunk-4k', 'tame-mini.only-layer1'],
+    ['chunk-16m', 'tame-mini.only-layer1'],
+  ])('shows the tree of the truth: %s', async (variant, truth) => {
+    const dir = fixture('rafs', variant);
+    const target = await room.mount(variant, join(dir, 'bootstrap'), directory(dir));
+    const rows = await walk(target);
+    expect(diffTrees(readRows(fixture(`truth/${truth}.merged.jsonl`)), rows, { time: nydusImageTime })).toEqual([]);
+    const { counters } = await room.client.status();
+    expect(counters).toMatchObject({ errors: 0, digestFailures: 0, failures: 0, retries: 0 });
+  });
+
+  it('one cache for all: an image that was read once costs the next one nothing; the last one frees it', async () => {
+    const dir = fixture('rafs/default');
+    const bootstrap = join(dir, 'bootstrap');
+    const first = await room.mount('first', bootstrap, directory(dir));
+    await walk(first);
+    const before = await room.client.status();
+    expect(before.devices.map(({ images }) => images)).toEqual([['first']]);
+    // Nothing lies there: whatever is read comes from the cache.
+    const second = await room.mount('second', bootstrap, directory(room.folder('empty')));
+    await dropPageCache();
+    expect(diffTrees(await walk(first), await walk(second))).toEqual([]);
+    const after = await room.client.status();
+    expect(after.counters.requests).toBe(before.counters.requests);
+    expect(after.devices).toMatchObject([{ images: ['first', 'second'], missing: before.devices[0]!.missing }]);
+
+    const cached = () => readdirSync(join(room.root, 'cache')).filter((name) => !name.startsWith('.'));
+    await room.unmount('first');
+    expect(cached().length).toBe(1);
+    await room.unmount('second');
+    expect(cached()).toEqual([]);
+    expect(readdirSync(join(room.root, 'images'))).toEqual([]);
+    expect(await room.client.status()).toMatchObject({ images: [], devices: [] });
+    await expect(room.client.detach('second')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('attaching again is the same; what cannot be attached leaves nothing', async () => {
+    const dir = fixture('rafs/default');
+    const request = { id: 'x', bootstrap: join(dir, 'bootstrap'), sources: directory(dir) };
+    const { devices } = await room.client.attach(request);
+    expect(await room.client.attach(request)).toEqual({ devices });
+    for (const bad of [
+      { ...request, id: '../x', code: 'USAGE' },
+      { ...request, id: 'y', bootstrap: 'relative', code: 'USAGE' },
+      { ...request, id: 'y', sources: [], code: 'USAGE' },
+      { ...request, id: 'y', bootstrap: '/nowhere', code: 'NOT_FOUND' },
+      { ...request, id: 'y', bootstrap: MAIN, code: 'FORMAT' },
+    ]) {
+      const { code, ...wrong } = bad;
+      await expect(room.client.attach(wrong)).rejects.toMatchObject({ code });
+    }
+    expect((await room.client.status()).images.map(({ id }) => id)).toEqual(['x']);
+    expect(readdirSync(join(room.root, 'images'))).toEqual(['x.json']);
+  });
+
+  it('a second one is refused and told who is there', async () => {
+    const { pid } = await room.client.status();
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, '--root', room.root], { encoding: 'utf8' });
+    expect(status).toBe(EXIT.conflict);
+    expect(stderr).toContain(`another daemon has this root (pid ${pid})`);
+    expect((await room.client.status()).pid).toBe(pid);
+  });
+
+  it('hits do not enter JavaScript: they go on while its thread is blocked', { timeout: 120_000 }, async () => {
+    const content = noise(1, 64 * MIB);
+    const image = await makeFlatImage({ file: content }, 128 * KIB, room.folder('image'));
+    const path = join(await room.mount('big', image.bootstrap, directory(image.dir)), 'file');
+    const digest = sha256(content);
+    const read = async () => (await run('sha256sum', [path])).stdout.slice(0, 64);
+    expect(await read()).toBe(digest);
+    const before = await room.client.status();
+
+    await room.client.blockForTest(10);
+    await sleep(200);
+    const blocked = Date.now() + 9_500;
+    await expect(room.client.status({ timeout: 100 })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    let meanwhile = 0;
+    // 1 GiB in all, each time from the device.
+    for (let round = 0; round < 16; round++) {
+      await dropPageCache();
+      expect(await read()).toBe(digest);
+      if (Date.now() < blocked) meanwhile++;
+    }
+    // All of them on a machine that has nothing else to do; one proves that JavaScript was not needed.
+    expect(meanwhile).toBeGreaterThan(0);
+    const { counters } = await room.client.status();
+    expect(counters.readBytes - before.counters.readBytes).toBeGreaterThanOrEqual(1024 * MIB);
+    expect(counters.misses).toBe(before.counters.misses);
+  });
+
+  it('killed three times under readers: a pause, no error, no wrong byte', { timeout: 120_000 }, async () => {
+    await using registry = await startRegistry({ fault: () => ({ kind: 'delay', ms: 30 }) });
+    const files = Object.fromEntries(
+      Array.from({ length: 400 }, (_, index) => [`file-${index}`, noise(1000 + index, 150_000 + index * 17)]),
+    );
+    const image = await makeFlatImage(files, 64 * KIB, room.folder('image'));
+    for (const name of readdirSync(image.dir)) {
+      if (name !== 'bootstrap') registry.storage.putBlob('some/image', await readFile(join(image.dir, name)));
+    }
+    const source = { registry: { host: registry.host, repository: 'some/image' } };
+    const target = await room.mount('killed', image.bootstrap, [source]);
+    const lines = Object.entries(files).map(([name, content]) => `${sha256(content)} ${join(target, name)}\n`);
+    const [expected, stop] = [join(room.dir, 'expected'), join(room.dir, 'stop')];
+    writeFileSync(expected, lines.join(''));
+    const readers = [1, 2, 3].map((seed) => run('python3', [READER, expected, stop, `${seed}`]));
+
+    const dropping = new AbortController();
+    const dropper = (async () => {
+      while (!dropping.signal.aborted) {
+        await dropPageCache();
+        await sleep(300);
+      }
+    })();
+    const successors = [];
+    for (let kill = 0; kill < 3; kill++) {
+      const misses = async () => (await room.client.status()).counters.misses;
+      await expect.poll(misses, { timeout: 10_000 }).toBeGreaterThan(0);
+      await sleep(300);
+      const { pid } = await room.client.status();
+      process.kill(pid, 'SIGKILL');
+      const next = async () => {
+        const status = await room.client.status();
+        return status.pid === pid || status.counters.reads === 0 ? null : status;
+      };
+      await expect.poll(next, { timeout: 10_000, interval: 20 }).not.toBeNull();
+      successors.push((await next())!);
+    }
+    const { devices } = successors.at(-1)!;
+    writeFileSync(stop, '');
+    const reports = (await Promise.all(readers)).map(({ stdout }) => JSON.parse(stdout.trimEnd().split('\n').at(-1)!));
+    dropping.abort();
+    await dropper;
+    for (const report of reports) {
+      expect(report).toMatchObject({ errors: [], wrong: [] });
+      expect(report.reads).toBeGreaterThan(0);
+      expect(report.longest).toBeLessThan(20);
+    }
+    // Readers depended on the network all the time, and somebody waited whenever a daemon died.
+    expect(devices[0]!.missing).toBeGreaterThan(0);
+    for (const { counters } of successors) expect(counters.takenOver).toBe(true);
+    expect(successors.reduce((sum, { counters }) => sum + counters.resent, 0)).toBeGreaterThan(0);
+  });
+
+  it('stopped by its API it leaves mounts and waiting readers to the next one', async () => {
+    const image = await makeFlatImage({ file: noise(5, MIB) }, 128 * KIB, room.folder('image'));
+    const path = join(await room.mount('stopped', image.bootstrap, directory(image.dir)), 'file');
+    const { pid } = await room.client.status();
+    await room.client.stop();
+    const read = run('sha256sum', [path]);
+    using next = await ensureDaemon(room.root);
+    expect((await next.status()).pid).not.toBe(pid);
+    expect((await read).stdout.slice(0, 64)).toBe(sha256(noise(5, MIB)));
+    expect(existsSync(join(room.root, 'daemon.sock'))).toBe(true);
+  });
+
+  it('an image whose bootstrap is gone after a restart tells its problem; the others go on', async () => {
+    const image = await makeFlatImage({ file: noise(6, 64 * KIB) }, 16 * KIB, room.folder('image'));
+    const other = await makeFlatImage({ file: noise(7, 64 * KIB) }, 16 * KIB, room.folder('other'));
+    const target = await room.mount('good', image.bootstrap, directory(image.dir));
+    await room.client.attach({ id: 'bad', bootstrap: other.bootstrap, sources: directory(other.dir) });
+    writeFileSync(other.bootstrap, 'no longer');
+    const { pid } = await room.client.status();
+    process.kill(pid, 'SIGKILL');
+    await expect.poll(async () => (await room.client.status()).pid).not.toBe(pid);
+    const { images } = await room.client.status();
+    expect(images.map(({ id, problem }) => [id, problem === ''])).toEqual([
+      ['bad', false],
+      ['good', true],
+    ]);
+    expect((await run('sha256sum', [join(target, 'file')])).stdout.slice(0, 64)).toBe(sha256(noise(6, 64 * KIB)));
+    await room.client.detach('bad');
+    expect((await room.client.status()).images.map(({ id }) => id)).toEqual(['good']);
+  });
+});
