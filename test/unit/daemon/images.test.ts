@@ -1,0 +1,170 @@
+/** Which devices the attached images have, in every order of coming and going: the file system is only a list here. */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { FetchedDevice, Fetcher } from '../../../src/blob/fetcher.ts';
+import { defaultConfig } from '../../../src/config/load.ts';
+import { Images } from '../../../src/daemon/images.ts';
+import { makeRoot, rootPaths } from '../../../src/daemon/root.ts';
+import { Sources } from '../../../src/daemon/sources.ts';
+import { openBootstrap } from '../../../src/formats/rafs/open.ts';
+import type { BlobFs, DeviceOptions } from '../../../src/native/addon.ts';
+import { silentLog } from '../../../src/observe/log.ts';
+import { fixture } from '../../kit/layers.ts';
+
+const ONE = fixture('rafs/default/bootstrap');
+const SEVERAL = fixture('rafs/merged/bootstrap');
+
+/** What would be served, by handle. */
+class FakePlane {
+  readonly devices = new Map<number, DeviceOptions>();
+  readonly fetched = new Map<number, FetchedDevice>();
+  #last = 0;
+  failAt = Number.POSITIVE_INFINITY;
+
+  readonly blobFs = {
+    addDevice: (options: DeviceOptions): number => {
+      if (++this.#last >= this.failAt) throw new Error('no more devices');
+      this.devices.set(this.#last, options);
+      return this.#last;
+    },
+    removeDevice: (handle: number): void => {
+      if (!this.devices.delete(handle)) throw new Error(`no device ${handle}`);
+    },
+    missing: () => new Uint32Array(0),
+  } as unknown as BlobFs;
+
+  readonly fetcher = {
+    addDevice: (handle: number, device: FetchedDevice) => void this.fetched.set(handle, device),
+    removeDevice: (handle: number) => void this.fetched.delete(handle),
+  } as unknown as Fetcher;
+
+  /** Names of the devices, each with the places of its blob. */
+  get state(): Record<string, string[]> {
+    expect([...this.fetched.keys()]).toEqual([...this.devices.keys()]);
+    return Object.fromEntries(
+      [...this.devices].map(([handle, { name }]) => [
+        name,
+        this.fetched.get(handle)!.sources.map(({ subject }) => subject),
+      ]),
+    );
+  }
+}
+
+describe('images', () => {
+  let dir: string;
+  let plane: FakePlane;
+  let images: Images;
+  const paths = () => rootPaths(join(dir, 'root'));
+  const open = (): Images => {
+    plane = new FakePlane();
+    const sources = new Sources(defaultConfig().registry, silentLog);
+    return new Images({ paths: paths(), blobFs: plane.blobFs, fetcher: plane.fetcher, sources, log: silentLog });
+  };
+  beforeEach(async () => {
+    dir = mkdtempSync(join(tmpdir(), 'lacuna-images-'));
+    await makeRoot(paths());
+    images = open();
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  const attach = (id: string, bootstrap: string, path = `/blobs-of-${id}`) =>
+    images.attach({ id, bootstrap, sources: [{ directory: { path } }] });
+  const cached = () => readdirSync(paths().cache);
+  const records = () => readdirSync(paths().images);
+
+  it('share a device where their tables agree, each adding its place; the last one takes it along', async () => {
+    const [path] = await attach('a', ONE);
+    expect(await attach('b', ONE)).toEqual([path]);
+    const name = basename(path!);
+    const blob = name.split('-')[0]!;
+    expect(plane.state).toEqual({ [name]: [`/blobs-of-a/${blob}`, `/blobs-of-b/${blob}`] });
+    await images.detach('a');
+    expect(plane.state).toEqual({ [name]: [`/blobs-of-b/${blob}`] });
+    expect(cached()).toEqual([blob]);
+    await images.detach('b');
+    expect([plane.state, cached(), records()]).toEqual([{}, [], []]);
+    await expect(images.detach('b')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('have a device of their own where their tables differ, over the one store of the blob', async () => {
+    const lie = join(dir, 'lie');
+    const bytes = Buffer.from(readFileSync(ONE));
+    const [digest] = findDigests(bytes);
+    bytes[digest!]! ^= 1;
+    writeFileSync(lie, bytes);
+    const [truth] = await attach('a', ONE);
+    const [lied] = await attach('b', lie);
+    expect(lied).not.toBe(truth);
+    const [first, second] = [...plane.devices.values()];
+    expect(second!.sharedDir).toBe(first!.sharedDir);
+    expect(second!.ownDir).not.toBe(first!.ownDir);
+    await images.detach('b');
+    expect(Object.keys(plane.state)).toEqual([basename(truth!)]);
+    expect(existsSync(first!.ownDir)).toBe(true);
+    expect(existsSync(second!.ownDir)).toBe(false);
+  });
+
+  it('attached again with another bootstrap give back what they had', async () => {
+    await attach('a', ONE);
+    const paths = await attach('a', SEVERAL);
+    expect(Object.keys(plane.state).sort()).toEqual(paths.map((path) => basename(path)).sort());
+    expect(cached().sort()).toEqual([...new Set(paths.map((path) => basename(path).split('-')[0]))].sort());
+    expect(await attach('a', SEVERAL)).toEqual(paths);
+  });
+
+  it('leave nothing when a device cannot be made, or the record not be written', async () => {
+    plane.failAt = 2;
+    await expect(attach('a', SEVERAL)).rejects.toThrow('no more devices');
+    expect([plane.state, records()]).toEqual([{}, []]);
+    plane.failAt = Number.POSITIVE_INFINITY;
+    mkdirSync(join(paths().images, 'a.json.tmp'));
+    await expect(attach('a', SEVERAL)).rejects.toThrow('EISDIR');
+    expect([plane.state, images.status().images]).toEqual([{}, []]);
+  });
+
+  it('that cannot be attached anew keep what they had', async () => {
+    const [path] = await attach('a', ONE);
+    await expect(attach('a', '/nowhere')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(attach('a', ONE, 'relative')).rejects.toMatchObject({ code: 'USAGE' });
+    expect(Object.keys(plane.state)).toEqual([basename(path!)]);
+    expect(images.status().images).toMatchObject([{ id: 'a', bootstrap: ONE, devices: [path], problem: '' }]);
+  });
+
+  it('are there again after a restart; one that cannot be keeps its cache and tells why', async () => {
+    const gone = join(dir, 'gone');
+    writeFileSync(gone, readFileSync(SEVERAL));
+    const [one] = await attach('a', ONE);
+    await attach('b', gone);
+    const before = cached().sort();
+    rmSync(gone);
+    mkdirSync(join(paths().cache, 'c'.repeat(64)));
+    images = open();
+    await images.restore();
+    expect(Object.keys(plane.state)).toEqual([basename(one!)]);
+    expect(cached().sort()).toEqual(before);
+    const { images: found } = images.status();
+    expect(found.map(({ id, problem }) => [id, problem])).toEqual([
+      ['a', ''],
+      ['b', expect.stringContaining(gone)],
+    ]);
+    await images.detach('b');
+    expect(cached()).toEqual([basename(one!).split('-')[0]]);
+  });
+
+  it('come and go one after another, however they are called', async () => {
+    const names = Array.from({ length: 8 }, (_, index) => `image-${index}`);
+    const work = names.flatMap((id) => [attach(id, SEVERAL), images.detach(id), attach(id, ONE)]);
+    await Promise.all([...work, ...names.slice(1).map((id) => images.detach(id))]);
+    expect(images.status().images.map(({ id }) => id)).toEqual(['image-0']);
+    expect(Object.keys(plane.state).length).toBe(1);
+    expect(cached().length).toBe(1);
+  });
+});
+
+/** Where the digests of an image's first blob's chunks lie in its bootstrap. */
+function findDigests(bootstrap: Buffer): number[] {
+  const image = openBootstrap(bootstrap, { subject: 'test' });
+  return image.chunksOf(0).map(({ digest }) => bootstrap.indexOf(digest));
+}
