@@ -48,18 +48,6 @@ export interface Sha256Stream {
   digest(): Promise<string>;
 }
 
-/** A file being written and hashed. */
-export interface FileSink {
-  /** Appends `length` bytes of `data` from its start; calls are executed in order. */
-  append(data: Buffer, length: number): Promise<void>;
-  /** Lower-case hex sha256 of all that was appended so far; ordered with `append`. */
-  digest(): Promise<string>;
-  /** Closes the file (after fsync when `sync`); the digest is lower-case hex sha256 of all that was appended. */
-  finish(sync: boolean): Promise<{ digest: string; size: number }>;
-  /** Closes without finishing; the file stays. Idempotent. */
-  close(): void;
-}
-
 export interface CompressResult {
   /** How many bytes of `output` were used; chunk data lies back to back in order. */
   length: number;
@@ -187,7 +175,6 @@ export interface Addon {
   version(): string;
 
   layerStream(compression: 'gzip' | 'zstd' | 'none'): LayerStream;
-  fileSink(path: string): FileSink;
   sha256Stream(): Sha256Stream;
   /** `ranges`: offset and length of each chunk in `data`. Resolves with 32 bytes per chunk. */
   hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;

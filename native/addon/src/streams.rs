@@ -1,4 +1,4 @@
-//! The streams of the bridge: layers, running digests, files. Names and order are those of `interface Addon` in
+//! The streams of the bridge: layers and running digests. Names and order are those of `interface Addon` in
 //! `src/native/addon.ts`.
 
 use crate::args;
@@ -6,8 +6,8 @@ use crate::error::{BridgeError, Code, Outcome, Result, guarded};
 use crate::lane::Lane;
 use crate::promise::promised;
 use crate::teardown::{Waits, wake_at_end};
-use lacuna_codec::{Compression, Digested, Hashed};
-use napi::bindgen_prelude::{Buffer, Env, PromiseRaw, ToNapiValue};
+use lacuna_codec::{Compression, Hashed};
+use napi::bindgen_prelude::{Buffer, Env, PromiseRaw};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -167,82 +167,6 @@ impl Sha256Stream {
             let hashed = Arc::clone(&self.hashed);
             self.lane.run(env, move || Ok(lock(&hashed).digested().sha256))
         })
-    }
-}
-
-/// See `FileSink` in addon.ts.
-#[napi]
-pub struct FileSink {
-    open: Mutex<Option<OpenSink>>,
-}
-
-struct OpenSink {
-    sink: Arc<Mutex<lacuna_codec::FileSink>>,
-    lane: Lane,
-}
-
-/// See `FileSink.finish` in addon.ts.
-#[napi(object, use_nullable = true)]
-pub struct FileDigest {
-    pub digest: String,
-    pub size: f64,
-}
-
-#[napi]
-pub fn file_sink(path: String) -> Result<FileSink> {
-    guarded(|| {
-        let sink = Arc::new(Mutex::new(lacuna_codec::FileSink::create(path)?));
-        let open = OpenSink { sink, lane: Lane::new("lacuna-sink")? };
-        Ok(FileSink { open: Mutex::new(Some(open)) })
-    })
-}
-
-#[napi]
-impl FileSink {
-    #[napi]
-    pub fn append<'env>(&self, env: &'env Env, data: Buffer, length: f64) -> Result<PromiseRaw<'env, ()>> {
-        promised(env, || {
-            let length = args::integer("length", length, data.len())?;
-            self.run(env, move |sink| Ok(sink.append(&data[..length])?))
-        })
-    }
-
-    #[napi]
-    pub fn digest<'env>(&self, env: &'env Env) -> Result<PromiseRaw<'env, String>> {
-        promised(env, || self.run(env, |sink| Ok(sink.digested()?.sha256)))
-    }
-
-    #[napi]
-    pub fn finish<'env>(&self, env: &'env Env, sync: bool) -> Result<PromiseRaw<'env, FileDigest>> {
-        promised(env, || {
-            self.run(env, move |sink| {
-                let Digested { sha256, size } = sink.finish(sync)?;
-                Ok(FileDigest { digest: sha256, size: size as f64 })
-            })
-        })
-    }
-
-    /// What was asked for before is still done; the file is closed after it.
-    #[napi]
-    pub fn close(&self) -> Result<()> {
-        guarded(|| {
-            drop(lock(&self.open).take());
-            Ok(())
-        })
-    }
-
-    fn run<'env, T, W>(&self, env: &'env Env, work: W) -> Outcome<PromiseRaw<'env, T>>
-    where
-        T: ToNapiValue + Send + 'static,
-        W: FnOnce(&mut lacuna_codec::FileSink) -> Outcome<T> + Send + 'static,
-    {
-        match lock(&self.open).as_ref() {
-            Some(open) => {
-                let sink = Arc::clone(&open.sink);
-                open.lane.run(env, move || work(&mut lock(&sink)))
-            }
-            None => Err(BridgeError::new(Code::Precondition, "the file is closed")),
-        }
     }
 }
 

@@ -13,7 +13,6 @@ mod hashed;
 mod layer;
 mod members;
 mod queue;
-mod sink;
 mod zstandard;
 
 pub use batch::{Stored, compress_chunks, hash_chunks};
@@ -23,5 +22,4 @@ pub use decoder::Compression;
 pub use error::{CodecError, Result};
 pub use hashed::{Digested, Hashed};
 pub use layer::{LayerDigests, LayerStream};
-pub use sink::FileSink;
 pub use zstandard::{zstd_compress, zstd_decompress, zstd_levels};
