@@ -15,8 +15,9 @@ export const hasCode = (error: unknown, code: string): boolean =>
 export async function openTemporary(dir: string): Promise<{ readonly path: string; readonly file: FileHandle }> {
   const path = join(dir, FOLDER, `${process.pid}-${randomUUID()}`);
   for (let tries = 1; ; tries++) {
-    await mkdir(dirname(path), { recursive: true });
     try {
+      // This, too, says ENOENT when the folder goes while it looks.
+      await mkdir(dirname(path), { recursive: true });
       return { path, file: await open(path, 'wx', 0o644) };
     } catch (error) {
       if (tries === MAX_TRIES || !hasCode(error, 'ENOENT')) throw error;
