@@ -1,8 +1,16 @@
 /** One image manifest → one lazy image manifest: the layers, then the merged bootstrap, config and manifest. */
 import { LacunaError } from '../errors.ts';
 import { digestOf } from '../image/digest.ts';
-import { type Descriptor, type ImageConfig, type Manifest, parseConfig, parseManifest } from '../image/manifest.ts';
+import {
+  type Descriptor,
+  type ImageConfig,
+  type ImageHistory,
+  type Manifest,
+  parseConfig,
+  parseManifest,
+} from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
+import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { convertLayers } from './layers.ts';
@@ -86,8 +94,7 @@ async function pushBlob(to: ImageStore, data: Buffer, digest: string, plan: Conv
 }
 
 function refuseConverted(manifest: Manifest, subject: string): void {
-  const last = manifest.layers.at(-1);
-  if (last?.annotations?.[ANNOTATION.nydusBootstrap] === undefined) return;
+  if (bootstrapLayerOf(manifest) === null) return;
   throw new LacunaError('USAGE', 'the source is a lazy image already', {
     op: 'convert',
     subject,
@@ -97,19 +104,29 @@ function refuseConverted(manifest: Manifest, subject: string): void {
 
 /** The original config with the layers that the lazy image has. */
 function lazyConfig(config: ImageConfig, layers: readonly ConvertedLayer[], merged: MergedImage): ImageConfig {
-  // Layers without file content have no blob any more; their history entries become empty ones.
-  let layer = 0;
-  const history = (config.history ?? []).map((entry) => {
-    if (entry.empty_layer === true) return entry;
-    const converted = layers[layer++];
-    return converted?.blob === null ? { ...entry, empty_layer: true } : entry;
-  });
   const bootstrap = { created_by: 'lacuna convert', comment: 'Nydus Bootstrap Layer' };
   return {
     ...config,
     rootfs: { ...config.rootfs, diff_ids: [...blobIds(layers).map((id) => `sha256:${id}`), merged.diffId] },
-    history: [...history, config.created == null ? bootstrap : { created: config.created, ...bootstrap }],
+    history: [
+      ...historyOf(config.history ?? [], layers),
+      config.created == null ? bootstrap : { created: config.created, ...bootstrap },
+    ],
   };
+}
+
+/**
+ * The history with one entry that is not empty for each blob: layers without file content have none any more. Not every
+ * builder writes as many entries as layers, or any; readers that go through both expect it.
+ */
+function historyOf(history: readonly ImageHistory[], layers: readonly ConvertedLayer[]): ImageHistory[] {
+  const rest = [...layers];
+  const told = history.map((entry) => {
+    if (entry.empty_layer === true) return entry;
+    const layer = rest.shift();
+    return layer === undefined || layer.blob === null ? { ...entry, empty_layer: true } : entry;
+  });
+  return [...told, ...blobIds(rest).map(() => ({ comment: 'a layer without history' }))];
 }
 
 function lazyManifest(
