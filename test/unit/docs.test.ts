@@ -1,0 +1,241 @@
+/**
+ * What the documents say is true: their tables, commands and links are compared with the code, the library's example is
+ * compiled and run. `npx vitest run -u test/unit/docs.test.ts` writes docs/config.md and docs/cli.md anew.
+ */
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { Command } from 'commander';
+import { parse } from 'smol-toml';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { checkout } from '#cache';
+import { lacuna } from '../../bench/lacuna.ts';
+import type { Verb } from '../../src/cli/verb.ts';
+import { sampleConfig } from '../../src/config/load.ts';
+import { CODES, EXIT } from '../../src/errors.ts';
+import { fixture } from '../kit/layers.ts';
+import { run } from '../kit/process.ts';
+import { needs } from '../kit/skip.ts';
+import { readRows } from '../kit/tree.ts';
+
+const read = (name: string): string => readFileSync(join(checkout, name), 'utf8');
+const readme = read('README.md');
+const documents = ['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'docs/ls-format.md'];
+const manifest = JSON.parse(read('package.json')) as {
+  engines: { node: string };
+  files: string[];
+  scripts: Record<string, string>;
+};
+
+/** Contents of the fenced blocks of a language; they may be indented. */
+const blocks = (language: string): string[] =>
+  [...readme.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([^]*?)^ *\`\`\`$`, 'gm'))].map(([, indent, text]) =>
+    text!.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
+  );
+
+/** Rows of the table whose header begins with `first`, as cells. */
+function table(first: string): string[][] {
+  const rows = readme
+    .slice(readme.indexOf(`\n| ${first} |`))
+    .trimStart()
+    .split('\n');
+  const end = rows.findIndex((row) => !row.startsWith('|'));
+  return rows.slice(2, end).map((row) =>
+    row
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+}
+
+const code = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
+
+/** Every verb with its own command; the options that all have are added in main.ts. */
+async function verbs(): Promise<Map<string, Command>> {
+  const folder = join(checkout, 'src', 'cli');
+  const files = readdirSync(folder).filter((name) => name !== 'main.ts');
+  const found = new Map<string, Command>();
+  for (const file of files.sort()) {
+    const { verb } = (await import(/* @vite-ignore */ join(folder, file))) as { verb?: Verb };
+    if (verb === undefined) continue;
+    const command = new Command(verb.name);
+    verb.configure(command);
+    found.set(verb.name, command);
+  }
+  return found;
+}
+
+describe('README', () => {
+  it('has every verb, and no other', async () => {
+    const described = table('verb').map(([cell]) => code(cell!)[0]!.split(' ')[0]!);
+    expect(described.toSorted()).toEqual([...(await verbs()).keys()].toSorted());
+  });
+
+  it('names the arguments of every verb', async () => {
+    const known = await verbs();
+    for (const [cell] of table('verb')) {
+      const [name, ...given] = code(cell!)[0]!.split(' ');
+      const wanted = known.get(name!)!.registeredArguments;
+      const shape = wanted.map(({ required, variadic }) => `${required ? 'needed' : 'optional'}${variadic ? '…' : ''}`);
+      const shown = given.map(
+        (text) => `${text.startsWith('[') ? 'optional' : 'needed'}${text.endsWith('…') ? '…' : ''}`,
+      );
+      expect(shown, name).toEqual(shape);
+    }
+  });
+
+  it('shows commands that exist, with options that they have', async () => {
+    const known = await verbs();
+    const commands = blocks('sh').flatMap((block) =>
+      block.split('\n').filter((line) => line.startsWith('npx lacuna ')),
+    );
+    expect(commands.length).toBeGreaterThan(8);
+    for (const line of commands) {
+      const [, , name, ...words] = line.replace(/\s+#.*/, '').split(' ');
+      const command = known.get(name!);
+      expect(command, line).toBeDefined();
+      const options = [...command!.options.map(({ long }) => long), '--json', '--progress', '--log-level'];
+      for (const word of words.filter((text) => text.startsWith('-'))) expect(options, line).toContain(word);
+    }
+  });
+
+  it('names scripts that package.json has', () => {
+    const named = [...readme.matchAll(/\bnpm (?:run ([\w:]+)|(test)\b)/g)].map(([, script, test]) => script ?? test!);
+    for (const name of named) expect(Object.keys(manifest.scripts)).toContain(name);
+    expect(named).toEqual(expect.arrayContaining(['demo', 'test', 'setup', 'check']));
+  });
+
+  it('asks for the versions that the code asks for, and names every package that setup installs', () => {
+    const rust = /^rust-version = "([\d.]+)"/m.exec(read('native/Cargo.toml'))![1]!;
+    expect(readme).toContain(`Node ${manifest.engines.node.replace('>=', '')} or newer`);
+    expect(readme).toContain(`Rust ${rust} or newer`);
+    const setup = read('scripts/setup.mjs');
+    const lists = setup.slice(setup.indexOf('const BUILD'), setup.indexOf('const NEEDED'));
+    const packages = [...lists.matchAll(/: '([^']+)'/g)].map(([, name]) => name!);
+    expect(packages.length).toBeGreaterThan(10);
+    for (const name of packages) expect(readme).toContain(name);
+  });
+
+  it('has the exit codes and the error codes that lead to them', () => {
+    const shown = table('exit code').map(([exit, name, codes]) => [Number(exit), code(name!)[0], code(codes!)]);
+    const wanted = Object.entries(EXIT).map(([name, exit]) => {
+      const codes = Object.entries(CODES).filter(([, row]) => row.exit === exit);
+      return [exit, name, codes.map(([text]) => text)];
+    });
+    expect(shown).toEqual(wanted);
+  });
+
+  it('has configuration that is TOML', () => {
+    const parsed = blocks('toml').map((block) => parse(block));
+    expect(parsed.length).toBeGreaterThan(1);
+    for (const document of parsed) expect(document).toHaveProperty('proxy_plugins.lacuna.type', 'snapshot');
+  });
+});
+
+describe('the documents', () => {
+  it('have links that lead somewhere', () => {
+    for (const name of documents) {
+      for (const [, target] of read(name).matchAll(/\]\((?!https?:)([^)#]+)/g)) {
+        expect(existsSync(join(checkout, dirname(name), target!)), `${name} → ${target}`).toBe(true);
+      }
+    }
+  });
+
+  it('are in the package', () => {
+    for (const name of ['docs', 'README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'LICENSE']) {
+      expect(manifest.files).toContain(name);
+      expect(existsSync(join(checkout, name))).toBe(true);
+    }
+  });
+
+  it('have the configuration as the code has it', async () => {
+    const text = [
+      '# Configuration',
+      '',
+      '`lacuna snapshotter`, `lacuna daemon` and `lacuna mount` take `--config FILE`. The file is TOML; its first line is',
+      '`version = 1`. Sizes and durations are strings with a unit: `B`, `KiB`, `MiB`, `GiB`, `TiB` (or `KB`, `MB`, …), and `ms`,',
+      '`s`, `m`, `h`. A key that is not known is an error, with a suggestion. A snapshotter and a mount hand the file on to the',
+      'daemon that they start; one that runs keeps its own.',
+      '',
+      'Everything at its default:',
+      '',
+      '```toml',
+      `${sampleConfig()}\`\`\``,
+      '',
+    ];
+    await expect(text.join('\n')).toMatchFileSnapshot(join(checkout, 'docs', 'config.md'));
+  });
+});
+
+const built = needs('dist');
+
+describe.skipIf(built.reason)('the command line', () => {
+  it('is described in docs/cli.md as it describes itself', { timeout: 120_000 }, async () => {
+    const names = [...(await verbs()).keys()].sort();
+    const help = async (name: string): Promise<string> => (await lacuna([name, '--help'])).stdout.trimEnd();
+    const sections: string[] = [];
+    for (const name of names) sections.push(`## ${name}\n\n\`\`\`text\n${await help(name)}\n\`\`\`\n`);
+    const text = ['# Command line\n', 'What `lacuna VERB --help` prints.\n', ...sections].join('\n');
+    await expect(text).toMatchFileSnapshot(join(checkout, 'docs', 'cli.md'));
+  });
+
+  it('offers the verbs of src/cli', async () => {
+    const { stdout } = await lacuna(['--help']);
+    const offered = [...stdout.matchAll(/^ {2}([a-z]+) (?:\[options\] )?/gm)].map(([, name]) => name!);
+    expect(offered.filter((name) => name !== 'help').toSorted()).toEqual([...(await verbs()).keys()].toSorted());
+  });
+});
+
+const whole = needs('dist', 'addon');
+
+describe.skipIf(whole.reason)("README's library example", () => {
+  /** A user's project: the package is found in node_modules, as is Node's API. */
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-docs-'));
+  const compiler = join(checkout, 'node_modules', 'typescript', 'bin', 'tsc');
+  const options = {
+    ...{ target: 'es2023', lib: ['es2023', 'esnext.disposable'], module: 'nodenext', types: ['node'] },
+    ...{ strict: true, noUncheckedIndexedAccess: true, exactOptionalPropertyTypes: true, verbatimModuleSyntax: true },
+  };
+
+  beforeAll(() => {
+    mkdirSync(join(dir, 'node_modules', '@types'), { recursive: true });
+    symlinkSync(checkout, join(dir, 'node_modules', 'lacuna'));
+    symlinkSync(join(checkout, 'node_modules', '@types', 'node'), join(dir, 'node_modules', '@types', 'node'));
+    writeFileSync(join(dir, 'package.json'), '{"private":true,"type":"module"}');
+    writeFileSync(join(dir, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, include: ['*.ts'] }));
+  });
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  const compile = (text: string) => {
+    writeFileSync(join(dir, 'example.ts'), text);
+    return run(process.execPath, [compiler, '-p', dir]);
+  };
+
+  it('compiles against the types of the package, which are no any', async () => {
+    const [example, ...others] = blocks('ts');
+    expect(others).toEqual([]);
+    const wrong = example!.replace('images[0]?.blobs.length', 'images[0]?.blobs.nonsense');
+    await expect(compile(wrong)).rejects.toThrow(/nonsense/);
+    await compile(example!);
+  });
+
+  it('runs and lists the whole tree', { timeout: 60_000 }, async () => {
+    const image = `oci:${fixture('oci', 'tame-mini')}:tame-mini-gzip`;
+    const { stdout } = await run(process.execPath, [join(dir, 'example.js'), image], { env: { TMPDIR: dir } });
+    const [first, ...rows] = stdout.trimEnd().split('\n');
+    expect(first).toMatch(/^oci:.*:lazy sha256:[0-9a-f]{64} 3 blobs$/);
+    const named = readRows(fixture('truth', 'tame-mini.merged.jsonl')).flatMap(({ mode, size, path }) =>
+      path === undefined ? [] : [`${mode} ${size ?? '-'} ${path}`],
+    );
+    expect(rows.filter((row) => !row.endsWith(' undefined'))).toEqual(named);
+  });
+});
