@@ -9,7 +9,7 @@ import type { StoreOptions } from '../registry/store.ts';
 /**
  * A cold start reads some 230 scattered places of an image; smaller chunks carry fewer bytes that nobody asked for,
  * larger ones compress a little better. With 128 KiB a Python start needs 12 MB instead of 14 MB at 1 MiB, and the
- * whole image grows by a tenth (`bench/chunk-size`).
+ * whole image grows by a tenth.
  */
 export const DEFAULT_CHUNK_SIZE = 128 * 1024;
 
