@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
 import { filesOf, layoutBlobPath, refDigest } from '../../kit/converted.ts';
 import { fixture } from '../../kit/layers.ts';
-import { random } from '../../kit/random.ts';
+import { noise } from '../../kit/random.ts';
 import { needs } from '../../kit/skip.ts';
 import {
   digestOf,
@@ -21,13 +21,8 @@ import { END, member, pax } from '../../kit/tar.ts';
 
 const skip = needs('addon', 'zstd-napi');
 
-const noise = (length: number): string => {
-  const next = random(length);
-  return Buffer.from(Uint8Array.from({ length }, () => next(256))).toString('latin1');
-};
-
 /** More than the queues between reading and parsing hold: what fails at its beginning must end the reading as well. */
-const BIG = member({ name: 'big', data: noise(24 * 1024 * 1024) });
+const BIG = member({ name: 'big', data: noise(24 * 1024 * 1024, 1) });
 const tar = (...members: Buffer[]): Buffer => Buffer.concat([...members, END]);
 const GOOD = tar(member({ name: 'file', data: 'content' }));
 const zeros = 'sha256:'.padEnd(71, '0');
