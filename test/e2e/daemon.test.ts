@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import { ensureDaemon } from '../../src/daemon/client.ts';
 import { EXIT } from '../../src/errors.ts';
 import { DaemonRoom, dropPageCache, makeFlatImage, noise } from '../kit/daemon-room.ts';
@@ -143,11 +143,16 @@ describe.skipIf(skip.reason)('the daemon', () => {
     const lines = Object.entries(files).map(([name, content]) => `${sha256(content)} ${join(target, name)}\n`);
     const [expected, stop] = [join(room.dir, 'expected'), join(room.dir, 'stop')];
     writeFileSync(expected, lines.join(''));
-    const readers = [1, 2, 3].map((seed) => run('python3', [READER, expected, stop, `${seed}`]));
-
-    const dropping = new AbortController();
+    // A test that fails must leave no reader behind, which would go on for ever.
+    const over = new AbortController();
+    onTestFinished(() => over.abort());
+    const readers = [1, 2, 3].map((seed) =>
+      run('python3', [READER, expected, stop, `${seed}`], { signal: over.signal }),
+    );
+    const reports = Promise.all(readers);
+    reports.catch(() => {});
     const dropper = (async () => {
-      while (!dropping.signal.aborted) {
+      while (!over.signal.aborted) {
         await dropPageCache();
         await sleep(300);
       }
@@ -168,10 +173,11 @@ describe.skipIf(skip.reason)('the daemon', () => {
     }
     const { devices } = successors.at(-1)!;
     writeFileSync(stop, '');
-    const reports = (await Promise.all(readers)).map(({ stdout }) => JSON.parse(stdout.trimEnd().split('\n').at(-1)!));
-    dropping.abort();
+    const ended = await reports;
+    over.abort();
     await dropper;
-    for (const report of reports) {
+    for (const { stdout } of ended) {
+      const report = JSON.parse(stdout.trimEnd().split('\n').at(-1)!);
       expect(report).toMatchObject({ errors: [], wrong: [] });
       expect(report.reads).toBeGreaterThan(0);
       expect(report.longest).toBeLessThan(20);
