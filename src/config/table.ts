@@ -26,7 +26,10 @@ export const CONFIG_TABLE = {
     level: text('info', 'What is logged: debug, info, warn, error or silent.'),
   },
   fetch: {
-    window: size(1024 * KIB, 'Chunks of this aligned part of a blob follow the ones that a reader waits for. 0 = none.'),
+    window: size(
+      1024 * KIB,
+      'Chunks of this aligned part of a blob follow the ones that a reader waits for. 0 = none.',
+    ),
     in_flight: size(1024 * KIB, 'At most so many compressed bytes that nobody waits for are under way at once.'),
     connections: count(16, 'At most so many requests at once that a reader waits for.'),
     deadline: duration(30_000, 'A read whose data cannot be had for so long fails with an I/O error.'),
