@@ -23,6 +23,18 @@ const { optionalDependencies } = JSON.parse(readFileSync(join(checkout, 'package
 /** May be absent, or compiled; and what grpc-js needs for its introspection only, which nobody asks for. */
 const EXTERNAL = [...Object.keys(optionalDependencies), '@grpc/proto-loader'];
 
+/** What is loaded with `createRequire` when it is first needed is bundled too, and still loaded no sooner. */
+const required = {
+  name: 'required',
+  transform(code, id) {
+    const pattern = /createRequire\(import\.meta\.url\)\('(pino)'\)/;
+    // Within one line, so that the source map stays right.
+    return pattern.test(code) && !id.includes('node_modules')
+      ? { code: code.replace(pattern, "require('$1')"), map: null }
+      : null;
+  },
+};
+
 async function bundle(program) {
   const build = await rolldown({
     cwd: checkout,
@@ -30,6 +42,7 @@ async function bundle(program) {
     platform: 'node',
     tsconfig: 'tsconfig.json',
     transform: { target: 'node20.19' },
+    plugins: [required],
     external: EXTERNAL.map((name) => new RegExp(`^${name}(/|$)`)),
     resolve: { alias: { undici$: join(checkout, 'scripts', 'undici-agent.mjs') } },
     onLog(level, log) {

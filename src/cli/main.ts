@@ -73,7 +73,7 @@ function commandOf(verb: Verb, setExitCode: (code: number) => void): Command {
       const stop = () => abort.abort();
       process.once('SIGINT', stop);
       process.once('SIGTERM', stop);
-      const progress = openProgress(options.progress);
+      const progress = await openProgress(options.progress);
       try {
         const log = openLog({ level: options.logLevel });
         const context = { log, onProgress: progress.onProgress, json: options.json === true, signal: abort.signal };

@@ -95,7 +95,8 @@ function describe(path: readonly PropertyKey[]): string {
 }
 
 function validate<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: string): T {
-  const result = schema.safeParse(value);
+  // Compiling a schema takes longer than checking the few documents that a process reads.
+  const result = schema.safeParse(value, { jitless: true });
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   throw new FormatError(describe(issue?.path ?? []), issue?.message ?? 'invalid', { op, subject });

@@ -2,7 +2,8 @@
  * The one logger. Logs go to stderr: JSON lines for machines, one readable line each on a terminal.
  * Secrets never reach it: what may hold one is redacted by name, and callers pass subjects, not headers.
  */
-import { type DestinationStream, pino } from 'pino';
+import { createRequire } from 'node:module';
+import type { DestinationStream, Logger } from 'pino';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error', 'silent'];
@@ -27,7 +28,20 @@ export interface LogOptions {
 /** Field names whose values are never printed, at the top and one level down. */
 const SECRET_FIELDS = ['password', 'authorization', 'token', 'identityToken', 'secret', 'credentials'];
 
+/** pino is loaded by the first line that is written: most runs of a verb write none. */
 export function openLog(options: LogOptions = {}): Log {
+  const lowest = LOG_LEVELS.indexOf(options.level ?? DEFAULT_LOG_LEVEL);
+  let logger: Logger | null = null;
+  const write = (level: keyof Log) => (fields: object, message: string) => {
+    if (LOG_LEVELS.indexOf(level) < lowest) return;
+    logger ??= openPino(options);
+    logger[level](fields, message);
+  };
+  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
+}
+
+function openPino(options: LogOptions): Logger {
+  const { pino } = createRequire(import.meta.url)('pino') as typeof import('pino');
   const format = options.format ?? 'auto';
   const text = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return pino(

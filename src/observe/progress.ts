@@ -1,5 +1,5 @@
 /** Progress of long work: one union of events, and the two ways the CLI shows it (bars on a terminal, NDJSON). */
-import { MultiBar, Presets, type SingleBar } from 'cli-progress';
+import type { SingleBar } from 'cli-progress';
 
 /** How far one piece of work is. Counts are absolute, so that a lost event does no harm. */
 export interface Progress {
@@ -24,17 +24,18 @@ export interface ProgressView {
 }
 
 /** Shows progress on stderr. `auto`: bars on a terminal, nothing elsewhere. */
-export function openProgress(style: ProgressStyle): ProgressView {
+export async function openProgress(style: ProgressStyle): Promise<ProgressView> {
   if (style === 'json') {
     return { onProgress: (event) => process.stderr.write(`${JSON.stringify(event)}\n`), close: () => {} };
   }
   if (style === 'none' || (style === 'auto' && process.stderr.isTTY !== true)) {
     return { onProgress: () => {}, close: () => {} };
   }
-  return openBars();
+  return await openBars();
 }
 
-function openBars(): ProgressView {
+async function openBars(): Promise<ProgressView> {
+  const { MultiBar, Presets } = (await import('cli-progress')).default;
   const bars = new Map<string, SingleBar>();
   const screen = new MultiBar(
     {
