@@ -1,6 +1,6 @@
 /** A registry that goes wrong under mounted images: the right bytes, or an I/O error in time; never wrong ones. */
 import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DaemonRoom, dropPageCache } from '../kit/daemon-room.ts';
 import { fixture } from '../kit/layers.ts';
@@ -117,7 +117,9 @@ const largest = truth.reduce((best, row) => ((row.size ?? 0) > (best.size ?? 0) 
 describe.skipIf(skip.reason)('a registry that stays wrong', () => {
   const ALWAYS: [string, Fault][] = [
     ['wrong bytes', { kind: 'wrong-bytes' }],
+    ['404', { kind: 'status', status: 404 }],
     ['503', { kind: 'status', status: 503 }],
+    ['429 with a long Retry-After', { kind: 'status', status: 429, headers: { 'retry-after': '600' } }],
     ['silence in the middle', { kind: 'stall', after: 100 }],
     ['no answer at all', { kind: 'hang' }],
   ];
@@ -142,6 +144,10 @@ describe.skipIf(skip.reason)('a registry that stays wrong', () => {
       expect(counters.failures).toBeGreaterThan(0);
       expect(counters.delivered).toBe(0);
       expect(counters.waiting).toBe(0);
+      const left = readdirSync(join(room.root, 'cache'), { recursive: true }) as string[];
+      expect(
+        left.map((path) => basename(path)).filter((name) => !/^([0-9a-f]{32,64}|data|map|table)$/.test(name)),
+      ).toEqual([]);
 
       registry.fault = () => null;
       await dropPageCache();
