@@ -1,6 +1,9 @@
-/** The folders of the cache: one per blob with its shared store, in it one per device with the device's own. */
+/**
+ * The folders of the cache: one per blob with its shared store, in it one per device with the device's own store and its
+ * chunk table.
+ */
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** Folders on their way out; a crash leaves them for the next start. */
 const TRASH = '.trash';
@@ -18,10 +21,16 @@ export function parseDevice(name: string): DeviceName {
   return { blob, table };
 }
 
+/** The folder of the device `name`, inside its blob's. */
+export function folderOf(cache: string, name: string): string {
+  const { blob, table } = parseDevice(name);
+  return join(cache, blob, table);
+}
+
 /** Makes the folders of a device and says where they are. */
-export async function makeStores(cache: string, { blob, table }: DeviceName) {
-  const sharedDir = join(cache, blob);
-  const ownDir = join(sharedDir, table);
+export async function makeStores(cache: string, name: string) {
+  const ownDir = folderOf(cache, name);
+  const sharedDir = dirname(ownDir);
   await mkdir(ownDir, { recursive: true, mode: 0o700 });
   return { sharedDir, ownDir };
 }

@@ -2,29 +2,25 @@
  * The attached images and their blob devices. Images whose tables agree on a blob share its device; images whose
  * tables differ have one each, over one shared store. All changes run one after another.
  */
-import { createHash } from 'node:crypto';
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Fetcher } from '../blob/fetcher.ts';
 import type { BlobSource } from '../blob/source.ts';
-import { ChunkTable, encodeTable } from '../blob/table.ts';
+import type { ChunkTable } from '../blob/table.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { openBootstrap } from '../formats/rafs/open.ts';
 import type { BlobFs } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
-import { formatDevice, makeStores, sweep } from './cache.ts';
+import { makeStores, sweep } from './cache.ts';
 import { type ImageRecord, readRecords, recordOf, removeRecord, writeRecord } from './record.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
-
-/** No bootstrap is larger; the largest images have some 100 MB. */
-const MAX_BOOTSTRAP = 1024 * 1024 * 1024;
+import { type BlobView, ensureView, loadView, nameOf, readViews } from './view.ts';
 
 interface Device {
   readonly name: string;
   readonly blob: string;
   readonly size: number;
+  readonly storedSize: number;
   readonly table: ChunkTable;
   readonly handle: number;
   /** Image id → the places it named. */
@@ -36,14 +32,6 @@ interface Attached {
   /** Null when it could not be attached after a restart; then `problem` says why. */
   readonly devices: readonly Device[] | null;
   readonly problem: string;
-}
-
-/** What a bootstrap says of one blob. */
-interface BlobView {
-  readonly id: string;
-  readonly size: number;
-  readonly storedSize: number;
-  readonly table: ChunkTable;
 }
 
 export interface ImagesOptions {
@@ -69,7 +57,7 @@ export class Images {
     const { paths, log } = this.#options;
     for (const record of await readRecords(paths.images)) {
       try {
-        const devices = await this.#open(record);
+        const devices = await this.#open(record, await this.#restoreViews(record));
         this.#images.set(record.id, { record, devices, problem: '' });
       } catch (error) {
         const problem = toLacunaError(error);
@@ -84,11 +72,12 @@ export class Images {
   attach(request: AttachRequest): Promise<string[]> {
     return this.#inTurn(async () => {
       const { paths, log } = this.#options;
-      const record = recordOf(request);
-      const before = this.#images.get(record.id)?.devices ?? [];
-      const devices = await this.#open(record);
+      const asked = recordOf(request);
+      const before = this.#images.get(asked.id)?.devices ?? [];
+      const devices = await this.#open(asked, await readViews(asked));
+      const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
       try {
-        await writeRecord(paths.images, { ...record, devices: devices.map((device) => device.name) });
+        await writeRecord(paths.images, record);
       } catch (error) {
         this.#releaseAll(devices, record.id, before);
         throw error;
@@ -132,18 +121,26 @@ export class Images {
     return { images, devices };
   }
 
-  async #open(record: ImageRecord): Promise<Device[]> {
-    const views = blobsOf(await readBootstrap(record.bootstrap), record);
+  /** From the tables that lie in the cache; where one is lost or damaged, from the bootstrap. */
+  async #restoreViews(record: ImageRecord): Promise<BlobView[]> {
+    try {
+      return await Promise.all(record.devices.map((device) => loadView(this.#options.paths.cache, device)));
+    } catch (error) {
+      const problem = toLacunaError(error).toJSON();
+      this.#options.log.warn({ image: record.id, error: problem }, 'a chunk table is lost, reading the bootstrap');
+      return await readViews(record);
+    }
+  }
+
+  async #open(record: ImageRecord, views: readonly BlobView[]): Promise<Device[]> {
     const before = this.#images.get(record.id)?.devices ?? [];
-    const { sources } = this.#options;
-    const places = await Promise.all(views.map(({ id, storedSize }) => sources.open(record.sources, id, storedSize)));
     const devices: Device[] = [];
     try {
-      for (const [index, view] of views.entries()) {
-        const name = formatDevice({ blob: view.id, table: tableKey(view) });
+      for (const view of views) {
+        const name = nameOf(view);
         const device = this.#devices.get(name) ?? (await this.#add(name, view));
         // Before anything else is waited for: readers may miss chunks of it from now on.
-        device.users.set(record.id, places[index]!);
+        device.users.set(record.id, this.#options.sources.of(record.sources, view.id, view.storedSize));
         this.#tellFetcher(device);
         devices.push(device);
       }
@@ -156,9 +153,11 @@ export class Images {
 
   async #add(name: string, view: BlobView): Promise<Device> {
     const { paths, blobFs } = this.#options;
-    const stores = await makeStores(paths.cache, { blob: view.id, table: tableKey(view) });
-    const handle = blobFs.addDevice({ name, size: view.size, table: view.table.bytes, ...stores });
-    const device = { name, blob: view.id, size: view.size, table: view.table, handle, users: new Map() };
+    const stores = await makeStores(paths.cache, name);
+    await ensureView(paths.cache, view);
+    const { id: blob, size, storedSize, table } = view;
+    const handle = blobFs.addDevice({ name, size, table: table.bytes, ...stores });
+    const device = { name, blob, size, storedSize, table, handle, users: new Map() };
     this.#devices.set(name, device);
     return device;
   }
@@ -188,7 +187,7 @@ export class Images {
   }
 
   async #sweep(): Promise<void> {
-    const recorded = [...this.#images.values()].flatMap(({ record }) => record.devices);
+    const recorded = [...this.#images.values()].flatMap(({ record }) => record.devices.map(({ name }) => name));
     await sweep(this.#options.paths.cache, [...this.#devices.keys(), ...recorded]);
   }
 
@@ -197,30 +196,4 @@ export class Images {
     this.#last = result.catch(() => {});
     return result;
   }
-}
-
-async function readBootstrap(path: string): Promise<Buffer> {
-  await using file = await open(path, 'r').catch((cause: unknown) => {
-    throw toLacunaError(cause, { op: 'attach', subject: path });
-  });
-  const { size } = await file.stat();
-  if (size <= MAX_BOOTSTRAP) return await file.readFile();
-  throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
-}
-
-function blobsOf(bytes: Buffer, { bootstrap, blobIds }: ImageRecord): BlobView[] {
-  const [blobId] = blobIds;
-  const image = openBootstrap(bytes, { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) });
-  return image.blobs.map((blob, index) => ({
-    id: blob.id,
-    size: image.deviceSize(index),
-    storedSize: blob.compressedSize,
-    table: new ChunkTable(encodeTable(image.chunksOf(index)), `${bootstrap}, blob ${blob.id}`),
-  }));
-}
-
-/** Names the layout of a blob's address space and its chunks: 128 bits, so that no image can be made to meet another's. */
-function tableKey({ size, table }: BlobView): string {
-  const hash = createHash('sha256').update(table.bytes).update(String(size));
-  return hash.digest('hex').slice(0, 32);
 }

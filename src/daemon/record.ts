@@ -1,89 +1,146 @@
-/** What is attached, as files `images/<id>.json`: how a restarted daemon finds its images again. */
+/**
+ * What is attached, as files `images/<id>.json`: how a restarted daemon finds its images again.
+ *
+ * Checked by hand: readers wait while a daemon that takes over reads its records, and a schema library takes a sixth of
+ * the half second that this may last.
+ */
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { isAbsolute, join } from 'node:path';
-import { z } from 'zod';
 import { FormatError, LacunaError } from '../errors.ts';
-import type { AttachRequest } from './api.ts';
+import type { AttachRequest, RegistrySource } from './api.ts';
 
-const path = z.string().refine((text) => isAbsolute(text) && !text.includes('\0'), 'not an absolute path');
-const registry = z.object({
-  host: z.string().min(1),
-  repository: z.string().min(1),
-  plainHttp: z.boolean().nullable().exactOptional(),
-  ca: z.union([z.literal(''), path]).exactOptional(),
-});
-const place = z.object({ path });
-const source = z.union([z.object({ registry }), z.object({ directory: place }), z.object({ layout: place })]);
+const VERSION = 1;
 
-const record = z.object({
-  version: z.literal(1),
-  id: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/),
-  bootstrap: path,
-  sources: z.array(source).min(1),
-  blobIds: z.array(z.string().regex(/^[0-9a-f]{64}$/)),
-  /** Device names in blob table order; known before the bootstrap is read again, so that their caches are kept. */
-  devices: z.array(z.string().regex(/^[0-9a-f]{64}-[0-9a-f]+$/)),
-});
+/** A device of the image. Its chunk table lies in the cache, see `view.ts`. */
+export interface RecordedDevice {
+  /** `<blob hex>-<table key>` */
+  readonly name: string;
+  /** Bytes of the device file. */
+  readonly size: number;
+  /** Bytes of the blob as far as they are used. */
+  readonly storedSize: number;
+}
 
-export type ImageRecord = z.infer<typeof record>;
+export interface ImageRecord {
+  readonly version: typeof VERSION;
+  readonly id: string;
+  readonly bootstrap: string;
+  readonly sources: readonly (
+    | { readonly registry: RegistrySource }
+    | { readonly directory: { readonly path: string } }
+    | { readonly layout: { readonly path: string } }
+  )[];
+  readonly blobIds: readonly string[];
+  /** In blob table order. */
+  readonly devices: readonly RecordedDevice[];
+}
+
+const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const HEX_DIGEST = /^[0-9a-f]{64}$/;
+const DEVICE_NAME = /^[0-9a-f]{64}-[0-9a-f]{32}$/;
+
+/** Tells which field is wrong, and how. */
+type Complain = (field: string, problem: string) => Error;
 
 /** A checked request; USAGE names the field. gRPC leaves unset alternatives of `oneof` out. */
 export function recordOf(request: AttachRequest): ImageRecord {
   const { id, bootstrap, sources, blobIds } = request;
-  const result = record.safeParse({
-    version: 1,
-    id,
-    bootstrap,
-    sources: sources.map((it) => Object.fromEntries(Object.entries(it).filter(([, value]) => value != null))),
-    blobIds: blobIds ?? [],
-    devices: [],
-  });
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw new LacunaError('USAGE', `${issue?.path.join('.')}: ${issue?.message}`, { op: 'attach', subject: id });
+  return checked(
+    { version: VERSION, id, bootstrap, sources, blobIds: blobIds ?? [], devices: [] },
+    (field, problem) => new LacunaError('USAGE', `${field} ${problem}`, { op: 'attach', subject: String(id) }),
+  );
 }
 
-/**
- * Every record of the folder. One that cannot be read is an error: its caches must not be swept away. What a death in
- * the middle of writing one left is removed.
- */
+/** Every record of the folder. One that cannot be read is an error: its caches must not be swept away. */
 export async function readRecords(folder: string): Promise<ImageRecord[]> {
-  const names = (await readdir(folder)).sort();
-  for (const name of names) if (name.endsWith(TEMPORARY)) await rm(join(folder, name), { force: true });
-  return await Promise.all(names.filter((name) => name.endsWith('.json')).map((name) => readRecord(folder, name)));
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.json')).sort();
+  return await Promise.all(names.map((name) => readRecord(join(folder, name))));
 }
 
-async function readRecord(folder: string, name: string): Promise<ImageRecord> {
-  const subject = join(folder, name);
-  const wrong = (field: string, problem: string): FormatError => {
-    const hint = 'the file was written by another version, or changed by hand; remove it to forget the image';
-    return new FormatError(field, problem, { op: 'read record', subject, hint });
-  };
+async function readRecord(path: string): Promise<ImageRecord> {
+  const complain: Complain = (field, problem) =>
+    new FormatError(field, problem, {
+      subject: path,
+      hint: 'the file was written by another version, or changed by hand; remove it to forget the image',
+    });
   let value: unknown;
   try {
-    value = JSON.parse(await readFile(subject, 'utf8'));
+    value = JSON.parse(await readFile(path, 'utf8'));
   } catch (error) {
-    throw error instanceof SyntaxError ? wrong('record', error.message) : error;
+    throw error instanceof SyntaxError ? complain('record', 'is no JSON') : error;
   }
-  const result = record.safeParse(value);
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    throw wrong(issue?.path.join('.') || 'record', issue?.message ?? 'invalid');
-  }
-  // Detaching would remove another file, and the image come back.
-  if (`${result.data.id}.json` !== name) throw wrong('id', `${result.data.id} is not the file's`);
-  return result.data;
+  return checked(value, complain);
 }
-
-const TEMPORARY = '.json.tmp';
 
 /** Replaces the record in one step. */
 export async function writeRecord(folder: string, value: ImageRecord): Promise<void> {
-  const temporary = join(folder, `${value.id}${TEMPORARY}`);
-  await writeFile(temporary, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
-  await rename(temporary, join(folder, `${value.id}.json`));
+  const path = join(folder, `${value.id}.json`);
+  await writeFile(`${path}.tmp`, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
+  await rename(`${path}.tmp`, path);
 }
 
 export async function removeRecord(folder: string, id: string): Promise<void> {
   await rm(join(folder, `${id}.json`), { force: true });
+}
+
+function checked(value: unknown, complain: Complain): ImageRecord {
+  const fields = objectOf(value, 'record', complain);
+  if (fields.version !== VERSION) throw complain('version', `must be ${VERSION}`);
+  const text = (field: string, found: unknown, isGood: (text: string) => boolean, what: string): string => {
+    if (typeof found === 'string' && isGood(found)) return found;
+    throw complain(field, `must be ${what}`);
+  };
+  const list = <T>(field: string, found: unknown, item: (value: unknown, name: string) => T): T[] => {
+    if (!Array.isArray(found)) throw complain(field, 'must be a list');
+    return found.map((entry, index) => item(entry, `${field}.${index}`));
+  };
+  const size = (field: string, found: unknown): number => {
+    if (Number.isSafeInteger(found) && (found as number) >= 0) return found as number;
+    throw complain(field, 'must be a size in bytes');
+  };
+  const record: ImageRecord = {
+    version: VERSION,
+    id: text('id', fields.id, (id) => ID.test(id), 'letters, digits, `.`, `_` and `-`, at most 128'),
+    bootstrap: text('bootstrap', fields.bootstrap, isAbsolute, 'an absolute path'),
+    sources: list('sources', fields.sources, (source, name) => sourceOf(source, name, complain)),
+    blobIds: list('blobIds', fields.blobIds, (id, name) => text(name, id, (hex) => HEX_DIGEST.test(hex), 'hex sha256')),
+    devices: list('devices', fields.devices, (device, field) => {
+      const { name, size: bytes, storedSize } = objectOf(device, field, complain);
+      return {
+        name: text(`${field}.name`, name, (found) => DEVICE_NAME.test(found), 'a device name'),
+        size: size(`${field}.size`, bytes),
+        storedSize: size(`${field}.storedSize`, storedSize),
+      };
+    }),
+  };
+  if (record.sources.length === 0) throw complain('sources', 'must not be empty');
+  return record;
+}
+
+function sourceOf(value: unknown, name: string, complain: Complain): ImageRecord['sources'][number] {
+  const { registry, directory, layout } = objectOf(value, name, complain);
+  const path = (found: unknown, kind: string): string => {
+    const { path: text } = objectOf(found, `${name}.${kind}`, complain);
+    if (typeof text === 'string' && isAbsolute(text)) return text;
+    throw complain(`${name}.${kind}.path`, 'must be an absolute path');
+  };
+  const given = [registry, directory, layout].filter((kind) => kind !== undefined && kind !== null);
+  if (given.length !== 1) throw complain(name, 'must be one of registry, directory and layout');
+  if (directory) return { directory: { path: path(directory, 'directory') } };
+  if (layout) return { layout: { path: path(layout, 'layout') } };
+  const { host, repository, plainHttp = null, ca = '' } = objectOf(registry, `${name}.registry`, complain);
+  if (typeof host !== 'string' || host === '') throw complain(`${name}.registry.host`, 'must not be empty');
+  if (typeof repository !== 'string' || repository === '') {
+    throw complain(`${name}.registry.repository`, 'must not be empty');
+  }
+  if (typeof plainHttp !== 'boolean' && plainHttp !== null) {
+    throw complain(`${name}.registry.plainHttp`, 'must be true, false or null');
+  }
+  if (typeof ca !== 'string') throw complain(`${name}.registry.ca`, 'must be a path');
+  return { registry: { host, repository, plainHttp, ca } };
+}
+
+function objectOf(value: unknown, name: string, complain: Complain): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw complain(name, 'must be an object');
 }

@@ -1,15 +1,12 @@
 /** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
 import { Fetcher } from '../blob/fetcher.ts';
 import type { Config } from '../config/table.ts';
-import { unixServer } from '../grpc/unix.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';
 import type { Log } from '../observe/log.ts';
-import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
-import { serveDaemon } from './service.ts';
 import { Sources } from './sources.ts';
 
 export interface RunOptions {
@@ -22,7 +19,8 @@ export interface RunOptions {
 
 /**
  * Runs until the signal or a Stop. The order matters: readers of a dead predecessor wait in the kernel, get their
- * devices back before anybody is told that one is unknown, and callers find the socket when all is there.
+ * devices back before anybody is told that one is unknown, and callers find the socket when all is there. What takes
+ * long to load is loaded when readers are served from the cache again: the HTTP client first, for those that miss.
  */
 export async function runDaemon({ root, config, log, signal }: RunOptions): Promise<void> {
   const paths = rootPaths(root);
@@ -47,11 +45,16 @@ export async function runDaemon({ root, config, log, signal }: RunOptions): Prom
       const images = new Images({ paths, blobFs, fetcher, sources, log });
       await images.restore();
       blobFs.ready();
+      await sources.preload();
+      const [{ serveDaemon }, { unixServer }] = await Promise.all([
+        import('./service.ts'),
+        import('../grpc/unix.ts'),
+        import('../formats/rafs/open.ts'), // for the first Attach
+      ]);
       const stopped = new AbortController();
       const ending = AbortSignal.any([signal, stopped.signal]);
       const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort(), ending });
       await using _server = await unixServer(paths.socket, [service]);
-      await preloadTransport();
       log.info({ root, takenOver: blobFs.counters().takenOver }, 'daemon ready');
       await untilAborted(ending);
     } finally {

@@ -1,13 +1,15 @@
-/** Opens the places that blobs come from, one connection pool per repository, with the credentials of the moment. */
+/**
+ * Opens the places that blobs come from, one connection pool per repository, with the credentials of the moment.
+ * Repositories are opened, and the registry's code is loaded, with the first read: a daemon that takes over from a dead
+ * one must answer from its cache before that.
+ */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
 import type { Config } from '../config/table.ts';
 import { LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
-import { dockerConfigCredentials } from '../registry/credentials.ts';
-import { openStore } from '../registry/open.ts';
-import type { Credentials, ImageStore, RetryOptions } from '../registry/store.ts';
+import type { CredentialSource, Credentials, ImageStore, RetryOptions } from '../registry/store.ts';
 import type { RegistrySource, SetCredentialsRequest } from './api.ts';
 import type { ImageRecord } from './record.ts';
 
@@ -19,7 +21,7 @@ export class Sources implements AsyncDisposable {
   readonly #log: Log;
   /** Of this process only: set through the control API, gone with it. */
   readonly #credentials = new Map<string, Credentials>();
-  readonly #docker = dockerConfigCredentials();
+  #docker: CredentialSource | null = null;
   readonly #stores = new Map<string, Promise<ImageStore>>();
 
   constructor(registry: Config['registry'], log: Log) {
@@ -33,15 +35,25 @@ export class Sources implements AsyncDisposable {
     else this.#credentials.set(host, { username: username ?? '', password: password ?? '' });
   }
 
+  /** Loads what the first read of a registry would have to wait for. */
+  async preload(): Promise<void> {
+    const [{ preloadTransport }] = await Promise.all([loadRegistry(), loadCredentials()]);
+    await preloadTransport();
+  }
+
   /** The places of one blob, in the record's order. `size`: its length as far as the image uses it. */
-  async open(sources: ImageRecord['sources'], id: string, size: number): Promise<BlobSource[]> {
-    return await Promise.all(
-      sources.map(async (source) => {
-        if ('directory' in source) return fileSource(join(source.directory.path, id));
-        if ('layout' in source) return fileSource(join(source.layout.path, 'blobs', 'sha256', id));
-        return storeSource(await this.#repository(source.registry), id, size);
-      }),
-    );
+  of(sources: ImageRecord['sources'], id: string, size: number): BlobSource[] {
+    return sources.map((source) => {
+      if ('directory' in source) return fileSource(join(source.directory.path, id));
+      if ('layout' in source) return fileSource(join(source.layout.path, 'blobs', 'sha256', id));
+      const repository = () => this.#repository(source.registry);
+      return {
+        subject: `${source.registry.host}/${source.registry.repository}`,
+        async *read(offset, length, signal) {
+          yield* storeSource(await repository(), id, size).read(offset, length, signal);
+        },
+      };
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -63,10 +75,13 @@ export class Sources implements AsyncDisposable {
   async #openRepository({ host, repository, plainHttp, ca }: RegistrySource): Promise<ImageStore> {
     const caPath = ca || this.#registry.ca;
     const plain = plainHttp ?? (this.#registry.plain_http.includes(host) ? true : null);
+    const [{ openStore }, { dockerConfigCredentials }] = await Promise.all([loadRegistry(), loadCredentials()]);
+    this.#docker ??= dockerConfigCredentials();
+    const docker = this.#docker;
     return await openStore(
       { transport: 'docker', host, repository, tag: null, digest: null },
       {
-        credentials: async (name) => this.#credentials.get(name) ?? (await this.#docker(name)),
+        credentials: async (name) => this.#credentials.get(name) ?? (await docker(name)),
         retry: RETRY,
         log: this.#log,
         ...(plain === null ? {} : { plainHttp: plain }),
@@ -75,3 +90,6 @@ export class Sources implements AsyncDisposable {
     );
   }
 }
+
+const loadRegistry = () => import('../registry/open.ts');
+const loadCredentials = () => import('../registry/credentials.ts');

@@ -1,7 +1,7 @@
 /** The real daemon from attaching to the last byte: trees equal the truth, deaths are pauses, nothing is left behind. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -200,22 +200,46 @@ describe.skipIf(skip.reason)('the daemon', () => {
     expect(existsSync(join(room.root, 'daemon.sock'))).toBe(true);
   });
 
-  it('an image whose bootstrap is gone after a restart tells its problem; the others go on', async () => {
-    const image = await makeFlatImage({ file: noise(6, 64 * KIB) }, 16 * KIB, room.folder('image'));
-    const other = await makeFlatImage({ file: noise(7, 64 * KIB) }, 16 * KIB, room.folder('other'));
-    const target = await room.mount('good', image.bootstrap, directory(image.dir));
-    await room.client.attach({ id: 'bad', bootstrap: other.bootstrap, sources: directory(other.dir) });
-    writeFileSync(other.bootstrap, 'no longer');
-    const { pid } = await room.client.status();
-    process.kill(pid, 'SIGKILL');
-    await expect.poll(async () => (await room.client.status()).pid).not.toBe(pid);
-    const { images } = await room.client.status();
-    expect(images.map(({ id, problem }) => [id, problem === ''])).toEqual([
-      ['bad', false],
-      ['good', true],
+  it('after a restart images come from their records; one that cannot tells its problem', async () => {
+    const content = (name: string) => noise(name.length, 64 * KIB);
+    const make = (name: string) => makeFlatImage({ file: content(name) }, 16 * KIB, room.folder(name));
+    const restart = async () => {
+      const { pid } = await room.client.status();
+      process.kill(pid, 'SIGKILL');
+      await expect.poll(async () => (await room.client.status()).pid).not.toBe(pid);
+      return (await room.client.status()).images.map(({ id, problem }) => [id, problem === '']);
+    };
+    const read = async (path: string) => (await run('sha256sum', [path])).stdout.slice(0, 64);
+    const tables = () => {
+      const cache = join(room.root, 'cache');
+      const names = readdirSync(cache, { recursive: true }) as string[];
+      return names.filter((name) => name.endsWith('/table')).map((name) => join(cache, name));
+    };
+
+    const [whole, bare] = [await make('whole'), await make('no-bootstrap')];
+    const file = join(await room.mount('whole', whole.bootstrap, directory(whole.dir)), 'file');
+    const attached = { id: 'no-bootstrap', bootstrap: bare.bootstrap, sources: directory(bare.dir) };
+    // Its one file is all that is on the device.
+    const [device] = (await room.client.attach(attached)).devices;
+    // It is not needed any more: the tables lie beside the caches.
+    writeFileSync(bare.bootstrap, 'no longer');
+    expect(await restart()).toEqual([
+      ['no-bootstrap', true],
+      ['whole', true],
     ]);
-    expect((await run('sha256sum', [join(target, 'file')])).stdout.slice(0, 64)).toBe(sha256(noise(6, 64 * KIB)));
-    await room.client.detach('bad');
-    expect((await room.client.status()).images.map(({ id }) => id)).toEqual(['good']);
+    expect(await read(file)).toBe(sha256(content('whole')));
+    expect(await read(device!)).toBe(sha256(content('no-bootstrap')));
+
+    expect(tables().length).toBe(2);
+    for (const path of tables()) writeFileSync(path, readFileSync(path).fill(1, 40, 44));
+    expect(await restart()).toEqual([
+      ['no-bootstrap', false],
+      ['whole', true],
+    ]);
+    await dropPageCache();
+    expect(await read(file)).toBe(sha256(content('whole')));
+    await expect(read(device!)).rejects.toThrow('No such file');
+    await room.client.detach('no-bootstrap');
+    expect((await room.client.status()).images.map(({ id }) => id)).toEqual(['whole']);
   });
 });

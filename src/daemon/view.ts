@@ -1,0 +1,76 @@
+/**
+ * What one blob is to an image: the chunk table of its device. It comes from the bootstrap once; from then on it lies
+ * beside the device's cache, so that a daemon that takes over from a dead one has it without parsing bootstraps.
+ */
+import { createHash } from 'node:crypto';
+import { open, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ChunkTable, encodeTable } from '../blob/table.ts';
+import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { folderOf, formatDevice, parseDevice } from './cache.ts';
+import type { ImageRecord, RecordedDevice } from './record.ts';
+
+/** No bootstrap is larger; the largest images have some 100 MB. */
+const MAX_BOOTSTRAP = 1024 * 1024 * 1024;
+
+export interface BlobView {
+  /** Hex sha256 of the blob. */
+  readonly id: string;
+  /** Bytes of the device file. */
+  readonly size: number;
+  /** Bytes of the blob as far as they are used. */
+  readonly storedSize: number;
+  readonly table: ChunkTable;
+}
+
+/** The blobs of an image, in the order of its bootstrap. NOT_FOUND, FORMAT or UNSUPPORTED. */
+export async function readViews({ bootstrap, blobIds }: ImageRecord): Promise<BlobView[]> {
+  const bytes = await readBootstrap(bootstrap);
+  const { openBootstrap } = await import('../formats/rafs/open.ts');
+  const [blobId] = blobIds;
+  const image = openBootstrap(bytes, { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) });
+  return image.blobs.map((blob, index) => ({
+    id: blob.id,
+    size: image.deviceSize(index),
+    storedSize: blob.compressedSize,
+    table: new ChunkTable(encodeTable(image.chunksOf(index)), `${bootstrap}, blob ${blob.id}`),
+  }));
+}
+
+async function readBootstrap(path: string): Promise<Buffer> {
+  await using file = await open(path, 'r').catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: 'attach', subject: path });
+  });
+  const { size } = await file.stat();
+  if (size <= MAX_BOOTSTRAP) return await file.readFile();
+  throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
+}
+
+/** The name of the view's device: blob, layout of the address space, and chunks. */
+export function nameOf({ id, size, table }: BlobView): string {
+  // 128 bits, so that no image can be made to meet another's.
+  const hash = createHash('sha256').update(table.bytes).update(String(size));
+  return formatDevice({ blob: id, table: hash.digest('hex').slice(0, 32) });
+}
+
+const pathOf = (cache: string, name: string): string => join(folderOf(cache, name), 'table');
+
+/** Keeps the view's table beside the device's cache, whose folder exists; does nothing where it lies already. */
+export async function ensureView(cache: string, view: BlobView): Promise<void> {
+  const path = pathOf(cache, nameOf(view));
+  const kept = await readFile(path).catch(() => null);
+  if (kept?.equals(view.table.bytes)) return;
+  await writeFile(`${path}.tmp`, view.table.bytes, { mode: 0o600, flush: true });
+  await rename(`${path}.tmp`, path);
+}
+
+/** What {@link ensureView} kept. NOT_FOUND, or FORMAT when it is not what the device is named after. */
+export async function loadView(cache: string, { name, size, storedSize }: RecordedDevice): Promise<BlobView> {
+  const subject = pathOf(cache, name);
+  const bytes = await readFile(subject).catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: 'attach', subject });
+  });
+  const view = { id: parseDevice(name).blob, size, storedSize, table: new ChunkTable(bytes, subject) };
+  if (nameOf(view) !== name) throw new FormatError('chunk table', 'is not the one it should be', { subject });
+  return view;
+}
