@@ -40,8 +40,9 @@ export async function pull(image: string, options: PullOptions): Promise<PullRes
   const abort = signal === undefined ? {} : { signal };
   await using store = await openStore(reference, options);
   const choosing = chooseManifest(store, options.platform ?? hostPlatform(), abort);
-  // Thrown below; it must not count as unhandled until then.
-  choosing.catch(() => {});
+  const config = choosing.then(({ manifest }) => store.manifest(manifest.config, abort));
+  // Thrown below; they must not count as unhandled until then.
+  for (const early of [choosing, config]) early.catch(() => {});
   // Loading gRPC takes as long as the registry's answer.
   const [{ Containerd }, { linkSnapshotter }] = await Promise.all([import('./client.ts'), import('./link.ts')]);
   using containerd = new Containerd(options.containerd, { namespace: options.namespace, ...abort });
@@ -54,7 +55,7 @@ export async function pull(image: string, options: PullOptions): Promise<PullRes
   try {
     for (const outcome of [leased, linked]) if (outcome.status === 'rejected') throw outcome.reason;
     if (chosen.status === 'rejected') throw chosen.reason;
-    return await bring({ containerd, store, reference, link, choice: chosen.value, options });
+    return await bring({ containerd, store, reference, link, choice: chosen.value, config, options });
   } finally {
     link?.close();
     await containerd.endLease().catch((error: unknown) => {
@@ -69,10 +70,13 @@ interface Bringing {
   readonly reference: DockerReference;
   readonly link: SnapshotterLink | null;
   readonly choice: ChosenManifest;
+  /** Bytes of the image's config, which is on its way. */
+  readonly config: Promise<Buffer>;
   readonly options: PullOptions;
 }
 
-async function bring({ containerd, store, reference, link, choice, options }: Bringing): Promise<PullResult> {
+async function bring(request: Bringing): Promise<PullResult> {
+  const { containerd, store, reference, link, choice, config, options } = request;
   const { snapshotter = DEFAULT_SNAPSHOTTER, onProgress = () => {}, signal } = options;
   const abort = signal === undefined ? {} : { signal };
   const { manifest, descriptor } = choice;
@@ -80,7 +84,7 @@ async function bring({ containerd, store, reference, link, choice, options }: Br
   const bootstrap = bootstrapLayerOf(manifest);
   const expected = link === null || bootstrap === null ? 0 : link.expect(image, bootstrap);
 
-  const configBytes = await store.manifest(manifest.config, abort);
+  const configBytes = await config;
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
   const { layers } = manifest;
   if (layers.length === 0 || layers.length !== diffIds.length) {
