@@ -1,0 +1,58 @@
+/** What a program writes to standard error when it logs: the built logger in a process of its own. */
+import { describe, expect, it } from 'vitest';
+import { run } from '../../kit/process.ts';
+import { needs } from '../../kit/skip.ts';
+
+const skip = needs('dist');
+const LOG = new URL('../../../dist/observe/log.js', import.meta.url);
+
+async function logged(options: object, statements: string): Promise<Record<string, unknown>[]> {
+  const program = `
+    import { openLog } from ${JSON.stringify(LOG.href)};
+    const log = openLog(${JSON.stringify(options)});
+    ${statements}`;
+  const { stdout, stderr } = await run(process.execPath, ['--input-type=module', '-e', program]);
+  expect(stdout).toBe('');
+  const lines = stderr.split('\n').filter((line) => line !== '');
+  return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+describe.skipIf(skip.reason)('the log', () => {
+  it('is one document per line, with level, time and name', async () => {
+    const [line, ...more] = await logged({ name: 'daemon' }, "log.info({ root: '/r' }, 'ready');");
+    expect(line).toEqual({ level: 'info', time: expect.any(String), name: 'daemon', root: '/r', msg: 'ready' });
+    expect(new Date(String(line!.time)).toISOString()).toBe(line!.time);
+    expect(more).toEqual([]);
+  });
+
+  it.each([
+    ['debug', ['debug', 'info', 'warn', 'error']],
+    ['info', ['info', 'warn', 'error']],
+    ['warn', ['warn', 'error']],
+    ['error', ['error']],
+    ['silent', []],
+  ])('of level %s has %j', async (level, expected) => {
+    const lines = await logged({ level }, "for (const name of Object.keys(log)) log[name]({}, 'x');");
+    expect(lines.map((line) => line.level)).toEqual(expected);
+  });
+
+  it('never shows a secret, at the top and one level down', async () => {
+    const lines = await logged({}, "log.warn({ password: 's1', registry: { token: 's2', host: 'h' } }, 'x');");
+    expect(JSON.stringify(lines)).not.toMatch(/s1|s2/);
+    expect(lines[0]).toMatchObject({ registry: { host: 'h' } });
+  });
+
+  it('is written in full before a process that exits is gone', async () => {
+    const lines = await logged({}, "for (let i = 0; i < 200; i++) log.info({ i }, 'x'); process.exit();");
+    expect(lines).toHaveLength(200);
+  });
+
+  it('loads pino with the first line that is written, not before', async () => {
+    const loaded = 'console.error(JSON.stringify({ pino: Object.keys(require.cache).some((k) => /pino/.test(k)) }));';
+    const statements = `
+      import { createRequire } from 'node:module';
+      const require = createRequire(${JSON.stringify(LOG.href)});
+      log.debug({}, 'x'); ${loaded} log.info({}, 'x'); ${loaded}`;
+    expect(await logged({}, statements)).toMatchObject([{ pino: false }, { level: 'info' }, { pino: true }]);
+  });
+});
