@@ -23,16 +23,12 @@ const { optionalDependencies } = JSON.parse(readFileSync(join(checkout, 'package
 /** May be absent, or compiled; and what grpc-js needs for its introspection only, which nobody asks for. */
 const EXTERNAL = [...Object.keys(optionalDependencies), '@grpc/proto-loader'];
 
-/** What is loaded with `createRequire` when it is first needed is bundled too, and still loaded no sooner. */
-const required = {
-  name: 'required',
-  transform(code, id) {
-    const pattern = /createRequire\(import\.meta\.url\)\('(pino)'\)/;
-    // Within one line, so that the source map stays right.
-    return pattern.test(code) && !id.includes('node_modules')
-      ? { code: code.replace(pattern, "require('$1')"), map: null }
-      : null;
-  },
+/** pino is bundled as well, and still loaded no sooner than by the first line that is logged. */
+const LAZY = "createRequire(import.meta.url)('pino')";
+const lazily = {
+  name: 'lazily',
+  // Within one line, so that the source map stays right.
+  transform: (code) => (code.includes(LAZY) ? { code: code.replace(LAZY, "require('pino')"), map: null } : null),
 };
 
 async function bundle(program) {
@@ -42,7 +38,7 @@ async function bundle(program) {
     platform: 'node',
     tsconfig: 'tsconfig.json',
     transform: { target: 'node20.19' },
-    plugins: [required],
+    plugins: [lazily],
     external: EXTERNAL.map((name) => new RegExp(`^${name}(/|$)`)),
     resolve: { alias: { undici$: join(checkout, 'scripts', 'undici-agent.mjs') } },
     onLog(level, log) {
@@ -62,8 +58,9 @@ async function bundle(program) {
 function write(fileName, content) {
   const path = join(dist, fileName);
   mkdirSync(dirname(path), { recursive: true });
-  writeFileSync(`${path}.tmp`, content);
-  renameSync(`${path}.tmp`, path);
+  const temporary = `${path}.${process.pid}.tmp`;
+  writeFileSync(temporary, content);
+  renameSync(temporary, path);
 }
 
 /** Name, licence and its text of every package that is in a chunk: most licences ask for that. */

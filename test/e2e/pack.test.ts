@@ -26,9 +26,8 @@ describe.skipIf(skip.reason)('the packed package', { timeout: 300_000 }, () => {
   afterAll(() => rmSync(dir, { recursive: true }));
 
   it('has what it needs to run and nothing of the workshop', () => {
-    for (const path of ['dist/index.js', 'dist/index.d.ts', 'dist/cli/main.js', 'dist/native/lacuna.node', 'LICENSE']) {
-      expect(files).toContain(path);
-    }
+    const programs = ['dist/cli/main.js', 'dist/daemon/main.js', 'dist/native/lacuna.node', 'dist/chunks/LICENSES.txt'];
+    for (const path of ['dist/index.js', 'dist/index.d.ts', ...programs, 'LICENSE']) expect(files).toContain(path);
     expect(files.filter((path) => /^(src|test|bench|scripts|native|\.ci)\//.test(path))).toEqual([]);
   });
 
