@@ -38,6 +38,10 @@ export interface ImageRecord {
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const HEX_DIGEST = /^[0-9a-f]{64}$/;
 const DEVICE_NAME = /^[0-9a-f]{64}-[0-9a-f]{32}$/;
+const isPath = (text: string): boolean => isAbsolute(text) && !text.includes('\0');
+
+/** A record that is being written. */
+const TEMPORARY = '.json.tmp';
 
 /** Tells which field is wrong, and how. */
 type Complain = (field: string, problem: string) => Error;
@@ -51,13 +55,18 @@ export function recordOf(request: AttachRequest): ImageRecord {
   );
 }
 
-/** Every record of the folder. One that cannot be read is an error: its caches must not be swept away. */
+/**
+ * Every record of the folder. One that cannot be read is an error: its caches must not be swept away. What a death in
+ * the middle of writing one left is removed.
+ */
 export async function readRecords(folder: string): Promise<ImageRecord[]> {
-  const names = (await readdir(folder)).filter((name) => name.endsWith('.json')).sort();
-  return await Promise.all(names.map((name) => readRecord(join(folder, name))));
+  const names = (await readdir(folder)).sort();
+  for (const name of names) if (name.endsWith(TEMPORARY)) await rm(join(folder, name), { force: true });
+  return await Promise.all(names.filter((name) => name.endsWith('.json')).map((name) => readRecord(folder, name)));
 }
 
-async function readRecord(path: string): Promise<ImageRecord> {
+async function readRecord(folder: string, name: string): Promise<ImageRecord> {
+  const path = join(folder, name);
   const complain: Complain = (field, problem) =>
     new FormatError(field, problem, {
       subject: path,
@@ -69,14 +78,17 @@ async function readRecord(path: string): Promise<ImageRecord> {
   } catch (error) {
     throw error instanceof SyntaxError ? complain('record', 'is no JSON') : error;
   }
-  return checked(value, complain);
+  const record = checked(value, complain);
+  // Detaching would remove another file, and the image come back.
+  if (`${record.id}.json` !== name) throw complain('id', 'is not that of the file');
+  return record;
 }
 
 /** Replaces the record in one step. */
 export async function writeRecord(folder: string, value: ImageRecord): Promise<void> {
-  const path = join(folder, `${value.id}.json`);
-  await writeFile(`${path}.tmp`, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
-  await rename(`${path}.tmp`, path);
+  const temporary = join(folder, `${value.id}${TEMPORARY}`);
+  await writeFile(temporary, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
+  await rename(temporary, join(folder, `${value.id}.json`));
 }
 
 export async function removeRecord(folder: string, id: string): Promise<void> {
@@ -101,7 +113,7 @@ function checked(value: unknown, complain: Complain): ImageRecord {
   const record: ImageRecord = {
     version: VERSION,
     id: text('id', fields.id, (id) => ID.test(id), 'letters, digits, `.`, `_` and `-`, at most 128'),
-    bootstrap: text('bootstrap', fields.bootstrap, isAbsolute, 'an absolute path'),
+    bootstrap: text('bootstrap', fields.bootstrap, isPath, 'an absolute path'),
     sources: list('sources', fields.sources, (source, name) => sourceOf(source, name, complain)),
     blobIds: list('blobIds', fields.blobIds, (id, name) => text(name, id, (hex) => HEX_DIGEST.test(hex), 'hex sha256')),
     devices: list('devices', fields.devices, (device, field) => {
@@ -121,7 +133,7 @@ function sourceOf(value: unknown, name: string, complain: Complain): ImageRecord
   const { registry, directory, layout } = objectOf(value, name, complain);
   const path = (found: unknown, kind: string): string => {
     const { path: text } = objectOf(found, `${name}.${kind}`, complain);
-    if (typeof text === 'string' && isAbsolute(text)) return text;
+    if (typeof text === 'string' && isPath(text)) return text;
     throw complain(`${name}.${kind}.path`, 'must be an absolute path');
   };
   const given = [registry, directory, layout].filter((kind) => kind !== undefined && kind !== null);
@@ -136,7 +148,9 @@ function sourceOf(value: unknown, name: string, complain: Complain): ImageRecord
   if (typeof plainHttp !== 'boolean' && plainHttp !== null) {
     throw complain(`${name}.registry.plainHttp`, 'must be true, false or null');
   }
-  if (typeof ca !== 'string') throw complain(`${name}.registry.ca`, 'must be a path');
+  if (typeof ca !== 'string' || (ca !== '' && !isPath(ca))) {
+    throw complain(`${name}.registry.ca`, 'must be an absolute path, or empty');
+  }
   return { registry: { host, repository, plainHttp, ca } };
 }
 

@@ -24,10 +24,11 @@ afterEach(() => rmSync(join(cache, '..'), { recursive: true }));
 
 /** A device's folders with something in each; gives the device's name. */
 async function fill(blob: string, table: string): Promise<string> {
-  const { sharedDir, ownDir } = await makeStores(cache, { blob, table });
+  const device = formatDevice({ blob, table });
+  const { sharedDir, ownDir } = await makeStores(cache, device);
   for (const dir of [sharedDir, ownDir])
     for (const name of ['data', 'map']) writeFileSync(join(dir, name), blob + name);
-  return formatDevice({ blob, table });
+  return device;
 }
 
 const folders = (): string[] =>

@@ -132,26 +132,50 @@ describe('images', () => {
     expect(images.status().images).toMatchObject([{ id: 'a', bootstrap: ONE, devices: [path], problem: '' }]);
   });
 
-  it('are there again after a restart; one that cannot be keeps its cache and tells why', async () => {
+  it('are there again after a restart, without a bootstrap; garbage of the cache goes', async () => {
     const gone = join(dir, 'gone');
     writeFileSync(gone, readFileSync(SEVERAL));
-    const [one] = await attach('a', ONE);
+    await attach('a', ONE);
     await attach('b', gone);
-    const before = cached().sort();
+    const [before, folders] = [plane.state, cached().sort()];
     rmSync(gone);
     mkdirSync(join(paths().cache, 'c'.repeat(64)));
+    const tables = [...plane.devices.values()].map(({ name, size, table }) => [name, size, table]);
     images = open();
     await images.restore();
-    expect(Object.keys(plane.state)).toEqual([basename(one!)]);
-    expect(cached().sort()).toEqual(before);
-    const { images: found } = images.status();
-    expect(found.map(({ id, problem }) => [id, problem])).toEqual([
-      ['a', ''],
-      ['b', expect.stringContaining(gone)],
-    ]);
-    await images.detach('b');
-    expect(cached()).toEqual([basename(one!).split('-')[0]]);
+    expect(plane.state).toEqual(before);
+    expect([...plane.devices.values()].map(({ name, size, table }) => [name, size, table])).toEqual(tables);
+    expect(cached().sort()).toEqual(folders);
+    expect(images.status().images.map(({ problem }) => problem)).toEqual(['', '']);
   });
+
+  it.each([
+    ['lost', (path: string) => rmSync(path)],
+    ['cut', (path: string) => writeFileSync(path, readFileSync(path).subarray(0, 64))],
+    ['another one', (path: string) => writeFileSync(path, Buffer.alloc(0))],
+    ['damaged', (path: string) => writeFileSync(path, readFileSync(path).fill(9, 40, 41))],
+  ])(
+    'whose table is %s come from the bootstrap; one that has lost both keeps its cache and tells why',
+    async (_n, spoil) => {
+      const gone = join(dir, 'gone');
+      writeFileSync(gone, readFileSync(SEVERAL));
+      const [one] = await attach('a', ONE);
+      const [several] = await attach('b', gone);
+      const folders = cached().sort();
+      for (const path of [one!, several!]) spoil(join(paths().cache, ...basename(path).split('-'), 'table'));
+      rmSync(gone);
+      images = open();
+      await images.restore();
+      expect(Object.keys(plane.state)).toEqual([basename(one!)]);
+      expect(cached().sort()).toEqual(folders);
+      expect(images.status().images.map(({ id, problem }) => [id, problem])).toEqual([
+        ['a', ''],
+        ['b', expect.stringContaining(gone)],
+      ]);
+      await images.detach('b');
+      expect(cached()).toEqual([basename(one!).split('-')[0]]);
+    },
+  );
 
   it('come and go one after another, however they are called', async () => {
     const names = Array.from({ length: 8 }, (_, index) => `image-${index}`);

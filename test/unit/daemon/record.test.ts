@@ -57,7 +57,8 @@ describe('the folder', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  const record = { ...recordOf(request), devices: [`${HEX}-0123456789abcdef`] };
+  const device = { name: `${HEX}-${'01'.repeat(16)}`, size: 8192, storedSize: 5000 };
+  const record = { ...recordOf(request), devices: [device] };
 
   it('gives back what was written, in order, for nobody else to read', async () => {
     const other = { ...record, id: 'another' };
@@ -83,7 +84,8 @@ describe('the folder', () => {
     ['is no object', '[]', 'record'],
     ['has another version', JSON.stringify({ ...record, version: 2 }), 'version'],
     ['belongs to another file', JSON.stringify({ ...record, id: 'other' }), 'id'],
-    ['names no device', JSON.stringify({ ...record, devices: ['../..'] }), 'devices.0'],
+    ['names no device', JSON.stringify({ ...record, devices: [{ ...device, name: '../..' }] }), 'devices.0.name'],
+    ['knows no size', JSON.stringify({ ...record, devices: [{ ...device, size: -1 }] }), 'devices.0.size'],
   ])('with a record that %s is an error that names it', async (_name, text, field) => {
     await writeRecord(dir, { ...record, id: 'good' });
     const path = join(dir, 'image-1.json');
