@@ -108,9 +108,9 @@ async function answers(client: DaemonClient): Promise<boolean> {
 }
 
 interface StartedDaemon {
-  readonly child: ChildProcess;
+  child: ChildProcess;
   /** Where its part of the log begins. */
-  readonly logStart: number;
+  logStart: number;
 }
 
 /** The same file from `src/daemon` and `dist/daemon`: Node 20 runs only what is built. */
@@ -151,9 +151,9 @@ async function waitForDaemon(
   const deadline = Date.now() + (options.startTimeout ?? DEFAULT_START_TIMEOUT);
   for (;;) {
     if (await answers(client)) return;
-    const { exitCode } = started.child;
-    // Somebody else's daemon holds the lock and is coming up, or is going down: then ours is wanted once more.
-    const lost = exitCode === EXIT.conflict;
+    const { exitCode, signalCode } = started.child;
+    // Somebody else's daemon had the lock, is coming up or going down; or ours was killed. It is wanted once more.
+    const lost = exitCode === EXIT.conflict || signalCode !== null;
     if ((exitCode !== null && !lost) || Date.now() > deadline) {
       throw new LacunaError('UNAVAILABLE', 'the daemon did not come up', {
         op: 'start daemon',
@@ -162,11 +162,9 @@ async function waitForDaemon(
         retryable: false,
       });
     }
-    await sleep(POLL_MILLISECONDS, undefined, options.signal === undefined ? {} : { signal: options.signal });
-    if (lost && !(await answers(client))) {
-      await sleep(5 * POLL_MILLISECONDS);
-      Object.assign(started, await startDaemon(paths, options));
-    }
+    const pause = lost ? 5 * POLL_MILLISECONDS : POLL_MILLISECONDS;
+    await sleep(pause, undefined, options.signal === undefined ? {} : { signal: options.signal });
+    if (lost && !(await answers(client))) Object.assign(started, await startDaemon(paths, options));
   }
 }
 
