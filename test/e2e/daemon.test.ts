@@ -188,6 +188,30 @@ describe.skipIf(skip.reason)('the daemon', () => {
     expect(successors.reduce((sum, { counters }) => sum + counters.resent, 0)).toBeGreaterThan(0);
   });
 
+  it('killed again and again while it comes up, it comes up', async () => {
+    const image = await makeFlatImage({ file: noise(9, MIB) }, 128 * KIB, room.folder('image'));
+    const path = join(await room.mount('image', image.bootstrap, directory(image.dir)), 'file');
+    const owner = async () => Number(await readFile(join(room.root, 'lock'), 'utf8'));
+    let { pid } = await room.client.status();
+    process.kill(pid, 'SIGKILL');
+    const read = run('sha256sum', [path]);
+    for (let kill = 0; kill < 4; kill++) {
+      const before = pid;
+      const next = async () => {
+        pid = await owner();
+        return pid > 0 && pid !== before;
+      };
+      await expect.poll(next, { timeout: 10_000, interval: 5 }).toBe(true);
+      // At another moment of its start each time.
+      await sleep(kill * 40);
+      process.kill(pid, 'SIGKILL');
+    }
+    expect((await read).stdout.slice(0, 64)).toBe(sha256(noise(9, MIB)));
+    const started = Date.now();
+    expect((await room.client.status()).pid).not.toBe(pid);
+    expect(Date.now() - started).toBeLessThan(10_000);
+  });
+
   it('stopped by its API it leaves mounts and waiting readers to the next one', async () => {
     const image = await makeFlatImage({ file: noise(5, MIB) }, 128 * KIB, room.folder('image'));
     const path = join(await room.mount('stopped', image.bootstrap, directory(image.dir)), 'file');
