@@ -10,7 +10,7 @@ import { toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { ResponseError } from '../registry/retry.ts';
-import { planRuns, type Run, retryDelay, windowsOf } from './planner.ts';
+import { MAX_GAP, MAX_RUN, planRuns, type Run, retryDelay, windowsOf } from './planner.ts';
 import { Slicer } from './slicer.ts';
 import type { BlobSource } from './source.ts';
 import { type ChunkTable, RECORD_SIZE } from './table.ts';
@@ -148,9 +148,32 @@ export class Fetcher {
       job.wanted.set(miss.device, chunk);
       job.misses += 1;
     }
-    this.#demand.push(...planRuns(wanted));
     if (this.#options.window > 0) this.#queueNeighbours(miss, device);
+    for (const run of planRuns(wanted)) this.#demand.push(this.#followed(run, device));
     this.#pump();
+  }
+
+  /**
+   * The run with the queued neighbours that lie right behind it, as far as there is room: they arrive in its wake
+   * without a request of their own, and what is waited for is delivered before they are there.
+   */
+  #followed(run: Run<Job>, device: FetchedDevice): Run<Job> {
+    const spans = [...run.spans];
+    const most = Math.min(MAX_RUN, run.size + this.#options.inFlight - this.#neighbourBytesInFlight);
+    let { size } = run;
+    for (let chunk = spans.at(-1)!.chunk + 1; chunk < device.table.length; chunk++) {
+      const next = this.#jobs.get(keyOf(device, chunk));
+      const at = next === undefined ? -1 : this.#neighbours.lastIndexOf(next);
+      if (next === undefined || at < 0) break;
+      const gap = next.offset - (run.offset + size);
+      if (gap < 0 || gap > MAX_GAP || size + gap + next.size > most) break;
+      this.#neighbours.splice(at, 1);
+      this.#counters.neighbourChunks += 1;
+      this.#counters.neighbourBytes += next.size;
+      spans.push(next);
+      size += gap + next.size;
+    }
+    return { offset: run.offset, size, spans };
   }
 
   #job(handle: number, device: FetchedDevice, chunk: number): Job {

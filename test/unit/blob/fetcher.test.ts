@@ -130,12 +130,15 @@ const ranges = (requests: readonly Request[]): string[] => requests.map(({ first
 const settled = () => sleep(20);
 
 describe('what is asked for', () => {
-  it('what a reader waits for first and alone, the rest of its window right behind', async () => {
+  it('what a reader waits for first, what follows it in its window in its wake, the rest right behind', async () => {
     const { cache, fetcher, requests } = setUp();
     fetcher.miss({ device: 1, chunks: [5] });
     await settled();
-    // Chunks 4, 6 and 7 share its window; reading once more over so few bytes is cheaper than a third request.
-    expect(ranges(requests)).toEqual(['5+1', '4+4']);
+    // Chunks 4, 6 and 7 share its window.
+    expect(ranges(requests)).toEqual(['5+3', '4+1']);
+    requests[0]!.send(STORED);
+    await settled();
+    expect(cache.delivered).toEqual(['1:5']);
     for (const request of requests) request.send();
     await settled();
     expect(cache.delivered.toSorted()).toEqual(['1:4', '1:5', '1:6', '1:7']);
@@ -159,25 +162,26 @@ describe('what is asked for', () => {
 
   it('no neighbour is begun while a wanted chunk waits for a connection; then the newest first', async () => {
     const { fetcher, requests } = setUp({ connections: 1 });
-    for (const chunk of [0, 20, 40]) fetcher.miss({ device: 1, chunks: [chunk] });
+    // The last of each window: nothing follows it.
+    for (const chunk of [3, 23, 43]) fetcher.miss({ device: 1, chunks: [chunk] });
     for (let turn = 0; turn < 6; turn++) {
       await settled();
       expect(requests.length).toBe(turn + 1);
       requests[turn]!.send();
     }
-    expect(ranges(requests)).toEqual(['0+1', '20+1', '40+1', '41+3', '21+3', '1+3']);
+    expect(ranges(requests)).toEqual(['3+1', '23+1', '43+1', '40+3', '20+3', '0+3']);
   });
 
   it('what nobody waits for stays within its limit', async () => {
     const { fetcher, requests } = setUp({ inFlight: 4 * STORED });
-    for (const chunk of [0, 20, 40, 60]) fetcher.miss({ device: 1, chunks: [chunk] });
+    for (const chunk of [3, 23, 43, 63]) fetcher.miss({ device: 1, chunks: [chunk] });
     await settled();
-    const neighbours = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 0));
+    const neighbours = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 3));
     const inFlight = neighbours.reduce((sum, { count }) => sum + count, 0);
     expect(inFlight).toBe(4);
     neighbours[0]!.send();
     await settled();
-    const begun = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 0));
+    const begun = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 3));
     expect(begun.reduce((sum, { count }) => sum + count, 0)).toBe(4 + neighbours[0]!.count);
   });
 });
@@ -185,22 +189,22 @@ describe('what is asked for', () => {
 describe('single flight', () => {
   it('a wanted chunk that waits as a neighbour is asked for at once, and once', async () => {
     const { cache, fetcher, requests } = setUp({ connections: 1 });
-    for (const chunk of [0, 20, 22]) fetcher.miss({ device: 1, chunks: [chunk] });
+    for (const chunk of [3, 23, 22]) fetcher.miss({ device: 1, chunks: [chunk] });
     for (let turn = 0; turn < 5; turn++) {
       await settled();
       expect(requests.length).toBe(turn + 1);
       requests[turn]!.send();
     }
     await settled();
-    expect(ranges(requests)).toEqual(['0+1', '20+1', '22+1', '21+3', '1+3']);
+    expect(ranges(requests)).toEqual(['3+1', '23+1', '22+1', '20+2', '0+3']);
     expect(cache.delivered.toSorted()).toEqual([0, 1, 2, 3, 20, 21, 22, 23].map((chunk) => `1:${chunk}`).toSorted());
   });
 
   it('one that is under way is joined, and from then on somebody waits for it', async () => {
     const { cache, fetcher, requests } = setUp();
-    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 1, chunks: [3] });
     await settled();
-    expect(ranges(requests)).toEqual(['0+1', '1+3']);
+    expect(ranges(requests)).toEqual(['3+1', '0+3']);
     fetcher.miss({ device: 1, chunks: [2] });
     await settled();
     expect(requests.length).toBe(2);
@@ -208,7 +212,7 @@ describe('single flight', () => {
     // Its failure is not the end, as it is for those that nobody waits for.
     requests[1]!.fail();
     await sleep(200);
-    expect(ranges(requests)).toEqual(['0+1', '1+3', '2+1']);
+    expect(ranges(requests)).toEqual(['3+1', '0+3', '2+1']);
     requests[2]!.send();
     await settled();
     expect(cache.delivered).toEqual(['1:2']);
@@ -250,18 +254,18 @@ describe('two devices that want one chunk', () => {
     // Under way as a neighbour of the first device: nobody of that one waits for it.
     fetcher.miss({ device: 2, chunks: [2] });
     await settled();
-    expect([ranges(requests), ranges(otherRequests)]).toEqual([['0+1', '1+3'], []]);
+    expect([ranges(requests), ranges(otherRequests)]).toEqual([['0+4'], []]);
     fetcher.removeDevice(1);
     await settled();
-    expect(ranges(otherRequests)[0]).toBe('2+1');
+    expect(ranges(otherRequests)[0]).toBe('2+2');
     otherRequests[0]!.send();
     await settled();
-    expect(cache.delivered).toEqual(['2:2']);
+    expect(cache.delivered).toEqual(['2:2', '2:3']);
   });
 
   it('when the one that made a queued neighbour urgent goes away, the chunk is still fetched', async () => {
     const { cache, fetcher, requests, otherRequests } = setUpTwo({ connections: 1 });
-    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 1, chunks: [3] });
     fetcher.miss({ device: 2, chunks: [2] });
     fetcher.removeDevice(2);
     fetcher.miss({ device: 1, chunks: [2] });
@@ -428,7 +432,7 @@ describe('patience', () => {
 
   it('a neighbour that fails is forgotten, and asked for when it is wanted', async () => {
     const { cache, fetcher, requests } = setUp();
-    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 1, chunks: [3] });
     await settled();
     requests[1]!.fail();
     await sleep(250);
@@ -443,12 +447,12 @@ describe('patience', () => {
 describe('the end', () => {
   it('a device that is removed ends its requests and gets nothing any more', async () => {
     const { cache, fetcher, requests } = setUp();
-    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 1, chunks: [3] });
     await settled();
     fetcher.removeDevice(1);
     expect(requests.map(({ aborted }) => aborted)).toEqual([true, true]);
     await sleep(250);
-    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 1, chunks: [3] });
     await settled();
     expect(requests.length).toBe(2);
     expect(cache).toMatchObject({ delivered: [], failed: [] });
@@ -456,7 +460,7 @@ describe('the end', () => {
 
   it('what readers wait for at the end stays unanswered: the next process will answer', async () => {
     const { cache, fetcher, requests } = setUp();
-    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 1, chunks: [3] });
     await settled();
     fetcher.close();
     await sleep(250);
