@@ -27,7 +27,7 @@ export const CONFIG_TABLE = {
   },
   fetch: {
     window: size(
-      1024 * KIB,
+      1536 * KIB,
       'Chunks of this aligned part of a blob follow the ones that a reader waits for. 0 = none.',
     ),
     in_flight: size(1024 * KIB, 'At most so many compressed bytes that nobody waits for are under way at once.'),
