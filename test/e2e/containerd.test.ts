@@ -221,6 +221,17 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     expect(output()).toMatch(/^(ok\n)+$/);
   }
 
+  /** A new one on the same root. containerd connects to it again when its pause is over, a second after the loss or more. */
+  async function restartSnapshotter(): Promise<void> {
+    snapshotter = await startSnapshotter(join(dir, 'l'), process.env);
+    const answers = () =>
+      snapshotNames().then(
+        () => true,
+        () => false,
+      );
+    await until('containerd connects again', answers);
+  }
+
   test('snapshotter and containerd killed and started again: containers go on, snapshots are there', async () => {
     const output = await reader(READER);
     const before = await snapshotNames();
@@ -228,7 +239,7 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     process.kill(pid!, 'SIGKILL');
     await goesOn(output);
     rmSync(snapshotter.address);
-    snapshotter = await startSnapshotter(join(dir, 'l'), process.env);
+    await restartSnapshotter();
     await goesOn(output);
     expect(await snapshotNames()).toEqual(before);
 
@@ -271,7 +282,7 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     expect(JSON.parse(ended.stdout)).toMatchObject({ schema: 'lacuna.cleanup.v1', holder: true });
     expect(mountsBelow(snapshotter.root)).toEqual([]);
 
-    snapshotter = await startSnapshotter(join(dir, 'l'), process.env);
+    await restartSnapshotter();
     const { stdout } = await ctr('images', 'ls', '-q');
     expect(stdout).toContain(lazy);
     const mount = `type=bind,src=${BUSYBOX},dst=/busybox,options=rbind:ro`;
