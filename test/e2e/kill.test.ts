@@ -60,7 +60,8 @@ describe.skipIf(path.reason ?? tools.reason)('kill -9 of the daemon under a read
     writeFileSync(join(shared, 'expected'), files.map((row) => `${row.sha256} ${row.path}\n`).join(''));
     copyFileSync(fileURLToPath(new URL('../kit/read-random.py', import.meta.url)), join(shared, 'read.py'));
 
-    await using link = await linkTo(registry);
+    // So slow that the image does not arrive whole while this lasts.
+    await using link = await linkTo(registry, { rtt: 10, bandwidth: 40e6 });
     await using host = await LazyHost.start(join(dir, 'h'));
     const name = `${link.address}/${LAZY}`;
     await host.pull(name);
