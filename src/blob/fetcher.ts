@@ -21,7 +21,10 @@ const EIO = 5;
 export interface FetchOptions {
   /** Bytes of the device: the aligned part around a wanted chunk that is fetched behind it. 0 = nothing. */
   readonly window: number;
-  /** Compressed bytes that nobody waits for and that are under way at once, at most. */
+  /**
+   * Compressed bytes that nobody waits for and that are under way at once in requests of their own, at most; also the most
+   * that comes in the wake of one wanted run.
+   */
   readonly inFlight: number;
   /** Requests under way at once, at most. */
   readonly connections: number;

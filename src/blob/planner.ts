@@ -2,7 +2,7 @@
  * What to ask for, and in which pieces: pure decisions, no clock and no I/O. Doing it is `fetcher.ts`.
  *
  * A start of a container is some two hundred scattered small reads, so without a profile it is paid in round trips.
- * The chunks that a reader waits for travel first and alone; the rest of their window comes right behind them.
+ * The chunks that a reader waits for travel first; the rest of their window comes right behind them.
  */
 import type { ChunkTable } from './table.ts';
 

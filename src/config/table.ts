@@ -30,7 +30,10 @@ export const CONFIG_TABLE = {
       1536 * KIB,
       'Chunks of this aligned part of a blob follow the ones that a reader waits for. 0 = none.',
     ),
-    in_flight: size(1024 * KIB, 'At most so many compressed bytes that nobody waits for are under way at once.'),
+    in_flight: size(
+      1024 * KIB,
+      'At most so many compressed bytes that nobody waits for are asked for at once, and behind any wanted chunk.',
+    ),
     connections: count(16, 'At most so many requests at once that a reader waits for.'),
     deadline: duration(30_000, 'A read whose data cannot be had for so long fails with an I/O error.'),
   },
