@@ -18,6 +18,8 @@ export interface Containerd extends AsyncDisposable {
   /** Arguments of a `ctr` call to this containerd, for callers that run it themselves. */
   ctrArgs(...args: string[]): string[];
   ctr(...args: string[]): Promise<Finished>;
+  /** Shell command that mounts the View `key` of the snapshot `parent`, made here, at `target`. */
+  view(snapshotter: string, key: string, parent: string, target: string): Promise<string>;
   /** Options of `ctr run`: a container's state lies under `dir` as well, and not where all containerds keep theirs. */
   readonly runFlags: readonly string[];
 }
@@ -41,11 +43,26 @@ export async function startContainerd(dir: string, options: ContainerdOptions = 
       () => false,
     ));
   await waitUntil(running, 'containerd', answers);
+  const ctr = (...args: string[]): Promise<Finished> => run(program('ctr'), ctrArgs(...args));
   return {
     address,
     process: running,
     ctrArgs,
-    ctr: (...args) => run(program('ctr'), ctrArgs(...args)),
+    ctr,
+    async view(snapshotter, key, parent, target) {
+      const snapshots = (...args: string[]): Promise<Finished> =>
+        ctr('snapshots', '--snapshotter', snapshotter, ...args);
+      // `ctr` labels a View only after it has been made: a collection that is under way takes it, so it is made again.
+      for (let tries = 1; ; tries += 1) {
+        try {
+          await snapshots('view', key, parent);
+          await snapshots('label', key, 'containerd.io/gc.root=test');
+          return (await snapshots('mounts', target, key)).stdout;
+        } catch (error) {
+          if (tries === 5 || !String(error).includes('not found')) throw error;
+        }
+      }
+    },
     runFlags: ['--rm', '--runc-root', join(dir, 'runc')],
     async [Symbol.asyncDispose]() {
       await running.stop();
