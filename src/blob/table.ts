@@ -20,7 +20,40 @@ export interface Chunk {
   readonly digester: Digester;
   /** 32 bytes, of the plain content. */
   readonly digest: Buffer;
+  /**
+   * Null when the chunk is stored alone: its range is fetched and decoded for it. Otherwise it is a part of a
+   * {@link Unit}, which is fetched and decoded whole; compressed offset and size are then the unit's.
+   */
+  readonly within: Within | null;
 }
+
+/** The bytes `offset` … `offset + uncompressedSize − 1` of what `unit` decodes to. Chunks of one unit share the object. */
+export interface Within {
+  readonly unit: Unit;
+  readonly offset: number;
+}
+
+/** What is fetched and decoded in one piece. Everything it needs to be decoded is here: it stands for itself. */
+export interface Unit {
+  /** Place in the remote blob. */
+  readonly compressedOffset: number;
+  readonly compressedSize: number;
+  /** Bytes it decodes to, exactly. */
+  readonly size: number;
+  readonly decoder: Decoder;
+}
+
+/** How the stored bytes of a {@link Unit} become plain ones. */
+export type Decoder =
+  /** Small chunks compressed together (compressor 0: kept raw). */
+  | { readonly kind: 'batch'; readonly compressor: Compressor }
+  /**
+   * From the middle of a gzip stream: `window` (0 … 32768 bytes) is the plain text just before, `bits` (0 … 7) of `byte`, the
+   * byte before the range, belong to it. Decoding goes on over the ends of gzip members and stops at the unit's size.
+   */
+  | { readonly kind: 'zran'; readonly window: Buffer; readonly bits: number; readonly byte: number }
+  /** AES-128-XTS over the compressed bytes, one data unit: `key` is 32 bytes, `iv` 16 (the raw tweak). */
+  | { readonly kind: 'encrypted'; readonly key: Buffer; readonly iv: Buffer; readonly compressor: Compressor };
 
 /**
  * Record layout, little-endian:

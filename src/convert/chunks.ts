@@ -124,6 +124,7 @@ export class ChunkPipeline {
       blob: '',
       index: this.#drafts.length,
       crc32c: null,
+      within: null,
     };
     this.#plainEnd += Math.ceil(length / BLOCK) * BLOCK;
     this.#drafts.push(draft);

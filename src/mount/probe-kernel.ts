@@ -150,7 +150,7 @@ function tinyBootstrap(): Buffer {
   const plain = { mode: 0o755, uid: 0, gid: 0, mtime: { sec: 0, nsec: 0 }, rdev: null, target: null, xattrs: null };
   const digest = createHash('sha256').update(CONTENT).digest();
   const kinds = { compressor: 0, digester: 1 } as const;
-  const place = { uncompressedOffset: 0, compressedOffset: 0, index: 0, crc32c: null };
+  const place = { uncompressedOffset: 0, compressedOffset: 0, index: 0, crc32c: null, within: null };
   const sizes = { uncompressedSize: CONTENT.length, compressedSize: CONTENT.length };
   const chunk = { ...kinds, ...place, ...sizes, digest, blob: digest.toString('hex') };
   const file: FileNode = { ...plain, type: 'reg', size: CONTENT.length, children: null, chunks: [chunk] };

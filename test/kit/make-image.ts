@@ -36,6 +36,7 @@ export async function makeImage(root: FileNode, contents: Contents, chunkSize: n
           compressor: isCompressed ? 3 : 0,
           digester: DIGESTER,
           digest,
+          within: null,
           index: known.size,
           crc32c: addon().crc32c(plain),
         });

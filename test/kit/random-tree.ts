@@ -195,6 +195,7 @@ class Builder {
       blob: blobId(blob),
       index: this.#parts[blob]!.length,
       crc32c: null,
+      within: null,
     };
     const padded = Buffer.alloc(Math.ceil(length / BLOCK) * BLOCK);
     data.copy(padded);

@@ -139,6 +139,7 @@ function chunkOf(reader: Reader, at: number, entry: ChunkEntry, blob: RafsBlob):
     blob: blob.id,
     index: entry.index,
     crc32c: entry.crc32c,
+    within: null,
   };
 }
 

@@ -28,6 +28,7 @@ function tableOf(digest = 1): ChunkTable {
     compressor: 3 as const,
     digester: 0 as const,
     digest: Buffer.alloc(32, digest),
+    within: null,
   }));
   return new ChunkTable(encodeTable(chunks), 'test');
 }

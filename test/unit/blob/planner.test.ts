@@ -117,6 +117,7 @@ function chunksOf(sizes: readonly number[]): Chunk[] {
       compressor: 3,
       digester: 0,
       digest: Buffer.alloc(32, 7),
+      within: null,
     };
     uncompressedOffset += Math.ceil(uncompressedSize / 4096) * 4096;
     compressedOffset += compressedSize;

@@ -49,6 +49,7 @@ export async function makeBlob(seed: number, sizes: readonly number[], digester:
         compressor: raw ? 0 : 3,
         digester,
         digest: await addon.hashChunks(content, Uint32Array.of(0, size), digester),
+        within: null,
       });
       stored.push(raw ? content : compressed);
       storedAt += raw ? size : compressed.length;

@@ -70,6 +70,7 @@ function smallTree(): Buffer {
     compressor: 0 as const,
     digester: 0 as const,
     digest: Buffer.alloc(32, index),
+    within: null,
     blob,
     index,
     crc32c: null,

@@ -76,7 +76,9 @@ describe('writeBootstrap', () => {
       const chunk = { uncompressedOffset: 0, uncompressedSize: 1, compressedOffset: 0, compressedSize: 1, index: 0 };
       const file = plainNode('reg', {
         size: 1,
-        chunks: [{ ...chunk, compressor: 0, digester: 1, digest: Buffer.alloc(32, i), blob: id, crc32c: null }],
+        chunks: [
+          { ...chunk, compressor: 0, digester: 1, digest: Buffer.alloc(32, i), blob: id, crc32c: null, within: null },
+        ],
       });
       const sizes = { compressedSize: 1000, uncompressedSize: 4096, tocSize: 0, tocDigest: Buffer.alloc(32) };
       const ci = { ciCompressor: 0, ciOffset: 1, ciCompressedSize: 16, ciUncompressedSize: 16 } as const;
