@@ -169,6 +169,9 @@ function tinyBootstrap(): Buffer {
     ciOffset: 0,
     ciCompressedSize: 0,
     ciUncompressedSize: 0,
+    cipher: null,
+    metaDigest: null,
+    metaSize: 0,
   } as const;
   return writeBootstrap(root, [blob], { ...kinds, chunkSize: BLOCK });
 }

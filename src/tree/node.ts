@@ -17,7 +17,10 @@ export interface Mtime {
   readonly nsec: number;
 }
 
-/** A chunk of a file's content and the blob that has it. */
+/**
+ * A chunk of a file's content and the blob that has it. One that was read from a bootstrap is a view of the chunk table: its
+ * fields are getters, so it is copied with {@link plainChunk}, never with `{ ...chunk }`.
+ */
 export interface FileChunk extends Chunk {
   /** Lower-case hex sha256 of the blob. */
   readonly blob: string;
@@ -27,7 +30,18 @@ export interface FileChunk extends Chunk {
   readonly crc32c: number | null;
 }
 
-/** One inode. Two directory entries that are hard links hold the same object. */
+/** A chunk as an object of its own, with `changes`. */
+export function plainChunk(chunk: FileChunk, changes: Partial<FileChunk> = {}): FileChunk {
+  const { uncompressedOffset, uncompressedSize, compressedOffset, compressedSize, compressor, digester } = chunk;
+  const { digest, within, blob, index, crc32c } = chunk;
+  const place = { uncompressedOffset, uncompressedSize, compressedOffset, compressedSize };
+  return { ...place, compressor, digester, digest, within, blob, index, crc32c, ...changes };
+}
+
+/**
+ * One inode. Two directory entries that are hard links hold the same object. A node that was read from a bootstrap is a view of it:
+ * what is not asked for is not read, asking can throw FormatError, and it is copied field by field, never with `{ ...node }`.
+ */
 export interface FileNode {
   type: NodeType;
   /** Permission bits with setuid, setgid, sticky: 0…0o7777. */
@@ -45,6 +59,8 @@ export interface FileNode {
   xattrs: Map<ByteString, Buffer> | null;
   /** Entries of a directory, else null. */
   children: Map<ByteString, FileNode> | null;
+  /** Names of the inode as the format tells it; absent where only counting them in the whole tree does. */
+  readonly nlink?: number;
   /** Content of a regular file, in file order, every chunk but the last of the same size; else empty. */
   chunks: readonly FileChunk[];
 }

@@ -135,6 +135,9 @@ class Builder {
       ciOffset: this.#storedEnd[index]! + 512,
       ciCompressedSize: chunkCount,
       ciUncompressedSize: 16 * chunkCount,
+      cipher: null,
+      metaDigest: null,
+      metaSize: 0,
     };
   }
 

@@ -35,7 +35,24 @@ export interface RafsBlob {
   readonly ciOffset: number;
   readonly ciCompressedSize: number;
   readonly ciUncompressedSize: number;
+  /** AES-128-XTS: how the chunks and the chunk info of an encrypted blob are read; else null. */
+  readonly cipher: Cipher | null;
+  /**
+   * Of a blob whose chunk info is a file of its own (SEPARATE: references of ordinary layers): sha256 and length of that file,
+   * which is named after its digest. Null and 0 for all others.
+   */
+  readonly metaDigest: Buffer | null;
+  readonly metaSize: number;
 }
+
+/** Key (32 bytes: two AES-128 keys) and the 16-byte tweak that every data unit of the blob uses. */
+export interface Cipher {
+  readonly key: Buffer;
+  readonly iv: Buffer;
+}
+
+/** Whether the chunks of a blob can be found only with its chunk info (`blob.meta`): the chunk table does not say enough. */
+export const needsMeta = (blob: RafsBlob): boolean => (blob.features & (FEATURE.BATCH | FEATURE.ZRAN)) !== 0;
 
 /** What the blobs that we write are: aligned chunks, their digests and a table of contents inside. */
 const OUR_FEATURES =
@@ -132,6 +149,9 @@ export async function finishBlob(chunks: readonly Chunk[], at: BlobSoFar, option
       ciOffset,
       ciCompressedSize: ci.length,
       ciUncompressedSize: plain.length,
+      cipher: null,
+      metaDigest: null,
+      metaSize: 0,
     },
   };
 }

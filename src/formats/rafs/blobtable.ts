@@ -15,6 +15,9 @@ import {
   NAMELESS_BLOB,
 } from './layout.ts';
 
+/** cipher_algo; 0 is none. */
+const CIPHER_AES_128_XTS = 1;
+
 const HEX64 = /^[0-9a-f]{64}$/;
 
 /** `mapped`: first block of the device in the flat address space of all devices. */
@@ -42,6 +45,13 @@ export function writeBlobEntry(out: Buffer, tableOffset: number, index: number, 
   putU64(out, blob.ciCompressedSize, at + 120); // ci_compressed_size
   putU64(out, blob.ciUncompressedSize, at + 128); // ci_uncompressed_size
   blob.tocDigest.copy(out, at + 136, 0, 32); // blob_toc_digest
+  blob.metaDigest?.copy(out, at + 168, 0, 32); // blob_meta_digest
+  putU64(out, blob.metaSize, at + 200); // blob_meta_size
+  if (blob.cipher === null) return;
+  // An encrypted blob has key and tweak in these places.
+  blob.cipher.key.copy(out, at + 168, 0, 32);
+  blob.cipher.iv.copy(out, at + 200, 0, 16);
+  out.writeUInt32LE(CIPHER_AES_128_XTS, at + 216); // cipher_algo
 }
 
 /**
@@ -75,6 +85,7 @@ export function readBlobEntry(reader: Reader, tableOffset: number, index: number
     ciCompressedSize: reader.u64(at + 120, 'ci_compressed_size'),
     ciUncompressedSize: reader.u64(at + 128, 'ci_uncompressed_size'),
     tocDigest: Buffer.from(reader.slice(at + 136, 32, 'blob_toc_digest')),
+    ...readMetaOrCipher(reader, at, features),
   };
   checkSizes(reader, at, blob);
   const blocks = reader.u32(slot + 64, 'device blocks');
@@ -109,6 +120,28 @@ function readDigester(reader: Reader, at: number): Digester {
   const value = reader.u32(at, 'digest_algo');
   if (value > 1) throw reader.bad('digest_algo', `unknown digester ${value}`, at);
   return value as Digester;
+}
+
+/** The same bytes are key and tweak of an encrypted blob, digest and length of the chunk info's file of a referenced layer. */
+function readMetaOrCipher(
+  reader: Reader,
+  at: number,
+  features: number,
+): Pick<RafsBlob, 'cipher' | 'metaDigest' | 'metaSize'> {
+  const algorithm = reader.u32(at + 216, 'cipher_algo');
+  const isEncrypted = (features & FEATURE.ENCRYPTED) !== 0;
+  if (algorithm !== (isEncrypted ? CIPHER_AES_128_XTS : 0)) {
+    if (algorithm === 2 || algorithm === 3)
+      throw reader.unsupported('a blob encrypted with AES-256', 'no tool writes such blobs');
+    throw reader.bad('cipher_algo', `${algorithm} for a blob that is ${isEncrypted ? '' : 'not '}encrypted`, at + 216);
+  }
+  if (isEncrypted) {
+    const key = Buffer.from(reader.slice(at + 168, 32, 'cipher_key'));
+    return { cipher: { key, iv: Buffer.from(reader.slice(at + 200, 16, 'cipher_iv')) }, metaDigest: null, metaSize: 0 };
+  }
+  const digest = Buffer.from(reader.slice(at + 168, 32, 'blob_meta_digest'));
+  const isNone = digest.every((byte) => byte === 0);
+  return { cipher: null, metaDigest: isNone ? null : digest, metaSize: reader.u64(at + 200, 'blob_meta_size') };
 }
 
 /** Kinds of blobs whose chunks are not simply stored one by one. */

@@ -1,5 +1,5 @@
 /** Reading integers from bytes nobody vouches for: every access is bounded and names its field. */
-import { FormatError } from '../../errors.ts';
+import { FormatError, LacunaError } from '../../errors.ts';
 import type { ByteString } from '../../tree/node.ts';
 
 export class Reader {
@@ -64,6 +64,12 @@ export class Reader {
   text(offset: number, length: number, field: string): ByteString {
     this.check(offset, length, field);
     return this.bytes.toString('latin1', offset, offset + length);
+  }
+
+  /** What the format has and this version cannot read: `what`, and `why` as a hint. */
+  unsupported(what: string, why?: string): LacunaError {
+    const options = { op: 'read bootstrap', subject: this.subject, ...(why === undefined ? {} : { hint: why }) };
+    return new LacunaError('UNSUPPORTED', `${what} is not supported`, options);
   }
 
   bad(field: string, problem: string, offset: number): FormatError {

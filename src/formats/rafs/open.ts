@@ -18,6 +18,11 @@ export interface OpenOptions {
   readonly subject: string;
   /** Hex id of the blob this bootstrap was taken out of: inside it, it cannot name it. */
   readonly blobId?: string;
+  /**
+   * Blob id → its `blob.meta`: plain chunk info, padded to blocks, and its header. Needed for blobs that `needsMeta()` names, when
+   * their chunks are asked for: NOT_FOUND then where it is missing.
+   */
+  readonly metas?: ReadonlyMap<string, Buffer>;
 }
 
 /** An opened bootstrap. What is not asked for is not read, and not checked. */

@@ -99,7 +99,15 @@ function smallTree(): Buffer {
       ['dev', plainNode('char', { rdev: { major: 1, minor: 3 } })],
     ]),
   });
-  const sizes = { compressedSize: 20_000, uncompressedSize: 12_288, tocSize: 0, tocDigest: Buffer.alloc(32) };
+  const sizes = {
+    compressedSize: 20_000,
+    uncompressedSize: 12_288,
+    tocSize: 0,
+    tocDigest: Buffer.alloc(32),
+    cipher: null,
+    metaDigest: null,
+    metaSize: 0,
+  };
   const ci = { ciCompressor: 0, ciOffset: 12_800, ciCompressedSize: 48, ciUncompressedSize: 48 } as const;
   const kinds = { chunkSize: 4096, chunkCount: 3, compressor: 3, digester: 0, features: 1 } as const;
   return writeBootstrap(root, [{ id: blob, ...kinds, ...sizes, ...ci }], {

@@ -80,7 +80,15 @@ describe('writeBootstrap', () => {
           { ...chunk, compressor: 0, digester: 1, digest: Buffer.alloc(32, i), blob: id, crc32c: null, within: null },
         ],
       });
-      const sizes = { compressedSize: 1000, uncompressedSize: 4096, tocSize: 0, tocDigest: Buffer.alloc(32) };
+      const sizes = {
+        compressedSize: 1000,
+        uncompressedSize: 4096,
+        tocSize: 0,
+        tocDigest: Buffer.alloc(32),
+        cipher: null,
+        metaDigest: null,
+        metaSize: 0,
+      };
       const ci = { ciCompressor: 0, ciOffset: 1, ciCompressedSize: 16, ciUncompressedSize: 16 } as const;
       const kinds = { chunkSize: CHUNK_SIZE, chunkCount: 1, compressor: 0, digester: 1, features: 1 } as const;
       return { file, blob: { id, ...kinds, ...sizes, ...ci } };
