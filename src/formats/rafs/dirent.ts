@@ -9,7 +9,7 @@ import { entryTypeOf } from './inode.ts';
 import { BLOCK } from './layout.ts';
 
 /** nid u64 · nameoff u16 · file_type u8 · reserved u8 */
-const DIRENT = 12;
+export const DIRENT = 12;
 
 /** How the names of a directory fall into blocks. */
 export interface DirectoryLayout {

@@ -3,7 +3,7 @@ import type { FileNode, Mtime, NodeType } from '../../tree/node.ts';
 import { putI64, putU64, type Reader } from './bytes.ts';
 
 export const INODE_SIZE = 64;
-const COMPACT_SIZE = 32;
+export const COMPACT_SIZE = 32;
 
 /** i_datalayout. */
 export const LAYOUT = { PLAIN: 0, INLINE: 2, CHUNK_BASED: 4 } as const;
@@ -73,51 +73,61 @@ export interface DecodedInode extends InodeFields {
   readonly inodeSize: number;
 }
 
-/** Reads an inode of either form. */
-export function readInode(reader: Reader, at: number): DecodedInode {
-  const format = reader.u16(at, 'i_format');
-  const isExtended = (format & 1) === 1;
-  const layout = format >> 1;
-  if (layout !== LAYOUT.PLAIN && layout !== LAYOUT.INLINE && layout !== LAYOUT.CHUNK_BASED) {
-    throw reader.bad('i_format', `unknown data layout ${layout}`, at);
-  }
-  reader.check(at, isExtended ? INODE_SIZE : COMPACT_SIZE, 'inode');
-  const fullMode = reader.u16(at + 4, 'i_mode');
-  const type = TYPE_OF_MODE.get(fullMode & 0o170000);
-  if (type === undefined) throw reader.bad('i_mode', `unknown file type 0${fullMode.toString(8)}`, at + 4);
-  if (!isExtended) return compactInode(reader, at, type, layout, fullMode & 0o7777);
-  const nsec = reader.u32(at + 40, 'i_mtime_nsec');
-  if (nsec > 999_999_999) throw reader.bad('i_mtime_nsec', `${nsec} is not below a second`, at + 40);
-  return {
-    layout,
-    xattrCount: reader.u16(at + 2, 'i_xattr_icount'),
-    size: reader.u64(at + 8, 'i_size'),
-    union: reader.u32(at + 16, 'i_u'),
-    ino: reader.u32(at + 20, 'i_ino'),
-    nlink: reader.u32(at + 44, 'i_nlink'),
-    type,
-    mode: fullMode & 0o7777,
-    uid: reader.u32(at + 24, 'i_uid'),
-    gid: reader.u32(at + 28, 'i_gid'),
-    mtime: { sec: reader.i64(at + 32, 'i_mtime'), nsec },
-    inodeSize: INODE_SIZE,
-  };
+/** An inode as it is; its layout may be unknown. */
+export interface RawInode extends Omit<DecodedInode, 'type'> {
+  /** Null for an unknown one. */
+  readonly type: NodeType | null;
 }
 
-/** struct erofs_inode_compact: no time, 16-bit ids, 32-bit size. */
-function compactInode(reader: Reader, at: number, type: NodeType, layout: number, mode: number): DecodedInode {
-  return {
-    layout,
+/** Reads an inode of either form. */
+export function readInode(reader: Reader, at: number): DecodedInode {
+  const { type, ...inode } = decodeInode(reader, at);
+  if (!isKnownLayout(inode.layout)) throw reader.bad('i_format', `unknown data layout ${inode.layout}`, at);
+  if (type === null) {
+    throw reader.bad('i_mode', `unknown file type 0${reader.u16(at + 4, 'i_mode').toString(8)}`, at + 4);
+  }
+  if (inode.mtime.nsec > MAX_NSEC) {
+    throw reader.bad('i_mtime_nsec', `${inode.mtime.nsec} is not below a second`, at + 40);
+  }
+  return { type, ...inode };
+}
+
+export const MAX_NSEC = 999_999_999;
+export const isKnownLayout = (layout: number): boolean => (Object.values(LAYOUT) as number[]).includes(layout);
+
+/** Reads an inode of either form, nothing checked but that it is there. */
+export function decodeInode(reader: Reader, at: number): RawInode {
+  const format = reader.u16(at, 'i_format');
+  const isExtended = (format & 1) === 1;
+  reader.check(at, isExtended ? INODE_SIZE : COMPACT_SIZE, 'inode');
+  const fullMode = reader.u16(at + 4, 'i_mode');
+  const common = {
+    layout: format >> 1,
     xattrCount: reader.u16(at + 2, 'i_xattr_icount'),
-    size: reader.u32(at + 8, 'i_size'),
     union: reader.u32(at + 16, 'i_u'),
     ino: reader.u32(at + 20, 'i_ino'),
-    nlink: reader.u16(at + 6, 'i_nlink'),
-    type,
-    mode,
-    uid: reader.u16(at + 24, 'i_uid'),
-    gid: reader.u16(at + 26, 'i_gid'),
-    mtime: { sec: 0, nsec: 0 },
-    inodeSize: COMPACT_SIZE,
+    type: TYPE_OF_MODE.get(fullMode & 0o170000) ?? null,
+    mode: fullMode & 0o7777,
+  };
+  // struct erofs_inode_compact: no time, 16-bit ids, 32-bit size.
+  if (!isExtended) {
+    return {
+      ...common,
+      size: reader.u32(at + 8, 'i_size'),
+      nlink: reader.u16(at + 6, 'i_nlink'),
+      uid: reader.u16(at + 24, 'i_uid'),
+      gid: reader.u16(at + 26, 'i_gid'),
+      mtime: { sec: 0, nsec: 0 },
+      inodeSize: COMPACT_SIZE,
+    };
+  }
+  return {
+    ...common,
+    size: reader.u64(at + 8, 'i_size'),
+    nlink: reader.u32(at + 44, 'i_nlink'),
+    uid: reader.u32(at + 24, 'i_uid'),
+    gid: reader.u32(at + 28, 'i_gid'),
+    mtime: { sec: reader.i64(at + 32, 'i_mtime'), nsec: reader.u32(at + 40, 'i_mtime_nsec') },
+    inodeSize: INODE_SIZE,
   };
 }

@@ -65,6 +65,26 @@ export function writeSuperblock(out: Buffer, sb: Superblock): void {
   out.writeUInt32LE(sb.prefetchTableSize, ext + 48); // s_prefetch_table_size
 }
 
+/** Both as they are, nothing checked but that they are there. */
+export function decodeSuperblock(reader: Reader): Superblock {
+  const [base, ext] = [SUPERBLOCK_OFFSET, EXTENDED_OFFSET];
+  return {
+    rootNid: reader.u16(base + 14, 'root_nid'),
+    inos: reader.u64(base + 16, 'inos'),
+    blocks: reader.u32(base + 36, 'blocks'),
+    metaBlkaddr: reader.u32(base + 40, 'meta_blkaddr'),
+    extraDevices: reader.u16(base + 86, 'extra_devices'),
+    flags: reader.u64(ext, 's_flags'),
+    blobTableOffset: reader.u64(ext + 8, 's_blob_table_offset'),
+    blobTableSize: reader.u32(ext + 16, 's_blob_table_size'),
+    chunkSize: reader.u32(ext + 20, 's_chunk_size'),
+    chunkTableOffset: reader.u64(ext + 24, 's_chunk_table_offset'),
+    chunkTableSize: reader.u64(ext + 32, 's_chunk_table_size'),
+    prefetchTableOffset: reader.u64(ext + 40, 's_prefetch_table_offset'),
+    prefetchTableSize: reader.u32(ext + 48, 's_prefetch_table_size'),
+  };
+}
+
 /** Reads and checks both. FormatError for what cannot be, UNSUPPORTED for what this version does not read. */
 export function readSuperblock(reader: Reader): Superblock {
   const base = SUPERBLOCK_OFFSET;
@@ -80,21 +100,7 @@ export function readSuperblock(reader: Reader): Superblock {
   expect(reader, base + 12, reader.u8(base + 12, 'blkszbits'), BLOCK_BITS, 'blkszbits');
   expect(reader, base + 13, reader.u8(base + 13, 'sb_extslots'), 0, 'sb_extslots');
   expect(reader, base + 44, reader.u32(base + 44, 'xattr_blkaddr'), 0, 'xattr_blkaddr');
-  const sb: Superblock = {
-    rootNid: reader.u16(base + 14, 'root_nid'),
-    inos: reader.u64(base + 16, 'inos'),
-    blocks: reader.u32(base + 36, 'blocks'),
-    metaBlkaddr: reader.u32(base + 40, 'meta_blkaddr'),
-    extraDevices: reader.u16(base + 86, 'extra_devices'),
-    flags,
-    blobTableOffset: reader.u64(ext + 8, 's_blob_table_offset'),
-    blobTableSize: reader.u32(ext + 16, 's_blob_table_size'),
-    chunkSize: reader.u32(ext + 20, 's_chunk_size'),
-    chunkTableOffset: reader.u64(ext + 24, 's_chunk_table_offset'),
-    chunkTableSize: reader.u64(ext + 32, 's_chunk_table_size'),
-    prefetchTableOffset: reader.u64(ext + 40, 's_prefetch_table_offset'),
-    prefetchTableSize: reader.u32(ext + 48, 's_prefetch_table_size'),
-  };
+  const sb = decodeSuperblock(reader);
   const size = sb.chunkSize;
   if (size < MIN_CHUNK_SIZE || size > MAX_CHUNK_SIZE || (size & (size - 1)) !== 0) {
     throw reader.bad('s_chunk_size', `${size} is not a power of two of 4 KiB … 16 MiB`, ext + 20);

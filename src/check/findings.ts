@@ -1,0 +1,108 @@
+/** Problems of an image, collected: a check goes on after each, so that all are known at once. */
+import { type ErrorCode, FormatError, toLacunaError } from '../errors.ts';
+
+/** `error`: a claim is false, or readers will fail. `warning`: odd, and harmless to those who read the image today. */
+export type Severity = 'error' | 'warning';
+
+export interface Problem {
+  readonly code: ErrorCode;
+  readonly severity: Severity;
+  /** What it is about: a manifest, a layer, `bootstrap`, `blob <id>`. */
+  readonly subject: string;
+  /** The field that is wrong, as its format names it. */
+  readonly field: string;
+  /** Its first byte in the subject; null in documents. */
+  readonly offset: number | null;
+  /** The file of the image that it is part of. */
+  readonly path: string | null;
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+export interface ProblemDetails {
+  readonly code?: ErrorCode;
+  readonly path?: string | null;
+  readonly hint?: string;
+}
+
+/** Problems that are listed; what is beyond is counted only. */
+export const MAX_PROBLEMS = 1000;
+/** Of one field of one subject, so that a million damaged records do not hide the rest. */
+export const MAX_PER_FIELD = 100;
+
+/** What all views of one check share. */
+interface Collected {
+  readonly problems: Problem[];
+  readonly perField: Map<string, number>;
+  errors: number;
+  warnings: number;
+}
+
+/** A view on the list for one subject. */
+export class Findings {
+  readonly subject: string;
+  readonly #all: Collected;
+
+  constructor(subject: string, all?: Findings) {
+    this.subject = subject;
+    this.#all = all === undefined ? { problems: [], perField: new Map(), errors: 0, warnings: 0 } : all.#all;
+  }
+
+  /** The same list, about something else. */
+  about(subject: string): Findings {
+    return new Findings(subject, this);
+  }
+
+  error(field: string, offset: number | null, message: string, details: ProblemDetails = {}): void {
+    this.#add('error', field, offset, message, details);
+  }
+
+  warning(field: string, offset: number | null, message: string, details: ProblemDetails = {}): void {
+    this.#add('warning', field, offset, message, details);
+  }
+
+  /** An error of reading as a problem. An abort and our own mistakes are thrown on: they say nothing about the image. */
+  caught(error: unknown, field: string, offset: number | null = null, details: ProblemDetails = {}): void {
+    const failure = toLacunaError(error);
+    if (failure.code === 'ABORTED' || failure.code === 'INTERNAL') throw error;
+    const { code, hint } = failure;
+    const place = failure instanceof FormatError ? failure : null;
+    this.#add('error', place?.field ?? field, offset ?? place?.offset ?? null, failure.message, {
+      code,
+      ...(hint === null ? {} : { hint }),
+      ...details,
+    });
+  }
+
+  get errors(): number {
+    return this.#all.errors;
+  }
+
+  get warnings(): number {
+    return this.#all.warnings;
+  }
+
+  /** By subject as they came up, then by place. */
+  sorted(): Problem[] {
+    const order = new Map<string, number>();
+    for (const { subject } of this.#all.problems) if (!order.has(subject)) order.set(subject, order.size);
+    return this.#all.problems.toSorted(
+      (a, b) =>
+        order.get(a.subject)! - order.get(b.subject)! ||
+        (a.offset ?? -1) - (b.offset ?? -1) ||
+        (a.field < b.field ? -1 : a.field > b.field ? 1 : 0),
+    );
+  }
+
+  #add(severity: Severity, field: string, offset: number | null, message: string, details: ProblemDetails): void {
+    const all = this.#all;
+    if (severity === 'error') all.errors++;
+    else all.warnings++;
+    const key = `${this.subject}\0${field}`;
+    const before = all.perField.get(key) ?? 0;
+    all.perField.set(key, before + 1);
+    if (all.problems.length >= MAX_PROBLEMS || before >= MAX_PER_FIELD) return;
+    const { code = 'FORMAT', path = null, hint = null } = details;
+    all.problems.push({ code, severity, subject: this.subject, field, offset, path, message, hint });
+  }
+}
