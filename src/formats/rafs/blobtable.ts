@@ -16,9 +16,9 @@ import {
 } from './layout.ts';
 
 /** cipher_algo; 0 is none. */
-const CIPHER_AES_128_XTS = 1;
+export const CIPHER_AES_128_XTS = 1;
 
-const HEX64 = /^[0-9a-f]{64}$/;
+export const HEX64 = /^[0-9a-f]{64}$/;
 
 /** `mapped`: first block of the device in the flat address space of all devices. */
 export function writeDeviceSlot(out: Buffer, index: number, blob: RafsBlob, mapped: number): void {
@@ -68,24 +68,15 @@ export function readBlobEntry(reader: Reader, tableOffset: number, index: number
   }
   if (reader.u32(at + 64, 'blob_index') !== index)
     throw reader.bad('blob_index', 'not its place in the table', at + 64);
-  const features = reader.u32(at + 84, 'features');
-  refuseUnsupported(reader, features, id);
+  const entry = decodeBlobEntry(reader, at);
+  refuseUnsupported(reader, entry.features, id);
+  checkCipher(reader, at, entry.features);
   const blob: RafsBlob = {
+    ...entry,
     id,
-    chunkSize: reader.u32(at + 68, 'chunk_size'),
-    chunkCount: reader.u32(at + 72, 'chunk_count'),
-    compressor: readCompressor(reader, at + 76, 'compression_algo'),
-    digester: readDigester(reader, at + 80),
-    features,
-    compressedSize: reader.u64(at + 88, 'compressed_size'),
-    uncompressedSize: reader.u64(at + 96, 'uncompressed_size'),
-    tocSize: reader.u32(at + 104, 'blob_toc_size'),
-    ciCompressor: readCompressor(reader, at + 108, 'ci_compressor'),
-    ciOffset: reader.u64(at + 112, 'ci_offset'),
-    ciCompressedSize: reader.u64(at + 120, 'ci_compressed_size'),
-    ciUncompressedSize: reader.u64(at + 128, 'ci_uncompressed_size'),
-    tocDigest: Buffer.from(reader.slice(at + 136, 32, 'blob_toc_digest')),
-    ...readMetaOrCipher(reader, at, features),
+    compressor: compressorOf(reader, at + 76, entry.compressor, 'compression_algo'),
+    digester: digesterOf(reader, at + 80, entry.digester),
+    ciCompressor: compressorOf(reader, at + 108, entry.ciCompressor, 'ci_compressor'),
   };
   checkSizes(reader, at, blob);
   const blocks = reader.u32(slot + 64, 'device blocks');
@@ -110,38 +101,67 @@ function readId(reader: Reader, at: number, outsideId: string | null): string {
   return stored;
 }
 
-function readCompressor(reader: Reader, at: number, field: string): Compressor {
-  const value = reader.u32(at, field);
+function compressorOf(reader: Reader, at: number, value: number, field: string): Compressor {
   if (value > 3) throw reader.bad(field, `unknown compressor ${value}`, at);
   return value as Compressor;
 }
 
-function readDigester(reader: Reader, at: number): Digester {
-  const value = reader.u32(at, 'digest_algo');
+function digesterOf(reader: Reader, at: number, value: number): Digester {
   if (value > 1) throw reader.bad('digest_algo', `unknown digester ${value}`, at);
   return value as Digester;
 }
 
+/** An entry as it is: its id need not be one, compressors and digester are numbers that may be unknown. */
+export interface RawBlobEntry extends Omit<RafsBlob, 'compressor' | 'digester' | 'ciCompressor'> {
+  readonly compressor: number;
+  readonly digester: number;
+  readonly ciCompressor: number;
+}
+
+/** The entry at `at`, nothing checked but that it is there. */
+export function decodeBlobEntry(reader: Reader, at: number): RawBlobEntry {
+  const features = reader.u32(at + 84, 'features');
+  return {
+    id: reader.text(at, 64, 'blob_id'),
+    chunkSize: reader.u32(at + 68, 'chunk_size'),
+    chunkCount: reader.u32(at + 72, 'chunk_count'),
+    compressor: reader.u32(at + 76, 'compression_algo'),
+    digester: reader.u32(at + 80, 'digest_algo'),
+    features,
+    compressedSize: reader.u64(at + 88, 'compressed_size'),
+    uncompressedSize: reader.u64(at + 96, 'uncompressed_size'),
+    tocSize: reader.u32(at + 104, 'blob_toc_size'),
+    ciCompressor: reader.u32(at + 108, 'ci_compressor'),
+    ciOffset: reader.u64(at + 112, 'ci_offset'),
+    ciCompressedSize: reader.u64(at + 120, 'ci_compressed_size'),
+    ciUncompressedSize: reader.u64(at + 128, 'ci_uncompressed_size'),
+    tocDigest: Buffer.from(reader.slice(at + 136, 32, 'blob_toc_digest')),
+    ...decodeMetaOrCipher(reader, at, features),
+  };
+}
+
 /** The same bytes are key and tweak of an encrypted blob, digest and length of the chunk info's file of a referenced layer. */
-function readMetaOrCipher(
+function decodeMetaOrCipher(
   reader: Reader,
   at: number,
   features: number,
 ): Pick<RafsBlob, 'cipher' | 'metaDigest' | 'metaSize'> {
-  const algorithm = reader.u32(at + 216, 'cipher_algo');
-  const isEncrypted = (features & FEATURE.ENCRYPTED) !== 0;
-  if (algorithm !== (isEncrypted ? CIPHER_AES_128_XTS : 0)) {
-    if (algorithm === 2 || algorithm === 3)
-      throw reader.unsupported('a blob encrypted with AES-256', 'no tool writes such blobs');
-    throw reader.bad('cipher_algo', `${algorithm} for a blob that is ${isEncrypted ? '' : 'not '}encrypted`, at + 216);
-  }
-  if (isEncrypted) {
+  if ((features & FEATURE.ENCRYPTED) !== 0) {
     const key = Buffer.from(reader.slice(at + 168, 32, 'cipher_key'));
     return { cipher: { key, iv: Buffer.from(reader.slice(at + 200, 16, 'cipher_iv')) }, metaDigest: null, metaSize: 0 };
   }
   const digest = Buffer.from(reader.slice(at + 168, 32, 'blob_meta_digest'));
   const isNone = digest.every((byte) => byte === 0);
   return { cipher: null, metaDigest: isNone ? null : digest, metaSize: reader.u64(at + 200, 'blob_meta_size') };
+}
+
+function checkCipher(reader: Reader, at: number, features: number): void {
+  const algorithm = reader.u32(at + 216, 'cipher_algo');
+  const isEncrypted = (features & FEATURE.ENCRYPTED) !== 0;
+  if (algorithm === (isEncrypted ? CIPHER_AES_128_XTS : 0)) return;
+  if (algorithm === 2 || algorithm === 3)
+    throw reader.unsupported('a blob encrypted with AES-256', 'no tool writes such blobs');
+  throw reader.bad('cipher_algo', `${algorithm} for a blob that is ${isEncrypted ? '' : 'not '}encrypted`, at + 216);
 }
 
 /** Kinds of blobs whose chunks are not simply stored one by one. */
