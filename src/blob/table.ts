@@ -5,7 +5,9 @@
  * No I/O here. The native reader of these bytes is `native/blobfs/src/table.rs`.
  */
 import { FormatError } from '../errors.ts';
-import type { Compressor, Digester } from '../native/addon.ts';
+import type { Compressor, Decoder, Digester } from '../native/addon.ts';
+
+export type { Decoder } from '../native/addon.ts';
 
 /** One chunk. Offsets and sizes in bytes. */
 export interface Chunk {
@@ -42,18 +44,6 @@ export interface Unit {
   readonly size: number;
   readonly decoder: Decoder;
 }
-
-/** How the stored bytes of a {@link Unit} become plain ones. */
-export type Decoder =
-  /** Small chunks compressed together (compressor 0: kept raw). */
-  | { readonly kind: 'batch'; readonly compressor: Compressor }
-  /**
-   * From the middle of a gzip stream: `window` (0 … 32768 bytes) is the plain text just before, `bits` (0 … 7) of `byte`, the
-   * byte before the range, belong to it. Decoding goes on over the ends of gzip members and stops at the unit's size.
-   */
-  | { readonly kind: 'zran'; readonly window: Buffer; readonly bits: number; readonly byte: number }
-  /** AES-128-XTS over the compressed bytes, one data unit: `key` is 32 bytes, `iv` 16 (the raw tweak). */
-  | { readonly kind: 'encrypted'; readonly key: Buffer; readonly iv: Buffer; readonly compressor: Compressor };
 
 /**
  * Record layout, little-endian:

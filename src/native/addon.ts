@@ -13,6 +13,18 @@ export type Compressor = 0 | 1 | 2 | 3;
 /** Digester numbers as in the RAFS blob table: 0 BLAKE3, 1 SHA-256. */
 export type Digester = 0 | 1;
 
+/** How the stored bytes of a unit become plain ones. A unit is what is fetched and decoded in one piece. */
+export type Decoder =
+  /** Small chunks compressed together (compressor 0: kept raw). */
+  | { readonly kind: 'batch'; readonly compressor: Compressor }
+  /**
+   * From the middle of a gzip stream: `window` (0 … 32768 bytes) is the plain text just before, `bits` (0 … 7) of `byte`, the
+   * byte before the range, belong to it. Decoding goes on over the ends of gzip members and stops at the unit's size.
+   */
+  | { readonly kind: 'zran'; readonly window: Buffer; readonly bits: number; readonly byte: number }
+  /** AES-128-XTS over the compressed bytes, one data unit: `key` is 32 bytes, `iv` 16 (the raw tweak). */
+  | { readonly kind: 'encrypted'; readonly key: Buffer; readonly iv: Buffer; readonly compressor: Compressor };
+
 export interface LayerDigests {
   /** Lower-case hex sha256 and length of what was written in (the layer as the registry has it). */
   compressedDigest: string;
@@ -178,7 +190,10 @@ export interface Addon {
   sha256Stream(): Sha256Stream;
   /** `ranges`: offset and length of each chunk in `data`. Resolves with 32 bytes per chunk. */
   hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;
-  /** Compresses each chunk alone into `output` (which must be as long as the sum of the chunks), CRC-32C included. */
+  /**
+   * Compresses each chunk alone into `output` (which must be as long as the sum of the chunks), CRC-32C included.
+   * UNSUPPORTED for compressor 2; `level` is zstd's and must be one of its levels, others have none. A batch is one chunk here.
+   */
   compressChunks(
     data: Buffer,
     ranges: Uint32Array,
@@ -195,6 +210,10 @@ export interface Addon {
     digester: Digester,
     digest: Buffer,
   ): Promise<Buffer>;
+  /** The plain bytes of a unit of each {@link Decoder}: exactly `size`, at most 32 MiB, FORMAT otherwise. Unverified. */
+  decodeBatch(data: Buffer, compressor: Compressor, size: number): Promise<Buffer>;
+  decodeZran(data: Buffer, window: Buffer, bits: number, byte: number, size: number): Promise<Buffer>;
+  decodeEncrypted(data: Buffer, key: Buffer, iv: Buffer, compressor: Compressor, size: number): Promise<Buffer>;
   /** The 32-byte digest of small metadata, synchronous; chunks go through {@link hashChunks}. */
   hash(data: Buffer, digester: Digester): Buffer;
   /** One zstd frame at `level`; small metadata, synchronous. */

@@ -6,7 +6,8 @@ import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { gunzipSync } from 'node:zlib';
 import { FormatError, LacunaError } from '../errors.ts';
-import { type Addon, type Compressor, type Digester, findAddon } from './addon.ts';
+import { type Addon, type Compressor, type Decoder, type Digester, findAddon } from './addon.ts';
+import { decryptXts, inflateSpan } from './unit.ts';
 
 export interface Codec {
   readonly kind: 'native' | 'portable';
@@ -17,9 +18,22 @@ export interface Codec {
    * (at most 16 MiB), DIGEST_MISMATCH unless these hash to `digest`.
    */
   decode(stored: Buffer, compressor: Compressor, usize: number, digester: Digester, digest: Buffer): Promise<Buffer>;
+  /**
+   * The plain bytes of a unit: exactly `unit.size` (at most 32 MiB), FORMAT otherwise. Nobody has verified them: chunks
+   * are cut out of them, and each goes through {@link verify}.
+   */
+  decodeUnit(stored: Buffer, unit: StoredUnit): Promise<Buffer>;
+  /** DIGEST_MISMATCH unless `plain` hashes to `digest`. */
+  verify(plain: Buffer, digester: Digester, digest: Buffer): void;
   /** Content of one or more zstd frames, FORMAT beyond `limit` bytes. */
   zstdDecompress(data: Buffer, limit: number): Buffer;
   crc32c(bytes: Buffer): number;
+}
+
+/** What decoding needs to know of a unit (`Unit` of `blob/table.ts`). */
+export interface StoredUnit {
+  readonly size: number;
+  readonly decoder: Decoder;
 }
 
 /** The addon where it is built, the portable codec elsewhere. */
@@ -34,6 +48,18 @@ export function nativeCodec(addon: Addon): Codec {
     hash: (bytes, digester) => addon.hash(bytes, digester),
     decode: (stored, compressor, usize, digester, digest) =>
       addon.decodeChunk(stored, compressor, compressor !== 0, usize, digester, digest),
+    async decodeUnit(stored, { size, decoder }) {
+      checkUnit(size, decoder);
+      switch (decoder.kind) {
+        case 'batch':
+          return await addon.decodeBatch(stored, decoder.compressor, size);
+        case 'zran':
+          return await addon.decodeZran(stored, decoder.window, decoder.bits, decoder.byte, size);
+        case 'encrypted':
+          return await addon.decodeEncrypted(stored, decoder.key, decoder.iv, decoder.compressor, size);
+      }
+    },
+    verify: (plain, digester, digest) => expectDigest(addon.hash(plain, digester), digest),
     zstdDecompress: (data, limit) => addon.zstdDecompress(data, limit),
     crc32c: (bytes) => addon.crc32c(bytes),
   };
@@ -46,17 +72,22 @@ export function portableCodec(): Codec {
     hash,
     async decode(stored, compressor, usize, digester, digest) {
       if (usize > MAX_CHUNK_SIZE) throw new FormatError('uncompressed_size', `${usize} is over ${MAX_CHUNK_SIZE}`);
-      const plain = decompress(stored, compressor, usize);
-      if (plain.length !== usize) {
-        throw new FormatError('uncompressed_size', `${usize} promised, the chunk holds ${plain.length}`);
-      }
-      const actual = hash(plain, digester);
-      if (!actual.equals(digest)) {
-        const [expected, found] = [digest.toString('hex'), actual.toString('hex')];
-        throw new LacunaError('DIGEST_MISMATCH', `chunk digest: expected ${expected}, the bytes have ${found}`);
-      }
+      const plain = decompressTo(stored, compressor, usize);
+      expectDigest(hash(plain, digester), digest);
       return plain;
     },
+    async decodeUnit(stored, { size, decoder }) {
+      checkUnit(size, decoder);
+      switch (decoder.kind) {
+        case 'batch':
+          return decompressTo(stored, decoder.compressor, size);
+        case 'zran':
+          return await inflateSpan(stored, decoder, size);
+        case 'encrypted':
+          return decompressTo(decryptXts(stored, decoder, size), decoder.compressor, size);
+      }
+    },
+    verify: (plain, digester, digest) => expectDigest(hash(plain, digester), digest),
     zstdDecompress,
     crc32c,
   };
@@ -64,6 +95,10 @@ export function portableCodec(): Codec {
 
 /** As `MAX_CHUNK_SIZE` of native/codec: the largest chunk of any format we read. */
 const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
+/** As `MAX_UNIT_SIZE` of native/codec. */
+const MAX_UNIT_SIZE = 32 * 1024 * 1024;
+/** The farthest back that deflate refers. */
+const MAX_WINDOW_SIZE = 32 * 1024;
 /** As `MAX_WINDOW_LOG` of native/codec: zstd windows up to 128 MiB. */
 const MAX_WINDOW_LOG = 27;
 /** First guess, in bytes, for content whose size is not believed. */
@@ -72,6 +107,28 @@ const FIRST_OUTPUT = 64 * 1024;
 function hash(bytes: Buffer, digester: Digester): Buffer {
   if (digester === 1) return createHash('sha256').update(bytes).digest();
   return optional<typeof import('@napi-rs/blake-hash')>('@napi-rs/blake-hash').blake3(bytes);
+}
+
+/** What is a lie in a file must not look like the caller's mistake: FORMAT before the addon's argument checks. */
+function checkUnit(size: number, decoder: Decoder): void {
+  if (size > MAX_UNIT_SIZE) throw new FormatError('uncompressed_size', `${size} is over ${MAX_UNIT_SIZE}`);
+  if (decoder.kind !== 'zran') return;
+  const { window, bits } = decoder;
+  if (bits > 7) throw new FormatError('ctx_bits', `${bits} bits of a byte`);
+  if (window.length > MAX_WINDOW_SIZE)
+    throw new FormatError('dict_size', `${window.length} is over ${MAX_WINDOW_SIZE}`);
+}
+
+function expectDigest(actual: Buffer, digest: Buffer): void {
+  if (actual.equals(digest)) return;
+  const [expected, found] = [digest.toString('hex'), actual.toString('hex')];
+  throw new LacunaError('DIGEST_MISMATCH', `chunk digest: expected ${expected}, the bytes have ${found}`);
+}
+
+function decompressTo(stored: Buffer, compressor: Compressor, size: number): Buffer {
+  const plain = decompress(stored, compressor, size);
+  if (plain.length === size) return plain;
+  throw new FormatError('uncompressed_size', `${size} promised, the chunk holds ${plain.length}`);
 }
 
 function decompress(stored: Buffer, compressor: Compressor, usize: number): Buffer {

@@ -36,7 +36,7 @@ pub fn chunk_ranges(pairs: &[u32], length: usize) -> Outcome<Vec<Range<usize>>> 
         .collect()
 }
 
-/// The 32 bytes of a digest.
-pub fn digest(bytes: &[u8]) -> Outcome<[u8; 32]> {
-    bytes.try_into().map_err(|_| BridgeError::usage(format!("digest: {} bytes, not 32", bytes.len())))
+/// A buffer of a known length: a digest, a key.
+pub fn exactly<const N: usize>(name: &str, bytes: &[u8]) -> Outcome<[u8; N]> {
+    bytes.try_into().map_err(|_| BridgeError::usage(format!("{name}: {} bytes, not {N}", bytes.len())))
 }

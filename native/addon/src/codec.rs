@@ -4,7 +4,7 @@
 use crate::args;
 use crate::error::{BridgeError, Outcome, Result, guarded};
 use crate::promise::{promise, promised};
-use lacuna_codec::{Compressor, Digester};
+use lacuna_codec::{Compressor, Digester, MAX_UNIT_SIZE, UnitDecoder, ZranState};
 use napi::bindgen_prelude::{Buffer, BufferSlice, Env, PromiseRaw, ToNapiValue, Uint32Array};
 use napi_derive::napi;
 
@@ -72,13 +72,69 @@ pub fn decode_chunk<'env>(
         let compressor = if compressed { compressor_of(compressor)? } else { Compressor::None };
         let usize = args::integer("usize", usize, lacuna_codec::MAX_CHUNK_SIZE)?;
         let digester = digester_of(digester)?;
-        let digest = args::digest(&digest)?;
+        let digest = args::exactly("digest", &digest)?;
         on_all_cores(env, move || {
             let mut out = Vec::new();
             lacuna_codec::decode_chunk(&data, compressor as u8, usize, digester as u8, &digest, &mut out)?;
             Ok(out.into())
         })
     })
+}
+
+#[napi]
+pub fn decode_batch<'env>(
+    env: &'env Env,
+    data: Buffer,
+    compressor: u32,
+    size: f64,
+) -> Result<PromiseRaw<'env, Buffer>> {
+    promised(env, || {
+        let compressor = compressor_of(compressor)?;
+        let size = args::integer("size", size, MAX_UNIT_SIZE)?;
+        on_all_cores(env, move || decode_unit(&data, UnitDecoder::Batch(compressor), size))
+    })
+}
+
+#[napi]
+pub fn decode_zran<'env>(
+    env: &'env Env,
+    data: Buffer,
+    window: Buffer,
+    bits: u32,
+    byte: u32,
+    size: f64,
+) -> Result<PromiseRaw<'env, Buffer>> {
+    promised(env, || {
+        let byte_of = |name: &str, value: u32| Ok::<u8, BridgeError>(args::integer(name, value.into(), 255)? as u8);
+        let (bits, byte) = (byte_of("bits", bits)?, byte_of("byte", byte)?);
+        let size = args::integer("size", size, MAX_UNIT_SIZE)?;
+        on_all_cores(env, move || {
+            decode_unit(&data, UnitDecoder::Zran(ZranState { window: &window, bits, byte }), size)
+        })
+    })
+}
+
+#[napi]
+pub fn decode_encrypted<'env>(
+    env: &'env Env,
+    data: Buffer,
+    key: BufferSlice<'_>,
+    iv: BufferSlice<'_>,
+    compressor: u32,
+    size: f64,
+) -> Result<PromiseRaw<'env, Buffer>> {
+    promised(env, || {
+        let (key, iv) = (args::exactly("key", &key)?, args::exactly("iv", &iv)?);
+        let compressor = compressor_of(compressor)?;
+        let size = args::integer("size", size, MAX_UNIT_SIZE)?;
+        on_all_cores(env, move || decode_unit(&data, UnitDecoder::Encrypted { key: &key, iv: &iv, compressor }, size))
+    })
+}
+
+fn decode_unit(data: &[u8], decoder: UnitDecoder<'_>, size: usize) -> Outcome<Buffer> {
+    let mut out = Vec::new();
+    lacuna_codec::decode_unit(data, decoder, size, &mut out)?;
+    Ok(out.into())
 }
 
 #[napi]

@@ -53,10 +53,19 @@ fn compress(chunk: &[u8], slot: &mut [u8], compressor: Compressor, level: i32) -
         // One byte less than the chunk: only what is strictly smaller fits.
         Compressor::Zstd if !chunk.is_empty() => zstandard::compress_into(chunk, &mut slot[..chunk.len() - 1], level)?,
         Compressor::Zstd => None,
-        Compressor::Lz4Block | Compressor::Gzip => {
+        // The block may need room beyond the chunk while it is made.
+        Compressor::Lz4Block => {
+            let block = lz4_flex::block::compress(chunk);
+            let smaller = block.len() < chunk.len();
+            smaller.then(|| {
+                slot[..block.len()].copy_from_slice(&block);
+                block.len()
+            })
+        }
+        Compressor::Gzip => {
             return Err(CodecError::Unsupported {
                 field: "compressor",
-                problem: "chunks are written with zstd, or raw".to_owned(),
+                problem: "chunks are written with zstd or lz4_block, or raw".to_owned(),
             });
         }
     };
@@ -87,23 +96,25 @@ mod tests {
     fn stored_chunks_lie_back_to_back() {
         let data: Vec<u8> = (0..2000u32).map(|at| if at < 1000 { 7 } else { ((at * at) >> 3) as u8 }).collect();
         let ranges = [0..1000, 1000..1010, 0..0, 500..1000];
-        let mut output = vec![0; 1510];
-        let stored = compress_chunks(&data, &ranges, &mut output, Compressor::Zstd, 3).unwrap();
-        assert_eq!(stored.iter().map(|chunk| chunk.compressed).collect::<Vec<_>>(), [true, false, false, true]);
-        let mut at = 0;
-        for (range, chunk) in ranges.iter().zip(&stored) {
-            let plain = &data[range.clone()];
-            let compressor = if chunk.compressed { 3 } else { 0 };
-            let digest = Digester::Blake3.digest(plain);
-            let mut out = Vec::new();
-            crate::decode_chunk(&output[at..at + chunk.size], compressor, plain.len(), 0, &digest, &mut out).unwrap();
-            at += chunk.size;
+        for kind in [Compressor::Lz4Block, Compressor::Zstd] {
+            let mut output = vec![0; 1510];
+            let stored = compress_chunks(&data, &ranges, &mut output, kind, 3).unwrap();
+            assert_eq!(stored.iter().map(|chunk| chunk.compressed).collect::<Vec<_>>(), [true, false, false, true]);
+            let mut at = 0;
+            for (range, chunk) in ranges.iter().zip(&stored) {
+                let plain = &data[range.clone()];
+                let compressor = if chunk.compressed { kind as u8 } else { 0 };
+                let digest = Digester::Blake3.digest(plain);
+                let (bytes, mut out) = (&output[at..at + chunk.size], Vec::new());
+                crate::decode_chunk(bytes, compressor, plain.len(), 0, &digest, &mut out).unwrap();
+                at += chunk.size;
+            }
         }
     }
 
     #[test]
-    fn other_compressors_are_read_only() {
-        let result = compress_chunks(b"abc", &[0..1, 1..3], &mut [0; 3], Compressor::Lz4Block, 0);
+    fn gzip_is_read_only() {
+        let result = compress_chunks(b"abc", &[0..1, 1..3], &mut [0; 3], Compressor::Gzip, 0);
         assert!(matches!(result, Err(CodecError::Unsupported { .. })));
     }
 }

@@ -88,6 +88,11 @@ fn decode(stored: &[u8], compressor: Compressor, usize: usize, out: &mut Vec<u8>
             format!("{usize} is over the {MAX_CHUNK_SIZE} of a chunk"),
         ));
     }
+    decompress(stored, compressor, usize, out)
+}
+
+/// Fills `out` with exactly `usize` bytes, whose bound is the caller's to check.
+pub(crate) fn decompress(stored: &[u8], compressor: Compressor, usize: usize, out: &mut Vec<u8>) -> Result<()> {
     if compressor == Compressor::None {
         expect_size(stored.len(), usize)?;
         out.clear();
@@ -112,7 +117,8 @@ fn expect_size(actual: usize, expected: usize) -> Result<()> {
     Err(CodecError::format("uncompressed_size", format!("{expected} promised, the chunk holds {actual}")))
 }
 
-fn verify(bytes: &[u8], digester: Digester, expected: &[u8; 32]) -> Result<()> {
+/// DIGEST_MISMATCH unless `bytes` hash to `expected`.
+pub fn verify(bytes: &[u8], digester: Digester, expected: &[u8; 32]) -> Result<()> {
     let actual = digester.digest(bytes);
     if actual == *expected {
         return Ok(());
