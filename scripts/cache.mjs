@@ -18,19 +18,33 @@ export function demoImageDir() {
   return join(cacheDir(), 'demo-image-1');
 }
 
-/** Sources of a test oracle: a Cargo workspace of its own. */
-export function oracleSources(name) {
-  return join(checkout, 'test', 'oracles', name);
+/**
+ * The test oracles: programs of other projects, or a few lines of ours around their libraries. Program → the folder below
+ * test/oracles that says what it is made of: a Cargo workspace, a Go module, or a crate's name and version. The quick ones first.
+ */
+export const ORACLES = {
+  'go-erofs-walk': 'go-erofs',
+  'erofs-rs-walk': 'erofs-rs',
+  crictl: 'crictl',
+  'containerd-nydus-grpc': 'nydus-snapshotter',
+  'nydus-mount': 'nydus-mount',
+  'nydus-image': 'nydus-rs',
+  nydusd: 'nydus-rs',
+};
+
+/** Where an oracle's sources lie. */
+export function oracleSources(folder) {
+  return join(checkout, 'test', 'oracles', folder);
 }
 
 /** The built oracle; another path as soon as one of its sources differs. */
 export function oraclePath(name) {
-  const top = oracleSources(name);
+  const top = oracleSources(ORACLES[name]);
   const hash = createHash('sha256');
   const files = readdirSync(top, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => relative(top, join(entry.parentPath, entry.name)))
-    .filter((path) => /^(Cargo\.(toml|lock)|src\/.*\.rs)$/.test(path))
+    .filter((path) => /^(Cargo\.(toml|lock)|src\/.*\.rs|go\.(mod|sum)|.*\.go|crate\.json)$/.test(path))
     .sort();
   for (const path of files)
     hash

@@ -117,4 +117,6 @@ if (!installed()) {
 }
 run('npm', ['run', '--silent', 'build']);
 run('npm', ['run', '--silent', 'build:bench']);
-if (purpose === 'test') run(process.execPath, ['scripts/oracles.mjs']);
+// An oracle that cannot be had is named there, and again by every test that is skipped for it.
+if (purpose === 'test')
+  spawnSync(process.execPath, ['scripts/oracles.mjs'], { cwd: checkout, stdio: ['ignore', 2, 2] });

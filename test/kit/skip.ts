@@ -12,7 +12,7 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
 import { TestRunner } from 'vitest';
-import { demoImageDir, oraclePath } from '#cache';
+import { demoImageDir, ORACLES, oraclePath } from '#cache';
 import { findAddon } from '../../src/native/addon.ts';
 
 declare module 'vitest' {
@@ -60,6 +60,13 @@ function goVersion(): readonly [number, number] | null {
   return match === null ? null : [Number(match[1]), Number(match[2])];
 }
 
+/** A probe for each oracle that {@link ORACLES} lists. */
+function oracles(): Record<keyof typeof ORACLES, () => boolean> {
+  const names = Object.keys(ORACLES) as (keyof typeof ORACLES)[];
+  const probes = names.map((name) => [name, () => existsSync(oraclePath(name))] as const);
+  return Object.fromEntries(probes) as Record<keyof typeof ORACLES, () => boolean>;
+}
+
 const PROBES = {
   linux: () => process.platform === 'linux',
   root: () => process.getuid?.() === 0,
@@ -94,8 +101,8 @@ const PROBES = {
   'better-sqlite3': loads('better-sqlite3'),
   'fuse-native': loads('fuse-native'),
   'zstd-napi': loads('zstd-napi'),
-  /** Nydus's own reader, made by `npm run oracles`. */
-  'nydus-mount': () => existsSync(oraclePath('nydus-mount')),
+  // Made by `npm run oracles`; see `test/oracles`.
+  ...oracles(),
   /** The real image, made by `npm run demo` or `scripts/demo-image.sh`. */
   'demo-image': () => existsSync(join(demoImageDir(), 'index.json')),
 } satisfies Record<string, () => boolean>;
