@@ -4,12 +4,15 @@
  * same whatever the thread count.
  */
 import type { Addon, Sha256Stream } from '../native/addon.ts';
-import { byteString, type FileChunk, type FileNode } from '../tree/node.ts';
+import { type ByteString, byteString, type FileChunk, type FileNode } from '../tree/node.ts';
 import type { LayerOptions } from './options.ts';
 import type { Ring, Slot } from './ring.ts';
 
 /** Blob devices are addressed in blocks of this size. */
 const BLOCK = 4096;
+
+/** Bytes of a chunk's digest, BLAKE3 or SHA-256. */
+export const DIGEST_SIZE = 32;
 
 /** Where a blob's bytes go. `data` may be reused once the promise resolved. */
 export type Append = (data: Buffer) => Promise<void>;
@@ -22,6 +25,12 @@ export interface Piece {
   readonly node: FileNode & { chunks: FileChunk[] };
   readonly offset: number;
   readonly length: number;
+}
+
+/** Chunks that lie in other blobs and may be referred to. Asked once per batch. */
+export interface KnownChunks {
+  /** `digests`: {@link DIGEST_SIZE} bytes each, back to back. Those that are known, by digest; a chunk of another size does not count. */
+  lookup(digests: Buffer): Promise<ReadonlyMap<ByteString, FileChunk>>;
 }
 
 export interface PipelineTotals {
@@ -39,8 +48,9 @@ export class ChunkPipeline {
   readonly #ring: Ring;
   readonly #hasher: Sha256Stream;
   readonly #append: Append;
-  /** Digest → chunk: of this blob, and of lower layers when they may be referred to. */
-  readonly #known: Map<string, FileChunk>;
+  readonly #known: KnownChunks;
+  /** Digest → chunk of this blob. */
+  readonly #own = new Map<ByteString, FileChunk>();
   readonly #drafts: Draft[] = [];
   #plainEnd = 0;
   #storedEnd = 0;
@@ -54,21 +64,24 @@ export class ChunkPipeline {
     ring: Ring,
     hasher: Sha256Stream,
     append: Append,
-    known: ReadonlyMap<string, FileChunk>,
+    known: KnownChunks,
   ) {
     this.#addon = addon;
     this.#options = options;
     this.#ring = ring;
     this.#hasher = hasher;
     this.#append = append;
-    this.#known = new Map(known);
+    this.#known = known;
   }
 
   /** Takes a batch over; its slot goes back to the ring when the batch is written. */
   add(slot: Slot, pieces: readonly Piece[]): void {
     const ranges = new Uint32Array(pieces.flatMap((piece) => [piece.offset, piece.length]));
     const hashed = this.#addon.hashChunks(slot.input, ranges, this.#options.digester);
-    const planned = Promise.all([hashed, this.#planned]).then(([digests]) => this.#plan(digests, pieces));
+    const found = hashed.then((digests) => this.#known.lookup(digests));
+    const planned = Promise.all([hashed, found, this.#planned]).then(([digests, known]) =>
+      this.#plan(digests, known, pieces),
+    );
     const compressed = planned.then((fresh) => this.#compress(slot, fresh));
     const written = Promise.all([planned, compressed, this.#appended]).then(([fresh, result]) =>
       this.#write(slot, fresh, result),
@@ -90,14 +103,18 @@ export class ChunkPipeline {
     return { drafts: this.#drafts, storedSize: this.#storedEnd, totals: this.#totals };
   }
 
-  #plan(digests: Buffer, pieces: readonly Piece[]): { draft: Draft; piece: Piece }[] {
+  #plan(
+    digests: Buffer,
+    others: ReadonlyMap<ByteString, FileChunk>,
+    pieces: readonly Piece[],
+  ): { draft: Draft; piece: Piece }[] {
     const fresh: { draft: Draft; piece: Piece }[] = [];
     for (const [index, piece] of pieces.entries()) {
-      const digest = digests.subarray(index * 32, index * 32 + 32);
+      const digest = digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
       const key = byteString(digest);
       this.#totals.chunks += 1;
       this.#totals.bytes += piece.length;
-      const known = this.#known.get(key);
+      const known = others.get(key) ?? this.#own.get(key);
       if (known !== undefined && known.uncompressedSize === piece.length) {
         piece.node.chunks.push(known);
         this.#totals.reusedChunks += 1;
@@ -105,7 +122,7 @@ export class ChunkPipeline {
         continue;
       }
       const draft = this.#draft(Buffer.from(digest), piece.length);
-      this.#known.set(key, draft);
+      this.#own.set(key, draft);
       piece.node.chunks.push(draft);
       fresh.push({ draft, piece });
     }

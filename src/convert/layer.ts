@@ -10,7 +10,7 @@ import type { BlobUpload } from '../registry/store.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import type { FileChunk, FileNode } from '../tree/node.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
-import { ChunkPipeline, type Piece, type PipelineTotals } from './chunks.ts';
+import { ChunkPipeline, type KnownChunks, type Piece, type PipelineTotals } from './chunks.ts';
 import type { LayerOptions } from './options.ts';
 import { Ring } from './ring.ts';
 
@@ -46,7 +46,7 @@ export interface ConvertedLayer {
 export interface LayerWork {
   readonly options: LayerOptions;
   /** Chunks that may be referred to instead of being stored again. */
-  readonly known: ReadonlyMap<string, FileChunk>;
+  readonly known: KnownChunks;
   readonly upload: BlobUpload;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */

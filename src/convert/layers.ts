@@ -3,7 +3,7 @@ import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression } from '../image/media.ts';
 import type { ImageStore } from '../registry/store.ts';
-import { byteString, type FileChunk } from '../tree/node.ts';
+import { LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer, type LayerInput, type LayerWork } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
 import { mapParallel } from './parallel.ts';
@@ -25,15 +25,13 @@ export async function convertLayers(
   const abort = new AbortController();
   const signal = AbortSignal.any([plan.signal, abort.signal]);
   const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
-  const known = new Map<string, FileChunk>();
+  const known = new LowerChunks();
   const convert = async (input: LayerInput): Promise<ConvertedLayer> => {
     const subject = input.digest.slice(7, 19);
     const onRead = (done: number) =>
       plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
     const converted = await convertPatiently(input, to, { options: plan.layer, known, signal, onRead }, plan);
-    if (plan.dedup === 'image') {
-      for (const chunk of converted.chunks) known.set(byteString(chunk.digest), chunk);
-    }
+    if (plan.dedup === 'image') known.add(converted.chunks);
     plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
     return converted;
   };

@@ -3,13 +3,14 @@ import { LacunaError } from '../errors.ts';
 import { type DigestAlgorithm, digestOf, isDigest, parseDigest } from '../image/digest.ts';
 import { parseJson } from '../image/json.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
-import { DOCKER_SCHEMA1, isIndex, isManifest, MANIFEST_ACCEPT } from '../image/media.ts';
+import { DOCKER_SCHEMA1, isIndex, isManifest, MANIFEST_ACCEPT, MEDIA } from '../image/media.ts';
 import { type DockerReference, formatReference, isTag } from '../image/reference.ts';
 import { type Answer, contentLength, readBody } from './answer.ts';
 import { BlobReader } from './blob-reader.ts';
 import type { RegistryHttp } from './http.ts';
 import { sizeMismatch } from './range.ts';
 import { RecentManifests } from './recent.ts';
+import { RegistryReferrers, referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
 import { discard, type Transport } from './transport.ts';
 import { RegistryUpload } from './upload.ts';
@@ -23,6 +24,7 @@ export interface RegistryStoreOptions {
 
 export class RegistryStore implements ImageStore {
   readonly subject: string;
+  readonly isPinned: boolean;
   readonly #reference: DockerReference;
   readonly #http: RegistryHttp;
   readonly #transport: Transport;
@@ -32,9 +34,11 @@ export class RegistryStore implements ImageStore {
   readonly #push: readonly string[];
   readonly #reader: BlobReader;
   readonly #recent = new RecentManifests();
+  readonly #referrers: RegistryReferrers;
 
   constructor({ reference, http, transport }: RegistryStoreOptions) {
     this.subject = formatReference(reference);
+    this.isPinned = reference.digest !== null;
     this.#reference = reference;
     this.#http = http;
     this.#transport = transport;
@@ -46,6 +50,13 @@ export class RegistryStore implements ImageStore {
       repository: this.#url,
       scopes: this.#pull,
       subject: this.subject,
+    });
+    this.#referrers = new RegistryReferrers({
+      http,
+      repository: this.#url,
+      pull: this.#pull,
+      subject: this.subject,
+      push: (bytes, tag, options) => this.pushManifest(bytes, MEDIA.ociIndex, tag, options),
     });
   }
 
@@ -161,7 +172,14 @@ export class RegistryStore implements ImageStore {
     });
     await discard(answer);
     this.#compareDigest('push', answer.header('docker-content-digest'), bytes);
+    const referrer = referrerOf(bytes, descriptor, this.subject);
+    // A registry that lists referrers itself says so.
+    if (referrer !== null && answer.header('oci-subject') === null) await this.#referrers.note(referrer, options);
     return descriptor;
+  }
+
+  async referrers(digest: string, artifactType: string | null, options: SignalOptions = {}): Promise<Descriptor[]> {
+    return await this.#referrers.list(digest, artifactType, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -16,6 +16,7 @@ import { putEntry, readEntries, refNameOf } from './layout-index.ts';
 import { hasCode, replaceFile, sweepTemporary } from './layout-temporary.ts';
 import { blobPath, LayoutUpload } from './layout-upload.ts';
 import { rangeOf, sizeMismatch, Verifier } from './range.ts';
+import { ofType, referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
 import { abortError, isAborted } from './transport.ts';
 
@@ -26,6 +27,7 @@ const MAX_LAYOUT_FILE = 64 * 1024;
 
 export class LayoutStore implements ImageStore {
   readonly subject: string;
+  readonly isPinned: boolean;
   readonly #dir: string;
   readonly #reference: OciReference;
   readonly #uploads = new Set<LayoutUpload>();
@@ -33,6 +35,7 @@ export class LayoutStore implements ImageStore {
 
   constructor(reference: OciReference) {
     this.subject = formatReference(reference);
+    this.isPinned = reference.ref !== null && isDigest(reference.ref);
     this.#dir = reference.path;
     this.#reference = reference;
   }
@@ -132,8 +135,21 @@ export class LayoutStore implements ImageStore {
     const upload = await this.upload(options);
     await upload.write(bytes);
     await upload.commit(descriptor.digest, descriptor.size);
+    const referrer = referrerOf(bytes, descriptor, this.subject);
     if (target === null || !isDigest(target)) await putEntry(this.#dir, descriptor, target);
+    // Only what the index lists is found by its subject (image-spec, "Image Layout": index.json is the entry point).
+    else if (referrer !== null) await putEntry(this.#dir, referrer.entry, null);
     return descriptor;
+  }
+
+  async referrers(digest: string, artifactType: string | null, options: SignalOptions = {}): Promise<Descriptor[]> {
+    const found: Descriptor[] = [];
+    for (const entry of await readEntries(this.#dir)) {
+      if (!isManifest(entry.mediaType) && !isIndex(entry.mediaType)) continue;
+      const referrer = referrerOf(await this.manifest(entry, options), entry, this.subject);
+      if (referrer?.subject === digest) found.push(referrer.entry);
+    }
+    return ofType(found, artifactType);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -141,8 +157,10 @@ export class LayoutStore implements ImageStore {
   }
 
   #only(entries: readonly Descriptor[]): Descriptor {
-    const [only] = entries;
-    if (entries.length === 1 && only !== undefined) return only;
+    // Referrers and parts of images are listed without a name.
+    const named = entries.filter((entry) => refNameOf(entry) !== null);
+    const [only, ...others] = named.length === 0 ? entries : named;
+    if (only !== undefined && others.length === 0) return only;
     if (entries.length === 0)
       throw new LacunaError('NOT_FOUND', `${this.#dir} has no image`, { op: 'resolve', subject: this.subject });
     throw new LacunaError('REFERENCE', `${this.#dir} has ${entries.length} images`, {

@@ -70,6 +70,8 @@ export interface ReadOptions extends SignalOptions {
 export interface ImageStore extends AsyncDisposable {
   /** The reference, for messages. */
   readonly subject: string;
+  /** Whether the reference names a digest: then nothing but what that digest covers is meant. */
+  readonly isPinned: boolean;
   /**
    * The descriptor of a tag, ref name or digest; null = what the reference itself names. NOT_FOUND when there is none.
    * The manifest's bytes are kept, so that `manifest` right after it costs no request.
@@ -91,9 +93,15 @@ export interface ImageStore extends AsyncDisposable {
   /**
    * Stores a manifest, index or config-less artifact under a tag, ref name or digest; null = what the reference names.
    * In a layout the index is replaced atomically and last, its other entries are kept, an equal ref is replaced, and
-   * with a digest only the blob is written: an index that lists it comes later.
+   * with a digest only the blob is written: an index that lists it comes later. One with a `subject` is found by
+   * {@link referrers} of that subject from then on.
    */
   pushManifest(bytes: Buffer, mediaType: string, ref: string | null, options?: SignalOptions): Promise<Descriptor>;
+  /**
+   * Manifests whose `subject` has this digest, in the store's order, of `artifactType` alone when it is given. The subject
+   * itself need not be there. None where a registry knows neither the API nor the tag that stands for it.
+   */
+  referrers(digest: string, artifactType: string | null, options?: SignalOptions): Promise<Descriptor[]>;
 }
 
 /** A blob on its way into a store. One call at a time. */

@@ -18,6 +18,8 @@ import { type UploadOptions, Uploads } from './registry-uploads.ts';
 export interface RegistryOptions extends Partial<AuthOptions>, UploadOptions {
   /** Certificate and key as PEM text; without them it is plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** Speak the referrers API of distribution-spec 1.1, this many a page. Default: no such API, as docker-registry has none. */
+  readonly referrers?: { readonly perPage: number };
   /** Shared with another registry, which so becomes its mirror or its storage behind redirects. */
   readonly storage?: Storage;
   /** See `registry.fault`. */
@@ -110,6 +112,10 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
         return reply(200, {});
       case 'manifests':
         return method === 'PUT' ? putManifest(request, route, body) : getManifest(route);
+      case 'referrers':
+        return options.referrers === undefined
+          ? refuse(404, 'NOT_FOUND')
+          : listReferrers(route, url, options.referrers);
       case 'blobs':
         return getBlob(request, route, fault);
       case 'uploads':
@@ -130,7 +136,36 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     const tag = ref.includes(':') ? undefined : ref;
     const { digest } = storage.putManifest(repository, request.headers['content-type'] ?? '', body, tag);
     if (tag === undefined && digest !== ref) return refuse(400, 'DIGEST_INVALID');
-    return reply(201, { location: `/v2/${repository}/manifests/${digest}`, 'docker-content-digest': digest });
+    const { subject } = JSON.parse(body.toString('utf8')) as { subject?: { digest: string } };
+    return reply(201, {
+      location: `/v2/${repository}/manifests/${digest}`,
+      'docker-content-digest': digest,
+      ...(subject === undefined || options.referrers === undefined ? {} : { 'oci-subject': subject.digest }),
+    });
+  }
+
+  function listReferrers({ repository, ref }: Route, url: URL, { perPage }: { perPage: number }): Reply {
+    const all = [...(storage.repositories.get(repository)?.manifests ?? [])].flatMap(
+      ([digest, { mediaType, bytes }]) => {
+        const { subject, artifactType, config, annotations } = JSON.parse(bytes.toString('utf8'));
+        if (subject?.digest !== ref) return [];
+        return [
+          { mediaType, digest, size: bytes.length, artifactType: artifactType ?? config?.mediaType, annotations },
+        ];
+      },
+    );
+    const type = url.searchParams.get('artifactType');
+    const fitting = all.filter(({ artifactType }) => type === null || artifactType === type);
+    const start = Number(url.searchParams.get('start') ?? 0);
+    const index = {
+      schemaVersion: 2,
+      mediaType: 'application/vnd.oci.image.index.v1+json',
+      manifests: fitting.slice(start, start + perPage),
+    };
+    const next = new URL(url);
+    next.searchParams.set('start', String(start + perPage));
+    const more = start + perPage < fitting.length ? { link: `<${next.pathname}${next.search}>; rel="next"` } : {};
+    return reply(200, { 'content-type': index.mediaType, ...more }, Buffer.from(JSON.stringify(index)));
   }
 
   function getManifest({ repository, ref }: Route): Reply {
@@ -194,16 +229,16 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
 }
 
 interface Route {
-  readonly kind: 'base' | 'manifests' | 'blobs' | 'uploads';
+  readonly kind: 'base' | 'manifests' | 'blobs' | 'uploads' | 'referrers';
   readonly repository: string;
   readonly ref: string;
 }
 
 function parseRoute(url: URL): Route | null {
   if (url.pathname === '/v2/') return { kind: 'base', repository: '', ref: '' };
-  const match = /^\/v2\/(.+)\/(manifests|blobs\/uploads|blobs)\/([^/]*)$/.exec(url.pathname);
+  const match = /^\/v2\/(.+)\/(manifests|blobs\/uploads|blobs|referrers)\/([^/]*)$/.exec(url.pathname);
   if (match === null) return null;
-  const kind = match[2] === 'blobs/uploads' ? 'uploads' : (match[2] as 'manifests' | 'blobs');
+  const kind = match[2] === 'blobs/uploads' ? 'uploads' : (match[2] as 'manifests' | 'blobs' | 'referrers');
   return { kind, repository: match[1]!, ref: decodeURIComponent(match[3]!) };
 }
 

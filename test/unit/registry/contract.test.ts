@@ -11,7 +11,7 @@ import { type DockerRegistry, dockerRegistry } from '../../kit/docker-registry.t
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import { PASSWORD, USER } from '../../kit/registry-auth.ts';
 import { needs } from '../../kit/skip.ts';
-import { storeContract } from './contract.ts';
+import { referrersContract, storeContract } from './contract.ts';
 
 const reference = (host: string, repository: string, tag: string | null): DockerReference => ({
   transport: 'docker',
@@ -35,6 +35,19 @@ describe.each(['undici', 'node-fetch'] as const)('a registry over %s', (transpor
       await registry.close();
     });
     storeContract((name, tag) => openStore(reference(registry.host, name, tag), { transport, credentials, retry }));
+  });
+
+  describe('that lists referrers itself, two a page', () => {
+    let registry: TestRegistry;
+    beforeAll(async () => {
+      registry = await startRegistry({ referrers: { perPage: 2 } });
+    });
+    afterAll(async () => {
+      const tags = [...registry.storage.repositories.values()].flatMap(({ tags }) => [...tags.keys()]);
+      expect(tags.filter((tag) => tag.startsWith('sha256-'))).toEqual([]);
+      await registry.close();
+    });
+    referrersContract((name, tag) => openStore(reference(registry.host, name, tag), { transport, retry }));
   });
 
   describe('that wants absolute locations and large chunks', () => {

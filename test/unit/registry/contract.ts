@@ -59,7 +59,48 @@ export async function pushImage(store: ImageStore, ref: string | null): Promise<
   );
 }
 
+/** What a store tells of the manifests that point at another one; a part of {@link storeContract}. */
+export function referrersContract(open: OpenNamed): void {
+  const fresh = () => open(`t${randomUUID().slice(0, 8)}`, 'latest');
+  const artifact = (config: Descriptor, subject: Descriptor, artifactType: string, note: string): Buffer => {
+    const document = JSON.parse(manifestOf(config, [], note).toString('utf8'));
+    return Buffer.from(JSON.stringify({ ...document, artifactType, subject }));
+  };
+
+  test('referrers are found by their subject and their type', async () => {
+    await using store = await fresh();
+    const subject = await pushImage(store, null);
+    const config = { ...(await push(store, Buffer.from('{}'))), mediaType: MEDIA.ociEmpty };
+    const other = await pushImage(store, 'other');
+    const pushed: Descriptor[] = [];
+    for (const [i, type] of ['a/a', 'b/b', 'a/a', 'a/a', 'b/b'].entries()) {
+      const bytes = artifact(config, subject, type, `${i}`);
+      const { digest, size, mediaType } = await store.pushManifest(bytes, MEDIA.ociManifest, digestOf(bytes));
+      pushed.push({ mediaType, digest, size, artifactType: type, annotations: { note: `${i}` } });
+      // The same again is still one.
+      await store.pushManifest(bytes, MEDIA.ociManifest, digestOf(bytes));
+    }
+    const byNote = (a: Descriptor, b: Descriptor) => a.annotations!.note!.localeCompare(b.annotations!.note!);
+    expect((await store.referrers(subject.digest, null)).sort(byNote)).toEqual(pushed);
+    expect((await store.referrers(subject.digest, 'b/b')).sort(byNote)).toEqual([pushed[1], pushed[4]]);
+    expect(await store.referrers(subject.digest, 'c/c')).toEqual([]);
+    expect(await store.referrers(other.digest, null)).toEqual([]);
+    expect(digestOf(await store.manifest(pushed[3]!))).toBe(pushed[3]!.digest);
+    expect((await store.resolve(null)).digest).toBe(subject.digest);
+  });
+
+  test('an index may refer, too, and what it refers to need not be there', async () => {
+    await using store = await fresh();
+    const missing = { ...describeBytes(Buffer.from('missing')), mediaType: MEDIA.ociManifest };
+    const index = { schemaVersion: 2, mediaType: MEDIA.ociIndex, artifactType: 'a/a', manifests: [], subject: missing };
+    const bytes = Buffer.from(JSON.stringify(index));
+    const { digest } = await store.pushManifest(bytes, MEDIA.ociIndex, digestOf(bytes));
+    expect(await store.referrers(missing.digest, null)).toMatchObject([{ digest, artifactType: 'a/a' }]);
+  });
+}
+
 export function storeContract(open: OpenNamed): void {
+  referrersContract(open);
   const fresh = (ref: string | null = 'latest') => open(`t${randomUUID().slice(0, 8)}`, ref);
 
   test('an image that was pushed is found by its tag, its digest and the reference itself', async () => {
