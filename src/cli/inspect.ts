@@ -1,24 +1,18 @@
 /** `lacuna inspect IMAGE`. */
 import type { Command } from 'commander';
 import { type Inspection, inspect } from '../reader/inspect.ts';
-import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import { openOptions, withImage } from './image-options.ts';
+import { megabytes } from './output.ts';
 import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
   name: 'inspect',
   summary: 'show what an image consists of: layers, blobs, chunks, sizes',
   configure(command: Command): void {
-    withRegistryOptions(command)
-      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
-      .option('--platform <os/arch>', 'which one of a multi-platform image');
+    withImage(command);
   },
   async run(context, args, options) {
-    const platform = options.platform as string | undefined;
-    const result = await inspect(args[0]!, {
-      store: await storeOptions(context, options),
-      signal: context.signal,
-      ...(platform === undefined ? {} : { platform }),
-    });
+    const result = await inspect(args[0]!, await openOptions(context, options));
     return { document: { schema: 'lacuna.inspect.v1', ...result }, text: describe(result) };
   },
 };
@@ -48,5 +42,3 @@ function describeBootstrap({ chunkSize, blobs, tree }: NonNullable<Inspection['b
   );
   return lines;
 }
-
-const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;

@@ -16,6 +16,8 @@ const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   inspect: () => import('./inspect.ts'),
   ls: () => import('./ls.ts'),
   cat: () => import('./cat.ts'),
+  stat: () => import('./stat.ts'),
+  find: () => import('./find.ts'),
   mount: () => import('./mount.ts'),
   umount: () => import('./umount.ts'),
   pull: () => import('./pull.ts'),

@@ -5,7 +5,6 @@ import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifes
 import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
-import type { Compressor, Digester } from '../native/addon.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
@@ -13,9 +12,7 @@ import { readBootstrap } from './bootstrap.ts';
 import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
 import type { OpenImageOptions } from './image.ts';
 import { openRafsFiles } from './lazy-image.ts';
-
-const COMPRESSORS: Readonly<Record<Compressor, string>> = { 0: 'none', 1: 'lz4_block', 2: 'gzip', 3: 'zstd' };
-const DIGESTERS: Readonly<Record<Digester, string>> = { 0: 'blake3', 1: 'sha256' };
+import { COMPRESSORS, DIGESTERS } from './names.ts';
 
 export interface InspectedLayer {
   /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */

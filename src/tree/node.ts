@@ -61,6 +61,8 @@ export interface FileNode {
   children: Map<ByteString, FileNode> | null;
   /** Names of the inode as the format tells it; absent where only counting them in the whole tree does. */
   readonly nlink?: number;
+  /** Number of the EROFS inode that the node was read from; absent where it was not. */
+  readonly nid?: number;
   /** Content of a regular file, in file order, every chunk but the last of the same size; else empty. */
   chunks: readonly FileChunk[];
 }

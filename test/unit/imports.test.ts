@@ -36,7 +36,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   mount: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon'],
   snapshotter: ['native', 'grpc', 'image', 'registry', 'reader', 'daemon', 'mount'],
   containerd: ['grpc', 'image', 'registry', 'reader', 'snapshotter'],
-  cli: ['image', 'registry', 'reader', 'convert', 'daemon', 'mount', 'snapshotter', 'containerd'],
+  cli: ['image', 'registry', 'tree', 'reader', 'convert', 'daemon', 'mount', 'snapshotter', 'containerd'],
   'index.ts': ['image', 'registry', 'tree', 'reader', 'convert', 'daemon', 'mount', 'snapshotter', 'containerd'],
 };
 

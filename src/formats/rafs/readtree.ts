@@ -78,6 +78,7 @@ class TreeReader {
     const xattrSize = xattrSizeOf(inode.xattrCount);
     this.#spend(inode.inodeSize + xattrSize, 'inode', offset);
     const node: FileNode = {
+      nid,
       type: inode.type,
       mode: inode.mode,
       uid: inode.uid,

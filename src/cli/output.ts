@@ -1,0 +1,34 @@
+/** Results on stdout: streamed at the reader's speed, names and times as people read them. */
+import { once } from 'node:events';
+import type { Row } from '../reader/rows.ts';
+
+/** Writes to stdout and waits while its reader is behind. */
+export async function write(data: string | Uint8Array): Promise<void> {
+  if (!process.stdout.write(data)) await once(process.stdout, 'drain');
+}
+
+export const TYPE_LETTERS: Readonly<Record<Row['type'], string>> = {
+  reg: '-',
+  dir: 'd',
+  symlink: 'l',
+  char: 'c',
+  block: 'b',
+  fifo: 'p',
+  socket: 's',
+};
+
+/** A name on a terminal: control characters escaped, bytes that are no text as U+FFFD. */
+export function shown(text: string | undefined, base64?: string): string {
+  const name = text ?? (base64 === undefined ? '' : Buffer.from(base64, 'base64').toString('utf8'));
+  return /\p{Cc}/u.test(name) ? JSON.stringify(name) : name;
+}
+
+/** A time in UTC, to the second or with its nanoseconds; seconds since the epoch where a calendar has no word for it. */
+export function shownTime({ sec, nsec }: Row['mtime'], withNanoseconds = false): string {
+  const time = new Date(sec * 1000);
+  const fraction = withNanoseconds ? `.${String(nsec).padStart(9, '0')}` : '';
+  return Number.isNaN(time.getTime()) ? `${sec}${fraction}` : `${time.toISOString().slice(0, 19)}${fraction}Z`;
+}
+
+/** Bytes for people. */
+export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;

@@ -1,0 +1,79 @@
+/** `lacuna stat IMAGE PATH…`. */
+import type { Command } from 'commander';
+import { type Stat, type StatChunk, stat } from '../reader/stat.ts';
+import { openOptions, withImage } from './image-options.ts';
+import { shown, shownTime, TYPE_LETTERS } from './output.ts';
+import type { Verb } from './verb.ts';
+
+export const verb: Verb = {
+  name: 'stat',
+  summary: 'show everything that is known of files of an image',
+  configure(command: Command): void {
+    withImage(command)
+      .argument('<path...>', 'paths in the image')
+      .option('-L, --dereference', 'follow a path that is a symlink');
+  },
+  async run(context, [image, ...paths], options) {
+    const dereference = options.dereference === true;
+    const files = await stat(image!, paths, { dereference, ...(await openOptions(context, options)) });
+    return { document: { schema: 'lacuna.stat.v1', files }, text: files.map(describe).join('\n\n') };
+  },
+};
+
+const TYPE_NAMES: Readonly<Record<Stat['row']['type'], string>> = {
+  reg: 'regular file',
+  dir: 'directory',
+  symlink: 'symbolic link',
+  char: 'character device',
+  block: 'block device',
+  fifo: 'fifo',
+  socket: 'socket',
+};
+
+/** For people: like stat(1). */
+function describe({ row, nid, chunks }: Stat): string {
+  const path = shown(row.path, row.path_b64);
+  const lines = [
+    `  File: ${row.type === 'symlink' ? `${path} -> ${shown(row.target, row.target_b64)}` : path}`,
+    `  Type: ${TYPE_NAMES[row.type]}`,
+    `  Size: ${row.size ?? 0}`,
+    `  Mode: ${row.mode}/${TYPE_LETTERS[row.type]}${permissions(Number.parseInt(row.mode, 8))}`,
+    ` Owner: ${row.uid}:${row.gid}`,
+    ` Links: ${row.nlink}`,
+    `Modify: ${shownTime(row.mtime, true)}`,
+  ];
+  if (row.rdev !== undefined) lines.push(`Device: ${row.rdev.major}:${row.rdev.minor}`);
+  if (nid !== null) lines.push(`   Nid: ${nid}`);
+  for (const [name, hex] of Object.entries(row.xattrs)) lines.push(` Xattr: ${shown(name)}=${value(hex)}`);
+  for (const [name, hex] of Object.entries(row.xattrs_b64 ?? {}))
+    lines.push(` Xattr: ${shown(undefined, name)}=${value(hex)}`);
+  for (const chunk of chunks) lines.push(` Chunk: ${describeChunk(chunk)}`);
+  return lines.join('\n');
+}
+
+function describeChunk(chunk: StatChunk): string {
+  const unit =
+    chunk.unit === null ? '' : `, bytes ${chunk.unit.offset}… of a ${chunk.unit.decoder} unit of ${chunk.unit.size}`;
+  return (
+    `${chunk.fileOffset}+${chunk.size} blob ${chunk.blob.slice(0, 12)} chunk ${chunk.index} at ` +
+    `${chunk.compressedOffset}+${chunk.compressedSize} (${chunk.compressor}) ${chunk.digester}:${chunk.digest}${unit}`
+  );
+}
+
+/** `rwxr-xr-x`, with set-id bits and the sticky bit as ls(1) shows them. */
+function permissions(mode: number): string {
+  const bits = [...'rwxrwxrwx'].map((letter, at) => ((mode >> (8 - at)) & 1 ? letter : '-'));
+  const special = (bit: number, at: number, letter: string): void => {
+    if ((mode & bit) !== 0) bits[at] = bits[at] === 'x' ? letter : letter.toUpperCase();
+  };
+  special(0o4000, 2, 's');
+  special(0o2000, 5, 's');
+  special(0o1000, 8, 't');
+  return bits.join('');
+}
+
+/** Text where it is text, hex elsewhere. */
+function value(hex: string): string {
+  const bytes = Buffer.from(hex, 'hex');
+  return /^[\x20-\x7e]*$/.test(bytes.toString('latin1')) ? JSON.stringify(bytes.toString('latin1')) : `0x${hex}`;
+}
