@@ -9,7 +9,16 @@ export type { PullOptions } from './containerd/options.ts';
 export { type PullResult, pull } from './containerd/pull.ts';
 export { type ConvertResult, convert } from './convert/convert.ts';
 export type { ImageReport, LayerReport } from './convert/image.ts';
-export { type ConvertOptions, DEFAULT_CHUNK_SIZE, DEFAULT_LEVEL } from './convert/options.ts';
+export {
+  type BlobForm,
+  type CompressorName,
+  type ConvertOptions,
+  DEFAULT_ALIGN,
+  DEFAULT_CHUNK_SIZE,
+  DEFAULT_LEVEL,
+  type Dedup,
+  type DigesterName,
+} from './convert/options.ts';
 export { type RunOptions as DaemonOptions, runDaemon } from './daemon/run.ts';
 export { CODES, type ErrorCode, EXIT, exitCodeOf, FormatError, isLacunaError, LacunaError } from './errors.ts';
 export { formatReference, parseReference, type Reference } from './image/reference.ts';

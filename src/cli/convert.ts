@@ -1,16 +1,35 @@
 /** `lacuna convert SRC DST`. */
+import { readFile } from 'node:fs/promises';
+import { text } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../config/units.ts';
 import { convert } from '../convert/convert.ts';
-import { DEFAULT_CHUNK_SIZE, DEFAULT_LEVEL } from '../convert/options.ts';
+import {
+  type BlobForm,
+  COMPRESSORS,
+  type CompressorName,
+  type ConvertOptions,
+  DEFAULT_CHUNK_SIZE,
+  DEFAULT_LEVEL,
+  type Dedup,
+  DIGESTERS,
+  type DigesterName,
+} from '../convert/options.ts';
 import { storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
 interface Options {
   readonly platform?: string[];
   readonly chunkSize: number;
-  readonly level: number;
-  readonly dedup: 'merge' | 'image';
+  readonly compressor?: CompressorName;
+  readonly level?: number;
+  readonly digester?: DigesterName;
+  readonly batchSize?: number;
+  readonly blob?: BlobForm;
+  readonly align?: number;
+  readonly prefetch?: string;
+  readonly ociRef?: boolean;
+  readonly dedup?: Dedup;
 }
 
 const size = (text: string): number => {
@@ -28,21 +47,39 @@ export const verb: Verb = {
       .argument('<target>', 'the same forms')
       .option('--platform <os/arch>', 'convert only this platform of an index (repeatable)', collect)
       .option('--chunk-size <size>', 'unit of fetching and of dedup', size, DEFAULT_CHUNK_SIZE)
-      .option('--level <n>', 'zstd level, 1 to 19', Number, DEFAULT_LEVEL)
       .addOption(
-        new Option('--dedup <how>', 'merge: every blob is whole; image: upper blobs leave out what lower ones have')
-          .choices(['merge', 'image'])
-          .default('merge'),
+        new Option('--compressor <name>', 'how chunks are compressed (default: zstd)').choices(
+          Object.keys(COMPRESSORS),
+        ),
+      )
+      .option('--level <n>', `zstd level, 1 to 19 (default: ${DEFAULT_LEVEL})`, Number)
+      .addOption(
+        new Option('--digester <name>', 'how chunks are named (default: blake3)').choices(Object.keys(DIGESTERS)),
+      )
+      .option('--batch-size <size>', 'compress small files together up to this size (default: each alone)', size)
+      .addOption(
+        new Option(
+          '--blob <form>',
+          'one: chunk info lies in the blob; separate: in a small blob of its own (default: one)',
+        ).choices(['one', 'separate']),
+      )
+      .option('--align <size>', "where a blob's device begins in the flat address space (default: 512KiB)", size)
+      .option('--prefetch <file>', 'list of paths that readers fetch first, one a line; - is standard input')
+      .option('--oci-ref', 'keep the gzip layers as the data and make only an index into them; copies nothing')
+      .addOption(
+        new Option(
+          '--dedup <how>',
+          'merge: every blob is whole; image: upper blobs leave out what lower ones have (default: merge)',
+        ).choices(['merge', 'image']),
       );
   },
   async run(context, args, options) {
-    const { platform, chunkSize, level, dedup } = options as unknown as Options;
+    const { prefetch, platform, ...choices } = options as unknown as Options;
     const store = await storeOptions(context, options);
     const result = await convert(args[0]!, args[1]!, {
+      ...choicesOf(choices),
       ...(platform === undefined ? {} : { platforms: platform }),
-      chunkSize,
-      level,
-      dedup,
+      ...(prefetch === undefined ? {} : { prefetch: await readList(prefetch) }),
       source: store,
       target: store,
       log: context.log,
@@ -52,6 +89,19 @@ export const verb: Verb = {
     return { document: { schema: 'lacuna.convert.v1', ...result }, text: describe(result) };
   },
 };
+
+/** Those of the command line's options that are choices of the conversion. */
+function choicesOf(options: Omit<Options, 'prefetch' | 'platform'>): ConvertOptions {
+  const { chunkSize, compressor, level, digester, batchSize, blob, align, ociRef, dedup } = options;
+  const given = { compressor, level, digester, batchSize, blob, align, ociRef, dedup };
+  return { chunkSize, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+}
+
+/** The lines of a file, or of standard input for `-`, without empty ones. */
+async function readList(path: string): Promise<string[]> {
+  const content = path === '-' ? await text(process.stdin) : await readFile(path, 'utf8');
+  return content.split('\n').filter((line) => line !== '');
+}
 
 function describe(result: Awaited<ReturnType<typeof convert>>): string {
   const lines = result.images.map((image) => {

@@ -23,7 +23,7 @@ export interface MergedImage {
 /** Merges layers, lowest first. */
 export async function mergeLayers(
   layers: readonly ConvertedLayer[],
-  plan: Pick<ConvertPlan, 'layer' | 'log'>,
+  plan: Pick<ConvertPlan, 'layer' | 'prefetch' | 'align' | 'log'>,
   subject: string,
 ): Promise<MergedImage> {
   const root = overlay(
@@ -33,7 +33,12 @@ export async function mergeLayers(
   referToFirst(root, firstOf(layers));
   const blobs = layers.flatMap((layer) => (layer.blob === null ? [] : [layer.blob]));
   const onDropped = warnOncePerName(plan.log, subject);
-  const bootstrap = writeBootstrap(root, uniqueById(blobs), { ...plan.layer, onDropped });
+  const bootstrap = writeBootstrap(root, uniqueById(blobs), {
+    ...plan.layer,
+    prefetch: plan.prefetch,
+    align: plan.align,
+    onDropped,
+  });
   const used = openBootstrap(bootstrap, { subject }).blobs.map((blob) => blob.id);
   const metas = new Map(layers.flatMap((layer) => (layer.blob === null ? [] : [[layer.blob.id, layer.meta] as const])));
   const packed = await packBootstrapLayer(bootstrap, new Map(used.map((id) => [id, metas.get(id)!])));

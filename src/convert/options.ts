@@ -5,6 +5,7 @@ import type { Compressor, Digester } from '../native/addon.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import type { StoreOptions } from '../registry/store.ts';
+import { type ByteString, fromText } from '../tree/node.ts';
 
 /**
  * A cold start reads some 230 scattered places of an image; smaller chunks carry fewer bytes that nobody asked for,
@@ -23,6 +24,25 @@ export const DEFAULT_LEVEL = 3;
 /** `merge`: each layer's blob is whole. `image`: chunks that a lower layer has are left out of the upper blobs. */
 export type Dedup = 'merge' | 'image';
 
+/** How chunks are compressed. */
+export type CompressorName = keyof typeof COMPRESSORS;
+/** How chunks are named. */
+export type DigesterName = keyof typeof DIGESTERS;
+
+export const COMPRESSORS = { none: 0, lz4: 1, zstd: 3 } as const satisfies Record<string, Compressor>;
+export const DIGESTERS = { blake3: 0, sha256: 1 } as const satisfies Record<string, Digester>;
+
+/**
+ * `one`: a blob holds chunk data, chunk info, digests and a table of contents. `separate`: it holds chunk data alone, and
+ * its chunk info is a second, small blob (Nydus calls it SEPARATE), which the bootstrap layer carries as well.
+ */
+export type BlobForm = 'one' | 'separate';
+
+/** Where a device begins in the flat address space of all devices, in bytes; as Nydus has it. */
+export const DEFAULT_ALIGN = 512 * 1024;
+export const MIN_ALIGN = 4 * 1024;
+export const MAX_ALIGN = 1024 * 1024 * 1024;
+
 /** What decides the bytes of a blob, together with the layer. */
 export interface LayerOptions {
   /** Bytes per chunk, a power of two. */
@@ -30,13 +50,37 @@ export interface LayerOptions {
   readonly compressor: Compressor;
   readonly level: number;
   readonly digester: Digester;
+  /** Bytes up to which small files are compressed together; 0 = every file alone. */
+  readonly batchSize: number;
+  readonly form: BlobForm;
 }
 
 export interface ConvertOptions {
   /** `os/arch[/variant]`; of an index all platforms are converted when none is given. */
   readonly platforms?: readonly string[];
   readonly chunkSize?: number;
+  /** Default zstd. */
+  readonly compressor?: CompressorName;
+  /** Of zstd, 1 to 19. */
   readonly level?: number;
+  /** Default blake3. */
+  readonly digester?: DigesterName;
+  /**
+   * Files of one chunk and less than half of this are compressed together until they are this long: fewer requests for
+   * many small files, more bytes for a single one. Bytes, a power of two; 0 (the default) = off.
+   */
+  readonly batchSize?: number;
+  /** Default `one`. */
+  readonly blob?: BlobForm;
+  /** Bytes, a power of two: where each blob's device begins in the flat address space. Default {@link DEFAULT_ALIGN}. */
+  readonly align?: number;
+  /** Paths that a reader fetches first, in this order; `/` = everything. Those that do not exist are passed over. */
+  readonly prefetch?: readonly string[];
+  /**
+   * The original gzip layers stay the data: only an index into them is made, nothing is copied (Nydus's zran). UNSUPPORTED
+   * for an image with a layer of another compression.
+   */
+  readonly ociRef?: boolean;
   readonly dedup?: Dedup;
   readonly source?: StoreOptions;
   readonly target?: StoreOptions;
@@ -48,6 +92,10 @@ export interface ConvertOptions {
 /** {@link ConvertOptions} with everything decided. */
 export interface ConvertPlan {
   readonly layer: LayerOptions;
+  /** Byte strings. */
+  readonly prefetch: readonly ByteString[];
+  readonly align: number;
+  readonly ociRef: boolean;
   readonly dedup: Dedup;
   readonly log: Log;
   readonly onProgress: OnProgress;
@@ -56,23 +104,57 @@ export interface ConvertPlan {
 
 /** Checks the options and fills in the defaults. */
 export function planOf(options: ConvertOptions): ConvertPlan {
-  const chunkSize = options.chunkSize ?? DEFAULT_CHUNK_SIZE;
-  const powerOfTwo = Number.isSafeInteger(chunkSize) && Number.isInteger(Math.log2(chunkSize));
-  if (!powerOfTwo || chunkSize < MIN_CHUNK_SIZE || chunkSize > MAX_CHUNK_SIZE) {
-    throw new LacunaError('USAGE', `chunk size ${chunkSize} is not a power of two from 4 KiB to 16 MiB`, {
-      op: 'convert',
-      hint: 'for example --chunk-size 128KiB',
-    });
-  }
-  const level = options.level ?? DEFAULT_LEVEL;
-  if (!Number.isInteger(level) || level < 1 || level > 19) {
-    throw new LacunaError('USAGE', `zstd level ${level} is not from 1 to 19`, { op: 'convert' });
-  }
-  return {
-    layer: { chunkSize, compressor: 3, level, digester: 0 },
+  const batchSize = options.batchSize ?? 0;
+  const layer: LayerOptions = {
+    chunkSize: chunkSizeOf('chunk size', options.chunkSize ?? DEFAULT_CHUNK_SIZE),
+    compressor: numberOf(COMPRESSORS, options.compressor ?? 'zstd', 'compressor'),
+    level: levelOf(options),
+    digester: numberOf(DIGESTERS, options.digester ?? 'blake3', 'digester'),
+    batchSize: batchSize === 0 ? 0 : chunkSizeOf('batch size', batchSize),
+    form: options.blob ?? 'one',
+  };
+  const plan = {
+    layer,
+    prefetch: (options.prefetch ?? []).map(fromText),
+    align: powerOfTwo('alignment', options.align ?? DEFAULT_ALIGN, MIN_ALIGN, MAX_ALIGN, '4 KiB to 1 GiB'),
+    ociRef: options.ociRef ?? false,
     dedup: options.dedup ?? 'merge',
     log: options.log ?? silentLog,
     onProgress: options.onProgress ?? (() => {}),
     signal: options.signal ?? new AbortController().signal,
   };
+  return plan.ociRef ? referring(plan, options) : plan;
 }
+
+/** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
+function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
+  const chosen = (['compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
+    (name) => options[name] !== undefined,
+  );
+  if (chosen.length > 0) throw usage(`${chosen.join(', ')}: of no effect on layers that are referred to as they are`);
+  return { ...plan, layer: { ...plan.layer, digester: DIGESTERS.sha256 } };
+}
+
+function levelOf({ level, compressor }: ConvertOptions): number {
+  if (level === undefined) return DEFAULT_LEVEL;
+  if (compressor !== undefined && compressor !== 'zstd') throw usage(`a level is zstd's, not ${compressor}'s`);
+  if (!Number.isInteger(level) || level < 1 || level > 19) throw usage(`zstd level ${level} is not from 1 to 19`);
+  return level;
+}
+
+function numberOf<K extends string, N>(table: Readonly<Record<K, N>>, name: K, what: string): N {
+  if (Object.hasOwn(table, name)) return table[name];
+  throw usage(`${what} ${JSON.stringify(name)} is none of ${Object.keys(table).join(', ')}`);
+}
+
+const chunkSizeOf = (what: string, value: number): number =>
+  powerOfTwo(what, value, MIN_CHUNK_SIZE, MAX_CHUNK_SIZE, '4 KiB to 16 MiB');
+
+function powerOfTwo(what: string, value: number, min: number, max: number, range: string): number {
+  const isPower = Number.isSafeInteger(value) && Number.isInteger(Math.log2(value));
+  if (isPower && value >= min && value <= max) return value;
+  throw usage(`${what} ${value} is not a power of two from ${range}`, 'for example --chunk-size 128KiB');
+}
+
+const usage = (problem: string, hint?: string): LacunaError =>
+  new LacunaError('USAGE', problem, { op: 'convert', ...(hint === undefined ? {} : { hint }) });

@@ -18,6 +18,8 @@ export const DEVICE_SLOT_SIZE = 128;
 export const DEVICE_SLOT_OFFSET = DEVICE_TABLE_OFFSET / DEVICE_SLOT_SIZE;
 export const BLOB_ENTRY_SIZE = 256;
 export const CHUNK_ENTRY_SIZE = 80;
+/** One nid of the prefetch table. */
+export const PREFETCH_ENTRY_SIZE = 4;
 /** Device addresses in the flat address space start at multiples of this. */
 export const DEVICE_ALIGN = 512 * 1024;
 
@@ -82,6 +84,8 @@ export const MAX_BLOBS = 254;
 /** Chunk numbers of a blob have 24 bits. */
 export const MAX_CHUNKS = 0xff_ffff;
 export const MIN_CHUNK_SIZE = 4096;
+/** Block addresses have 32 bits. */
+export const MAX_BLOCKS = 0xffff_ffff;
 export const MAX_BLOB_COMPRESSED = 2 ** 40;
 export const MAX_BLOB_UNCOMPRESSED = 2 ** 44;
 /** What a blob is called in a bootstrap that lies inside it: it cannot contain its own hash. */

@@ -2,6 +2,7 @@
 import { LacunaError } from '../../errors.ts';
 import { type ByteString, display, type FileChunk, type FileNode } from '../../tree/node.ts';
 import { MAX_NAME, MAX_PATH } from '../../tree/path.ts';
+import { resolvePath } from '../../tree/resolve.ts';
 import type { RafsBlob } from './blob.ts';
 import { INDEX_SIZE } from './chunks.ts';
 import { type DirectoryLayout, planDirectory } from './dirent.ts';
@@ -15,6 +16,7 @@ import {
   DEVICE_TABLE_OFFSET,
   MAX_BLOBS,
   MAX_CHUNKS,
+  PREFETCH_ENTRY_SIZE,
 } from './layout.ts';
 import { Space } from './space.ts';
 import { isStorable, xattrSize } from './xattr.ts';
@@ -55,7 +57,10 @@ export interface Plan {
   readonly blobIndexes: ReadonlyMap<string, number>;
   /** Sorted by digest; equal chunks of a blob once. */
   readonly chunks: readonly PlannedChunk[];
+  /** Those to be fetched first. */
+  readonly prefetch: readonly PlannedInode[];
   readonly blobTableOffset: number;
+  readonly prefetchTableOffset: number;
   readonly metaOffset: number;
   readonly chunkTableOffset: number;
   /** Whole blocks. */
@@ -69,35 +74,55 @@ export type OnDropped = (dropped: {
   readonly size: number;
 }) => void;
 
-export function planBootstrap(
-  root: FileNode,
-  blobs: readonly RafsBlob[],
-  chunkSize: number,
-  onDropped: OnDropped = refuse,
-): Plan {
-  const walk = walkTree(root, onDropped);
-  const used = planChunks(walk.inodes, blobs, chunkSize);
+export interface PlanOptions {
+  readonly chunkSize: number;
+  readonly prefetch?: readonly ByteString[];
+  readonly onDropped?: OnDropped;
+}
+
+export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: PlanOptions): Plan {
+  const { known, ...walk } = walkTree(root, options.onDropped ?? refuse);
+  const used = planChunks(walk.inodes, blobs, options.chunkSize);
   const count = used.blobs.length;
+  const prefetch = count === 0 ? [] : planPrefetch(root, options.prefetch ?? [], known);
   const blobTableOffset = alignUp(DEVICE_TABLE_OFFSET + count * DEVICE_SLOT_SIZE, BLOCK);
   // Without blobs the kernel's address 0 of the metadata is the file's, and the root's block is the first free one.
-  const metaOffset = count === 0 ? 0 : alignUp(blobTableOffset + count * BLOB_ENTRY_SIZE, BLOCK);
+  const prefetchTableOffset = blobTableOffset + count * BLOB_ENTRY_SIZE;
+  const metaOffset = count === 0 ? 0 : alignUp(prefetchTableOffset + prefetch.length * PREFETCH_ENTRY_SIZE, BLOCK);
   const space = new Space(metaOffset + BLOCK);
   for (const inode of walk.inodes) place(inode, space);
   const chunkTableOffset = alignUp(space.end, BLOCK);
   return {
     ...walk,
     ...used,
+    prefetch,
     blobTableOffset,
+    prefetchTableOffset,
     metaOffset,
     chunkTableOffset,
     size: alignUp(chunkTableOffset + used.chunks.length * CHUNK_ENTRY_SIZE, BLOCK),
   };
 }
 
-const cannot = (what: string): LacunaError => new LacunaError('UNSUPPORTED', what, { op: 'write bootstrap' });
+/** The inodes of the paths that are there, each once. */
+function planPrefetch(
+  root: FileNode,
+  paths: readonly ByteString[],
+  known: ReadonlyMap<FileNode, PlannedInode>,
+): PlannedInode[] {
+  const nodes = paths.map(
+    (path) => resolvePath(root, path, true, `prefetch of ${JSON.stringify(display(path))}`)?.node,
+  );
+  return [...new Set(nodes)].flatMap((node) => (node === undefined ? [] : [known.get(node)!]));
+}
+
+export const cannot = (what: string): LacunaError => new LacunaError('UNSUPPORTED', what, { op: 'write bootstrap' });
 const wrong = (what: string): LacunaError => new LacunaError('INTERNAL', what, { op: 'write bootstrap' });
 
-function walkTree(root: FileNode, onDropped: OnDropped): { inodes: PlannedInode[]; names: number } {
+function walkTree(
+  root: FileNode,
+  onDropped: OnDropped,
+): { inodes: PlannedInode[]; names: number; known: ReadonlyMap<FileNode, PlannedInode> } {
   const inodes: PlannedInode[] = [];
   const known = new Map<FileNode, PlannedInode>();
   const add = (node: FileNode, parent: PlannedInode | null, name: ByteString): PlannedInode => {
@@ -138,7 +163,7 @@ function walkTree(root: FileNode, onDropped: OnDropped): { inodes: PlannedInode[
       names++;
     }
   }
-  return { inodes, names };
+  return { inodes, names, known };
 }
 
 const refuse: OnDropped = ({ file, xattr, size }) => {

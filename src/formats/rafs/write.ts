@@ -1,6 +1,6 @@
 /** Serialises a planned bootstrap. The same tree and blobs always give the same bytes. */
 import type { Compressor, Digester } from '../../native/addon.ts';
-import { bytesOf, type FileNode } from '../../tree/node.ts';
+import { type ByteString, bytesOf, type FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
 import { INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
@@ -18,10 +18,20 @@ import {
   FEATURE,
   FLAG,
   HASH_FLAG,
+  MAX_BLOCKS,
+  PREFETCH_ENTRY_SIZE,
   ROOT_NID,
   SLOT,
 } from './layout.ts';
-import { dataSize, type OnDropped, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
+import {
+  cannot,
+  dataSize,
+  type OnDropped,
+  type Plan,
+  type PlannedChunk,
+  type PlannedInode,
+  planBootstrap,
+} from './plan.ts';
 import { writeSuperblock } from './superblock.ts';
 import { writeXattrs, xattrCount } from './xattr.ts';
 
@@ -31,6 +41,13 @@ export interface BootstrapOptions {
   /** Of the image as a whole; a blob may differ. */
   readonly compressor: Compressor;
   readonly digester: Digester;
+  /**
+   * Paths that a reader fetches first, in this order, symlinks followed; the root stands for everything. Those that are
+   * not there are passed over. Without blobs there is nothing to fetch and no table.
+   */
+  readonly prefetch?: readonly ByteString[];
+  /** Bytes, a power of two of at least 4 KiB: where each device begins in the flat address space. Default: 512 KiB. */
+  readonly align?: number;
   /** Called for each extended attribute that EROFS has no place for, and which is left out. Default: UNSUPPORTED. */
   readonly onDropped?: OnDropped;
 }
@@ -40,9 +57,9 @@ export interface BootstrapOptions {
  * out, and the table is in order of first use. Throws UNSUPPORTED for what RAFS v6 has no room for.
  */
 export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): Buffer {
-  const plan = planBootstrap(root, blobs, options.chunkSize, options.onDropped);
+  const plan = planBootstrap(root, blobs, options);
   const out = Buffer.alloc(plan.size);
-  const mapped = writeDevices(out, plan);
+  const mapped = writeDevices(out, plan, options.align ?? DEVICE_ALIGN);
   writeSuperblock(out, {
     rootNid: ROOT_NID,
     inos: plan.names,
@@ -55,9 +72,12 @@ export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
     chunkSize: options.chunkSize,
     chunkTableOffset: plan.chunkTableOffset,
     chunkTableSize: plan.chunks.length * CHUNK_ENTRY_SIZE,
-    prefetchTableOffset: 0,
-    prefetchTableSize: 0,
+    prefetchTableOffset: plan.prefetch.length === 0 ? 0 : plan.prefetchTableOffset,
+    prefetchTableSize: plan.prefetch.length * PREFETCH_ENTRY_SIZE,
   });
+  for (const [i, inode] of plan.prefetch.entries()) {
+    out.writeUInt32LE(nidOf(plan, inode), plan.prefetchTableOffset + i * PREFETCH_ENTRY_SIZE);
+  }
   for (const inode of plan.inodes) writePlanned(out, plan, inode, options.chunkSize);
   for (const [i, chunk] of plan.chunks.entries()) {
     writeChunkEntry(out, plan.chunkTableOffset + i * CHUNK_ENTRY_SIZE, entryOf(chunk));
@@ -66,16 +86,17 @@ export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
 }
 
 /** Writes device slots and blob table; returns the blocks of all devices. */
-function writeDevices(out: Buffer, plan: Plan): number {
+function writeDevices(out: Buffer, plan: Plan, align: number): number {
   let blocks = 0;
   // The flat address space: the bootstrap, then the devices one after another, each aligned.
   let mapped = plan.size;
   for (const [i, blob] of plan.blobs.entries()) {
-    mapped = alignUp(mapped, DEVICE_ALIGN);
+    mapped = alignUp(mapped, align);
     writeDeviceSlot(out, i, blob, mapped / BLOCK);
     writeBlobEntry(out, plan.blobTableOffset, i, blob);
     mapped += blob.uncompressedSize;
     blocks += blob.uncompressedSize / BLOCK;
+    if (mapped / BLOCK > MAX_BLOCKS) throw cannot(`blobs of more than 16 TiB together, each aligned to ${align} bytes`);
   }
   return blocks;
 }
