@@ -1,0 +1,91 @@
+/** Every claim of a RAFS v6 bootstrap that its own bytes can answer. */
+import { FLAG, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
+import { Areas } from './areas.ts';
+import { type CheckedBlob, checkBlobTable } from './blob-table.ts';
+import { Bytes } from './bytes.ts';
+import { type CheckedChunks, checkChunkTable, type TableEntry } from './chunk-table.ts';
+import type { Findings } from './findings.ts';
+import { type CheckedSuperblock, checkSuperblock, SB } from './superblock.ts';
+import { checkTree, type TreeFacts } from './tree.ts';
+
+/** What a bootstrap says, for those who hold it against blobs and manifest. */
+export interface CheckedBootstrap {
+  readonly superblock: CheckedSuperblock;
+  readonly blobs: readonly CheckedBlob[];
+  readonly chunks: CheckedChunks;
+  readonly inodes: number;
+  readonly names: number;
+}
+
+export interface BootstrapOptions {
+  /** The id of the blob that the bootstrap was taken out of; inside it, it cannot name it. */
+  readonly blobId?: string | null;
+}
+
+/** Null when the bytes are no bootstrap at all. Never throws on bad data. */
+export function checkBootstrap(
+  image: Buffer,
+  findings: Findings,
+  options: BootstrapOptions = {},
+): CheckedBootstrap | null {
+  const bytes = new Bytes(image, findings);
+  const areas = new Areas();
+  const sb = checkSuperblock(bytes, areas);
+  if (sb === null) return null;
+  const blobs = checkBlobTable(bytes, sb, options.blobId ?? null);
+  const chunks = checkChunkTable(bytes, sb, blobs);
+  const confirmed = new Set<TableEntry>();
+  const tree = checkTree(bytes, { sb, blobs, chunks, confirmed }, areas);
+  checkPrefetch(bytes, sb, tree, areas);
+  checkTotals(bytes, sb, tree);
+  if (tree.isWhole && !sb.isTarfs) checkUse(findings, chunks, confirmed);
+  // The tarfs writer leaves the rest of a long symlink's target behind.
+  if (tree.isWhole) areas.check(bytes, sb.isTarfs);
+  return { superblock: sb, blobs, chunks, inodes: tree.inodes, names: tree.names };
+}
+
+/** u32 nids; readers stop at the first 0, and the root means everything. */
+function checkPrefetch(bytes: Bytes, sb: CheckedSuperblock, tree: TreeFacts, areas: Areas): void {
+  const { prefetchTableOffset: start, prefetchTableSize: size } = sb;
+  // Old writers give an empty table a size without an offset.
+  if (size === 0 || start === 0) return;
+  const at = SUPERBLOCK_OFFSET + 128 + 40;
+  if (!bytes.has(start, size)) {
+    bytes.findings.error('s_prefetch_table_offset', at, `${size} bytes at ${start} run out of ${bytes.length}`);
+    return;
+  }
+  areas.add(start, size, 's_prefetch_table_offset', at);
+  for (let entry = start; entry + 4 <= start + size; entry += 4) {
+    const nid = bytes.u32(entry, 'prefetch');
+    if (nid === 0) {
+      bytes.zeros(entry, start + size - entry, 'prefetch');
+      return;
+    }
+    if (tree.isWhole && !tree.isInode(nid)) bytes.findings.error('prefetch', entry, `${nid} is no inode of the image`);
+  }
+}
+
+function checkTotals({ findings }: Bytes, sb: CheckedSuperblock, tree: TreeFacts): void {
+  if (tree.hasXattrs && (sb.flags & FLAG.HAS_XATTR) === 0) {
+    findings.error(
+      's_flags',
+      SB.flags,
+      'there are extended attributes, which the flags deny: Nydus does not show them',
+    );
+  }
+  if (tree.isWhole && sb.inos !== tree.names) {
+    findings.error('inos', SB.inos, `${sb.inos}, the tree has ${tree.names} names`);
+  }
+}
+
+/** The table against the files: each entry has one that uses it, at the place it says. */
+function checkUse(findings: Findings, chunks: CheckedChunks, confirmed: ReadonlySet<TableEntry>): void {
+  const unused = new Set(chunks.unused());
+  for (const entry of chunks.entries) {
+    if (!chunks.isFirst(entry)) continue;
+    if (unused.has(entry)) findings.warning('index', entry.at + 72, `no file has chunk ${entry.index}`);
+    else if (!confirmed.has(entry)) {
+      findings.warning('file_offset', entry.at + 64, `no file has chunk ${entry.index} at ${entry.fileOffset}`);
+    }
+  }
+}

@@ -1,0 +1,156 @@
+/** Claims of the chunk info table: every entry by itself, its order, and that chunks do not overlap in their device. */
+import { type ChunkEntry, readChunkEntry } from '../formats/rafs/chunks.ts';
+import { CHUNK_ENTRY_SIZE, CHUNK_FLAG, FEATURE, MAX_CHUNKS } from '../formats/rafs/layout.ts';
+import type { CheckedBlob } from './blob-table.ts';
+import type { Bytes } from './bytes.ts';
+import type { CheckedSuperblock } from './superblock.ts';
+
+export interface TableEntry extends ChunkEntry {
+  /** Place in the bootstrap. */
+  readonly at: number;
+}
+
+/** The table as it was found, by what index entries of files say. */
+export class CheckedChunks {
+  readonly entries: readonly TableEntry[];
+  readonly #byKey = new Map<number, number>();
+  readonly #isUsed: Uint8Array;
+
+  constructor(entries: readonly TableEntry[]) {
+    this.entries = entries;
+    this.#isUsed = new Uint8Array(entries.length);
+    for (const [i, { blobIndex, index }] of entries.entries()) {
+      const key = chunkKey(blobIndex, index);
+      if (!this.#byKey.has(key)) this.#byKey.set(key, i);
+    }
+  }
+
+  /** The entry of a blob's chunk, which counts as used from now on. */
+  use(blobIndex: number, index: number): TableEntry | null {
+    const place = this.#byKey.get(chunkKey(blobIndex, index));
+    if (place === undefined) return null;
+    this.#isUsed[place] = 1;
+    return this.entries[place]!;
+  }
+
+  /** The entry of a blob's chunk. */
+  find(blobIndex: number, index: number): TableEntry | null {
+    const place = this.#byKey.get(chunkKey(blobIndex, index));
+    return place === undefined ? null : this.entries[place]!;
+  }
+
+  *unused(): Generator<TableEntry> {
+    for (const [i, entry] of this.entries.entries()) if (this.#isUsed[i] === 0) yield entry;
+  }
+
+  /** Whether `entry` is the one that its blob and index find. */
+  isFirst(entry: TableEntry): boolean {
+    return this.find(entry.blobIndex, entry.index) === entry;
+  }
+}
+
+/** Numbers of 32 bits each: unlike `a * 2 ** 32 + b` for sane ones, and none is lost for insane ones. */
+const chunkKey = (blobIndex: number, index: number): number => Math.min(blobIndex, 0x1f_ffff) * 2 ** 32 + index;
+
+export function checkChunkTable(bytes: Bytes, sb: CheckedSuperblock, blobs: readonly CheckedBlob[]): CheckedChunks {
+  const entries = Array.from({ length: sb.chunks }, (_, i) => {
+    const at = sb.chunkTableOffset + i * CHUNK_ENTRY_SIZE;
+    return { ...readChunkEntry(bytes, at), at };
+  });
+  const chunks = new CheckedChunks(entries);
+  // The one entry that tarfs has per blob says nothing: files are resolved by their blocks.
+  if (sb.isTarfs) return chunks;
+  for (const [i, entry] of entries.entries()) {
+    checkEntry(bytes, sb, entry, blobs);
+    if (!chunks.isFirst(entry)) {
+      bytes.findings.error('index', entry.at + 72, `chunk ${entry.index} of blob ${entry.blobIndex} twice`);
+    }
+    const before = entries[i - 1];
+    if (before !== undefined && byDigest(before, entry) > 0) {
+      bytes.findings.warning('block_id', entry.at, 'the table is not sorted by digest and blob');
+    }
+  }
+  checkOverlap(bytes, entries);
+  return chunks;
+}
+
+const byDigest = (a: ChunkEntry, b: ChunkEntry): number => a.digest.compare(b.digest) || a.blobIndex - b.blobIndex;
+
+function checkEntry(bytes: Bytes, sb: CheckedSuperblock, entry: TableEntry, blobs: readonly CheckedBlob[]): void {
+  const { findings } = bytes;
+  const { at } = entry;
+  const blob = blobs[entry.blobIndex];
+  if (blob === undefined) {
+    findings.error('blob_index', at + 32, `${entry.blobIndex} of ${blobs.length} blobs`);
+    return;
+  }
+  checkFlags(bytes, entry, blob);
+  if (entry.index > MAX_CHUNKS || entry.index >= blob.chunkCount) {
+    findings.error('index', at + 72, `chunk ${entry.index} of ${blob.chunkCount}`);
+  }
+  const plain = entry.uncompressedSize;
+  if (plain === 0 || plain > sb.chunkSize) {
+    findings.error('uncompressed_size', at + 44, `${plain} is not 1 … ${sb.chunkSize}`);
+  }
+  if (entry.uncompressedOffset % sb.block !== 0) {
+    findings.error('uncompressed_offset', at + 56, `${entry.uncompressedOffset} is no multiple of ${sb.block}`);
+  } else if (!(entry.uncompressedOffset + plain <= blob.uncompressedSize)) {
+    findings.error('uncompressed_offset', at + 56, `runs out of the blob's ${blob.uncompressedSize} bytes`);
+  }
+  checkStored(bytes, entry, blob);
+  if (!Number.isInteger(entry.fileOffset / sb.chunkSize)) {
+    findings.error('file_offset', at + 64, `${entry.fileOffset} is no multiple of the chunk size`);
+  }
+}
+
+function checkFlags(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
+  const { findings } = bytes;
+  const known = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
+  const wrong = (message: string) =>
+    findings.error('flags', entry.at + 36, `0x${entry.flags.toString(16)}: ${message}`);
+  if ((entry.flags & ~known) !== 0) wrong('unknown bits');
+  if ((entry.flags & CHUNK_FLAG.HOLE) !== 0) wrong('a hole, which no file can have');
+  const isEncrypted = (blob.features & FEATURE.ENCRYPTED) !== 0;
+  if (isEncrypted !== ((entry.flags & CHUNK_FLAG.ENCRYPTED) !== 0)) {
+    wrong(`the blob is ${isEncrypted ? '' : 'not '}encrypted, the chunk otherwise`);
+  }
+  if ((entry.flags & CHUNK_FLAG.BATCH) !== 0 && (blob.features & FEATURE.BATCH) === 0)
+    wrong('a batch of a blob without');
+  const crc = bytes.u32(entry.at + 76, 'crc32');
+  if ((entry.flags & CHUNK_FLAG.HAS_CRC32) === 0 && crc !== 0) {
+    findings.warning('crc32', entry.at + 76, 'a checksum that the flags deny');
+  }
+}
+
+/** Where and how the chunk is stored. Of members of a batch and of spans of a gzip stream only the blob's chunk info knows. */
+function checkStored({ findings }: Bytes, entry: TableEntry, blob: CheckedBlob): void {
+  const { at, compressedSize: stored, uncompressedSize: plain, flags } = entry;
+  const isBatchMember = (blob.features & FEATURE.BATCH) !== 0 && stored === 0;
+  if (isBatchMember) {
+    if (entry.compressedOffset !== 0) findings.error('compressed_offset', at + 48, 'a place for a member of a batch');
+    return;
+  }
+  if (!(entry.compressedOffset + stored <= blob.compressedSize)) {
+    findings.error('compressed_offset', at + 48, `runs out of the blob's ${blob.compressedSize} bytes`);
+  }
+  if ((blob.features & FEATURE.ZRAN) !== 0) return;
+  const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
+  const padded = (flags & CHUNK_FLAG.ENCRYPTED) !== 0 && plain < 16 ? 18 : plain;
+  const isFine = isCompressed ? stored > 0 && (stored < plain || stored === padded) : stored === padded;
+  if (!isFine) findings.error('compressed_size', at + 40, `${stored} bytes for ${plain} plain ones`);
+}
+
+function checkOverlap({ findings }: Bytes, entries: readonly TableEntry[]): void {
+  const sorted = entries.toSorted(
+    (a, b) => a.blobIndex - b.blobIndex || a.uncompressedOffset - b.uncompressedOffset || a.index - b.index,
+  );
+  let last: TableEntry | null = null;
+  for (const entry of sorted) {
+    const isSame = last?.blobIndex === entry.blobIndex;
+    if (isSame && entry.uncompressedOffset < last!.uncompressedOffset + last!.uncompressedSize) {
+      const message = `chunk ${entry.index} of blob ${entry.blobIndex} overlaps chunk ${last!.index} in the device`;
+      findings.error('uncompressed_offset', entry.at + 56, message);
+    }
+    last = entry;
+  }
+}

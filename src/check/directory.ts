@@ -1,0 +1,64 @@
+/** Claims of a directory's blocks (struct erofs_dirent): decoded entry by entry, whatever is wrong with some. */
+import { DIRENT } from '../formats/rafs/dirent.ts';
+import { type ByteString, display } from '../tree/node.ts';
+import { MAX_NAME } from '../tree/path.ts';
+import type { Bytes } from './bytes.ts';
+
+/** An entry whose name could be read. */
+export interface CheckedEntry {
+  readonly name: ByteString;
+  readonly nid: number;
+  readonly fileType: number;
+  /** Place of the entry and of its name in the bootstrap. */
+  readonly at: number;
+  readonly nameAt: number;
+}
+
+/** Appends the entries of the block at `at`, of which `length` bytes are the directory's, all in the file. */
+export function checkDirectoryBlock(
+  bytes: Bytes,
+  at: number,
+  length: number,
+  path: string,
+  into: CheckedEntry[],
+): void {
+  const { findings } = bytes;
+  if (length < DIRENT) {
+    findings.error('i_size', at, `a block of ${length} bytes has no room for an entry`, { path });
+    return;
+  }
+  const first = bytes.u16(at + 8, 'nameoff');
+  if (first === 0 || first % DIRENT !== 0 || first > length) {
+    findings.error('nameoff', at + 8, `the first is ${first}: no number of entries`, { path });
+    return;
+  }
+  for (let entry = at; entry < at + first; entry += DIRENT) {
+    const nameoff = bytes.u16(entry + 8, 'nameoff');
+    const isLast = entry + DIRENT === at + first;
+    const end = isLast ? length : bytes.u16(entry + DIRENT + 8, 'nameoff');
+    bytes.zeros(entry + 11, 1, 'reserved of an entry', path);
+    if (nameoff < first || nameoff >= length || end <= nameoff || end > length) {
+      findings.error('nameoff', entry + 8, `${nameoff}, then ${end}: not rising inside the block`, { path });
+      continue;
+    }
+    const nameAt = at + nameoff;
+    const name = nameOf(bytes, nameAt, end - nameoff, isLast, path);
+    if (name === '' || name.length > MAX_NAME || name.includes('/') || name.includes('\0')) {
+      findings.error('name', nameAt, `${shown(name)} is empty, too long, or has a slash or NUL`, { path });
+      continue;
+    }
+    const nid = bytes.u64(entry, 'nid');
+    into.push({ name, nid, fileType: bytes.u8(entry + 10, 'file_type'), at: entry, nameAt });
+  }
+}
+
+/** The last name of a block that is not full ends at a NUL, and NULs fill the rest. */
+function nameOf(bytes: Bytes, at: number, length: number, isLast: boolean, path: string): ByteString {
+  const name = bytes.text(at, length, 'name');
+  const nul = isLast ? name.indexOf('\0') : -1;
+  if (nul < 0) return name;
+  bytes.zeros(at + nul, length - nul, 'padding of a directory', path);
+  return name.slice(0, nul);
+}
+
+export const shown = (name: ByteString): string => JSON.stringify(display(name.slice(0, MAX_NAME)));
