@@ -1,7 +1,8 @@
 /** `lacuna mount IMAGE DIR`: stays until the directory is unmounted, or unmounts it when it is told to end. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
+import type { ImageDriver } from '../mount/image.ts';
 import { storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb } from './verb.ts';
 
@@ -10,6 +11,7 @@ interface Options {
   readonly platform?: string;
   readonly config?: string;
   readonly ca?: string;
+  readonly driver: 'auto' | ImageDriver;
 }
 
 export const verb: Verb = {
@@ -22,24 +24,33 @@ export const verb: Verb = {
       .argument('<dir>', 'an existing directory')
       .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
       .option('--platform <os/arch>', "default: this machine's")
-      .option('--config <file>', 'TOML file for the data plane, version = 1');
+      .option('--config <file>', 'TOML file for the data plane, version = 1')
+      .addOption(
+        new Option(
+          '--driver <name>',
+          'erofs-file, erofs-loop: only this way; fuse-native: served by this process, slower, needs no EROFS and no root',
+        )
+          .choices(['auto', 'erofs-file', 'erofs-loop', 'fuse-native'])
+          .default('auto'),
+      );
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
-    const { root, platform, config, ca } = raw as unknown as Options;
+    const { root, platform, config, ca, driver } = raw as unknown as Options;
     const { mountImage } = await import('../mount/image.ts');
     const mounted = await mountImage(args[0]!, args[1]!, {
       root,
       store: await storeOptions(context, raw),
       log: context.log,
       signal: context.signal,
+      ...(driver === 'auto' ? {} : { driver }),
       ...(platform === undefined ? {} : { platform }),
       ...(config === undefined ? {} : { config }),
       ...(ca === undefined ? {} : { caFile: ca }),
     });
-    const { target, driver } = mounted;
+    const { target } = mounted;
     // Before the end, because whoever started us waits for it.
-    const document = { schema: 'lacuna.mount.v1', target, driver };
+    const document = { schema: 'lacuna.mount.v1', target, driver: mounted.driver };
     process.stdout.write(context.json ? `${JSON.stringify(document)}\n` : `${target}\n`);
     try {
       await mounted.untilUnmounted(context.signal);

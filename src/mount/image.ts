@@ -1,6 +1,7 @@
 /**
- * `lacuna mount`: one image on one directory, served by the daemon of a root that this process keeps alive meanwhile.
- * Each has a folder `<root>/mounts/<id>/`; what a killed one left there is taken away by the next.
+ * `lacuna mount`: one image on one directory. With the kernel's EROFS it is served by the daemon of a root that this
+ * process keeps alive meanwhile; each has a folder `<root>/mounts/<id>/`, and what a killed one left there is taken away
+ * by the next. Where there is no EROFS this process serves it itself, through fuse-native.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
@@ -12,15 +13,27 @@ import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
+import { findAddon } from '../native/addon.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
+import { openImage } from '../reader/open.ts';
 import { openStore } from '../registry/open.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import { type MountDriver, mountErofs, unmount, untilUnmounted } from './erofs.ts';
+import { ERRNO, errnoOf } from './errno.ts';
+import { FUSE_FSTYPE, serveFuse } from './fuse-native.ts';
 import { mountedAt } from './mountinfo.ts';
 
+/** How an image is served: by the kernel's EROFS over the daemon's devices, or by this process. */
+export type ImageDriver = MountDriver | 'fuse-native';
+
 export interface MountImageOptions {
+  /**
+   * Default: EROFS as this kernel takes it, and `fuse-native` with a warning where it has none, or where there is no addon
+   * or no root to mount with.
+   */
+  readonly driver?: ImageDriver;
   /** Where cache, sockets and the bootstrap lie; default {@link DEFAULT_ROOT}. */
   readonly root?: string;
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
@@ -38,10 +51,10 @@ export interface MountImageOptions {
 export interface MountedImage extends AsyncDisposable {
   /** The directory without links. */
   readonly target: string;
-  readonly driver: MountDriver;
+  readonly driver: ImageDriver;
   /** Resolves when somebody unmounted it; rejects with an AbortError. */
   untilUnmounted(signal: AbortSignal): Promise<void>;
-  /** Unmounts and forgets the image; the daemon lives on. PRECONDITION while it is in use. */
+  /** Unmounts, unless somebody did, and forgets the image; the daemon lives on. PRECONDITION while it is in use. */
   close(): Promise<void>;
 }
 
@@ -55,13 +68,78 @@ export async function mountImage(
   const target = await realpath(directory).catch((cause: unknown) => {
     throw toLacunaError(cause, { op: 'mount', subject: directory });
   });
-  if ((await mountedAt(target))?.fstype === 'erofs') {
+  const there = (await mountedAt(target))?.fstype;
+  if (there === 'erofs' || there === FUSE_FSTYPE) {
     throw new LacunaError('ALREADY_EXISTS', 'an image is mounted there', {
       op: 'mount',
       subject: target,
       hint: `\`lacuna umount ${target}\` ends it`,
     });
   }
+  const { driver } = options;
+  if (driver === 'fuse-native') return await mountFuse(reference, target, options);
+  if (driver !== undefined) return await mountOnDaemon(reference, root, target, driver, options);
+  const lack = lackOfErofs();
+  if (lack !== null) return await mountInstead(lack, reference, target, options);
+  try {
+    return await mountOnDaemon(reference, root, target, undefined, options);
+  } catch (error) {
+    if (errnoOf(error) !== ERRNO.ENODEV) throw error;
+    return await mountInstead('this kernel has no EROFS', reference, target, options);
+  }
+}
+
+/** Why EROFS need not be tried; null when it may work. */
+function lackOfErofs(): string | null {
+  if (findAddon() === null) return 'the native addon is not there';
+  return process.getuid?.() === 0 ? null : 'only root can mount EROFS';
+}
+
+async function mountInstead(
+  why: string,
+  reference: string,
+  target: string,
+  options: MountImageOptions,
+): Promise<MountedImage> {
+  const log = options.log ?? silentLog;
+  log.warn({ target, why }, 'mounting through fuse-native: reads are several times slower, and end with this process');
+  return await mountFuse(reference, target, options);
+}
+
+async function mountFuse(reference: string, target: string, options: MountImageOptions): Promise<MountedImage> {
+  const { platform, store, signal, log } = options;
+  const image = await openImage(reference, {
+    ...(platform === undefined ? {} : { platform }),
+    ...(store === undefined ? {} : { store }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  try {
+    if (image.rafs === null) throw notLazy(reference);
+    const mount = await serveFuse(image, target, log === undefined ? {} : { log });
+    const close = async (): Promise<void> => {
+      await mount.close();
+      await image.close();
+    };
+    return {
+      target,
+      driver: 'fuse-native',
+      untilUnmounted: (until) => untilUnmounted(target, until),
+      close,
+      [Symbol.asyncDispose]: close,
+    };
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
+}
+
+async function mountOnDaemon(
+  reference: string,
+  root: string,
+  target: string,
+  driver: MountDriver | undefined,
+  options: MountImageOptions,
+): Promise<MountedImage> {
   const { bootstrap, source } = await findImage(reference, options);
   const supervisor = await superviseDaemon(root, {
     log: options.log ?? silentLog,
@@ -70,12 +148,19 @@ export async function mountImage(
   });
   try {
     await forgetUnmounted(root, supervisor.client);
-    return await mountAttached({ root, target, bootstrap, source }, supervisor);
+    return await mountAttached({ root, target, driver, bootstrap, source }, supervisor);
   } catch (error) {
     await supervisor.close();
     throw error;
   }
 }
+
+const notLazy = (reference: string): LacunaError =>
+  new LacunaError('USAGE', 'this is no lazy image', {
+    op: 'mount',
+    subject: reference,
+    hint: '`lacuna convert` makes one of it',
+  });
 
 interface Found {
   readonly bootstrap: Buffer;
@@ -95,13 +180,7 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
   const { manifest } = await chooseManifest(store, platform, signal);
   const layer = bootstrapLayerOf(manifest);
-  if (layer === null) {
-    throw new LacunaError('USAGE', 'this is no lazy image', {
-      op: 'mount',
-      subject: reference,
-      hint: '`lacuna convert` makes one of it',
-    });
-  }
+  if (layer === null) throw notLazy(reference);
   const bootstrap = await readBootstrap(store, layer, signal);
   if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
   const { host, repository } = parsed;
@@ -113,6 +192,7 @@ async function findImage(reference: string, options: MountImageOptions): Promise
 interface Wanted extends Found {
   readonly root: string;
   readonly target: string;
+  readonly driver: MountDriver | undefined;
 }
 
 async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<MountedImage> {
@@ -129,7 +209,8 @@ async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<Mo
     await forgetImage(supervisor.client, folder, id);
     await supervisor.close();
   };
-  const { driver } = await mountErofs({ bootstrap: path, devices, target }).catch(async (error: unknown) => {
+  const only = wanted.driver === undefined ? {} : { driver: wanted.driver };
+  const { driver } = await mountErofs({ bootstrap: path, devices, target }, only).catch(async (error: unknown) => {
     await forget();
     throw error;
   });

@@ -60,8 +60,8 @@ const PACKAGES = {
     "require('@napi-rs/blake-hash').blake3(Buffer.alloc(9))",
   ],
   'fuse-native': [
-    'a portable file system driver, not used by this version',
-    'nothing is lost: this version does not use it',
+    'mounts images where the kernel has no EROFS, or without root',
+    'without it and EROFS, images cannot be mounted',
     "require('fuse-native')",
   ],
 } as const;
