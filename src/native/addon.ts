@@ -34,6 +34,20 @@ export interface LayerDigests {
   uncompressedSize: number;
 }
 
+/** Places from which a gzip layer can be decoded, in its order. */
+export interface Checkpoints {
+  /**
+   * Five numbers each: in_offset (where a deflate block begins, in whole bytes of the layer), out_offset (the same in the
+   * tar), ctx_bits (so many high bits of the byte before in_offset belong to the block), ctx_byte (that byte; 0 without
+   * bits), and the length of the window.
+   */
+  places: Float64Array;
+  /** The windows one behind the other: the plain text before each place, up to 32 KiB, of the same gzip member. */
+  windows: Buffer;
+  /** Pairs: the first `in_end` bytes of the layer give the first `out_end` bytes of the tar. Ascending. */
+  marks: Float64Array;
+}
+
 /** A layer's stream: compressed bytes in, tar bytes out, both hashed. One writer and one reader may run at once. */
 export interface LayerStream {
   /** Hashes and queues compressed bytes; resolves when the queue has room (bounded to a few MiB). */
@@ -46,6 +60,12 @@ export interface LayerStream {
    * garbage after a gzip or zstd stream (zero bytes are accepted, further members and frames are read).
    */
   read(target: Buffer, offset: number): Promise<number>;
+  /**
+   * Of an `indexed-gzip` stream: what was found since the last call in all that was read. Call it after each read, so
+   * that windows do not pile up: there is one of 32 KiB per 512 KiB of input or 1 MiB of output. It depends on the layer
+   * alone, not on the pieces it is written and read in. `convert/spans.ts` makes spans of it.
+   */
+  checkpoints(): Checkpoints;
   /** After `read` gave 0. */
   digests(): LayerDigests;
   /** Wakes whoever waits with an error, frees everything. Idempotent. */
@@ -186,7 +206,8 @@ export interface LoopDevice extends NativeHandle {
 export interface Addon {
   version(): string;
 
-  layerStream(compression: 'gzip' | 'zstd' | 'none'): LayerStream;
+  /** `indexed-gzip` is gzip that leaves {@link Checkpoints}. */
+  layerStream(compression: 'gzip' | 'indexed-gzip' | 'zstd' | 'none'): LayerStream;
   sha256Stream(): Sha256Stream;
   /** `ranges`: offset and length of each chunk in `data`. Resolves with 32 bytes per chunk. */
   hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;

@@ -7,7 +7,7 @@ use crate::lane::Lane;
 use crate::promise::promised;
 use crate::teardown::{Waits, wake_at_end};
 use lacuna_codec::{Compression, Hashed};
-use napi::bindgen_prelude::{Buffer, Env, PromiseRaw};
+use napi::bindgen_prelude::{Buffer, Env, Float64Array, PromiseRaw};
 use napi_derive::napi;
 use std::sync::{Arc, Mutex, Weak};
 
@@ -18,6 +18,14 @@ pub struct LayerDigests {
     pub compressed_size: f64,
     pub uncompressed_digest: String,
     pub uncompressed_size: f64,
+}
+
+/// See `Checkpoints` in addon.ts.
+#[napi(object, use_nullable = true)]
+pub struct Checkpoints {
+    pub places: Float64Array,
+    pub windows: Buffer,
+    pub marks: Float64Array,
 }
 
 /// See `LayerStream` in addon.ts.
@@ -45,8 +53,13 @@ pub fn layer_stream(env: &Env, compression: String) -> Result<LayerStream> {
         let compression = match compression.as_str() {
             "none" => Compression::None,
             "gzip" => Compression::Gzip,
+            "indexed-gzip" => Compression::IndexedGzip,
             "zstd" => Compression::Zstd,
-            _ => return Err(BridgeError::usage(format!("compression: {compression:?} is none of gzip, zstd, none"))),
+            _ => {
+                return Err(BridgeError::usage(format!(
+                    "compression: {compression:?} is none of gzip, indexed-gzip, zstd, none"
+                )));
+            }
         };
         let stream = Arc::new(lacuna_codec::LayerStream::new(compression));
         let weak: Weak<lacuna_codec::LayerStream> = Arc::downgrade(&stream);
@@ -91,6 +104,23 @@ impl LayerStream {
             self.with(|open| {
                 let stream = Arc::clone(&open.stream);
                 open.reader.run(env, move || Ok(stream.read(&mut target[offset..end])? as u32))
+            })
+        })
+    }
+
+    #[napi]
+    pub fn checkpoints(&self) -> Result<Checkpoints> {
+        guarded(|| {
+            let found = self.with(|open| Ok(open.stream.checkpoints()?))?;
+            let places = found.places.iter().flat_map(|place| {
+                let (at, out, window) = (place.in_offset as f64, place.out_offset as f64, place.window.len() as f64);
+                [at, out, place.bits.into(), place.byte.into(), window]
+            });
+            let marks = found.marks.iter().flat_map(|mark| [mark.in_end as f64, mark.out_end as f64]);
+            Ok(Checkpoints {
+                places: places.collect::<Vec<f64>>().into(),
+                marks: marks.collect::<Vec<f64>>().into(),
+                windows: found.places.iter().flat_map(|place| &place.window).copied().collect::<Vec<u8>>().into(),
             })
         })
     }

@@ -1,5 +1,6 @@
 //! The decoders of a layer, one for each compression of the OCI media types.
 
+use crate::checkpoints::{Found, IndexedGzip};
 use crate::error::Result;
 use crate::gzip::GzipMember;
 use crate::members::{Members, Step};
@@ -10,20 +11,25 @@ use crate::zstandard::ZstdFrame;
 pub enum Compression {
     None,
     Gzip,
+    /// As gzip, leaving checkpoints.
+    IndexedGzip,
     Zstd,
 }
 
 pub(crate) enum Decoder {
     Plain,
     Gzip(Box<Members<GzipMember>>),
+    IndexedGzip(Box<Members<IndexedGzip>>),
     Zstd(Box<Members<ZstdFrame>>),
 }
 
 impl Decoder {
-    pub fn new(compression: Compression) -> Self {
+    /// `found` gets the checkpoints, where there are any.
+    pub fn new(compression: Compression, found: &Found) -> Self {
         match compression {
             Compression::None => Self::Plain,
             Compression::Gzip => Self::Gzip(Box::new(Members::new(GzipMember::new()))),
+            Compression::IndexedGzip => Self::IndexedGzip(Box::new(Members::new(IndexedGzip::new(found.clone())))),
             Compression::Zstd => Self::Zstd(Box::new(Members::new(ZstdFrame::new()))),
         }
     }
@@ -37,6 +43,7 @@ impl Decoder {
                 Ok(Step { consumed: length, produced: length })
             }
             Self::Gzip(members) => members.step(input, output),
+            Self::IndexedGzip(members) => members.step(input, output),
             Self::Zstd(frames) => frames.step(input, output),
         }
     }
@@ -46,6 +53,7 @@ impl Decoder {
         match self {
             Self::Plain => Ok(()),
             Self::Gzip(members) => members.finish(),
+            Self::IndexedGzip(members) => members.finish(),
             Self::Zstd(frames) => frames.finish(),
         }
     }

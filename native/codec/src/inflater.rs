@@ -8,7 +8,6 @@ use std::ffi::{CStr, c_int};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wrapper {
     Raw,
-    #[allow(dead_code)] // its user comes with the index of layer streams
     Gzip,
 }
 

@@ -3,6 +3,7 @@
 //! One thread writes and one reads, at the same time; what lies between them is bounded. Inflating is the longest
 //! chain of a conversion, so the reader does nothing else: the writer hashes the input, a helper the output.
 
+use crate::checkpoints::{Checkpoints, Found};
 use crate::decoder::{Compression, Decoder};
 use crate::error::{CodecError, Result};
 use crate::hashed::{Digested, Hashed};
@@ -30,6 +31,7 @@ pub struct LayerDigests {
 pub struct LayerStream {
     compression: Compression,
     queue: ByteQueue,
+    found: Found,
     input: Mutex<Hashed>,
     output: Mutex<Output>,
 }
@@ -45,9 +47,11 @@ struct Output {
 
 impl LayerStream {
     pub fn new(compression: Compression) -> Self {
-        let decoder = Decoder::new(compression);
+        let found = Found::default();
+        let decoder = Decoder::new(compression, &found);
         let output = Output { decoder, piece: Vec::new(), at: 0, hashed: Hashed::default(), drained: false };
-        Self { compression, queue: ByteQueue::new(QUEUE_LIMIT), input: Mutex::default(), output: Mutex::new(output) }
+        let queue = ByteQueue::new(QUEUE_LIMIT);
+        Self { compression, queue, found, input: Mutex::default(), output: Mutex::new(output) }
     }
 
     /// Hashes and queues compressed bytes; waits while the queue is full.
@@ -75,6 +79,14 @@ impl LayerStream {
         output.fill(target, &self.queue, self.compression).inspect_err(|error| self.queue.fail(error.clone()))
     }
 
+    /// What was found since the last call in all that was read.
+    pub fn checkpoints(&self) -> Result<Checkpoints> {
+        if self.compression == Compression::IndexedGzip {
+            return Ok(self.found.take());
+        }
+        Err(CodecError::State { problem: "only an indexed layer stream has checkpoints" })
+    }
+
     /// After the end was read.
     pub fn digests(&self) -> Result<LayerDigests> {
         self.queue.check()?;
@@ -87,7 +99,7 @@ impl LayerStream {
         let compressed = input.digested();
         let uncompressed = match self.compression {
             Compression::None => compressed.clone(),
-            Compression::Gzip | Compression::Zstd => output.hashed.digested(),
+            Compression::Gzip | Compression::IndexedGzip | Compression::Zstd => output.hashed.digested(),
         };
         Ok(LayerDigests { compressed, uncompressed })
     }

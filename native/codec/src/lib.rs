@@ -5,6 +5,7 @@
 //! [`CodecError`] that names the field, never a panic.
 
 mod batch;
+mod checkpoints;
 mod chunk;
 mod decoder;
 mod error;
@@ -20,6 +21,7 @@ mod zran;
 mod zstandard;
 
 pub use batch::{Stored, compress_chunks, hash_chunks};
+pub use checkpoints::{Checkpoint, Checkpoints, Mark};
 pub use chunk::{Compressor, Digester, MAX_CHUNK_SIZE, decode_chunk, verify};
 pub use crc32c::crc32c;
 pub use decoder::Compression;
