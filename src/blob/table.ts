@@ -57,6 +57,9 @@ export const RECORD_SIZE = 64;
 /** The largest chunk of any format we read, RAFS v6: 16 MiB. */
 export const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
 
+/** The largest unit, stored or plain: a span of a gzip stream with a chunk of the largest size at its end. */
+export const MAX_UNIT_SIZE = 32 * 1024 * 1024;
+
 /** Chunks, already sorted by uncompressed offset, as table bytes. */
 export function encodeTable(chunks: readonly Chunk[]): Buffer {
   const out = Buffer.alloc(chunks.length * RECORD_SIZE);

@@ -31,7 +31,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   tree: ['blob/table.ts'],
   formats: ['native', 'blob/table.ts', 'tree'],
   reader: ['native', 'image', 'registry', 'blob', 'tree', 'formats'],
-  convert: ['native', 'image', 'registry', 'tree', 'formats', 'reader'],
+  convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader'],
   daemon: ['native', 'grpc', 'registry', 'blob/table.ts', 'blob', 'formats'],
   mount: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon'],
   snapshotter: ['native', 'grpc', 'image', 'registry', 'reader', 'daemon', 'mount'],
