@@ -1,4 +1,4 @@
-/** A containerd of one's own: its root, state and sockets lie in a folder of the test; CRI and the host's config are left out. */
+/** A containerd of one's own: its root, state and sockets lie in a folder of the test; the host's config is left out. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,14 @@ export interface ContainerdOptions {
   readonly lacuna?: string;
   /** Folder with containerd's programs instead of those on PATH; they must be of containerd 2. */
   readonly containerd2?: string;
+  /** Serves CRI as well, on the same socket; Debian's containerd only. */
+  readonly cri?: CriOptions;
+}
+
+export interface CriOptions {
+  readonly sandboxImage: string;
+  /** The proxy snapshotter for all of CRI's images, by its socket. */
+  readonly snapshotter: string;
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -71,15 +79,16 @@ export async function startContainerd(dir: string, options: ContainerdOptions = 
   };
 }
 
-/** CRI is left out, so are snapshotters that need what is not here. */
+/** CRI is left out unless it is asked for, so are snapshotters that need what is not here. */
 const DISABLED = {
+  cri: ['io.containerd.snapshotter.v1.btrfs', 'io.containerd.snapshotter.v1.devmapper'],
   1: ['io.containerd.grpc.v1.cri', 'io.containerd.snapshotter.v1.btrfs', 'io.containerd.snapshotter.v1.devmapper'],
   2: ['io.containerd.cri.v1.images', 'io.containerd.cri.v1.runtime', 'io.containerd.grpc.v1.cri'],
 };
 
-function configOf(dir: string, address: string, { lacuna, containerd2 }: ContainerdOptions): string {
+function configOf(dir: string, address: string, { lacuna, containerd2, cri }: ContainerdOptions): string {
   const text = JSON.stringify;
-  const [version, disabled] = containerd2 === undefined ? [2, DISABLED[1]] : [3, DISABLED[2]];
+  const [version, disabled] = containerd2 === undefined ? [2, DISABLED[cri ? 'cri' : 1]] : [3, DISABLED[2]];
   const proxy =
     lacuna === undefined ? '' : `[proxy_plugins.lacuna]\n  type = "snapshot"\n  address = ${text(lacuna)}\n`;
   // The transfer service pulls for `ctr`, and has to be told what remote snapshotters want to know.
@@ -95,7 +104,36 @@ state = ${text(join(dir, 'state'))}
 disabled_plugins = ${text(disabled)}
 [grpc]
   address = ${text(address)}
-${proxy}${lacuna === undefined || containerd2 === undefined ? '' : transfer}`;
+${proxy}${lacuna === undefined || containerd2 === undefined ? '' : transfer}${cri === undefined ? '' : criConfig(dir, cri)}`;
+}
+
+/**
+ * CRI without a network of its own: pods use the host's. Annotations reach the snapshotter as labels. A sandbox would
+ * protect itself from the OOM killer, which is not allowed everywhere.
+ */
+function criConfig(dir: string, { sandboxImage, snapshotter }: CriOptions): string {
+  const text = JSON.stringify;
+  return `[proxy_plugins.cri]
+  type = "snapshot"
+  address = ${text(snapshotter)}
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = ${text(sandboxImage)}
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = ${text(join(dir, 'cni'))}
+    conf_dir = ${text(join(dir, 'cni'))}
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "cri"
+    disable_snapshot_annotations = false
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+        Root = ${text(join(dir, 'runc'))}
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = ${text(join(dir, 'certs.d'))}
+`;
 }
 
 /** Shims outlive containerd, with their containers. Ends those of the containerd at `address`. */

@@ -1,10 +1,10 @@
-/** Nydus's own reader as an oracle; see `test/oracles/nydus-mount`. */
+/** Nydus's own reader and tools as oracles; see `test/oracles`. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { oraclePath } from '#cache';
-import { start, waitUntil } from './process.ts';
+import { run, start, waitUntil } from './process.ts';
 
 /**
  * Mounts a RAFS image as nydusd would: `blobDir` holds the blobs under their ids. Unmounted when disposed of.
@@ -26,4 +26,13 @@ export async function nydusMount(bootstrap: string, blobDir: string, mountpoint:
     throw error;
   }
   return { [Symbol.asyncDispose]: dispose };
+}
+
+/**
+ * What `nydus-image check` 2.2.0 says of a bootstrap; throws when it is not content. `blobDir` holds the blobs under their
+ * ids, where they are needed. It refuses `system.posix_acl_access`, also in what it has written itself.
+ */
+export async function nydusCheck(bootstrap: string, blobDir: string): Promise<string> {
+  const { stdout, stderr } = await run(oraclePath('nydus-image'), ['check', '-D', blobDir, bootstrap]);
+  return stdout + stderr;
 }
