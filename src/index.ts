@@ -8,6 +8,7 @@ export { CONFIG_TABLE, type Config } from './config/table.ts';
 export type { PullOptions } from './containerd/options.ts';
 export { type PullResult, pull } from './containerd/pull.ts';
 export { type ConvertResult, convert } from './convert/convert.ts';
+export { type ExportOptions, type ExportResult, exportImage } from './convert/export.ts';
 export type { ImageReport, LayerReport } from './convert/image.ts';
 export {
   type BlobForm,

@@ -81,7 +81,7 @@ export interface PlanOptions {
 }
 
 export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: PlanOptions): Plan {
-  const { known, ...walk } = walkTree(root, options.onDropped ?? refuse);
+  const { known, ...walk } = walkTree(root, options.onDropped);
   const used = planChunks(walk.inodes, blobs, options.chunkSize);
   const count = used.blobs.length;
   const prefetch = count === 0 ? [] : planPrefetch(root, options.prefetch ?? [], known);
@@ -119,9 +119,10 @@ function planPrefetch(
 export const cannot = (what: string): LacunaError => new LacunaError('UNSUPPORTED', what, { op: 'write bootstrap' });
 const wrong = (what: string): LacunaError => new LacunaError('INTERNAL', what, { op: 'write bootstrap' });
 
-function walkTree(
+/** Every inode of a tree once, breadth-first, the root first; nothing has its place yet. */
+export function walkTree(
   root: FileNode,
-  onDropped: OnDropped,
+  onDropped: OnDropped = refuse,
 ): { inodes: PlannedInode[]; names: number; known: ReadonlyMap<FileNode, PlannedInode> } {
   const inodes: PlannedInode[] = [];
   const known = new Map<FileNode, PlannedInode>();
@@ -249,12 +250,17 @@ function checkChunk(chunk: FileChunk, blob: RafsBlob, size: number): void {
 /** Gives an inode its place: data that follows it inline must stay in its block, whole blocks go elsewhere. */
 function place(inode: PlannedInode, space: Space): void {
   const { node } = inode;
-  const head = INODE_SIZE + inode.xattrSize;
-  if (node.type === 'reg') {
-    inode.layout = LAYOUT.CHUNK_BASED;
-    inode.offset = space.take(alignUp(head, INDEX_SIZE) + node.chunks.length * INDEX_SIZE);
+  if (node.type !== 'reg') {
+    placeInline(inode, space);
     return;
   }
+  inode.layout = LAYOUT.CHUNK_BASED;
+  inode.offset = space.take(alignUp(INODE_SIZE + inode.xattrSize, INDEX_SIZE) + node.chunks.length * INDEX_SIZE);
+}
+
+/** Gives a place to an inode that is no regular file. */
+export function placeInline(inode: PlannedInode, space: Space): void {
+  const head = INODE_SIZE + inode.xattrSize;
   const size = dataSize(inode);
   const tail = size % BLOCK;
   if (tail !== 0 && head + tail <= BLOCK) {

@@ -1,11 +1,10 @@
 /** Serialises a planned bootstrap. The same tree and blobs always give the same bytes. */
 import type { Compressor, Digester } from '../../native/addon.ts';
-import { type ByteString, bytesOf, type FileNode } from '../../tree/node.ts';
+import type { ByteString, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
 import { INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
-import { encodeDirectory } from './dirent.ts';
-import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, encodeDevice, INODE_SIZE, LAYOUT, writeInode } from './inode.ts';
+import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES } from './inode.ts';
 import {
   alignUp,
   BLOB_ENTRY_SIZE,
@@ -21,19 +20,10 @@ import {
   MAX_BLOCKS,
   PREFETCH_ENTRY_SIZE,
   ROOT_NID,
-  SLOT,
 } from './layout.ts';
-import {
-  cannot,
-  dataSize,
-  type OnDropped,
-  type Plan,
-  type PlannedChunk,
-  type PlannedInode,
-  planBootstrap,
-} from './plan.ts';
+import { cannot, type OnDropped, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
 import { writeSuperblock } from './superblock.ts';
-import { writeXattrs, xattrCount } from './xattr.ts';
+import { behindXattrs, nidOf, writePlannedInode } from './writeinode.ts';
 
 export interface BootstrapOptions {
   /** Bytes of every chunk but a file's last: a power of two of 4 KiB … 16 MiB. */
@@ -76,7 +66,7 @@ export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
     prefetchTableSize: plan.prefetch.length * PREFETCH_ENTRY_SIZE,
   });
   for (const [i, inode] of plan.prefetch.entries()) {
-    out.writeUInt32LE(nidOf(plan, inode), plan.prefetchTableOffset + i * PREFETCH_ENTRY_SIZE);
+    out.writeUInt32LE(nidOf(inode, plan.metaOffset), plan.prefetchTableOffset + i * PREFETCH_ENTRY_SIZE);
   }
   for (const inode of plan.inodes) writePlanned(out, plan, inode, options.chunkSize);
   for (const [i, chunk] of plan.chunks.entries()) {
@@ -115,29 +105,15 @@ function flagsOf(plan: Plan, options: BootstrapOptions): number {
   );
 }
 
-const nidOf = (plan: Plan, inode: PlannedInode): number => (inode.offset - plan.metaOffset) / SLOT;
-
 function writePlanned(out: Buffer, plan: Plan, inode: PlannedInode, chunkSize: number): void {
-  const { node, offset, xattrSize } = inode;
-  writeInode(out, offset, node, {
-    layout: inode.layout,
-    xattrCount: xattrCount(xattrSize),
-    size: node.type === 'reg' ? node.size : dataSize(inode),
-    union: unionOf(inode, chunkSize),
-    ino: inode.ino,
-    nlink: inode.nlink,
-  });
-  if (inode.xattrs !== null && xattrSize > 0) writeXattrs(out, offset + INODE_SIZE, inode.xattrs);
-  const behind = offset + INODE_SIZE + xattrSize;
-  if (node.type === 'reg') writeChunkIndexes(out, plan, node, alignUp(behind, INDEX_SIZE));
-  else if (node.type === 'dir') writeData(out, inode, behind, directoryBytes(plan, inode));
-  else if (node.type === 'symlink') writeData(out, inode, behind, bytesOf(node.target!));
-}
-
-function unionOf(inode: PlannedInode, chunkSize: number): number {
   const { node } = inode;
-  if (node.type === 'reg') return CHUNK_FORMAT_INDEXES | (Math.log2(extentSize(node, chunkSize)) - BLOCK_BITS);
-  return node.rdev === null ? inode.blocksOffset / BLOCK : encodeDevice(node.rdev.major, node.rdev.minor);
+  if (node.type !== 'reg') {
+    writePlannedInode(out, inode, plan.metaOffset);
+    return;
+  }
+  const format = CHUNK_FORMAT_INDEXES | (Math.log2(extentSize(node, chunkSize)) - BLOCK_BITS);
+  writePlannedInode(out, inode, plan.metaOffset, format);
+  writeChunkIndexes(out, plan, node, alignUp(behindXattrs(inode), INDEX_SIZE));
 }
 
 /** Five bits for the logarithm above that of a block. */
@@ -162,20 +138,6 @@ function writeChunkIndexes(out: Buffer, plan: Plan, node: FileNode, at: number):
     const blobIndex = plan.blobIndexes.get(chunk.blob)!;
     writeChunkIndex(out, at + i * INDEX_SIZE, { blobIndex, index, uncompressedOffset });
   }
-}
-
-function directoryBytes(plan: Plan, inode: PlannedInode): Buffer {
-  return encodeDirectory(inode.directory!, (name) => {
-    const target = name === '.' ? inode : name === '..' ? (inode.parent ?? inode) : inode.children!.get(name)!;
-    return { nid: nidOf(plan, target), type: target.node.type };
-  });
-}
-
-/** Whole blocks to their place, the tail behind the inode if it is inline. */
-function writeData(out: Buffer, inode: PlannedInode, behind: number, data: Buffer): void {
-  const tail = inode.layout === LAYOUT.INLINE ? data.length % BLOCK : 0;
-  data.copy(out, inode.blocksOffset, 0, data.length - tail);
-  data.copy(out, behind, data.length - tail);
 }
 
 function entryOf({ chunk, blobIndex, fileOffset }: PlannedChunk) {

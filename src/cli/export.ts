@@ -1,0 +1,26 @@
+/** `lacuna export IMAGE FILE`. */
+import type { Command } from 'commander';
+import { openOptions, withImage } from './image-options.ts';
+import { megabytes } from './output.ts';
+import type { Verb } from './verb.ts';
+
+export const verb: Verb = {
+  name: 'export',
+  summary: 'write a lazy image as one EROFS disk image, for mount and for virtual machines',
+  configure(command: Command): void {
+    withImage(command).argument('<file>', 'what to write; a file that is there is replaced');
+  },
+  async run(context, [image, file], options) {
+    const { exportImage } = await import('../convert/export.ts');
+    const result = await exportImage(image!, file!, {
+      ...(await openOptions(context, options)),
+      onProgress: context.onProgress,
+    });
+    const { path, size, metadataSize, chunks, contentSize, dropped } = result;
+    const lines = [
+      `${path}: ${megabytes(size)}, of it ${megabytes(metadataSize)} metadata; ${chunks} chunks of ${megabytes(contentSize)}`,
+    ];
+    if (dropped > 0) lines.push(`left out: ${dropped} extended attributes that EROFS has no place for`);
+    return { document: { schema: 'lacuna.export.v1', ...result }, text: lines.join('\n') };
+  },
+};

@@ -1,0 +1,147 @@
+/**
+ * A tree as a plain EROFS image: one device, no device table, nothing of Nydus's, all content uncompressed. So it needs
+ * nothing but itself, and every reader of EROFS takes it, the kernel since 4.19. Content that is there twice is stored once;
+ * only a file that is not in one piece then needs chunk indexes (Linux 5.15). No content is read here: the plan says where it goes.
+ */
+import { createHash } from 'node:crypto';
+import { LacunaError } from '../../errors.ts';
+import type { FileChunk, FileNode } from '../../tree/node.ts';
+import { putU64 } from './bytes.ts';
+import { INDEX_SIZE } from './chunks.ts';
+import { CHUNK_FORMAT_INDEXES, INODE_SIZE, LAYOUT } from './inode.ts';
+import { alignUp, BLOCK, BLOCK_BITS, EROFS_MAGIC, MAX_BLOCKS, ROOT_NID, SUPERBLOCK_OFFSET } from './layout.ts';
+import { type OnDropped, type PlannedInode, placeInline, walkTree } from './plan.ts';
+import { Space } from './space.ts';
+import { behindXattrs, writePlannedInode } from './writeinode.ts';
+
+/** EROFS_FEATURE_INCOMPAT_CHUNKED_FILE */
+const INCOMPAT_CHUNKED_FILE = 0x4;
+
+/** A chunk and where its plain bytes go in the image; what is left of its last block is zeros. */
+export interface PlacedChunk {
+  readonly chunk: FileChunk;
+  /** Bytes, whole blocks. */
+  readonly offset: number;
+}
+
+export interface PlainImage {
+  /** Superblock, inodes, directories: the first bytes of the image, whole blocks. */
+  readonly metadata: Buffer;
+  /** Every distinct chunk, by its blob and its place there; the offsets rise. */
+  readonly chunks: readonly PlacedChunk[];
+  /** Bytes of the whole image. */
+  readonly size: number;
+}
+
+/** Plans the image of a lazy image's tree; the same tree gives the same bytes. UNSUPPORTED for what EROFS has no room for. */
+export function planPlain(root: FileNode, onDropped?: OnDropped): PlainImage {
+  const { inodes } = walkTree(root, onDropped);
+  const files = inodes.filter(({ node }) => node.type === 'reg');
+  const places = placeChunks(files);
+  const space = new Space(BLOCK);
+  for (const inode of inodes) placeInode(inode, space, places);
+  const metadataSize = alignUp(space.end, BLOCK);
+  const size = metadataSize + places.size;
+  if (size / BLOCK > MAX_BLOCKS) {
+    throw new LacunaError('UNSUPPORTED', `an image of ${size} bytes; EROFS ends at 16 TiB`, { op: 'export' });
+  }
+  const metadata = Buffer.alloc(metadataSize);
+  for (const inode of inodes) writeInodeAndIndexes(metadata, inode, places);
+  writeSuperblock(metadata, inodes.length, size, files.some(isChunked));
+  return {
+    metadata,
+    size,
+    chunks: places.chunks.map(({ chunk, offset }) => ({ chunk, offset: metadataSize + offset })),
+  };
+}
+
+interface Places {
+  /** By what they hold; offsets from the start of the content. */
+  readonly byContent: ReadonlyMap<string, number>;
+  readonly chunks: readonly PlacedChunk[];
+  readonly size: number;
+}
+
+/** Equal digests are equal content: both are verified before they are written. */
+const contentOf = (chunk: FileChunk): string =>
+  `${chunk.digester}${chunk.uncompressedSize}:${chunk.digest.toString('latin1')}`;
+
+/** In the order of the blobs, so that each is read once from its start to its end, and files stay in one piece. */
+function placeChunks(files: readonly PlannedInode[]): Places {
+  const distinct = new Map<string, FileChunk>();
+  for (const { node } of files) {
+    for (const chunk of node.chunks) {
+      const key = contentOf(chunk);
+      if (!distinct.has(key)) distinct.set(key, chunk);
+    }
+  }
+  const order = new Map<string, number>();
+  for (const { blob } of distinct.values()) if (!order.has(blob)) order.set(blob, order.size);
+  const sorted = [...distinct].sort(
+    ([, a], [, b]) => order.get(a.blob)! - order.get(b.blob)! || a.uncompressedOffset - b.uncompressedOffset,
+  );
+  const byContent = new Map<string, number>();
+  const chunks: PlacedChunk[] = [];
+  let size = 0;
+  for (const [key, chunk] of sorted) {
+    byContent.set(key, size);
+    chunks.push({ chunk, offset: size });
+    size += alignUp(chunk.uncompressedSize, BLOCK);
+  }
+  return { byContent, chunks, size };
+}
+
+function placeInode(inode: PlannedInode, space: Space, places: Places): void {
+  const { node, xattrSize } = inode;
+  if (node.type !== 'reg') {
+    placeInline(inode, space);
+  } else if (isOnePiece(node, places)) {
+    // Its first address is enough.
+    inode.layout = LAYOUT.PLAIN;
+    inode.offset = space.take(INODE_SIZE + xattrSize);
+  } else {
+    inode.layout = LAYOUT.CHUNK_BASED;
+    inode.offset = space.take(alignUp(INODE_SIZE + xattrSize, INDEX_SIZE) + node.chunks.length * INDEX_SIZE);
+  }
+}
+
+function isOnePiece({ chunks }: FileNode, { byContent }: Places): boolean {
+  let next: number | null = null;
+  return chunks.every((chunk) => {
+    const offset = byContent.get(contentOf(chunk))!;
+    const follows = next === null || offset === next;
+    next = offset + chunk.uncompressedSize;
+    return follows;
+  });
+}
+
+const isChunked = ({ layout }: PlannedInode): boolean => layout === LAYOUT.CHUNK_BASED;
+
+function writeInodeAndIndexes(metadata: Buffer, inode: PlannedInode, { byContent }: Places): void {
+  const { chunks } = inode.node;
+  const [first] = chunks;
+  const blockOf = (chunk: FileChunk): number => (metadata.length + byContent.get(contentOf(chunk))!) / BLOCK;
+  if (first === undefined || !isChunked(inode)) {
+    writePlannedInode(metadata, inode, 0, first === undefined ? 0 : blockOf(first));
+    return;
+  }
+  writePlannedInode(metadata, inode, 0, CHUNK_FORMAT_INDEXES | (Math.log2(first.uncompressedSize) - BLOCK_BITS));
+  const at = alignUp(behindXattrs(inode), INDEX_SIZE);
+  // struct erofs_inode_chunk_index: startblk_hi and device_id are 0, this device's.
+  for (const [i, chunk] of chunks.entries()) metadata.writeUInt32LE(blockOf(chunk), at + i * INDEX_SIZE + 4);
+}
+
+function writeSuperblock(metadata: Buffer, inodes: number, size: number, hasChunks: boolean): void {
+  const at = SUPERBLOCK_OFFSET;
+  metadata.writeUInt32LE(EROFS_MAGIC, at); // magic
+  metadata[at + 12] = BLOCK_BITS; // blkszbits
+  metadata.writeUInt16LE(ROOT_NID, at + 14); // root_nid
+  putU64(metadata, inodes, at + 16); // inos
+  metadata.writeUInt32LE(size / BLOCK, at + 36); // blocks
+  metadata.writeUInt32LE(hasChunks ? INCOMPAT_CHUNKED_FILE : 0, at + 80); // feature_incompat
+  // For `mount UUID=…`, and the same for the same image: a version 8 UUID (RFC 9562) of the metadata.
+  const uuid = createHash('sha256').update(metadata).digest().subarray(0, 16);
+  uuid[6] = (uuid[6]! & 0x0f) | 0x80;
+  uuid[8] = (uuid[8]! & 0x3f) | 0x80;
+  uuid.copy(metadata, at + 48); // uuid
+}
