@@ -19,6 +19,7 @@ export {
   DEFAULT_LEVEL,
   type Dedup,
   type DigesterName,
+  type TargetForm,
 } from './convert/options.ts';
 export { type RunOptions as DaemonOptions, runDaemon } from './daemon/run.ts';
 export { CODES, type ErrorCode, EXIT, exitCodeOf, FormatError, isLacunaError, LacunaError } from './errors.ts';

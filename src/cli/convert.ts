@@ -14,7 +14,9 @@ import {
   type Dedup,
   DIGESTERS,
   type DigesterName,
+  type TargetForm,
 } from '../convert/options.ts';
+import { LacunaError } from '../errors.ts';
 import { storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -30,6 +32,7 @@ interface Options {
   readonly prefetch?: string;
   readonly ociRef?: boolean;
   readonly dedup?: Dedup;
+  readonly as: TargetForm;
 }
 
 const size = (text: string): number => {
@@ -44,7 +47,7 @@ export const verb: Verb = {
   configure(command: Command): void {
     withRegistryOptions(command)
       .argument('<source>', 'docker://HOST/NAME:TAG, oci:DIR:REF, or a bare name')
-      .argument('<target>', 'the same forms')
+      .argument('[target]', 'the same forms; for referrers the default is where the original is')
       .option('--platform <os/arch>', 'convert only this platform of an index (repeatable)', collect)
       .option('--chunk-size <size>', 'unit of fetching and of dedup', size, DEFAULT_CHUNK_SIZE)
       .addOption(
@@ -68,6 +71,14 @@ export const verb: Verb = {
       .option('--oci-ref', 'keep the gzip layers as the data and make only an index into them; copies nothing')
       .addOption(
         new Option(
+          '--as <form>',
+          'lazy: the lazy image alone; index: one index with the original and the lazy manifests; referrer: lazy manifests that refer to the original image',
+        )
+          .choices(['lazy', 'index', 'referrer'])
+          .default('lazy'),
+      )
+      .addOption(
+        new Option(
           '--dedup <how>',
           'merge: every blob is whole; image: upper blobs leave out what lower ones have (default: merge)',
         ).choices(['merge', 'image']),
@@ -76,7 +87,7 @@ export const verb: Verb = {
   async run(context, args, options) {
     const { prefetch, platform, ...choices } = options as unknown as Options;
     const store = await storeOptions(context, options);
-    const result = await convert(args[0]!, args[1]!, {
+    const result = await convert(args[0]!, targetOf(args, choices.as), {
       ...choicesOf(choices),
       ...(platform === undefined ? {} : { platforms: platform }),
       ...(prefetch === undefined ? {} : { prefetch: await readList(prefetch) }),
@@ -92,9 +103,15 @@ export const verb: Verb = {
 
 /** Those of the command line's options that are choices of the conversion. */
 function choicesOf(options: Omit<Options, 'prefetch' | 'platform'>): ConvertOptions {
-  const { chunkSize, compressor, level, digester, batchSize, blob, align, ociRef, dedup } = options;
-  const given = { compressor, level, digester, batchSize, blob, align, ociRef, dedup };
+  const { chunkSize, compressor, level, digester, batchSize, blob, align, ociRef, dedup, as } = options;
+  const given = { compressor, level, digester, batchSize, blob, align, ociRef, dedup, as };
   return { chunkSize, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
+}
+
+function targetOf([source, target]: readonly string[], as: TargetForm): string {
+  if (target !== undefined) return target;
+  if (as === 'referrer') return source!;
+  throw new LacunaError('USAGE', 'no target is named', { op: 'convert', hint: 'lacuna convert SOURCE TARGET' });
 }
 
 /** The lines of a file, or of standard input for `-`, without empty ones. */

@@ -1,7 +1,7 @@
 /** What every verb says of the image that it looks into: its argument, its platform, and how its registry is reached. */
 import type { Command } from 'commander';
 import type { OpenImageOptions } from '../reader/image.ts';
-import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext } from './verb.ts';
 
 /** How an image is named, for the help of an argument. */
@@ -9,7 +9,7 @@ export const IMAGE_FORMS = 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[
 
 /** Declares the image as the first argument, or two of them, and the options to find it. */
 export function withImage(command: Command, names: readonly string[] = ['image']): Command {
-  withRegistryOptions(command).option('--platform <os/arch>', 'which one of a multi-platform image');
+  withReferrers(withRegistryOptions(command)).option('--platform <os/arch>', 'which one of a multi-platform image');
   for (const name of names) command.argument(`<${name}>`, IMAGE_FORMS);
   return command;
 }
@@ -18,5 +18,5 @@ export function withImage(command: Command, names: readonly string[] = ['image']
 export async function openOptions(context: CliContext, options: Record<string, unknown>): Promise<OpenImageOptions> {
   const platform = options.platform as string | undefined;
   const store = await storeOptions(context, options);
-  return { store, signal: context.signal, ...(platform === undefined ? {} : { platform }) };
+  return { store, signal: context.signal, ...referrersOf(options), ...(platform === undefined ? {} : { platform }) };
 }

@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
-import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb } from './verb.ts';
 
 interface Options {
@@ -19,7 +19,7 @@ export const verb: Verb = {
   summary: 'mount a lazy image on a directory, read-only, until it is unmounted',
 
   configure(command: Command): void {
-    withRegistryOptions(command)
+    withReferrers(withRegistryOptions(command))
       .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
       .argument('<dir>', 'an existing directory')
       .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
@@ -44,6 +44,7 @@ export const verb: Verb = {
       log: context.log,
       signal: context.signal,
       ...(driver === 'auto' ? {} : { driver }),
+      ...referrersOf(raw),
       ...(platform === undefined ? {} : { platform }),
       ...(config === undefined ? {} : { config }),
       ...(ca === undefined ? {} : { caFile: ca }),

@@ -1,7 +1,7 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
 import { LacunaError } from '../errors.ts';
-import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
@@ -28,7 +28,7 @@ export const verb: Verb = {
       .option('--platform <os/arch[/variant]>', "default: this machine's")
       .option('--username <name>', "default: the credentials of docker's configuration")
       .option('--password-stdin', 'read the password from standard input');
-    withRegistryOptions(command);
+    withReferrers(withRegistryOptions(command));
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
@@ -47,6 +47,7 @@ export const verb: Verb = {
       snapshotter: options.snapshotter,
       ...(options.snapshotterAddress === undefined ? {} : { snapshotterAddress: options.snapshotterAddress }),
       ...(platform === null ? {} : { platform }),
+      ...referrersOf(raw),
       onProgress: context.onProgress,
       signal: context.signal,
     });

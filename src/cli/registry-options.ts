@@ -18,6 +18,16 @@ export function withRegistryOptions(command: Command): Command {
     .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'));
 }
 
+/** Declares whether lazy images that refer to the one that is named are looked for. */
+export function withReferrers(command: Command): Command {
+  return command
+    .option('--referrers', 'use a lazy image that refers to this one (default: unless a digest is named)')
+    .option('--no-referrers', 'do not look for one');
+}
+
+export const referrersOf = ({ referrers }: Record<string, unknown>): { readonly referrers?: boolean } =>
+  typeof referrers === 'boolean' ? { referrers } : {};
+
 /** Credentials come from docker's config and its helpers. */
 export async function storeOptions(context: CliContext, options: Record<string, unknown>): Promise<StoreOptions> {
   const { plainHttp, ca, transport } = options as unknown as RegistryOptions;

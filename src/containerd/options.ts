@@ -19,6 +19,8 @@ export interface PullOptions extends RegistryOptions {
   readonly snapshotterAddress?: string;
   /** Default: this machine's. */
   readonly platform?: Platform;
+  /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
+  readonly referrers?: boolean;
   readonly onProgress?: OnProgress;
   readonly signal?: AbortSignal;
 }

@@ -39,7 +39,10 @@ export async function pull(image: string, options: PullOptions): Promise<PullRes
   const { signal, log = silentLog } = options;
   const abort = signal === undefined ? {} : { signal };
   await using store = await openStore(reference, options);
-  const choosing = chooseManifest(store, options.platform ?? hostPlatform(), abort);
+  const choosing = chooseManifest(store, options.platform ?? hostPlatform(), {
+    ...abort,
+    ...(options.referrers === undefined ? {} : { referrers: options.referrers }),
+  });
   const config = choosing.then(({ manifest }) => store.manifest(manifest.config, abort));
   // Thrown below; they must not count as unhandled until then.
   for (const early of [choosing, config]) early.catch(() => {});

@@ -13,9 +13,10 @@ import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { ConvertedLayer } from './layer.ts';
-import { convertLayers } from './layers.ts';
+import { convertLayers, type LayerCache } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
-import type { ConvertPlan } from './options.ts';
+import type { ConvertPlan, TargetForm } from './options.ts';
+import { platformOfConfig } from './select.ts';
 
 export interface LayerReport {
   /** The original layer and its compressed bytes. */
@@ -41,22 +42,30 @@ export interface ImageReport {
   readonly blobs: readonly string[];
 }
 
+/** One call of `convert`: what all its images have in common. */
+export interface Conversion {
+  readonly from: ImageStore;
+  readonly to: ImageStore;
+  readonly plan: ConvertPlan;
+  readonly layers: LayerCache;
+}
+
 export interface ConvertedImage {
   readonly descriptor: Descriptor;
+  readonly platform: NonNullable<Descriptor['platform']>;
   readonly report: ImageReport;
 }
 
 /**
  * Converts one manifest and pushes it, under the target's own name as the very last step, or by its digest alone when an
- * index will list it.
+ * index will list it or it is found as a referrer.
  */
 export async function convertImage(
-  from: ImageStore,
-  to: ImageStore,
+  conversion: Conversion,
   source: Descriptor,
   as: 'named' | 'by-digest',
-  plan: ConvertPlan,
 ): Promise<ConvertedImage> {
+  const { from, to, plan } = conversion;
   const signal = { signal: plan.signal };
   const manifest = parseManifest(await from.manifest(source, signal), `${from.subject}, manifest ${source.digest}`);
   refuseConverted(manifest, from.subject);
@@ -67,16 +76,17 @@ export async function convertImage(
       subject: from.subject,
     });
   }
-  const layers = await convertLayers(from, to, manifest, config, plan);
+  const layers = await convertLayers(conversion, manifest, config);
   const merged = await mergeLayers(layers, plan, from.subject);
   await pushBlob(to, merged.data, merged.digest, plan);
   const configBytes = json(lazyConfig(config, layers, merged));
   const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
   await pushBlob(to, configBytes, configDescriptor.digest, plan);
-  const manifestBytes = json(lazyManifest(source, manifest, configDescriptor, layers, merged));
+  const manifestBytes = json(lazyManifest(source, manifest, configDescriptor, layers, merged, plan.as));
   const ref = as === 'named' ? null : digestOf(manifestBytes);
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
-  return { descriptor, report: reportOf(source, config, descriptor, manifest, layers, merged) };
+  const platform = source.platform ?? platformOfConfig(config);
+  return { descriptor, platform, report: reportOf(source, config, descriptor, manifest, layers, merged) };
 }
 
 /** Pushes a small blob unless the target has it. */
@@ -135,11 +145,14 @@ function lazyManifest(
   config: Descriptor,
   layers: readonly ConvertedLayer[],
   merged: MergedImage,
+  as: TargetForm,
 ): Manifest {
   const blobs = layers.flatMap(({ blob }) => (blob === null ? [] : [blob]));
   return {
     schemaVersion: 2,
     mediaType: MEDIA.ociManifest,
+    // What tells it from the original in an index, and by what it is found among referrers.
+    ...(as === 'lazy' ? {} : { artifactType: MEDIA.nydusArtifact }),
     config,
     layers: [
       ...blobs.map((blob) => ({
@@ -164,6 +177,9 @@ function lazyManifest(
       [ANNOTATION.nydusFsVersion]: '6',
       [ANNOTATION.nydusSourceDigest]: source.digest,
     },
+    ...(as === 'referrer'
+      ? { subject: { mediaType: source.mediaType, digest: source.digest, size: source.size } }
+      : {}),
   };
 }
 

@@ -3,6 +3,7 @@ import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression } from '../image/media.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { Conversion } from './image.ts';
 import { LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer, type LayerInput, type LayerWork } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
@@ -14,13 +15,17 @@ const PARALLEL_LAYERS = 3;
 /** How often a layer is converted at most: what was written of a lost upload is nowhere any more. */
 const MAX_TRIES = 3;
 
+/**
+ * Layers that are being converted or have been, in this conversion: one that several images have, or one image twice, is
+ * converted once. With reuse of lower layers' chunks it depends on what lies below, so then it is one image's own.
+ */
+export type LayerCache = Map<string, Promise<ConvertedLayer>>;
+
 /** Converts every layer, in order. The first error ends the others and comes when all have ended. */
 export async function convertLayers(
-  from: ImageStore,
-  to: ImageStore,
+  { from, to, plan, layers }: Conversion,
   manifest: Manifest,
   config: ImageConfig,
-  plan: ConvertPlan,
 ): Promise<ConvertedLayer[]> {
   const abort = new AbortController();
   const signal = AbortSignal.any([plan.signal, abort.signal]);
@@ -35,8 +40,7 @@ export async function convertLayers(
     plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
     return converted;
   };
-  // The same layer twice in an image is converted once.
-  const started = new Map<string, Promise<ConvertedLayer>>();
+  const started: LayerCache = plan.dedup === 'image' ? new Map() : layers;
   // With reuse of lower layers' chunks a layer must wait for those below it.
   const parallel = plan.dedup === 'image' ? 1 : PARALLEL_LAYERS;
   try {

@@ -43,6 +43,13 @@ export const DEFAULT_ALIGN = 512 * 1024;
 export const MIN_ALIGN = 4 * 1024;
 export const MAX_ALIGN = 1024 * 1024 * 1024;
 
+/**
+ * What a conversion leaves behind. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in
+ * front of its lazy one, so that nodes without Lacuna pull what they always pulled. `referrer`: the original image, and
+ * lazy manifests that point at it by their subject.
+ */
+export type TargetForm = 'lazy' | 'index' | 'referrer';
+
 /** What decides the bytes of a blob, together with the layer. */
 export interface LayerOptions {
   /** Bytes per chunk, a power of two. */
@@ -82,6 +89,8 @@ export interface ConvertOptions {
    */
   readonly ociRef?: boolean;
   readonly dedup?: Dedup;
+  /** Default `lazy`. */
+  readonly as?: TargetForm;
   readonly source?: StoreOptions;
   readonly target?: StoreOptions;
   readonly log?: Log;
@@ -97,6 +106,7 @@ export interface ConvertPlan {
   readonly align: number;
   readonly ociRef: boolean;
   readonly dedup: Dedup;
+  readonly as: TargetForm;
   readonly log: Log;
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
@@ -119,6 +129,7 @@ export function planOf(options: ConvertOptions): ConvertPlan {
     align: powerOfTwo('alignment', options.align ?? DEFAULT_ALIGN, MIN_ALIGN, MAX_ALIGN, '4 KiB to 1 GiB'),
     ociRef: options.ociRef ?? false,
     dedup: options.dedup ?? 'merge',
+    as: options.as ?? 'lazy',
     log: options.log ?? silentLog,
     onProgress: options.onProgress ?? (() => {}),
     signal: options.signal ?? new AbortController().signal,

@@ -1,6 +1,13 @@
 /** Which manifests of a source are converted. */
 import { LacunaError } from '../errors.ts';
-import { type Descriptor, type Index, parseConfig, parseIndex, parseManifest } from '../image/manifest.ts';
+import {
+  type Descriptor,
+  type ImageConfig,
+  type Index,
+  parseConfig,
+  parseIndex,
+  parseManifest,
+} from '../image/manifest.ts';
 import { isIndex, isManifest, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
 import { formatPlatform, matchPlatform, matchPlatforms, type Platform, parsePlatform } from '../image/platform.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
@@ -51,10 +58,11 @@ async function bestOf(
 }
 
 /** Not a build attestation (their platform is unknown/unknown), not a nested index, not marked as a lazy image. */
-function isImage({ mediaType, artifactType, platform }: Descriptor): boolean {
-  if (!isManifest(mediaType) || platform?.os === 'unknown') return false;
-  return artifactType !== MEDIA.nydusArtifact && !(platform?.['os.features'] ?? []).includes(NYDUS_OS_FEATURE);
-}
+const isImage = (entry: Descriptor): boolean =>
+  isManifest(entry.mediaType) && entry.platform?.os !== 'unknown' && !isMarkedLazy(entry);
+
+const isMarkedLazy = ({ artifactType, platform }: Descriptor): boolean =>
+  artifactType === MEDIA.nydusArtifact || (platform?.['os.features'] ?? []).includes(NYDUS_OS_FEATURE);
 
 /** Not every lazy image is marked: then only the manifest tells. */
 async function isOrdinary(from: ImageStore, entry: Descriptor, options: SignalOptions): Promise<boolean> {
@@ -63,8 +71,28 @@ async function isOrdinary(from: ImageStore, entry: Descriptor, options: SignalOp
 
 async function platformOf(from: ImageStore, found: Descriptor, options: SignalOptions) {
   const manifest = parseManifest(await from.manifest(found, options), from.subject);
-  const { os, architecture, variant } = parseConfig(await from.manifest(manifest.config, options), from.subject);
-  return variant === undefined ? { os, architecture } : { os, architecture, variant };
+  return platformOfConfig(parseConfig(await from.manifest(manifest.config, options), from.subject));
+}
+
+/** The platform as an index would name it. */
+export const platformOfConfig = ({ os, architecture, variant }: ImageConfig): NonNullable<Descriptor['platform']> =>
+  variant === undefined ? { os, architecture } : { os, architecture, variant };
+
+/**
+ * The entries of a combined index that are not lazy ones: the `selected` images, and of a whole index also what stands
+ * beside them (attestations, nested indexes).
+ */
+export async function originalsOf(
+  from: ImageStore,
+  found: Descriptor,
+  selected: readonly Descriptor[],
+  isWhole: boolean,
+  options: SignalOptions,
+): Promise<Descriptor[]> {
+  if (!isIndex(found.mediaType) || !isWhole) return [...selected];
+  const { manifests } = parseIndex(await from.manifest(found, options), from.subject);
+  const digests = new Set(selected.map(({ digest }) => digest));
+  return manifests.filter((entry) => digests.has(entry.digest) || !(isImage(entry) || isMarkedLazy(entry)));
 }
 
 const missing = (platform: Platform, { manifests }: Index, from: ImageStore): LacunaError => {

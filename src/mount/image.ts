@@ -38,6 +38,8 @@ export interface MountImageOptions {
   readonly root?: string;
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
   readonly platform?: string;
+  /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
+  readonly referrers?: boolean;
   /** How a registry is reached to find the image. The daemon takes credentials from docker's config by itself. */
   readonly store?: StoreOptions;
   /** Path of the PEM file that `store.ca` came from: the daemon reads it too. */
@@ -178,7 +180,7 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   await using store = await openStore(parsed, options.store);
   const signal = options.signal === undefined ? {} : { signal: options.signal };
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
-  const { manifest } = await chooseManifest(store, platform, signal);
+  const { manifest } = await chooseManifest(store, platform, options);
   const layer = bootstrapLayerOf(manifest);
   if (layer === null) throw notLazy(reference);
   const bootstrap = await readBootstrap(store, layer, signal);

@@ -9,6 +9,8 @@ export interface OpenImageOptions {
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
   readonly platform?: string;
   readonly store?: StoreOptions;
+  /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
+  readonly referrers?: boolean;
   readonly signal?: AbortSignal;
   /** Hash every file while the layers of an ordinary image are read: without it each digest reads its layer again. */
   readonly digests?: boolean;

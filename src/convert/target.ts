@@ -1,0 +1,82 @@
+/** What a conversion leaves besides lazy manifests: an index of them, with the originals or without, or the original image. */
+import { type Descriptor, type Index, parseIndex } from '../image/manifest.ts';
+import { ANNOTATION, isIndex, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
+import { copyImage } from '../registry/copy.ts';
+import type { Conversion, ConvertedImage } from './image.ts';
+import { originalsOf } from './select.ts';
+
+export interface Converted {
+  /** The source, a manifest or an index. */
+  readonly found: Descriptor;
+  /** Its manifests that were converted, and in the same order what they became. */
+  readonly selected: readonly Descriptor[];
+  readonly images: readonly ConvertedImage[];
+  /** Whether all of the source was to be converted. */
+  readonly isWhole: boolean;
+}
+
+/** Pushes the index of the lazy manifests, for `as: index` with the originals before them. */
+export async function publishIndex(conversion: Conversion, converted: Converted): Promise<Descriptor> {
+  const { to, plan } = conversion;
+  const { found, images } = converted;
+  const isCombined = plan.as === 'index';
+  const originals = isCombined ? await bringOriginals(conversion, converted) : [];
+  const lazy = images.map(({ descriptor, platform }, at) => {
+    if (isCombined) return markedLazy(descriptor, platform);
+    const named = converted.selected[at]!.platform;
+    return named === undefined ? descriptor : { ...descriptor, platform: named };
+  });
+  const index: Index = {
+    schemaVersion: 2,
+    mediaType: MEDIA.ociIndex,
+    // Whoever takes the first manifest of its platform, as containerd and Docker do, takes the original.
+    manifests: [...originals, ...lazy],
+    annotations: {
+      ...(isCombined ? await annotationsOf(conversion, found) : {}),
+      [ANNOTATION.nydusSourceDigest]: found.digest,
+    },
+  };
+  const bytes = Buffer.from(JSON.stringify(index));
+  return await to.pushManifest(bytes, MEDIA.ociIndex, null, { signal: plan.signal });
+}
+
+/** Makes sure that the target has the source as it is. */
+export async function bringOriginal({ from, to, plan }: Conversion, found: Descriptor): Promise<void> {
+  await copyImage(from, to, found, found.digest, { signal: plan.signal });
+}
+
+/** Gives the original the target's name, where that is not the one it has. */
+export async function nameOriginal({ from, to, plan }: Conversion, found: Descriptor): Promise<void> {
+  if (from.subject !== to.subject) await copyImage(from, to, found, null, { signal: plan.signal });
+}
+
+async function bringOriginals({ from, to, plan }: Conversion, converted: Converted): Promise<Descriptor[]> {
+  const { found, selected, images, isWhole } = converted;
+  const signal = { signal: plan.signal };
+  const entries: Descriptor[] = [];
+  for (const entry of await originalsOf(from, found, selected, isWhole, signal)) {
+    await copyImage(from, to, entry, entry.digest, signal);
+    const platform = images[selected.findIndex(({ digest }) => digest === entry.digest)]?.platform ?? entry.platform;
+    entries.push(unnamed(platform === undefined ? entry : { ...entry, platform }));
+  }
+  return entries;
+}
+
+/** As both generations of nydusify mark it; engines that know neither mark come to it only behind the original. */
+const markedLazy = (descriptor: Descriptor, platform: NonNullable<Descriptor['platform']>): Descriptor => ({
+  ...descriptor,
+  artifactType: MEDIA.nydusArtifact,
+  platform: { ...platform, 'os.features': [...(platform['os.features'] ?? []), NYDUS_OS_FEATURE] },
+});
+
+async function annotationsOf({ from, plan }: Conversion, found: Descriptor): Promise<Record<string, string>> {
+  if (!isIndex(found.mediaType)) return {};
+  return parseIndex(await from.manifest(found, { signal: plan.signal }), from.subject).annotations ?? {};
+}
+
+/** Without the name that a layout gave it. */
+function unnamed(entry: Descriptor): Descriptor {
+  const { annotations, ...rest } = entry;
+  const { [ANNOTATION.refName]: _, ...others } = annotations ?? {};
+  return Object.keys(others).length === 0 ? rest : { ...rest, annotations: others };
+}

@@ -1,0 +1,78 @@
+/** Copies blobs and whole images from one store to another, moving no byte that need not move. */
+import { LacunaError } from '../errors.ts';
+import { type Descriptor, parseIndex, parseManifest } from '../image/manifest.ts';
+import { isIndex } from '../image/media.ts';
+import type { ImageStore, SignalOptions } from './store.ts';
+
+/** How deep indexes of indexes are followed. */
+const MAX_DEPTH = 4;
+
+/** What it took to have a blob in a store. */
+export type BlobCopy = 'there' | 'mounted' | 'copied';
+
+/** Makes sure that `to` has a blob of `from`. NOT_FOUND when neither has it. */
+export async function copyBlob(
+  from: ImageStore,
+  to: ImageStore,
+  blob: Descriptor,
+  options: SignalOptions = {},
+): Promise<BlobCopy> {
+  if (await to.has(blob, options)) return 'there';
+  if (await to.mountFrom(blob, from, options)) return 'mounted';
+  const upload = await to.upload(options);
+  try {
+    for await (const piece of from.open(blob, options)) await upload.write(piece);
+    await upload.commit(blob.digest, blob.size);
+    return 'copied';
+  } catch (error) {
+    await upload.abort();
+    throw error;
+  }
+}
+
+/**
+ * Makes sure that `to` has a manifest of `from` with everything it needs, or an index with all its manifests; `ref` is the
+ * name it gets, a tag or its digest, null for the one that the target's reference has.
+ */
+export async function copyImage(
+  from: ImageStore,
+  to: ImageStore,
+  image: Descriptor,
+  ref: string | null,
+  options: SignalOptions = {},
+): Promise<void> {
+  await copyTree(from, to, image, ref, options, 0);
+}
+
+async function copyTree(
+  from: ImageStore,
+  to: ImageStore,
+  image: Descriptor,
+  ref: string | null,
+  options: SignalOptions,
+  depth: number,
+): Promise<void> {
+  // A manifest is pushed behind its parts, so where it is they are.
+  const isThere = await to.has(image, options);
+  if (isThere && ref === image.digest) return;
+  const bytes = await from.manifest(image, options);
+  if (!isThere && isIndex(image.mediaType)) {
+    if (depth === MAX_DEPTH) throw tooDeep(from);
+    const { manifests } = parseIndex(bytes, from.subject);
+    for (const child of manifests) await copyTree(from, to, child, child.digest, options, depth + 1);
+  } else if (!isThere) {
+    const { config, layers } = parseManifest(bytes, from.subject);
+    for (const part of [config, ...layers]) {
+      // Layers that may not be distributed are elsewhere, and fetched from there.
+      if (part.urls !== undefined && !(await from.has(part, options))) continue;
+      await copyBlob(from, to, part, options);
+    }
+  }
+  await to.pushManifest(bytes, image.mediaType, ref, options);
+}
+
+const tooDeep = (from: ImageStore): LacunaError =>
+  new LacunaError('UNSUPPORTED', `indexes of indexes, more than ${MAX_DEPTH} deep`, {
+    op: 'copy',
+    subject: from.subject,
+  });
