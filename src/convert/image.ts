@@ -12,8 +12,9 @@ import {
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { Conversion } from './conversion.ts';
 import type { ConvertedLayer } from './layer.ts';
-import { convertLayers, type LayerCache } from './layers.ts';
+import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
 import type { ConvertPlan, TargetForm } from './options.ts';
 import { platformOfConfig } from './select.ts';
@@ -40,14 +41,6 @@ export interface ImageReport {
   readonly layers: readonly LayerReport[];
   readonly bootstrap: { readonly digest: string; readonly size: number; readonly plainSize: number };
   readonly blobs: readonly string[];
-}
-
-/** One call of `convert`: what all its images have in common. */
-export interface Conversion {
-  readonly from: ImageStore;
-  readonly to: ImageStore;
-  readonly plan: ConvertPlan;
-  readonly layers: LayerCache;
 }
 
 export interface ConvertedImage {

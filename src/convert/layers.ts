@@ -3,7 +3,7 @@ import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression } from '../image/media.ts';
 import type { ImageStore } from '../registry/store.ts';
-import type { Conversion } from './image.ts';
+import type { Conversion, LayerCache } from './conversion.ts';
 import { LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer, type LayerInput, type LayerWork } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
@@ -14,12 +14,6 @@ const PARALLEL_LAYERS = 3;
 
 /** How often a layer is converted at most: what was written of a lost upload is nowhere any more. */
 const MAX_TRIES = 3;
-
-/**
- * Layers that are being converted or have been, in this conversion: one that several images have, or one image twice, is
- * converted once. With reuse of lower layers' chunks it depends on what lies below, so then it is one image's own.
- */
-export type LayerCache = Map<string, Promise<ConvertedLayer>>;
 
 /** Converts every layer, in order. The first error ends the others and comes when all have ended. */
 export async function convertLayers(

@@ -2,7 +2,8 @@
 import { type Descriptor, type Index, parseIndex } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
 import { copyImage } from '../registry/copy.ts';
-import type { Conversion, ConvertedImage } from './image.ts';
+import type { Conversion } from './conversion.ts';
+import type { ConvertedImage } from './image.ts';
 import { originalsOf } from './select.ts';
 
 export interface Converted {
