@@ -19,7 +19,7 @@ export interface BootstrapLayer {
 const GZIP_OS_OFFSET = 9;
 const GZIP_OS_UNKNOWN = 255;
 
-/** `metas`: hex blob id → its `blob.meta` file, in the order of the blob table. */
+/** `metas`: what a blob's `blob.meta` file is called before the dot → its bytes, in the order of the blob table. */
 export async function packBootstrapLayer(
   bootstrap: Buffer,
   metas: ReadonlyMap<string, Buffer>,

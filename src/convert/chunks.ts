@@ -3,22 +3,15 @@
  * threads; what decides bytes (which chunk is new, where it lies) happens here in batch order, so that the blob is the
  * same whatever the thread count.
  */
-import type { Addon, Sha256Stream } from '../native/addon.ts';
+import type { Addon, CompressResult, Sha256Stream } from '../native/addon.ts';
 import { type ByteString, byteString, type FileChunk, type FileNode } from '../tree/node.ts';
+import { Batches, OpenBatch } from './batches.ts';
+import { BlobChunks, DIGEST_SIZE } from './blob-chunks.ts';
 import type { LayerOptions } from './options.ts';
 import type { Ring, Slot } from './ring.ts';
 
-/** Blob devices are addressed in blocks of this size. */
-const BLOCK = 4096;
-
-/** Bytes of a chunk's digest, BLAKE3 or SHA-256. */
-export const DIGEST_SIZE = 32;
-
 /** Where a blob's bytes go. `data` may be reused once the promise resolved. */
 export type Append = (data: Buffer) => Promise<void>;
-
-/** A chunk whose place and blob become known as the blob grows. */
-export type Draft = { -readonly [K in keyof FileChunk]: FileChunk[K] };
 
 /** A piece of file content in a batch's input buffer. */
 export interface Piece {
@@ -42,6 +35,18 @@ export interface PipelineTotals {
   readonly reusedBytes: number;
 }
 
+/** Bytes that are compressed with one call: chunks that are stored alone, or a whole batch of small ones. */
+interface Segment {
+  readonly input: Buffer;
+  readonly output: Buffer;
+  /** Plain bytes in all, which is how much of {@link output} is needed. */
+  size: number;
+  /** Offset and length in {@link input} of what is stored one by one. */
+  readonly ranges: number[];
+  /** Their indexes in the blob; of a batch, itself. */
+  readonly stored: readonly number[] | OpenBatch;
+}
+
 export class ChunkPipeline {
   readonly #addon: Addon;
   readonly #options: LayerOptions;
@@ -49,10 +54,8 @@ export class ChunkPipeline {
   readonly #hasher: Sha256Stream;
   readonly #append: Append;
   readonly #known: KnownChunks;
-  /** Digest → chunk of this blob. */
-  readonly #own = new Map<ByteString, FileChunk>();
-  readonly #drafts: Draft[] = [];
-  #plainEnd = 0;
+  readonly #chunks: BlobChunks;
+  readonly #batches: Batches;
   #storedEnd = 0;
   #totals = { chunks: 0, bytes: 0, reusedChunks: 0, reusedBytes: 0 };
   #planned: Promise<unknown> = Promise.resolve();
@@ -72,6 +75,8 @@ export class ChunkPipeline {
     this.#hasher = hasher;
     this.#append = append;
     this.#known = known;
+    this.#chunks = new BlobChunks(options.digester, options.compressor);
+    this.#batches = new Batches(options.batchSize);
   }
 
   /** Takes a batch over; its slot goes back to the ring when the batch is written. */
@@ -80,96 +85,107 @@ export class ChunkPipeline {
     const hashed = this.#addon.hashChunks(slot.input, ranges, this.#options.digester);
     const found = hashed.then((digests) => this.#known.lookup(digests));
     const planned = Promise.all([hashed, found, this.#planned]).then(([digests, known]) =>
-      this.#plan(digests, known, pieces),
+      this.#plan(slot, digests, known, pieces),
     );
-    const compressed = planned.then((fresh) => this.#compress(slot, fresh));
-    const written = Promise.all([planned, compressed, this.#appended]).then(([fresh, result]) =>
-      this.#write(slot, fresh, result),
+    this.#store(planned, () => this.#ring.give(slot));
+  }
+
+  /** Waits for everything that was added. The chunks of this blob, which does not know its id yet. */
+  async finish(): Promise<{ chunks: BlobChunks; storedSize: number; totals: PipelineTotals }> {
+    const last = this.#planned.then(() => {
+      const batch = this.#batches.take();
+      return batch === null ? [] : [batchSegment(batch)];
+    });
+    this.#store(last, () => {});
+    await this.#appended;
+    return { chunks: this.#chunks, storedSize: this.#storedEnd, totals: this.#totals };
+  }
+
+  /** Compresses what is planned and writes it when everything before has been written. */
+  #store(planned: Promise<Segment[]>, done: () => void): void {
+    const { compressor, level } = this.#options;
+    const compressed = planned.then((segments) =>
+      Promise.all(
+        segments.map(({ input, ranges, output, size }) =>
+          this.#addon.compressChunks(input, new Uint32Array(ranges), output.subarray(0, size), compressor, level),
+        ),
+      ),
     );
+    const written = Promise.all([planned, compressed, this.#appended]).then(async ([segments, results]) => {
+      for (const [i, segment] of segments.entries()) await this.#write(segment, results[i]!);
+    });
     this.#planned = planned;
-    this.#appended = written.then(
-      () => this.#ring.give(slot),
-      (error) => {
-        this.#ring.fail(error);
-        throw error;
-      },
-    );
+    this.#appended = written.then(done, (error) => {
+      this.#ring.fail(error);
+      throw error;
+    });
     this.#appended.catch(() => {}); // finish() reports it
   }
 
-  /** Waits for everything that was added. The chunks of this blob in order, still without the blob's id. */
-  async finish(): Promise<{ drafts: readonly Draft[]; storedSize: number; totals: PipelineTotals }> {
-    await this.#appended;
-    return { drafts: this.#drafts, storedSize: this.#storedEnd, totals: this.#totals };
-  }
-
-  #plan(
-    digests: Buffer,
-    others: ReadonlyMap<ByteString, FileChunk>,
-    pieces: readonly Piece[],
-  ): { draft: Draft; piece: Piece }[] {
-    const fresh: { draft: Draft; piece: Piece }[] = [];
-    for (const [index, piece] of pieces.entries()) {
-      const digest = digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE);
-      const key = byteString(digest);
+  #plan(slot: Slot, digests: Buffer, others: ReadonlyMap<ByteString, FileChunk>, pieces: readonly Piece[]): Segment[] {
+    const segments: Segment[] = [];
+    let alone: (Segment & { stored: number[] }) | null = null;
+    let used = 0;
+    for (const [i, piece] of pieces.entries()) {
+      const digest = digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE);
+      const known = this.#find(digest, others, piece.length);
       this.#totals.chunks += 1;
       this.#totals.bytes += piece.length;
-      const known = others.get(key) ?? this.#own.get(key);
-      if (known !== undefined && known.uncompressedSize === piece.length) {
+      if (known !== null) {
         piece.node.chunks.push(known);
         this.#totals.reusedChunks += 1;
         this.#totals.reusedBytes += piece.length;
         continue;
       }
-      const draft = this.#draft(Buffer.from(digest), piece.length);
-      this.#own.set(key, draft);
-      piece.node.chunks.push(draft);
-      fresh.push({ draft, piece });
+      const index = this.#chunks.add(digest, piece.length);
+      piece.node.chunks.push(this.#chunks.all[index]!);
+      const data = slot.input.subarray(piece.offset, piece.offset + piece.length);
+      const isMember = piece.node.size === piece.length && this.#batches.takes(piece.length);
+      // What is stored alone ends a batch, and a batch ends a run of what is stored alone.
+      const full = isMember ? this.#batches.makeRoom(piece.length) : this.#batches.take();
+      if (full !== null) segments.push(batchSegment(full));
+      if (isMember) {
+        if (this.#batches.isEmpty) alone = null;
+        this.#batches.add(this.#chunks, index, data, this.#addon.crc32c(data));
+        continue;
+      }
+      if (alone === null) {
+        alone = { input: slot.input, output: slot.output.subarray(used), size: 0, ranges: [], stored: [] };
+        segments.push(alone);
+      }
+      alone.ranges.push(piece.offset, piece.length);
+      alone.stored.push(index);
+      alone.size += piece.length;
+      used += piece.length;
     }
-    return fresh;
+    return segments;
   }
 
-  #draft(digest: Buffer, length: number): Draft {
-    const draft: Draft = {
-      uncompressedOffset: this.#plainEnd,
-      uncompressedSize: length,
-      compressedOffset: 0,
-      compressedSize: 0,
-      compressor: 0,
-      digester: this.#options.digester,
-      digest,
-      blob: '',
-      index: this.#drafts.length,
-      crc32c: null,
-      within: null,
-    };
-    this.#plainEnd += Math.ceil(length / BLOCK) * BLOCK;
-    this.#drafts.push(draft);
-    return draft;
+  #find(digest: Buffer, others: ReadonlyMap<ByteString, FileChunk>, size: number): FileChunk | null {
+    const found = (others.size > 0 && others.get(byteString(digest))) || this.#chunks.find(digest);
+    return found !== null && found.uncompressedSize === size ? found : null;
   }
 
-  #compress(slot: Slot, fresh: readonly { piece: Piece }[]) {
-    const ranges = new Uint32Array(fresh.flatMap(({ piece }) => [piece.offset, piece.length]));
-    const { compressor, level } = this.#options;
-    return this.#addon.compressChunks(slot.input, ranges, slot.output, compressor, level);
-  }
-
-  async #write(
-    slot: Slot,
-    fresh: readonly { draft: Draft }[],
-    result: { length: number; records: Uint32Array },
-  ): Promise<void> {
-    for (const [index, { draft }] of fresh.entries()) {
-      draft.compressedOffset = this.#storedEnd;
-      draft.compressedSize = result.records[index * 3]!;
-      draft.compressor = result.records[index * 3 + 1] === 1 ? this.#options.compressor : 0;
-      draft.crc32c = result.records[index * 3 + 2]!;
-      this.#storedEnd += draft.compressedSize;
+  async #write({ stored, output }: Segment, { length, records }: CompressResult): Promise<void> {
+    if (stored instanceof OpenBatch) {
+      stored.close(this.#storedEnd, length, records[1] === 1 ? this.#options.compressor : 0);
+      this.#storedEnd += length;
+    } else {
+      for (const [i, index] of stored.entries()) {
+        const size = records[i * 3]!;
+        this.#chunks.place(index, this.#storedEnd, size, records[i * 3 + 1] === 1, records[i * 3 + 2]!);
+        this.#storedEnd += size;
+      }
     }
-    if (result.length === 0) return;
-    await Promise.all([
-      this.#hasher.update(slot.output, result.length),
-      this.#append(slot.output.subarray(0, result.length)),
-    ]);
+    if (length === 0) return;
+    await Promise.all([this.#hasher.update(output, length), this.#append(output.subarray(0, length))]);
   }
 }
+
+const batchSegment = (batch: OpenBatch): Segment => ({
+  input: batch.data,
+  output: Buffer.allocUnsafeSlow(batch.size),
+  size: batch.size,
+  ranges: [0, batch.size],
+  stored: batch,
+});

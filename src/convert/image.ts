@@ -13,6 +13,7 @@ import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Conversion } from './conversion.ts';
+import { entriesOf } from './entries.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
@@ -70,6 +71,7 @@ export async function convertImage(
     });
   }
   const layers = await convertLayers(conversion, manifest, config);
+  for (const { metaBlob } of layers) if (metaBlob !== null) await pushBlob(to, metaBlob, digestOf(metaBlob), plan);
   const merged = await mergeLayers(layers, plan, from.subject);
   await pushBlob(to, merged.data, merged.digest, plan);
   const configBytes = json(lazyConfig(config, layers, merged));
@@ -110,7 +112,7 @@ function lazyConfig(config: ImageConfig, layers: readonly ConvertedLayer[], merg
   const bootstrap = { created_by: 'lacuna convert', comment: 'Nydus Bootstrap Layer' };
   return {
     ...config,
-    rootfs: { ...config.rootfs, diff_ids: [...blobIds(layers).map((id) => `sha256:${id}`), merged.diffId] },
+    rootfs: { ...config.rootfs, diff_ids: [...layers.flatMap(entriesOf).map(({ digest }) => digest), merged.diffId] },
     history: [
       ...historyOf(config.history ?? [], layers),
       config.created == null ? bootstrap : { created: config.created, ...bootstrap },
@@ -124,12 +126,14 @@ function lazyConfig(config: ImageConfig, layers: readonly ConvertedLayer[], merg
  */
 function historyOf(history: readonly ImageHistory[], layers: readonly ConvertedLayer[]): ImageHistory[] {
   const rest = [...layers];
-  const told = history.map((entry) => {
-    if (entry.empty_layer === true) return entry;
+  const told = history.flatMap((entry): ImageHistory[] => {
+    if (entry.empty_layer === true) return [entry];
     const layer = rest.shift();
-    return layer === undefined || layer.blob === null ? { ...entry, empty_layer: true } : entry;
+    const [first, ...more] = layer === undefined ? [] : entriesOf(layer);
+    if (first === undefined) return [{ ...entry, empty_layer: true }];
+    return [entry, ...more.map(() => ({ comment: 'chunk info of the layer before' }))];
   });
-  return [...told, ...blobIds(rest).map(() => ({ comment: 'a layer without history' }))];
+  return [...told, ...rest.flatMap(entriesOf).map(() => ({ comment: 'a layer without history' }))];
 }
 
 function lazyManifest(
@@ -140,7 +144,6 @@ function lazyManifest(
   merged: MergedImage,
   as: TargetForm,
 ): Manifest {
-  const blobs = layers.flatMap(({ blob }) => (blob === null ? [] : [blob]));
   return {
     schemaVersion: 2,
     mediaType: MEDIA.ociManifest,
@@ -148,12 +151,8 @@ function lazyManifest(
     ...(as === 'lazy' ? {} : { artifactType: MEDIA.nydusArtifact }),
     config,
     layers: [
-      ...blobs.map((blob) => ({
-        mediaType: MEDIA.nydusBlob,
-        digest: `sha256:${blob.id}`,
-        size: blob.compressedSize,
-        annotations: { [ANNOTATION.uncompressed]: `sha256:${blob.id}`, [ANNOTATION.nydusBlob]: 'true' },
-      })),
+      // In layer order, a blob that two layers became twice: as often as the history says.
+      ...layers.flatMap(entriesOf),
       {
         mediaType: MEDIA.ociLayerGzip,
         digest: merged.digest,
@@ -175,10 +174,6 @@ function lazyManifest(
       : {}),
   };
 }
-
-/** In layer order, a blob that two layers became twice: as often as the history says. */
-const blobIds = (layers: readonly ConvertedLayer[]): string[] =>
-  layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id]));
 
 function reportOf(
   source: Descriptor,

@@ -37,6 +37,8 @@ export interface ConvertedLayer {
   readonly blob: RafsBlob | null;
   /** The blob's `blob.meta` file. */
   readonly meta: Buffer;
+  /** The blob that holds its chunk info, named after its sha256, where that does not lie in the blob itself; else null. */
+  readonly metaBlob: Buffer | null;
   readonly chunks: readonly FileChunk[];
   readonly source: LayerDigests;
   readonly totals: PipelineTotals;
@@ -134,16 +136,16 @@ async function finish(
   source: LayerDigests,
   work: LayerWork,
 ): Promise<ConvertedLayer> {
-  const { drafts, storedSize, totals } = await pipeline.finish();
-  if (drafts.length === 0) {
+  const { chunks, storedSize, totals } = await pipeline.finish();
+  if (chunks.all.length === 0) {
     await work.upload.abort();
-    return { tree, blob: null, meta: Buffer.alloc(0), chunks: [], source, totals };
+    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks: [], source, totals };
   }
   const append = async (data: Buffer) => {
     await Promise.all([hasher.update(data, data.length), work.upload.write(data)]);
   };
   const end = await finishBlob(
-    drafts,
+    chunks.all,
     {
       dataSize: storedSize,
       sha256WithHeader: async (header) => {
@@ -156,9 +158,17 @@ async function finish(
   await append(end.tail);
   const id = await hasher.digest();
   const size = end.blob.compressedSize;
-  for (const draft of drafts) draft.blob = id;
+  chunks.blob = id;
   await work.upload.commit(`sha256:${id}`, size);
-  return { tree, blob: { ...end.blob, id }, meta: end.meta, chunks: drafts, source, totals };
+  return {
+    tree,
+    blob: { ...end.blob, id },
+    meta: end.meta,
+    metaBlob: end.metaBlob,
+    chunks: chunks.all,
+    source,
+    totals,
+  };
 }
 
 function checkSource(source: LayerDigests, input: LayerInput): void {

@@ -1,7 +1,7 @@
 /** Converted layers → the merged bootstrap and the layer that carries it. */
-import { openBootstrap } from '../formats/rafs/open.ts';
+import { metaNameOf } from '../formats/rafs/blob.ts';
 import type { OnDropped } from '../formats/rafs/plan.ts';
-import { writeBootstrap } from '../formats/rafs/write.ts';
+import { buildBootstrap } from '../formats/rafs/write.ts';
 import type { Log } from '../observe/log.ts';
 import { byteString, display, type FileChunk, type FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
@@ -33,16 +33,15 @@ export async function mergeLayers(
   referToFirst(root, firstOf(layers));
   const blobs = layers.flatMap((layer) => (layer.blob === null ? [] : [layer.blob]));
   const onDropped = warnOncePerName(plan.log, subject);
-  const bootstrap = writeBootstrap(root, uniqueById(blobs), {
+  const { bytes, blobs: used } = buildBootstrap(root, uniqueById(blobs), {
     ...plan.layer,
     prefetch: plan.prefetch,
     align: plan.align,
     onDropped,
   });
-  const used = openBootstrap(bootstrap, { subject }).blobs.map((blob) => blob.id);
   const metas = new Map(layers.flatMap((layer) => (layer.blob === null ? [] : [[layer.blob.id, layer.meta] as const])));
-  const packed = await packBootstrapLayer(bootstrap, new Map(used.map((id) => [id, metas.get(id)!])));
-  return { ...packed, bootstrapSize: bootstrap.length, blobs: used };
+  const packed = await packBootstrapLayer(bytes, new Map(used.map((blob) => [metaNameOf(blob), metas.get(blob.id)!])));
+  return { ...packed, bootstrapSize: bytes.length, blobs: used.map((blob) => blob.id) };
 }
 
 /** Equal chunks of several layers → the one in the lowest of them: fetched and cached once. */

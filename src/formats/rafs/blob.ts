@@ -5,11 +5,20 @@
  *     hdr image.blob · chunk info (CI) · CI header · hdr blob.meta · digests · hdr blob.digest · TOC · hdr rafs.blob.toc
  */
 import { createHash } from 'node:crypto';
-import type { Chunk } from '../../blob/table.ts';
-import { LacunaError } from '../../errors.ts';
-import { addon, type Compressor, type Digester } from '../../native/addon.ts';
+import type { Compressor, Digester } from '../../native/addon.ts';
 import { putU64 } from './bytes.ts';
-import { alignUp, BLOCK, FEATURE, MAX_CHUNKS } from './layout.ts';
+import {
+  blobMetaFile,
+  type ChunkInfo,
+  CI_HEADER,
+  chunkInfoOf,
+  encodeCiHeader,
+  type ReferredChunk,
+  type ReferredUnit,
+  referredChunkInfo,
+  type WrittenChunk,
+} from './chunkinfo.ts';
+import { alignUp, BLOCK, FEATURE } from './layout.ts';
 
 /** One data blob, as the blob table has it. Sizes and offsets in bytes. */
 export interface RafsBlob {
@@ -54,27 +63,19 @@ export interface Cipher {
 /** Whether the chunks of a blob can be found only with its chunk info (`blob.meta`): the chunk table does not say enough. */
 export const needsMeta = (blob: RafsBlob): boolean => (blob.features & (FEATURE.BATCH | FEATURE.ZRAN)) !== 0;
 
-/** What the blobs that we write are: aligned chunks, their digests and a table of contents inside. */
-const OUR_FEATURES =
-  FEATURE.ALIGNED | FEATURE.INLINED_CHUNK_DIGEST | FEATURE.HAS_TAR_HEADER | FEATURE.HAS_TOC | FEATURE.CAP_TAR_TOC;
-
-/** Bytes of one V1 chunk info entry. */
-const CI_ENTRY = 16;
-const CI_HEADER = 4096;
-const CI_MAGIC = 0xb10bb10b;
 const TAR_HEADER = 512;
 const TOC_ENTRY = 128;
-/** Level of the chunk info: a few kilobytes of metadata, compressed once. */
-const CI_LEVEL = 3;
 
 /** The end of a blob whose chunk data has been written. */
 export interface BlobEnd {
-  /** What follows the `image.blob` header, which {@link BlobSoFar.sha256WithHeader} was given to append. */
+  /** What is still to be appended. */
   readonly tail: Buffer;
   /** All but the id, which is the sha256 of the whole file. */
   readonly blob: Omit<RafsBlob, 'id'>;
-  /** The file `image/<id>.blob.meta` of the bootstrap layer: CI, plain, padded to blocks, and its header. */
+  /** The file `blob.meta` of the bootstrap layer, which is named after {@link metaNameOf} of the blob. */
   readonly meta: Buffer;
+  /** The chunk info as a file of its own, named after its sha256, where it does not lie in the blob; else null. */
+  readonly metaBlob: Buffer | null;
 }
 
 export interface BlobSoFar {
@@ -88,122 +89,128 @@ export interface BlobOptions {
   readonly chunkSize: number;
   readonly compressor: Compressor;
   readonly digester: Digester;
+  /** `separate`: the chunk info does not lie in the blob. Default `one`. */
+  readonly form?: 'one' | 'separate';
 }
+
+/** What the file with a blob's chunk info is called in the bootstrap layer, without `.blob.meta`: as nydusd looks for it. */
+export const metaNameOf = ({ id, metaDigest }: Pick<RafsBlob, 'id' | 'metaDigest'>): string =>
+  metaDigest?.toString('hex') ?? id;
 
 /**
  * Makes the end of a blob. `chunks`: every chunk in the order of its data; its place there is its index. Throws
  * UNSUPPORTED for more chunks than a blob can have.
  */
-export async function finishBlob(chunks: readonly Chunk[], at: BlobSoFar, options: BlobOptions): Promise<BlobEnd> {
-  if (chunks.length === 0) throw wrong('a blob without chunks');
-  if (chunks.length > MAX_CHUNKS) {
-    throw new LacunaError('UNSUPPORTED', `${chunks.length} chunks; a blob has at most ${MAX_CHUNKS}`, {
-      op: 'write blob',
-      hint: 'choose a larger chunk size',
-    });
-  }
+export async function finishBlob(
+  chunks: readonly WrittenChunk[],
+  at: BlobSoFar,
+  options: BlobOptions,
+): Promise<BlobEnd> {
+  const info = chunkInfoOf(chunks, options.compressor);
   const last = chunks[chunks.length - 1]!;
   const uncompressedSize = alignUp(last.uncompressedOffset + last.uncompressedSize, BLOCK);
-  const dataDigest = await at.sha256WithHeader(tarHeader('image.blob', at.dataSize));
+  const { chunkSize, compressor, digester } = options;
+  const common = { chunkSize, compressor, digester, uncompressedSize };
+  if (options.form === 'separate') return { tail: Buffer.alloc(0), ...separateEnd(info, common, at.dataSize) };
 
-  const plain = encodeChunkInfo(chunks);
-  const packed = addon().zstdCompress(plain, CI_LEVEL);
-  const ciCompressor: Compressor = packed.length < plain.length ? 3 : 0;
-  const ci = ciCompressor === 3 ? packed : plain;
+  const features =
+    info.features |
+    FEATURE.ALIGNED |
+    FEATURE.INLINED_CHUNK_DIGEST |
+    FEATURE.HAS_TAR_HEADER |
+    FEATURE.HAS_TOC |
+    FEATURE.CAP_TAR_TOC;
+  const dataDigest = await at.sha256WithHeader(tarHeader('image.blob', at.dataSize));
   const ciOffset = at.dataSize + TAR_HEADER;
-  const header = encodeCiHeader(chunks.length, ciCompressor, ciOffset, ci.length, plain.length);
+  const header = encodeCiHeader(info, features, ciOffset);
   const digests = Buffer.concat(chunks.map((chunk) => chunk.digest));
 
-  const headerOffset = ciOffset + ci.length;
+  const { stored, plain } = info;
+  const headerOffset = ciOffset + stored.length;
   const digestOffset = headerOffset + CI_HEADER + TAR_HEADER;
   const toc = Buffer.concat([
     // The aligned size though the flag says "none": what Nydus writes.
     tocEntry('image.blob', 0, dataDigest, 0, at.dataSize, uncompressedSize),
-    tocEntry('blob.meta', ciCompressor, sha256(plain), ciOffset, ci.length, plain.length),
+    tocEntry('blob.meta', info.compressor, sha256(plain), ciOffset, stored.length, plain.length),
     tocEntry('blob.meta.header', 0, sha256(header), headerOffset, CI_HEADER, CI_HEADER),
     tocEntry('blob.digest', 0, sha256(digests), digestOffset, digests.length, digests.length),
   ]);
   const tocWithHeader = Buffer.concat([toc, tarHeader('rafs.blob.toc', toc.length)]);
   const tail = Buffer.concat([
-    ci,
+    stored,
     header,
-    tarHeader('blob.meta', ci.length + CI_HEADER),
+    tarHeader('blob.meta', stored.length + CI_HEADER),
     digests,
     tarHeader('blob.digest', digests.length),
     tocWithHeader,
   ]);
   return {
     tail,
-    meta: Buffer.concat([plain, Buffer.alloc(alignUp(plain.length, BLOCK) - plain.length), header]),
+    meta: blobMetaFile(info, header),
+    metaBlob: null,
     blob: {
-      chunkSize: options.chunkSize,
-      compressor: options.compressor,
-      digester: options.digester,
-      chunkCount: chunks.length,
-      features: OUR_FEATURES,
+      ...common,
+      ...tableFields(info, features, ciOffset),
       compressedSize: ciOffset + tail.length,
-      uncompressedSize,
       tocSize: tocWithHeader.length,
       tocDigest: Buffer.from(sha256(tocWithHeader), 'hex'),
-      ciCompressor,
-      ciOffset,
-      ciCompressedSize: ci.length,
-      ciUncompressedSize: plain.length,
-      cipher: null,
       metaDigest: null,
       metaSize: 0,
     },
   };
 }
 
-const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
-const wrong = (what: string): LacunaError => new LacunaError('INTERNAL', what, { op: 'write blob' });
-
 /**
- * Chunk info V1, two u64: 0xfffff000 and 12 bits above of the uncompressed offset, 40 bits of the compressed one; the
- * sizes minus one lie in the upper 20 bits, their bits 20…23 in 8…11 of the first and 40…43 of the second word.
+ * Makes what an ordinary gzip layer needs to be the data of an image: chunk info that tells where its files' content lies.
+ * `layerSize`: bytes of the layer, whose digest is the blob's id.
  */
-function encodeChunkInfo(chunks: readonly Chunk[]): Buffer {
-  const out = Buffer.alloc(chunks.length * CI_ENTRY);
-  let plainEnd = 0;
-  let storedEnd = 0;
-  for (const [i, chunk] of chunks.entries()) {
-    if (chunk.uncompressedOffset !== plainEnd || chunk.compressedOffset !== storedEnd) {
-      throw wrong(`chunk ${i} does not follow the one before it`);
-    }
-    plainEnd = alignUp(plainEnd + chunk.uncompressedSize, BLOCK);
-    storedEnd += chunk.compressedSize;
-    const usize = chunk.uncompressedSize - 1;
-    const csize = chunk.compressedSize - 1;
-    const uoffHigh = Math.floor(chunk.uncompressedOffset / 2 ** 32);
-    const coffHigh = Math.floor(chunk.compressedOffset / 2 ** 32);
-    const at = i * CI_ENTRY;
-    out.writeUInt32LE(((chunk.uncompressedOffset % 2 ** 32) + ((usize >>> 20) << 8)) >>> 0, at);
-    out.writeUInt32LE(((usize << 12) | uoffHigh) >>> 0, at + 4);
-    out.writeUInt32LE(chunk.compressedOffset % 2 ** 32, at + 8);
-    out.writeUInt32LE(((csize << 12) | ((csize >>> 20) << 8) | coffHigh) >>> 0, at + 12);
-  }
-  return out;
+export function referringBlob(
+  chunks: readonly ReferredChunk[],
+  units: readonly ReferredUnit[],
+  layerSize: number,
+  { chunkSize, digester }: Pick<BlobOptions, 'chunkSize' | 'digester'>,
+): Omit<BlobEnd, 'tail'> {
+  const last = chunks[chunks.length - 1]!;
+  const uncompressedSize = alignUp(last.uncompressedOffset + last.uncompressedSize, BLOCK);
+  const common = { chunkSize, compressor: 2, digester, uncompressedSize } as const;
+  return separateEnd(referredChunkInfo(chunks, units), common, layerSize);
 }
 
-function encodeCiHeader(
-  entries: number,
-  compressor: Compressor,
-  offset: number,
-  compressedSize: number,
-  uncompressedSize: number,
-): Buffer {
-  const out = Buffer.alloc(CI_HEADER);
-  out.writeUInt32LE(CI_MAGIC, 0); // s_magic
-  out.writeUInt32LE(OUR_FEATURES, 4); // s_features
-  out.writeUInt32LE(compressor, 8); // s_ci_compressor
-  out.writeUInt32LE(entries, 12); // s_ci_entries
-  putU64(out, offset, 16); // s_ci_offset
-  putU64(out, compressedSize, 24); // s_ci_compressed_size
-  putU64(out, uncompressedSize, 32); // s_ci_uncompressed_size
-  out.writeUInt32LE(CI_MAGIC, CI_HEADER - 4); // s_magic2
-  return out;
+/** Data and chunk info in two files. */
+function separateEnd(
+  info: ChunkInfo,
+  common: Pick<RafsBlob, 'chunkSize' | 'compressor' | 'digester' | 'uncompressedSize'>,
+  dataSize: number,
+): Omit<BlobEnd, 'tail'> {
+  const features = info.features | FEATURE.ALIGNED | FEATURE.SEPARATE | FEATURE.CAP_TAR_TOC;
+  const header = encodeCiHeader(info, features, 0);
+  const metaBlob = Buffer.concat([info.stored, header]);
+  return {
+    meta: blobMetaFile(info, header),
+    metaBlob,
+    blob: {
+      ...common,
+      ...tableFields(info, features, 0),
+      compressedSize: dataSize,
+      tocSize: 0,
+      tocDigest: Buffer.alloc(32),
+      metaDigest: Buffer.from(sha256(metaBlob), 'hex'),
+      metaSize: metaBlob.length,
+    },
+  };
 }
+
+const tableFields = (info: ChunkInfo, features: number, ciOffset: number) => ({
+  features,
+  chunkCount: info.count,
+  ciCompressor: info.compressor,
+  ciOffset,
+  ciCompressedSize: info.stored.length,
+  ciUncompressedSize: info.plain.length,
+  cipher: null,
+});
+
+const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
 
 /** Compressor → flags of a TOC entry: 1 none, 2 zstd. */
 function tocEntry(

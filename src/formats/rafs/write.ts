@@ -1,9 +1,9 @@
 /** Serialises a planned bootstrap. The same tree and blobs always give the same bytes. */
 import type { Compressor, Digester } from '../../native/addon.ts';
-import type { ByteString, FileNode } from '../../tree/node.ts';
+import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
-import { INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
+import { type ChunkEntry, INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES } from './inode.ts';
 import {
   alignUp,
@@ -47,6 +47,17 @@ export interface BootstrapOptions {
  * out, and the table is in order of first use. Throws UNSUPPORTED for what RAFS v6 has no room for.
  */
 export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): Buffer {
+  return buildBootstrap(root, blobs, options).bytes;
+}
+
+export interface BuiltBootstrap {
+  readonly bytes: Buffer;
+  /** Those that are used, in the order of the blob table. */
+  readonly blobs: readonly RafsBlob[];
+}
+
+/** As {@link writeBootstrap}; tells what it refers to as well. */
+export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): BuiltBootstrap {
   const plan = planBootstrap(root, blobs, options);
   const out = Buffer.alloc(plan.size);
   const mapped = writeDevices(out, plan, options.align ?? DEVICE_ALIGN);
@@ -72,7 +83,7 @@ export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
   for (const [i, chunk] of plan.chunks.entries()) {
     writeChunkEntry(out, plan.chunkTableOffset + i * CHUNK_ENTRY_SIZE, entryOf(chunk));
   }
-  return out;
+  return { bytes: out, blobs: plan.blobs };
 }
 
 /** Writes device slots and blob table; returns the blocks of all devices. */
@@ -140,18 +151,32 @@ function writeChunkIndexes(out: Buffer, plan: Plan, node: FileNode, at: number):
   }
 }
 
-function entryOf({ chunk, blobIndex, fileOffset }: PlannedChunk) {
-  const isCompressed = chunk.compressor !== 0;
+function entryOf({ chunk, blobIndex, fileOffset }: PlannedChunk): ChunkEntry {
   return {
     digest: chunk.digest,
     blobIndex,
-    flags: (isCompressed ? CHUNK_FLAG.COMPRESSED : 0) | (chunk.crc32c === null ? 0 : CHUNK_FLAG.HAS_CRC32),
-    compressedSize: chunk.compressedSize,
+    ...placeOf(chunk),
     uncompressedSize: chunk.uncompressedSize,
-    compressedOffset: chunk.compressedOffset,
     uncompressedOffset: chunk.uncompressedOffset,
     fileOffset,
     index: chunk.index,
     crc32c: chunk.crc32c,
   };
+}
+
+/** Where the stored bytes are, and how. The members of a batch are found with the chunk info of their blob only. */
+function placeOf(chunk: FileChunk): Pick<ChunkEntry, 'flags' | 'compressedOffset' | 'compressedSize'> {
+  const { compressedOffset, compressedSize } = chunk;
+  const crc = chunk.crc32c === null ? 0 : CHUNK_FLAG.HAS_CRC32;
+  const compressed = chunk.compressor === 0 ? 0 : CHUNK_FLAG.COMPRESSED;
+  switch (chunk.within?.unit.decoder.kind) {
+    case 'batch':
+      return { flags: crc, compressedOffset: 0, compressedSize: 0 };
+    case 'zran':
+      return { flags: CHUNK_FLAG.COMPRESSED | crc, compressedOffset, compressedSize };
+    case 'encrypted':
+      return { flags: CHUNK_FLAG.ENCRYPTED | compressed | crc, compressedOffset, compressedSize };
+    case undefined:
+      return { flags: compressed | crc, compressedOffset, compressedSize };
+  }
 }
