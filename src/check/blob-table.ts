@@ -6,11 +6,9 @@ import {
   DEVICE_TABLE_OFFSET,
   FEATURE,
   FLAG,
-  MAX_BLOB_COMPRESSED,
-  MAX_BLOB_UNCOMPRESSED,
-  MAX_CHUNKS,
   NAMELESS_BLOB,
 } from '../formats/rafs/layout.ts';
+import { MAX_BLOB_COMPRESSED, MAX_BLOB_UNCOMPRESSED, MAX_CHUNKS } from '../formats/rafs/limits.ts';
 import type { Bytes } from './bytes.ts';
 import { type CheckedSuperblock, SB } from './superblock.ts';
 

@@ -1,6 +1,7 @@
 /** Claims of the chunk info table: every entry by itself, its order, and that chunks do not overlap in their device. */
 import { type ChunkEntry, readChunkEntry } from '../formats/rafs/chunks.ts';
-import { CHUNK_ENTRY_SIZE, CHUNK_FLAG, FEATURE, MAX_CHUNKS } from '../formats/rafs/layout.ts';
+import { CHUNK_ENTRY_SIZE, CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
+import { MAX_CHUNKS } from '../formats/rafs/limits.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import type { Bytes } from './bytes.ts';
 import type { CheckedSuperblock } from './superblock.ts';

@@ -14,10 +14,9 @@ import {
   EXTENDED_OFFSET,
   FLAG,
   INCOMPAT,
-  MAX_BLOBS,
-  MIN_CHUNK_SIZE,
   SUPERBLOCK_OFFSET,
 } from '../formats/rafs/layout.ts';
+import { MAX_BLOBS, MIN_CHUNK_SIZE } from '../formats/rafs/limits.ts';
 import { decodeSuperblock, type Superblock } from '../formats/rafs/superblock.ts';
 import type { Areas } from './areas.ts';
 import type { Bytes } from './bytes.ts';

@@ -1,19 +1,19 @@
 /** Device slots (struct erofs_deviceslot) and Nydus's blob table, bytes ⇄ {@link RafsBlob}. */
-import { LacunaError } from '../../errors.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
-import type { RafsBlob } from './blob.ts';
+import { needsMeta, type RafsBlob } from './blob.ts';
 import { putU64, type Reader } from './bytes.ts';
 import {
   BLOB_ENTRY_SIZE,
   BLOCK,
+  BLOCK_BITS,
   DEVICE_SLOT_SIZE,
   DEVICE_TABLE_OFFSET,
   FEATURE,
-  MAX_BLOB_COMPRESSED,
-  MAX_BLOB_UNCOMPRESSED,
-  MAX_CHUNKS,
   NAMELESS_BLOB,
 } from './layout.ts';
+import { MAX_BLOB_COMPRESSED, MAX_BLOB_UNCOMPRESSED, MAX_CHUNKS, MAX_META_SIZE, MAX_TOC_SIZE } from './limits.ts';
+import { chunkInfoSize } from './meta.ts';
+import type { Superblock } from './superblock.ts';
 
 /** cipher_algo; 0 is none. */
 export const CIPHER_AES_128_XTS = 1;
@@ -58,8 +58,13 @@ export function writeBlobEntry(out: Buffer, tableOffset: number, index: number, 
  * Reads entry `index` and checks it against its device slot. `outsideId` names a blob whose bootstrap lies inside
  * it and cannot. Throws UNSUPPORTED for kinds of blobs that this version does not read.
  */
-export function readBlobEntry(reader: Reader, tableOffset: number, index: number, outsideId: string | null): RafsBlob {
-  const at = tableOffset + index * BLOB_ENTRY_SIZE;
+export function readBlobEntry(
+  reader: Reader,
+  superblock: Superblock,
+  index: number,
+  outsideId: string | null,
+): RafsBlob {
+  const at = superblock.blobTableOffset + index * BLOB_ENTRY_SIZE;
   reader.check(at, BLOB_ENTRY_SIZE, 'blob table');
   const id = readId(reader, at, outsideId);
   const slot = DEVICE_TABLE_OFFSET + index * DEVICE_SLOT_SIZE;
@@ -69,7 +74,7 @@ export function readBlobEntry(reader: Reader, tableOffset: number, index: number
   if (reader.u32(at + 64, 'blob_index') !== index)
     throw reader.bad('blob_index', 'not its place in the table', at + 64);
   const entry = decodeBlobEntry(reader, at);
-  refuseUnsupported(reader, entry.features, id);
+  checkFeatures(reader, at + 84, entry.features, id, superblock.blockBits !== BLOCK_BITS);
   checkCipher(reader, at, entry.features);
   const blob: RafsBlob = {
     ...entry,
@@ -80,7 +85,7 @@ export function readBlobEntry(reader: Reader, tableOffset: number, index: number
   };
   checkSizes(reader, at, blob);
   const blocks = reader.u32(slot + 64, 'device blocks');
-  if (blocks !== Math.floor(blob.uncompressedSize / BLOCK)) {
+  if (blocks !== Math.floor(blob.uncompressedSize / 2 ** superblock.blockBits)) {
     throw reader.bad('device blocks', `${blocks} blocks for ${blob.uncompressedSize} bytes`, slot + 64);
   }
   return blob;
@@ -164,43 +169,45 @@ function checkCipher(reader: Reader, at: number, features: number): void {
   throw reader.bad('cipher_algo', `${algorithm} for a blob that is ${isEncrypted ? '' : 'not '}encrypted`, at + 216);
 }
 
-/** Kinds of blobs whose chunks are not simply stored one by one. */
-function refuseUnsupported(reader: Reader, features: number, id: string): void {
-  const known = Object.values(FEATURE).reduce((all, bit) => all | bit, 0);
-  const refused: ReadonlyArray<readonly [number, string]> = [
-    [FEATURE.TARFS, 'tarfs'],
-    [FEATURE.ZRAN, 'zran (chunks inside a gzip stream)'],
-    [FEATURE.BATCH, 'batch chunks'],
-    [FEATURE.ENCRYPTED, 'encryption'],
-    [FEATURE.EXTERNAL, 'external'],
-    [FEATURE.SEPARATE, 'separate'],
-    [0x0fff & ~known, 'an unknown feature'],
-    [0xf000, 'an unknown feature'],
-  ];
-  for (const [bit, name] of refused) {
-    if ((features & bit) === 0) continue;
-    throw new LacunaError('UNSUPPORTED', `blob ${id}: ${name} is not supported by this version`, {
-      op: 'read bootstrap',
-      subject: reader.subject,
-    });
+/** Bits below 0x10000 change what a blob is; those above only say what else lies in it. */
+const INCOMPATIBLE = 0xffff;
+const KNOWN = Object.values(FEATURE).reduce((all, bit) => all | bit, 0);
+
+function checkFeatures(reader: Reader, at: number, features: number, id: string, isTarfs: boolean): void {
+  const has = (bit: number) => (features & bit) !== 0;
+  const unknown = features & INCOMPATIBLE & ~KNOWN;
+  if (unknown !== 0) {
+    throw reader.unsupported(`blob ${id}: the feature 0x${unknown.toString(16)}`, 'a newer tool made it');
+  }
+  if (has(FEATURE.TARFS) !== isTarfs) throw reader.bad('features', 'tarfs blobs and others in one image', at);
+  if (isTarfs) return;
+  if (!has(FEATURE.ALIGNED)) throw reader.bad('features', 'chunks are not aligned', at);
+  if (has(FEATURE.BATCH | FEATURE.ZRAN | FEATURE.ENCRYPTED) && !has(FEATURE.CHUNK_INFO_V2)) {
+    throw reader.bad('features', 'batch, zran or encrypted without chunk info V2', at);
+  }
+  if (has(FEATURE.ZRAN) && has(FEATURE.BATCH | FEATURE.ENCRYPTED)) {
+    throw reader.bad('features', 'zran with batch or encrypted', at);
   }
 }
 
 function checkSizes(reader: Reader, at: number, blob: RafsBlob): void {
-  if ((blob.features & FEATURE.ALIGNED) === 0) throw reader.bad('features', 'chunks are not aligned', at + 84);
   if (blob.compressedSize > MAX_BLOB_COMPRESSED) throw reader.bad('compressed_size', 'too large', at + 88);
   if (blob.uncompressedSize > MAX_BLOB_UNCOMPRESSED) throw reader.bad('uncompressed_size', 'too large', at + 96);
   if (blob.chunkCount > MAX_CHUNKS) throw reader.bad('chunk_count', `${blob.chunkCount} is too many`, at + 72);
-  const entry = (blob.features & FEATURE.CHUNK_INFO_V2) === 0 ? 16 : 24;
-  const isExempt = (blob.features & FEATURE.IS_CHUNKDICT_GENERATED) !== 0;
-  if (!isExempt && blob.ciUncompressedSize !== entry * blob.chunkCount) {
+  if (blob.ciUncompressedSize > MAX_META_SIZE) throw reader.bad('ci_uncompressed_size', 'too large', at + 128);
+  if (blob.tocSize > MAX_TOC_SIZE) throw reader.bad('blob_toc_size', `${blob.tocSize} bytes are too many`, at + 104);
+  const isExempt = (blob.features & (FEATURE.IS_CHUNKDICT_GENERATED | FEATURE.TARFS)) !== 0;
+  const least = chunkInfoSize(blob.features) * blob.chunkCount;
+  // Behind the entries lie the contexts of batches and of gzip streams.
+  if (!isExempt && (needsMeta(blob) ? blob.ciUncompressedSize < least : blob.ciUncompressedSize !== least)) {
     throw reader.bad(
       'ci_uncompressed_size',
       `${blob.ciUncompressedSize} bytes for ${blob.chunkCount} chunks`,
       at + 128,
     );
   }
-  if (blob.ciCompressedSize > blob.ciUncompressedSize || blob.ciOffset + blob.ciCompressedSize > MAX_BLOB_COMPRESSED) {
+  const tooLarge = blob.ciCompressedSize > blob.ciUncompressedSize;
+  if (tooLarge || blob.ciOffset + blob.ciCompressedSize > MAX_BLOB_COMPRESSED) {
     throw reader.bad('ci_compressed_size', 'larger than the chunk info itself, or too far', at + 120);
   }
 }

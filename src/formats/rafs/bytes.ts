@@ -7,9 +7,12 @@ export class Reader {
   /** What is being read, for error messages. */
   readonly subject: string;
 
-  constructor(bytes: Buffer, subject: string) {
+  readonly #op: string;
+
+  constructor(bytes: Buffer, subject: string, op = 'read bootstrap') {
     this.bytes = bytes;
     this.subject = subject;
+    this.#op = op;
   }
 
   get length(): number {
@@ -68,12 +71,12 @@ export class Reader {
 
   /** What the format has and this version cannot read: `what`, and `why` as a hint. */
   unsupported(what: string, why?: string): LacunaError {
-    const options = { op: 'read bootstrap', subject: this.subject, ...(why === undefined ? {} : { hint: why }) };
+    const options = { op: this.#op, subject: this.subject, ...(why === undefined ? {} : { hint: why }) };
     return new LacunaError('UNSUPPORTED', `${what} is not supported`, options);
   }
 
   bad(field: string, problem: string, offset: number): FormatError {
-    return new FormatError(field, problem, { op: 'read bootstrap', subject: this.subject, offset });
+    return new FormatError(field, problem, { op: this.#op, subject: this.subject, offset });
   }
 }
 

@@ -6,7 +6,8 @@ import type { Chunk, Unit } from '../../blob/table.ts';
 import { LacunaError } from '../../errors.ts';
 import { addon, type Compressor } from '../../native/addon.ts';
 import { putU64 } from './bytes.ts';
-import { alignUp, BLOCK, FEATURE, MAX_CHUNKS } from './layout.ts';
+import { alignUp, BLOCK, FEATURE } from './layout.ts';
+import { MAX_CHUNKS } from './limits.ts';
 
 export const CI_HEADER = 4096;
 const CI_MAGIC = 0xb10bb10b;

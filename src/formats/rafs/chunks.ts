@@ -1,6 +1,6 @@
 /** Chunk indexes of files (struct erofs_inode_chunk_index with Nydus's use of its spare bits) and the chunk info table. */
 import { putU64, type Reader } from './bytes.ts';
-import { BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG } from './layout.ts';
+import { BLOCK, BLOCK_BITS, CHUNK_ENTRY_SIZE, CHUNK_FLAG } from './layout.ts';
 
 /** Bytes of one index entry. */
 export const INDEX_SIZE = 8;
@@ -20,12 +20,12 @@ export function writeChunkIndex(out: Buffer, at: number, chunk: ChunkIndex): voi
   out.writeUInt32LE(chunk.uncompressedOffset / BLOCK, at + 4);
 }
 
-export function readChunkIndex(reader: Reader, at: number): ChunkIndex {
+export function readChunkIndex(reader: Reader, at: number, blockBits = BLOCK_BITS): ChunkIndex {
   const device = reader.u16(at + 2, 'device_id');
   return {
     blobIndex: (device & 0xff) - 1,
     index: ((device >>> 8) << 16) | reader.u16(at, 'startblk_hi'),
-    uncompressedOffset: reader.u32(at + 4, 'startblk_lo') * BLOCK,
+    uncompressedOffset: reader.u32(at + 4, 'startblk_lo') * 2 ** blockBits,
   };
 }
 

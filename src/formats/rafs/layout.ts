@@ -6,6 +6,8 @@ import type { Compressor, Digester } from '../../native/addon.ts';
 
 export const BLOCK = 4096;
 export const BLOCK_BITS = 12;
+/** Of tarfs, whose devices are tar files. */
+export const TARFS_BLOCK_BITS = 9;
 /** Unit of inode addresses: nid = (offset − meta) / 32. */
 export const SLOT = 32;
 
@@ -79,15 +81,6 @@ export const FEATURE = {
 /** Flags of a chunk info entry (BlobChunkFlags). */
 export const CHUNK_FLAG = { COMPRESSED: 0x1, HOLE: 0x2, ENCRYPTED: 0x4, BATCH: 0x8, HAS_CRC32: 0x10 } as const;
 
-/** An index entry names its device in one byte, and Nydus keeps the last number for itself. */
-export const MAX_BLOBS = 254;
-/** Chunk numbers of a blob have 24 bits. */
-export const MAX_CHUNKS = 0xff_ffff;
-export const MIN_CHUNK_SIZE = 4096;
-/** Block addresses have 32 bits. */
-export const MAX_BLOCKS = 0xffff_ffff;
-export const MAX_BLOB_COMPRESSED = 2 ** 40;
-export const MAX_BLOB_UNCOMPRESSED = 2 ** 44;
 /** What a blob is called in a bootstrap that lies inside it: it cannot contain its own hash. */
 export const NAMELESS_BLOB = 'x'.repeat(64);
 

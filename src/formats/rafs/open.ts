@@ -2,15 +2,15 @@
  * Reads a bootstrap that nobody vouches for. What is read is bounded by the bytes there are: every inode, name, target
  * and index entry is paid for out of a budget of the file's length, which structures that do not overlap cannot exceed.
  */
-import { type Chunk, MAX_CHUNK_SIZE } from '../../blob/table.ts';
-import { LacunaError } from '../../errors.ts';
-import type { FileChunk, FileNode } from '../../tree/node.ts';
+import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { readBlobEntry } from './blobtable.ts';
 import { Reader } from './bytes.ts';
-import { type ChunkEntry, readChunkEntry } from './chunks.ts';
-import { alignUp, BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG, MAX_CHUNKS } from './layout.ts';
-import { readTree } from './readtree.ts';
+import type { ChunkIndex } from './chunks.ts';
+import { ChunkTable } from './chunktable.ts';
+import { alignUp, TARFS_BLOCK_BITS } from './layout.ts';
+import { MAX_BOOTSTRAP_SIZE } from './limits.ts';
+import { RafsTree } from './readtree.ts';
 import { readSuperblock, type Superblock } from './superblock.ts';
 
 export interface OpenOptions {
@@ -30,135 +30,97 @@ export interface RafsImage {
   readonly superblock: Superblock;
   /** In the order of the kernel's devices. */
   readonly blobs: readonly RafsBlob[];
-  /** The whole tree. Throws FormatError, or UNSUPPORTED for chunks that this version does not read. */
+  /**
+   * The tree, which reads itself where it is looked at: its directories and nodes throw FormatError when what they are asked for is
+   * damaged, UNSUPPORTED or NOT_FOUND for chunks that cannot be read.
+   */
   root(): FileNode;
-  /** The chunks of a blob that the image uses, sorted by uncompressed offset, not overlapping. */
-  chunksOf(blobIndex: number): readonly Chunk[];
+  /** The chunks of a blob that the image uses, sorted by uncompressed offset, not overlapping. UNSUPPORTED for tarfs, which has none. */
+  chunksOf(blobIndex: number): readonly FileChunk[];
   /** Bytes of the blob's device: its uncompressed address space. */
   deviceSize(blobIndex: number): number;
+  /** What is to be fetched first, in order: paths of files and directories (`/`: everything). Reads the whole tree. */
+  prefetch(): ByteString[];
 }
 
 /** Opens a RAFS v6 bootstrap. Throws FormatError, or UNSUPPORTED naming the feature and the blob. */
 export function openBootstrap(bytes: Buffer, options: OpenOptions): RafsImage {
-  return new OpenedImage(new Reader(bytes, options.subject), options.blobId ?? null);
+  return new OpenedBootstrap(new Reader(bytes, options.subject), options);
 }
 
-class OpenedImage implements RafsImage {
+/** The digest of a chunk that has none, in tarfs: nothing hashes to it, so who forgets that cannot read it by accident. */
+const NO_DIGEST = Buffer.alloc(0);
+
+class OpenedBootstrap implements RafsImage {
   readonly superblock: Superblock;
   readonly blobs: readonly RafsBlob[];
   readonly #reader: Reader;
-  #chunks: Map<number, FileChunk> | null = null;
-  #root: FileNode | null = null;
+  readonly #table: ChunkTable;
+  readonly #tree: RafsTree;
 
-  constructor(reader: Reader, blobId: string | null) {
+  constructor(reader: Reader, { blobId, metas }: OpenOptions) {
+    if (reader.length > MAX_BOOTSTRAP_SIZE) throw reader.bad('bootstrap', `${reader.length} bytes are too many`, 0);
     this.#reader = reader;
     this.superblock = readSuperblock(reader);
-    const { blobTableOffset, extraDevices } = this.superblock;
-    const blobs = Array.from({ length: extraDevices }, (_, i) => readBlobEntry(reader, blobTableOffset, i, blobId));
+    const { extraDevices, blobTableOffset } = this.superblock;
+    const entry = (_: unknown, i: number) => readBlobEntry(reader, this.superblock, i, blobId ?? null);
+    const blobs = Array.from({ length: extraDevices }, entry);
     if (new Set(blobs.map(({ id }) => id)).size !== blobs.length) {
       throw reader.bad('blob_id', 'two blobs have the same', blobTableOffset);
     }
     this.blobs = blobs;
+    this.#table = new ChunkTable(reader, this.superblock, blobs, metas ?? new Map());
+    const find = (index: ChunkIndex, size: number) => {
+      return this.#isTarfs ? this.#tarChunk(index, size) : this.#table.find(index);
+    };
+    this.#tree = new RafsTree(reader, this.superblock, find);
+  }
+
+  get #isTarfs(): boolean {
+    return this.superblock.blockBits === TARFS_BLOCK_BITS;
   }
 
   root(): FileNode {
-    this.#root ??= readTree(this.#reader, this.superblock, (index) => {
-      const chunk = this.#table().get(chunkKey(index.blobIndex, index.index));
-      return chunk?.uncompressedOffset === index.uncompressedOffset ? chunk : null;
-    });
-    return this.#root;
+    return this.#tree.root();
   }
 
-  chunksOf(blobIndex: number): readonly Chunk[] {
-    const { id } = this.blobs[blobIndex]!;
-    const chunks = [...this.#table().values()].filter((chunk) => chunk.blob === id);
-    chunks.sort((a, b) => a.uncompressedOffset - b.uncompressedOffset);
-    let end = 0;
-    for (const chunk of chunks) {
-      if (chunk.uncompressedOffset < end) {
-        const at = this.superblock.chunkTableOffset;
-        throw this.#reader.bad('uncompressed_offset', `chunk ${chunk.index} of blob ${id} overlaps another`, at);
-      }
-      end = chunk.uncompressedOffset + chunk.uncompressedSize;
-    }
-    return chunks;
+  chunksOf(blobIndex: number): readonly FileChunk[] {
+    if (!this.#isTarfs) return this.#table.chunksOf(blobIndex);
+    const why = 'its chunks have no digests, so only the whole tar can be verified';
+    throw this.#reader.unsupported(`a chunk table of tarfs blob ${this.blobs[blobIndex]!.id}`, why);
   }
 
   deviceSize(blobIndex: number): number {
-    return alignUp(this.blobs[blobIndex]!.uncompressedSize, BLOCK);
+    return alignUp(this.blobs[blobIndex]!.uncompressedSize, 2 ** this.superblock.blockBits);
   }
 
-  #table(): ReadonlyMap<number, FileChunk> {
-    this.#chunks ??= this.#readTable();
-    return this.#chunks;
-  }
-
-  #readTable(): Map<number, FileChunk> {
-    const { chunkTableOffset, chunkTableSize } = this.superblock;
-    const chunks = new Map<number, FileChunk>();
-    for (let at = chunkTableOffset; at < chunkTableOffset + chunkTableSize; at += CHUNK_ENTRY_SIZE) {
-      const entry = readChunkEntry(this.#reader, at);
-      const blob = this.blobs[entry.blobIndex];
-      if (blob === undefined) throw this.#reader.bad('blob_index', `${entry.blobIndex} is no blob`, at + 32);
-      const key = chunkKey(entry.blobIndex, entry.index);
-      if (chunks.has(key)) throw this.#reader.bad('index', `chunk ${entry.index} of blob ${blob.id} twice`, at + 72);
-      chunks.set(key, chunkOf(this.#reader, at, entry, blob));
+  prefetch(): ByteString[] {
+    const { prefetchTableOffset: start, prefetchTableSize: size } = this.superblock;
+    const wanted = new Map<number, ByteString | null>();
+    for (let at = start; start > 0 && at + 4 <= start + size; at += 4) {
+      const nid = this.#reader.u32(at, 'prefetch table');
+      // The table is as long as the list of patterns was; what none matched is left 0.
+      if (nid === 0) break;
+      wanted.set(nid, null);
     }
-    return chunks;
+    if (wanted.size === 0) return [];
+    const found: Array<{ path: ByteString; node: FileNode }> = [{ path: '/', node: this.root() }];
+    // Grows while it is walked.
+    for (const { path, node } of found) {
+      const nid = node.nid!;
+      if (wanted.get(nid) === null) wanted.set(nid, path);
+      const prefix = path === '/' ? '/' : `${path}/`;
+      for (const [name, child] of node.children ?? []) found.push({ path: prefix + name, node: child });
+    }
+    return [...wanted.values()].filter((path) => path !== null);
   }
-}
 
-const chunkKey = (blobIndex: number, index: number): number => blobIndex * (MAX_CHUNKS + 1) + index;
-
-function chunkOf(reader: Reader, at: number, entry: ChunkEntry, blob: RafsBlob): FileChunk {
-  refuseFlags(reader, at, entry, blob);
-  const { uncompressedOffset, uncompressedSize, compressedOffset, compressedSize } = entry;
-  const isCompressed = (entry.flags & CHUNK_FLAG.COMPRESSED) !== 0;
-  if (entry.index > MAX_CHUNKS || (blob.chunkCount > 0 && entry.index >= blob.chunkCount)) {
-    throw reader.bad('index', `chunk ${entry.index} of ${blob.chunkCount}`, at + 72);
+  /** Tarfs: the device is the tar, content lies in it as it is, and the chunk table says nothing. */
+  #tarChunk({ blobIndex, index, uncompressedOffset }: ChunkIndex, size: number): FileChunk | null {
+    const blob = this.blobs[blobIndex];
+    if (blob === undefined || uncompressedOffset + size > blob.uncompressedSize) return null;
+    const sizes = { uncompressedSize: size, compressedSize: size };
+    const place = { uncompressedOffset, compressedOffset: uncompressedOffset, ...sizes, blob: blob.id, index };
+    return { ...place, compressor: 0, digester: blob.digester, digest: NO_DIGEST, crc32c: null, within: null };
   }
-  if (uncompressedSize === 0 || uncompressedSize > MAX_CHUNK_SIZE) {
-    throw reader.bad('uncompressed_size', `${uncompressedSize} is not 1 … 16 MiB`, at + 44);
-  }
-  if (uncompressedOffset % BLOCK !== 0 || uncompressedOffset + uncompressedSize > blob.uncompressedSize) {
-    throw reader.bad('uncompressed_offset', 'not aligned, or not inside the blob', at + 56);
-  }
-  if (
-    compressedSize === 0 ||
-    compressedSize > MAX_CHUNK_SIZE ||
-    (!isCompressed && compressedSize !== uncompressedSize)
-  ) {
-    throw reader.bad('compressed_size', `${compressedSize} for ${uncompressedSize} bytes`, at + 40);
-  }
-  if (compressedOffset + compressedSize > blob.compressedSize) {
-    throw reader.bad('compressed_offset', 'runs out of the blob', at + 48);
-  }
-  return {
-    uncompressedOffset,
-    uncompressedSize,
-    compressedOffset,
-    compressedSize,
-    compressor: isCompressed ? blob.compressor : 0,
-    digester: blob.digester,
-    digest: entry.digest,
-    blob: blob.id,
-    index: entry.index,
-    crc32c: entry.crc32c,
-    within: null,
-  };
-}
-
-function refuseFlags(reader: Reader, at: number, { flags }: ChunkEntry, blob: RafsBlob): void {
-  const plain = CHUNK_FLAG.COMPRESSED | CHUNK_FLAG.HAS_CRC32;
-  const known = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
-  if ((flags & ~known) !== 0) throw reader.bad('flags', `unknown bits 0x${flags.toString(16)}`, at + 36);
-  if ((flags & ~plain) === 0) return;
-  throw new LacunaError(
-    'UNSUPPORTED',
-    `blob ${blob.id}: hole, batch or encrypted chunks are not supported by this version`,
-    {
-      op: 'read bootstrap',
-      subject: reader.subject,
-    },
-  );
 }

@@ -14,10 +14,9 @@ import {
   CHUNK_ENTRY_SIZE,
   DEVICE_SLOT_SIZE,
   DEVICE_TABLE_OFFSET,
-  MAX_BLOBS,
-  MAX_CHUNKS,
   PREFETCH_ENTRY_SIZE,
 } from './layout.ts';
+import { MAX_BLOBS, MAX_CHUNKS } from './limits.ts';
 import { Space } from './space.ts';
 import { isStorable, xattrSize } from './xattr.ts';
 

@@ -1,209 +1,205 @@
-/** Inodes and directories of a bootstrap → a FileTree. */
-import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
+/**
+ * Inodes and directories of a bootstrap as a FileTree that reads itself: a node is a view of its inode, the entries of a directory are
+ * looked for or read when they are asked for. So listing one directory touches what is on the way to it, and nothing else.
+ */
+import type { ByteString, FileChunk, FileNode, Mtime, NodeType } from '../../tree/node.ts';
 import { MAX_DEPTH, MAX_PATH } from '../../tree/path.ts';
 import type { Reader } from './bytes.ts';
-import { type ChunkIndex, INDEX_SIZE, readChunkIndex } from './chunks.ts';
-import { type DirectoryEntry, decodeDirectoryBlock } from './dirent.ts';
-import {
-  CHUNK_FORMAT_BITS,
-  CHUNK_FORMAT_INDEXES,
-  type DecodedInode,
-  decodeDevice,
-  entryTypeOf,
-  LAYOUT,
-  readInode,
-} from './inode.ts';
-import { alignUp, BLOCK, BLOCK_BITS, SLOT } from './layout.ts';
+import { INDEX_SIZE } from './chunks.ts';
+import { type DirectoryTree, RafsDirectory } from './directory.ts';
+import type { DirectoryEntry } from './dirent.ts';
+import { type FindChunk, readFileChunks } from './filechunks.ts';
+import { COMPACT_SIZE, type DecodedInode, decodeDevice, entryTypeOf, LAYOUT, readInode } from './inode.ts';
+import { SLOT, TARFS_BLOCK_BITS } from './layout.ts';
+import { MAX_INODES } from './limits.ts';
 import type { Superblock } from './superblock.ts';
 import { readXattrs, xattrSizeOf } from './xattr.ts';
 
-/** The chunk that an index entry means; null when there is none. */
-export type FindChunk = (index: ChunkIndex) => FileChunk | null;
+const NO_CHUNKS: readonly FileChunk[] = [];
 
-/** Reads the whole tree. Directories are reached once, other inodes as often as they have names. */
-export function readTree(reader: Reader, superblock: Superblock, findChunk: FindChunk): FileNode {
-  return new TreeReader(reader, superblock, findChunk).read();
-}
-
-/** A directory whose entries are still to be read. */
-interface OpenDirectory {
-  readonly node: FileNode;
-  readonly inode: DecodedInode;
-  readonly offset: number;
-  readonly nid: number;
-  readonly parentNid: number;
-  readonly depth: number;
-}
-
-class TreeReader {
-  readonly #reader: Reader;
-  readonly #superblock: Superblock;
+/** All nodes of a bootstrap by their numbers. Directories are reached once, other inodes as often as they have names. */
+export class RafsTree implements DirectoryTree {
+  readonly reader: Reader;
+  readonly superblock: Superblock;
   readonly #findChunk: FindChunk;
-  readonly #known = new Map<number, FileNode>();
-  readonly #directories: OpenDirectory[] = [];
+  readonly #blockSize: number;
+  readonly #known = new Map<number, RafsNode>();
   /** Structures do not overlap, so all of them together are not longer than the file. */
   #budget: number;
+  #root: RafsNode | null = null;
+  /** The inode decoded last: a node's fields are asked for one after another. */
+  #last: { readonly offset: number; readonly inode: DecodedInode } | null = null;
 
   constructor(reader: Reader, superblock: Superblock, findChunk: FindChunk) {
-    this.#reader = reader;
-    this.#superblock = superblock;
+    this.reader = reader;
+    this.superblock = superblock;
     this.#findChunk = findChunk;
+    this.#blockSize = 2 ** superblock.blockBits;
     this.#budget = reader.length;
   }
 
-  read(): FileNode {
-    const nid = this.#superblock.rootNid;
-    const root = this.#node(nid, nid, 0);
-    if (root.type !== 'dir') throw this.#reader.bad('root_nid', `the root is a ${root.type}`, this.#offsetOf(nid));
-    // Grows while it is walked; no recursion, whatever the depth.
-    for (const directory of this.#directories) this.#readEntries(directory);
-    return root;
-  }
-
-  #offsetOf(nid: number): number {
-    return this.#superblock.metaBlkaddr * BLOCK + nid * SLOT;
-  }
-
-  #spend(bytes: number, field: string, offset: number): void {
-    this.#budget -= bytes;
-    if (!(this.#budget >= 0)) throw this.#reader.bad(field, 'more metadata than the bootstrap is long', offset);
-  }
-
-  #node(nid: number, parentNid: number, depth: number): FileNode {
-    const offset = this.#offsetOf(nid);
-    const before = this.#known.get(nid);
-    if (before?.type === 'dir') throw this.#reader.bad('nid', `directory ${nid} is reached twice`, offset);
-    if (before !== undefined) return before;
-    const inode = readInode(this.#reader, offset);
-    const xattrSize = xattrSizeOf(inode.xattrCount);
-    this.#spend(inode.inodeSize + xattrSize, 'inode', offset);
-    const node: FileNode = {
-      nid,
-      type: inode.type,
-      mode: inode.mode,
-      uid: inode.uid,
-      gid: inode.gid,
-      mtime: inode.mtime,
-      size: inode.type === 'reg' ? inode.size : 0,
-      rdev: inode.type === 'char' || inode.type === 'block' ? decodeDevice(inode.union) : null,
-      target: null,
-      xattrs: readXattrs(this.#reader, offset + inode.inodeSize, xattrSize),
-      children: inode.type === 'dir' ? new Map() : null,
-      chunks: [],
-    };
-    this.#known.set(nid, node);
-    if (inode.type === 'reg') node.chunks = this.#fileChunks(inode, offset);
-    else if (inode.type === 'symlink') node.target = this.#target(inode, offset);
-    else if (inode.type === 'dir') {
-      if (depth > MAX_DEPTH) throw this.#reader.bad('nid', `deeper than ${MAX_DEPTH} directories`, offset);
-      this.#directories.push({ node, inode, offset, nid, parentNid, depth });
+  /** Throws FormatError when the root is none. */
+  root(): FileNode {
+    const nid = this.superblock.rootNid;
+    this.#root ??= this.#node(nid, nid, 0);
+    if (this.#root.type !== 'dir') {
+      throw this.reader.bad('root_nid', `the root is a ${this.#root.type}`, this.offsetOf(nid));
     }
+    return this.#root;
+  }
+
+  /** The node of an entry of the directory `parent`, whose inode lies at `offset`. */
+  childOf(entry: DirectoryEntry, parent: number, depth: number, offset: number): RafsNode {
+    const child = this.#node(entry.nid, parent, depth);
+    if (entry.type !== entryTypeOf(child.type)) {
+      throw this.reader.bad('file_type', `${entry.type} for a ${child.type}`, offset);
+    }
+    return child;
+  }
+
+  nidAt(offset: number): number {
+    return (offset - this.offsetOf(0)) / SLOT;
+  }
+
+  offsetOf(nid: number): number {
+    return this.superblock.metaBlkaddr * this.#blockSize + nid * SLOT;
+  }
+
+  #node(nid: number, parent: number, depth: number): RafsNode {
+    const offset = this.offsetOf(nid);
+    const before = this.#known.get(nid);
+    if (before?.children != null) throw this.reader.bad('nid', `directory ${nid} is reached twice`, offset);
+    if (before !== undefined) return before;
+    if (this.#known.size >= MAX_INODES) throw this.reader.bad('nid', `more than ${MAX_INODES} inodes`, offset);
+    const inode = this.inodeAt(offset);
+    if (inode.type === 'dir' && depth > MAX_DEPTH) {
+      throw this.reader.bad('nid', `deeper than ${MAX_DEPTH} directories`, offset);
+    }
+    this.#pay(inode, offset);
+    const children = inode.type === 'dir' ? new RafsDirectory(this, { offset, nid, parent, depth }) : null;
+    const node = new RafsNode(this, offset, inode.type, children);
+    this.#known.set(nid, node);
     return node;
   }
 
-  #fileChunks(inode: DecodedInode, offset: number): FileChunk[] {
-    const { chunkSize } = this.#superblock;
-    if (inode.layout !== LAYOUT.CHUNK_BASED) {
-      throw this.#reader.bad('i_format', 'a regular file that is not chunk-based', offset);
-    }
-    const at = alignUp(offset + inode.inodeSize + xattrSizeOf(inode.xattrCount), INDEX_SIZE);
-    const count = Math.ceil(inode.size / chunkSize);
-    this.#reader.check(at, count * INDEX_SIZE, 'chunk indexes');
-    this.#spend(count * INDEX_SIZE, 'chunk indexes', at);
-    const chunks: FileChunk[] = [];
-    for (let i = 0; i < count; i++) {
-      const index = readChunkIndex(this.#reader, at + i * INDEX_SIZE);
-      const chunk = this.#findChunk(index);
-      if (chunk === null) {
-        const problem = `chunk ${index.index} of blob ${index.blobIndex} is not in the chunk table`;
-        throw this.#reader.bad('chunk index', problem, at + i * INDEX_SIZE);
+  inodeAt(offset: number): DecodedInode {
+    if (this.#last?.offset !== offset) this.#last = { offset, inode: readInode(this.reader, offset) };
+    return this.#last.inode;
+  }
+
+  /** Takes what an inode and its data claim out of the budget, before any of it is read. */
+  #pay(inode: DecodedInode, offset: number): void {
+    const spend = (bytes: number, field: string): void => {
+      this.#budget -= bytes;
+      if (!(this.#budget >= 0)) throw this.reader.bad(field, 'more metadata than the bootstrap is long', offset);
+    };
+    spend(inode.inodeSize + xattrSizeOf(inode.xattrCount), 'inode');
+    if (inode.type === 'dir') spend(inode.size, 'directory');
+    if (inode.type === 'reg') spend(Math.ceil(inode.size / this.superblock.chunkSize) * INDEX_SIZE, 'chunk indexes');
+    if (inode.type === 'symlink') {
+      if (inode.size === 0 || inode.size >= MAX_PATH) {
+        throw this.reader.bad('i_size', `a symlink's target of ${inode.size} bytes`, offset + 8);
       }
-      const wanted = Math.min(chunkSize, inode.size - i * chunkSize);
-      if (chunk.uncompressedSize !== wanted) {
-        throw this.#reader.bad(
-          'chunk index',
-          `${chunk.uncompressedSize} bytes where ${wanted} belong`,
-          at + i * INDEX_SIZE,
-        );
-      }
-      chunks.push(chunk);
-    }
-    this.#checkExtent(inode, chunks, offset);
-    return chunks;
-  }
-
-  /** The kernel's view (one extent of the announced size per index entry) must be that of the chunks. */
-  #checkExtent(inode: DecodedInode, chunks: readonly FileChunk[], offset: number): void {
-    const { chunkSize } = this.#superblock;
-    if ((inode.union & ~CHUNK_FORMAT_BITS) !== CHUNK_FORMAT_INDEXES) {
-      throw this.#reader.bad('i_u.c.format', `0x${inode.union.toString(16)} is not an index format`, offset + 16);
-    }
-    // A power, not a shift: it may be 2^43.
-    const extent = 2 ** (BLOCK_BITS + (inode.union & CHUNK_FORMAT_BITS));
-    if (extent === chunkSize || chunks.length === 0) return;
-    const [first] = chunks;
-    const isOnePiece = chunks.every(
-      (chunk, i) =>
-        chunk.blob === first!.blob && chunk.uncompressedOffset === first!.uncompressedOffset + i * chunkSize,
-    );
-    if (extent < inode.size || !isOnePiece) {
-      throw this.#reader.bad('i_u.c.format', `extents of ${extent} bytes do not fit the file's chunks`, offset + 16);
+      spend(inode.size, 'symlink');
     }
   }
 
-  #target(inode: DecodedInode, offset: number): ByteString {
-    if (inode.size === 0 || inode.size >= MAX_PATH) {
-      throw this.#reader.bad('i_size', `a symlink's target of ${inode.size} bytes`, offset + 8);
-    }
-    this.#spend(inode.size, 'symlink', offset);
-    const [at] = this.#dataBlocks(inode, offset);
-    const target = this.#reader.text(at!.at, inode.size, 'symlink');
-    if (target.includes('\0')) throw this.#reader.bad('symlink', 'its target holds a NUL', at!.at);
-    return target;
+  blockCount(offset: number): number {
+    return Math.ceil(this.inodeAt(offset).size / this.#blockSize);
   }
 
-  /** Where the data of a directory or symlink lies, block by block. */
-  #dataBlocks(inode: DecodedInode, offset: number): Array<{ at: number; length: number }> {
-    if (inode.layout === LAYOUT.CHUNK_BASED) throw this.#reader.bad('i_format', `a chunk-based ${inode.type}`, offset);
+  /** Where block `index` of the data of a directory or symlink lies. */
+  blockAt(offset: number, index: number): { at: number; length: number } {
+    const inode = this.inodeAt(offset);
+    if (inode.layout === LAYOUT.CHUNK_BASED) throw this.reader.bad('i_format', `a chunk-based ${inode.type}`, offset);
+    const size = this.#blockSize;
+    const length = Math.min(size, inode.size - index * size);
+    const isInline = inode.layout === LAYOUT.INLINE && length < size;
     const inlineAt = offset + inode.inodeSize + xattrSizeOf(inode.xattrCount);
-    const pieces: Array<{ at: number; length: number }> = [];
-    for (let start = 0; start < inode.size; start += BLOCK) {
-      const length = Math.min(BLOCK, inode.size - start);
-      const isInline = inode.layout === LAYOUT.INLINE && length < BLOCK;
-      const at = isInline ? inlineAt : inode.union * BLOCK + start;
-      if (isInline && (at % BLOCK) + length > BLOCK) {
-        throw this.#reader.bad('i_size', 'inline data crosses a block', offset + 8);
-      }
-      this.#reader.check(at, length, `${inode.type} data`);
-      pieces.push({ at, length });
+    const at = isInline ? inlineAt : (inode.union + index) * size;
+    if (isInline && (at % size) + length > size) {
+      throw this.reader.bad('i_size', 'inline data crosses a block', offset + 8);
     }
-    return pieces;
+    this.reader.check(at, length, `${inode.type} data`);
+    return { at, length };
   }
 
-  #readEntries(directory: OpenDirectory): void {
-    const { node, inode, offset } = directory;
-    this.#spend(inode.size, 'directory', offset);
-    const entries: DirectoryEntry[] = [];
-    for (const { at, length } of this.#dataBlocks(inode, offset))
-      decodeDirectoryBlock(this.#reader, at, length, entries);
-    let previous = '';
-    let dots = 0;
-    for (const entry of entries) {
-      // The kernel finds names by binary search, and a name twice would be two files in one place.
-      if (entry.name <= previous) throw this.#reader.bad('name', 'directory entries are not sorted', offset);
-      previous = entry.name;
-      if (entry.name === '.' || entry.name === '..') {
-        const wanted = entry.name === '.' ? directory.nid : directory.parentNid;
-        if (entry.nid !== wanted) throw this.#reader.bad('nid', `"${entry.name}" leads to ${entry.nid}`, offset);
-        dots++;
-        continue;
-      }
-      const child = this.#node(entry.nid, directory.nid, directory.depth + 1);
-      if (entry.type !== entryTypeOf(child.type)) {
-        throw this.#reader.bad('file_type', `${entry.type} for a ${child.type}`, offset);
-      }
-      node.children!.set(entry.name, child);
+  chunksAt(offset: number): FileChunk[] {
+    return readFileChunks(this.reader, this.superblock, this.#findChunk, this.inodeAt(offset), offset);
+  }
+
+  target(offset: number): ByteString {
+    let target = '';
+    for (let i = 0; i < this.blockCount(offset); i++) {
+      const { at, length } = this.blockAt(offset, i);
+      target += this.reader.text(at, length, 'symlink');
     }
-    if (dots !== 2) throw this.#reader.bad('directory', 'without "." and ".."', offset);
+    const nul = target.indexOf('\0');
+    if (nul < 0) return target;
+    // nydus-image lets the next node overwrite the rest of a target between one and two blocks of 512 bytes. To the kernel a
+    // target ends at its NUL as well.
+    if (this.superblock.blockBits === TARFS_BLOCK_BITS && nul > 0) return target.slice(0, nul);
+    throw this.reader.bad('symlink', 'its target holds a NUL', offset);
+  }
+}
+
+/** An inode of a bootstrap. Every field is read when it is asked for. */
+class RafsNode implements FileNode {
+  readonly tree: RafsTree;
+  /** Of the inode in the bootstrap. */
+  readonly offset: number;
+  readonly type: NodeType;
+  readonly children: RafsDirectory | null;
+  #chunks: readonly FileChunk[] | null = null;
+
+  constructor(tree: RafsTree, offset: number, type: NodeType, children: RafsDirectory | null) {
+    this.tree = tree;
+    this.offset = offset;
+    this.type = type;
+    this.children = children;
+  }
+
+  get #inode(): DecodedInode {
+    return this.tree.inodeAt(this.offset);
+  }
+  get nid(): number {
+    return this.tree.nidAt(this.offset);
+  }
+  get mode(): number {
+    return this.#inode.mode;
+  }
+  get uid(): number {
+    return this.#inode.uid;
+  }
+  get gid(): number {
+    return this.#inode.gid;
+  }
+  get mtime(): Mtime {
+    const { inodeSize, mtime } = this.#inode;
+    return inodeSize === COMPACT_SIZE ? this.tree.superblock.buildTime : mtime;
+  }
+  get size(): number {
+    return this.type === 'reg' ? this.#inode.size : 0;
+  }
+  get nlink(): number {
+    return this.#inode.nlink;
+  }
+  get rdev(): FileNode['rdev'] {
+    return this.type === 'char' || this.type === 'block' ? decodeDevice(this.#inode.union) : null;
+  }
+  get target(): ByteString | null {
+    return this.type === 'symlink' ? this.tree.target(this.offset) : null;
+  }
+  get xattrs(): FileNode['xattrs'] {
+    const { inodeSize, xattrCount } = this.#inode;
+    return readXattrs(this.tree.reader, this.offset + inodeSize, xattrSizeOf(xattrCount));
+  }
+  get chunks(): readonly FileChunk[] {
+    if (this.type !== 'reg' || this.#inode.size === 0) return this.#chunks ?? NO_CHUNKS;
+    this.#chunks ??= this.tree.chunksAt(this.offset);
+    return this.#chunks;
+  }
+  set chunks(chunks: readonly FileChunk[]) {
+    this.#chunks = chunks;
   }
 }

@@ -17,10 +17,10 @@ import {
   FEATURE,
   FLAG,
   HASH_FLAG,
-  MAX_BLOCKS,
   PREFETCH_ENTRY_SIZE,
   ROOT_NID,
 } from './layout.ts';
+import { MAX_BLOCKS } from './limits.ts';
 import { cannot, type OnDropped, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
 import { writeSuperblock } from './superblock.ts';
 import { behindXattrs, nidOf, writePlannedInode } from './writeinode.ts';
@@ -62,6 +62,8 @@ export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
   const out = Buffer.alloc(plan.size);
   const mapped = writeDevices(out, plan, options.align ?? DEVICE_ALIGN);
   writeSuperblock(out, {
+    blockBits: BLOCK_BITS,
+    buildTime: { sec: 0, nsec: 0 },
     rootNid: ROOT_NID,
     inos: plan.names,
     blocks: mapped,

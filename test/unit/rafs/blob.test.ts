@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { finishBlob } from '../../../src/formats/rafs/blob.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../../../src/formats/rafs/write.ts';
+import { plainChunk } from '../../../src/tree/node.ts';
 import { fixture, sha256 } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
 
@@ -86,6 +87,7 @@ describe('writeBootstrap, given the tree and blobs of a fixture', () => {
     const again = openBootstrap(writeBootstrap(theirs.root(), theirs.blobs.toReversed(), options), { subject: 'ours' });
     expect(again.blobs).toEqual(theirs.blobs);
     expect(again.superblock.inos).toBe(theirs.superblock.inos);
-    expect(again.chunksOf(0)).toEqual(theirs.chunksOf(0));
+    const plain = (image: typeof theirs) => image.chunksOf(0).map((chunk) => plainChunk(chunk));
+    expect(plain(again)).toEqual(plain(theirs));
   });
 });

@@ -65,18 +65,6 @@ describe.skipIf(skip.reason)('RAFS images made by nydus-image', () => {
     expect(others.filter((row) => !row.path?.includes('/.wh.') && row.nlink < 2)).toEqual([]);
   });
 
-  it.each([
-    ['zran', /zran/],
-    ['batch', /batch/],
-    ['encrypted', /encryption/],
-    ['tarfs', /tarfs/],
-  ])('%s is refused by name', (directory, feature) => {
-    const open = () => openBootstrap(readFileSync(fixture('rafs', directory, 'bootstrap')), { subject: directory });
-    expect(open).toThrowError(
-      expect.objectContaining({ code: 'UNSUPPORTED', message: expect.stringMatching(feature) }),
-    );
-  });
-
   it('a bootstrap from inside a blob cannot be opened without the id', () => {
     const bytes = readFileSync(fixture('rafs/inline-meta', `${inline1}.boot`));
     const open = () => openBootstrap(bytes, { subject: 'inline' });

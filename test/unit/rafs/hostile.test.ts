@@ -18,7 +18,7 @@ const SLOW_MS = 2000;
 function readAll(bytes: Buffer): void {
   const image = openBootstrap(bytes, { subject: 'hostile' });
   for (const [i] of image.blobs.entries()) image.chunksOf(i);
-  for (const _ of listTree(image.root(), '/', { recursive: true }));
+  for (const { node } of listTree(image.root(), '/', { recursive: true })) void node.chunks;
 }
 
 /** Values at which counts, sizes and offsets go wrong. */
@@ -175,7 +175,7 @@ describe('hostile bootstraps', () => {
 
   it('a size that would need more memory than there is', () => {
     const size = (value: bigint) => changed((bytes) => void bytes.writeBigUInt64LE(value, inodeOf('file') + 8));
-    expect(size(1n << 52n)).toThrowError(format('chunk indexes', /run out of/));
+    expect(size(1n << 52n)).toThrowError(format('chunk indexes', /more metadata than the bootstrap is long/));
     expect(size((1n << 64n) - 1n)).toThrowError(format('i_size', /2\^53/));
     const sub = (value: bigint) => changed((bytes) => void bytes.writeBigUInt64LE(value, inodeOf('sub') + 8));
     expect(sub(1n << 52n)).toThrowError(format('directory', /more metadata than the bootstrap is long/));

@@ -1,0 +1,251 @@
+/**
+ * The chunk table of a bootstrap, read where it lies: a chunk is a view of its entry, made and checked when it is asked for, and what
+ * is kept for the others is a few bytes of an index by blob and number.
+ */
+import { MAX_CHUNK_SIZE, type Within } from '../../blob/table.ts';
+import { LacunaError } from '../../errors.ts';
+import type { Compressor, Digester } from '../../native/addon.ts';
+import type { FileChunk } from '../../tree/node.ts';
+import { needsMeta, type RafsBlob } from './blob.ts';
+import type { Reader } from './bytes.ts';
+import { type ChunkIndex, readChunkEntry } from './chunks.ts';
+import { BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG } from './layout.ts';
+import { MAX_CHUNKS, MAX_UNIT_SIZE } from './limits.ts';
+import { ChunkInfo, storedRaw } from './meta.ts';
+import type { Superblock } from './superblock.ts';
+
+/** Multiplier of Knuth's multiplicative hash. */
+const GOLDEN = 0x9e3779b1;
+const KNOWN_FLAGS = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
+
+export class ChunkTable {
+  readonly #reader: Reader;
+  readonly #start: number;
+  readonly #rows: number;
+  readonly #blobs: readonly RafsBlob[];
+  readonly #metas: ReadonlyMap<string, Buffer>;
+  readonly #infos = new Map<string, ChunkInfo>();
+  /** Open addressing by blob and number: row + 1, 0 where there is none. */
+  #index: Uint32Array | null = null;
+  /** By row: those that were asked for. One object for each, so that chunks can be told apart by identity. */
+  readonly #views: TableChunk[] = [];
+
+  constructor(
+    reader: Reader,
+    { chunkTableOffset, chunkTableSize }: Superblock,
+    blobs: readonly RafsBlob[],
+    metas: ReadonlyMap<string, Buffer>,
+  ) {
+    this.#reader = reader;
+    this.#start = chunkTableOffset;
+    this.#rows = chunkTableSize / CHUNK_ENTRY_SIZE;
+    this.#blobs = blobs;
+    this.#metas = metas;
+  }
+
+  /** The chunk that an index entry means; null when there is none. */
+  find(wanted: ChunkIndex): FileChunk | null {
+    this.#index ??= this.#makeIndex();
+    const row = this.#index[this.#slotOf(this.#index, wanted.blobIndex, wanted.index)]! - 1;
+    if (row < 0) return null;
+    const chunk = this.#view(row);
+    return chunk.uncompressedOffset === wanted.uncompressedOffset ? chunk : null;
+  }
+
+  /** All chunks of a blob, sorted by uncompressed offset. FormatError when two overlap. */
+  chunksOf(blobIndex: number): FileChunk[] {
+    this.#index ??= this.#makeIndex();
+    const { id } = this.#blobs[blobIndex]!;
+    const chunks: FileChunk[] = [];
+    for (let row = 0; row < this.#rows; row++) {
+      if (this.#reader.bytes.readUInt32LE(this.#at(row) + 32) === blobIndex) chunks.push(this.#view(row));
+    }
+    chunks.sort((a, b) => a.uncompressedOffset - b.uncompressedOffset);
+    let end = 0;
+    for (const chunk of chunks) {
+      if (chunk.uncompressedOffset < end) {
+        throw this.#reader.bad(
+          'uncompressed_offset',
+          `chunk ${chunk.index} of blob ${id} overlaps another`,
+          this.#start,
+        );
+      }
+      end = chunk.uncompressedOffset + chunk.uncompressedSize;
+    }
+    return chunks;
+  }
+
+  /** Which part of which unit a chunk is. NOT_FOUND when that needs chunk info which nobody brought. */
+  withinOf(blob: RafsBlob, index: number, size: number): Within | null {
+    let info = this.#infos.get(blob.id);
+    if (info === undefined) {
+      const meta = this.#metas.get(blob.id);
+      if (meta === undefined) {
+        throw new LacunaError('NOT_FOUND', `the chunk info (blob.meta) of blob ${blob.id} is not there`, {
+          op: 'read chunk',
+          subject: this.#reader.subject,
+          hint: 'it lies in the bootstrap layer, at the end of the blob, or in a file of its own',
+        });
+      }
+      info = new ChunkInfo(meta, blob, this.#reader.subject);
+      this.#infos.set(blob.id, info);
+    }
+    return info.within(index, size);
+  }
+
+  #at(row: number): number {
+    return this.#start + row * CHUNK_ENTRY_SIZE;
+  }
+
+  #view(row: number): TableChunk {
+    const known = this.#views[row];
+    if (known !== undefined) return known;
+    const at = this.#at(row);
+    const blob = this.#blobs[this.#reader.u32(at + 32, 'blob_index')]!;
+    checkEntry(this.#reader, at, blob);
+    const view = new TableChunk(this, this.#reader, at, blob);
+    this.#views[row] = view;
+    return view;
+  }
+
+  #makeIndex(): Uint32Array {
+    let size = 16;
+    while (size < 2 * this.#rows) size *= 2;
+    const index = new Uint32Array(size);
+    // Filled at once: a sparse array would become a dictionary.
+    this.#views.length = this.#rows;
+    for (let row = 0; row < this.#rows; row++) {
+      const at = this.#at(row);
+      const blobIndex = this.#reader.u32(at + 32, 'blob_index');
+      const number = this.#reader.u32(at + 72, 'index');
+      const blob = this.#blobs[blobIndex];
+      if (blob === undefined) throw this.#reader.bad('blob_index', `${blobIndex} is no blob`, at + 32);
+      const slot = this.#slotOf(index, blobIndex, number);
+      if (index[slot] !== 0) throw this.#reader.bad('index', `chunk ${number} of blob ${blob.id} twice`, at + 72);
+      index[slot] = row + 1;
+    }
+    return index;
+  }
+
+  /** Where blob and number are in `index`, or the free place where they would be. */
+  #slotOf(index: Uint32Array, blobIndex: number, number: number): number {
+    const mask = index.length - 1;
+    const { bytes } = this.#reader;
+    // The upper bits of the product are mixed best, and they have to reach the lower ones.
+    const hash = Math.imul((number ^ (blobIndex << 24)) >>> 0, GOLDEN);
+    for (let slot = (hash ^ (hash >>> 15)) & mask; ; slot = (slot + 1) & mask) {
+      const row = index[slot]! - 1;
+      if (row < 0) return slot;
+      const at = this.#at(row);
+      if (bytes.readUInt32LE(at + 72) === number && bytes.readUInt32LE(at + 32) === blobIndex) return slot;
+    }
+  }
+}
+
+/** An entry of the table as a chunk. */
+class TableChunk implements FileChunk {
+  readonly #table: ChunkTable;
+  readonly #reader: Reader;
+  readonly #at: number;
+  readonly #blob: RafsBlob;
+  #within: Within | null | undefined = undefined;
+
+  constructor(table: ChunkTable, reader: Reader, at: number, blob: RafsBlob) {
+    this.#table = table;
+    this.#reader = reader;
+    this.#at = at;
+    this.#blob = blob;
+  }
+
+  get blob(): string {
+    return this.#blob.id;
+  }
+  get index(): number {
+    return this.#reader.u32(this.#at + 72, 'index');
+  }
+  get uncompressedOffset(): number {
+    return this.#reader.u64(this.#at + 56, 'uncompressed_offset');
+  }
+  get uncompressedSize(): number {
+    return this.#reader.u32(this.#at + 44, 'uncompressed_size');
+  }
+  get compressedOffset(): number {
+    return this.within?.unit.compressedOffset ?? this.#reader.u64(this.#at + 48, 'compressed_offset');
+  }
+  get compressedSize(): number {
+    return this.within?.unit.compressedSize ?? this.#reader.u32(this.#at + 40, 'compressed_size');
+  }
+  get compressor(): Compressor {
+    const decoder = this.within?.unit.decoder;
+    if (decoder !== undefined) return decoder.kind === 'zran' ? 2 : decoder.compressor;
+    return (this.#flags & CHUNK_FLAG.COMPRESSED) === 0 ? 0 : this.#blob.compressor;
+  }
+  get digester(): Digester {
+    return this.#blob.digester;
+  }
+  get digest(): Buffer {
+    return this.#reader.slice(this.#at, 32, 'block_id');
+  }
+  get crc32c(): number | null {
+    return (this.#flags & CHUNK_FLAG.HAS_CRC32) === 0 ? null : this.#reader.u32(this.#at + 76, 'crc32');
+  }
+  get within(): Within | null {
+    if (this.#within === undefined) this.#within = this.#findWithin();
+    return this.#within;
+  }
+
+  get #flags(): number {
+    return this.#reader.u32(this.#at + 36, 'flags');
+  }
+
+  #findWithin(): Within | null {
+    const [blob, size] = [this.#blob, this.uncompressedSize];
+    const within = needsMeta(blob) ? this.#table.withinOf(blob, this.index, size) : null;
+    if (within !== null) return within;
+    if (needsMeta(blob)) checkStored(this.#reader, this.#at, blob);
+    if (blob.cipher === null || (this.#flags & CHUNK_FLAG.ENCRYPTED) === 0) return null;
+    const compressor = (this.#flags & CHUNK_FLAG.COMPRESSED) === 0 ? 0 : blob.compressor;
+    const compressedOffset = this.#reader.u64(this.#at + 48, 'compressed_offset');
+    const compressedSize = this.#reader.u32(this.#at + 40, 'compressed_size');
+    const decoder = { kind: 'encrypted', ...blob.cipher, compressor } as const;
+    return { unit: { compressedOffset, compressedSize, size, decoder }, offset: 0 };
+  }
+}
+
+/** Checks what an entry says for itself; of a chunk that may be in a unit, only its place in the device. */
+function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
+  const { flags, uncompressedOffset, uncompressedSize, index } = readChunkEntry(reader, at);
+  if ((flags & ~KNOWN_FLAGS) !== 0) throw reader.bad('flags', `unknown bits 0x${flags.toString(16)}`, at + 36);
+  if ((flags & CHUNK_FLAG.HOLE) !== 0) {
+    throw reader.unsupported(
+      `blob ${blob.id}: a hole in the chunk table`,
+      'no version of RAFS v6 stores holes as chunks',
+    );
+  }
+  if ((flags & CHUNK_FLAG.ENCRYPTED) !== 0 && blob.cipher === null)
+    throw reader.bad('flags', 'encrypted, and the blob has no key', at + 36);
+  if (index > MAX_CHUNKS || (blob.chunkCount > 0 && index >= blob.chunkCount)) {
+    throw reader.bad('index', `chunk ${index} of ${blob.chunkCount}`, at + 72);
+  }
+  if (uncompressedSize === 0 || uncompressedSize > MAX_CHUNK_SIZE) {
+    throw reader.bad('uncompressed_size', `${uncompressedSize} is not 1 … 16 MiB`, at + 44);
+  }
+  if (uncompressedOffset % BLOCK !== 0 || uncompressedOffset + uncompressedSize > blob.uncompressedSize) {
+    throw reader.bad('uncompressed_offset', 'not aligned, or not inside the blob', at + 56);
+  }
+  if (!needsMeta(blob)) checkStored(reader, at, blob);
+}
+
+/** Checks where a chunk that is stored alone lies in its blob. */
+function checkStored(reader: Reader, at: number, blob: RafsBlob): void {
+  const { flags, uncompressedSize, compressedOffset, compressedSize } = readChunkEntry(reader, at);
+  const isEncrypted = (flags & CHUNK_FLAG.ENCRYPTED) !== 0;
+  const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
+  const isRaw = isCompressed || storedRaw(compressedSize, uncompressedSize, isEncrypted);
+  if (compressedSize === 0 || compressedSize > (isEncrypted ? MAX_UNIT_SIZE : MAX_CHUNK_SIZE) || !isRaw) {
+    throw reader.bad('compressed_size', `${compressedSize} for ${uncompressedSize} bytes`, at + 40);
+  }
+  if (compressedOffset + compressedSize > blob.compressedSize) {
+    throw reader.bad('compressed_offset', 'runs out of the blob', at + 48);
+  }
+}
