@@ -17,7 +17,8 @@ import {
   type TargetForm,
 } from '../convert/options.ts';
 import { LacunaError } from '../errors.ts';
-import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import { isStream, parseReference } from '../image/reference.ts';
+import { SOURCE_FORMS, storeOptions, TARGET_FORMS, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
 interface Options {
@@ -46,8 +47,8 @@ export const verb: Verb = {
   summary: 'make a lazy image of an OCI or Docker image',
   configure(command: Command): void {
     withRegistryOptions(command)
-      .argument('<source>', 'docker://HOST/NAME:TAG, oci:DIR:REF, or a bare name')
-      .argument('[target]', 'the same forms; for referrers the default is where the original is')
+      .argument('<source>', SOURCE_FORMS)
+      .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`)
       .option('--platform <os/arch>', 'convert only this platform of an index (repeatable)', collect)
       .option('--chunk-size <size>', 'unit of fetching and of dedup', size, DEFAULT_CHUNK_SIZE)
       .addOption(
@@ -97,7 +98,8 @@ export const verb: Verb = {
       onProgress: context.onProgress,
       signal: context.signal,
     });
-    return { document: { schema: 'lacuna.convert.v1', ...result }, text: describe(result) };
+    const document = { schema: 'lacuna.convert.v1', ...result };
+    return { document, text: describe(result), toStderr: isStream(parseReference(result.target)) };
   },
 };
 

@@ -1,11 +1,8 @@
 /** What every verb says of the image that it looks into: its argument, its platform, and how its registry is reached. */
 import type { Command } from 'commander';
 import type { OpenImageOptions } from '../reader/image.ts';
-import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
+import { IMAGE_FORMS, referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext } from './verb.ts';
-
-/** How an image is named, for the help of an argument. */
-export const IMAGE_FORMS = 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name';
 
 /** Declares the image as the first argument, or two of them, and the options to find it. */
 export function withImage(command: Command, names: readonly string[] = ['image']): Command {

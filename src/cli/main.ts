@@ -83,8 +83,9 @@ function commandOf(verb: Verb, setExitCode: (code: number) => void): Command {
         const result = await verb.run(context, command.processedArgs.flat() as string[], options);
         progress.close();
         if (result === null) return;
-        if (context.json) process.stdout.write(`${JSON.stringify(result.document)}\n`);
-        else if (result.text !== '') process.stdout.write(`${result.text.replace(/\n$/, '')}\n`);
+        const output = result.toStderr === true ? process.stderr : process.stdout;
+        if (context.json) output.write(`${JSON.stringify(result.document)}\n`);
+        else if (result.text !== '') output.write(`${result.text.replace(/\n$/, '')}\n`);
         setExitCode(result.exitCode ?? EXIT.ok);
       } finally {
         progress.close();

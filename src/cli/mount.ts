@@ -20,7 +20,7 @@ export const verb: Verb = {
 
   configure(command: Command): void {
     withReferrers(withRegistryOptions(command))
-      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
+      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, dir:DIR, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
       .argument('<dir>', 'an existing directory')
       .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
       .option('--platform <os/arch>', "default: this machine's")

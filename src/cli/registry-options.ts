@@ -5,6 +5,19 @@ import { dockerConfigCredentials } from '../registry/credentials.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import type { CliContext } from './verb.ts';
 
+/** Help for an argument that names an image of a store. */
+export const SOURCE_FORMS =
+  'docker://HOST/NAME:TAG, oci:DIR:REF, oci-archive:FILE:REF, docker-archive:FILE:NAME:TAG, dir:DIR, or a bare name; ' +
+  'FILE - is standard input';
+
+/** Help for an argument that names an image to read, bare files included. */
+export const IMAGE_FORMS = `rafs:BOOTSTRAP[,blobs=DIR], ${SOURCE_FORMS}`;
+
+/** Help for an argument that names where an image goes. */
+export const TARGET_FORMS =
+  'docker://HOST/NAME:TAG, oci:DIR:REF, oci-archive:FILE:REF, dir:DIR, or a bare name; FILE - is standard output, ' +
+  'which then carries nothing else: the result goes to standard error';
+
 interface RegistryOptions {
   readonly plainHttp?: boolean;
   readonly ca?: string;

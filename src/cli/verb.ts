@@ -30,6 +30,8 @@ export interface VerbResult {
   readonly document: { readonly schema: string } & Record<string, unknown>;
   /** The same for people; may be empty. */
   readonly text: string;
+  /** The verb has written an archive to stdout, so the result goes to stderr. */
+  readonly toStderr?: boolean;
   /** Exit code when not 0. */
   readonly exitCode?: number;
 }

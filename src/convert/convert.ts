@@ -1,4 +1,5 @@
 /** `convert SRC DST`: an OCI or Docker image, one platform or an index → a lazy image in another place. */
+import { LacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
@@ -25,6 +26,7 @@ export async function convert(source: string, target: string, options: ConvertOp
   const signal = { signal: plan.signal };
   const log = { log: plan.log };
   const targetReference = parseReference(target);
+  if (targetReference.transport === 'docker-archive') throw unloadable(target);
   await using from = await openStore(parseReference(source), { ...log, ...options.source });
   const found = await from.resolve(null, signal);
   const platforms = options.platforms ?? [];
@@ -45,3 +47,11 @@ export async function convert(source: string, target: string, options: ConvertOp
   const reports = images.map(({ report }) => report);
   return { source: from.subject, target: to.subject, as: plan.as, digest: root.digest, images: reports };
 }
+
+/** Before any work: what the store would say at its end. */
+const unloadable = (target: string): LacunaError =>
+  new LacunaError('UNSUPPORTED', 'docker cannot load a lazy image', {
+    op: 'convert',
+    subject: target,
+    hint: 'write an oci-archive:; `lacuna unpack` makes an ordinary image of a lazy one',
+  });

@@ -1,4 +1,7 @@
-/** References to images, skopeo-like: `docker://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`. */
+/**
+ * References to images, skopeo-like: `docker://HOST/REPOSITORY[:TAG][@DIGEST]`, `oci:DIR[:REF]`, `oci-archive:FILE[:REF]`,
+ * `docker-archive:FILE[:NAME:TAG]`, `dir:DIR`, `rafs:BOOTSTRAP[,blobs=DIR]`.
+ */
 import { LacunaError } from '../errors.ts';
 import { isDigest } from './digest.ts';
 
@@ -19,6 +22,26 @@ export interface OciReference {
   readonly ref: string | null;
 }
 
+export interface ArchiveReference {
+  readonly transport: 'oci-archive' | 'docker-archive';
+  /** A tar file; {@link STREAM} = standard input or output. */
+  readonly path: string;
+  /**
+   * `oci-archive`: as in {@link OciReference}. `docker-archive`: a repository with its tag, written out
+   * (`docker.io/library/x:latest`), or `@N`, the N-th image from 0. Null = the only image.
+   */
+  readonly ref: string | null;
+}
+
+/** The path of an archive that is standard input or output. */
+export const STREAM = '-';
+
+export interface DirReference {
+  readonly transport: 'dir';
+  /** Directory of one image: `manifest.json`, `version`, blobs by their hex. */
+  readonly path: string;
+}
+
 export interface RafsReference {
   readonly transport: 'rafs';
   /** Bootstrap file. */
@@ -27,7 +50,7 @@ export interface RafsReference {
   readonly blobs: string | null;
 }
 
-export type Reference = DockerReference | OciReference | RafsReference;
+export type Reference = DockerReference | OciReference | ArchiveReference | DirReference | RafsReference;
 
 /** Where a name without a registry comes from, and the tag of a name without one: Docker's defaults. */
 export const DEFAULT_HOST = 'docker.io';
@@ -46,7 +69,7 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const REF_NAME = /^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:\/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$/;
 
 /** Transports of skopeo and containers/image that would otherwise be taken for a repository with a tag. */
-const UNSUPPORTED = /^(dir|oci-archive|docker-archive|docker-daemon|containers-storage|ostree|sif|tarball):/;
+const UNSUPPORTED = /^(docker-daemon|containers-storage|ostree|sif|tarball):/;
 
 function fail(text: string, problem: string, hint: string): never {
   throw new LacunaError('REFERENCE', `${JSON.stringify(text.slice(0, 256))}: ${problem}`, {
@@ -113,20 +136,41 @@ function parseDocker(text: string, body: string): DockerReference {
   return { transport: 'docker', host, repository, tag: tag ?? (digest === null ? DEFAULT_TAG : null), digest };
 }
 
-function parseOci(text: string, body: string): OciReference {
-  // As in skopeo the first colon ends the directory, so that a ref name may contain more of them.
+/** As in skopeo the first colon ends a path, so that a name after it may contain more of them. */
+function splitPath(body: string): [path: string, ref: string | null] {
   const colon = body.indexOf(':');
-  const path = colon < 0 ? body : body.slice(0, colon);
-  const ref = colon < 0 ? null : body.slice(colon + 1);
+  return colon < 0 ? [body, null] : [body.slice(0, colon), body.slice(colon + 1)];
+}
+
+function checkRefName(text: string, ref: string): string {
+  if (ref.length <= MAX_NAME_LENGTH && REF_NAME.test(ref)) return ref;
+  const hint = 'letters and digits, with - . _ : @ + / between them';
+  return fail(text, `${JSON.stringify(ref.slice(0, 256))} is not a ref name`, hint);
+}
+
+function parseOci(text: string, body: string): OciReference {
+  const [path, ref] = splitPath(body);
   if (path === '') fail(text, 'the directory is missing', 'oci:DIR[:REF]');
-  if (ref !== null && (ref.length > MAX_NAME_LENGTH || !REF_NAME.test(ref))) {
-    fail(
-      text,
-      `${JSON.stringify(ref.slice(0, 256))} is not a ref name`,
-      'letters and digits, with - . _ : @ + / between them',
-    );
-  }
-  return { transport: 'oci', path, ref };
+  return { transport: 'oci', path, ref: ref === null ? null : checkRefName(text, ref) };
+}
+
+function parseArchive(text: string, transport: ArchiveReference['transport'], body: string): ArchiveReference {
+  const [path, ref] = splitPath(body);
+  if (path === '') fail(text, 'the file is missing', `${transport}:FILE, or - for standard input or output`);
+  if (ref === null || (transport === 'docker-archive' && /^@[0-9]{1,6}$/.test(ref))) return { transport, path, ref };
+  return { transport, path, ref: transport === 'oci-archive' ? checkRefName(text, ref) : dockerName(text, ref) };
+}
+
+/** A repository and tag in the one spelling that `docker save` abbreviates and skopeo writes out. */
+function dockerName(text: string, name: string): string {
+  const { host, repository, tag, digest } = parseDocker(text, name);
+  if (digest !== null) fail(text, 'images of a docker archive have no digest', 'docker-archive:FILE:NAME:TAG');
+  return `${host}/${repository}:${tag}`;
+}
+
+function parseDir(text: string, path: string): DirReference {
+  if (path === '') fail(text, 'the directory is missing', 'dir:DIR');
+  return { transport: 'dir', path };
 }
 
 function parseRafs(text: string, body: string): RafsReference {
@@ -150,9 +194,13 @@ function hasControl(text: string): boolean {
  */
 export function parseReference(text: string): Reference {
   if (text.length > MAX_TEXT_LENGTH) fail(text, 'too long', `at most ${MAX_TEXT_LENGTH} characters`);
-  if (text === '') fail(text, 'empty', 'docker://HOST/REPOSITORY:TAG, oci:DIR:REF or rafs:BOOTSTRAP');
+  if (text === '') fail(text, 'empty', 'docker://HOST/REPOSITORY:TAG, oci:DIR:REF or oci-archive:FILE:REF');
   if (hasControl(text)) fail(text, 'has a control character', 'references are printable text');
   if (text.startsWith('oci:')) return parseOci(text, text.slice('oci:'.length));
+  for (const transport of ['oci-archive', 'docker-archive'] as const) {
+    if (text.startsWith(`${transport}:`)) return parseArchive(text, transport, text.slice(transport.length + 1));
+  }
+  if (text.startsWith('dir:')) return parseDir(text, text.slice('dir:'.length));
   if (text.startsWith('rafs:')) return parseRafs(text, text.slice('rafs:'.length));
   if (text.startsWith('docker://')) return parseDocker(text, text.slice('docker://'.length));
   if (/^https?:\/\//.test(text)) fail(text, 'a reference is not a URL', 'write docker://HOST/REPOSITORY:TAG');
@@ -167,6 +215,13 @@ export function parseReference(text: string): Reference {
   return parseDocker(text, text);
 }
 
+/** Whether `reference` is standard input or output: nothing else can be read from it or printed to it then. */
+export const isStream = (reference: Reference): boolean =>
+  (reference.transport === 'oci-archive' || reference.transport === 'docker-archive') && reference.path === STREAM;
+
+/** The name of an image in a docker archive, `docker save`'s short form included, as {@link ArchiveReference} has it. */
+export const dockerArchiveName = (name: string): string => dockerName(name, name);
+
 /** The canonical text of a reference; `parseReference` gives the same reference back. */
 export function formatReference(reference: Reference): string {
   switch (reference.transport) {
@@ -176,9 +231,14 @@ export function formatReference(reference: Reference): string {
       return `docker://${reference.host}/${reference.repository}${tag}${digest}`;
     }
     case 'oci':
-      if (reference.path.includes(':'))
-        fail(reference.path, 'the directory of a layout has a colon', 'rename it or use a link');
-      return reference.ref === null ? `oci:${reference.path}` : `oci:${reference.path}:${reference.ref}`;
+    case 'oci-archive':
+    case 'docker-archive': {
+      const { transport, path, ref } = reference;
+      if (path.includes(':')) fail(path, 'the path has a colon', 'rename it or use a link');
+      return `${transport}:${path}${ref === null ? '' : `:${ref}`}`;
+    }
+    case 'dir':
+      return `dir:${reference.path}`;
     case 'rafs':
       return `rafs:${reference.bootstrap}${reference.blobs === null ? '' : `,blobs=${reference.blobs}`}`;
   }

@@ -185,6 +185,14 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   if (layer === null) throw notLazy(reference);
   const bootstrap = await readBootstrap(store, layer, signal);
   if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
+  if (parsed.transport === 'dir') return { bootstrap, source: { directory: { path: resolve(parsed.path) } } };
+  if (parsed.transport !== 'docker') {
+    throw new LacunaError('UNSUPPORTED', 'nothing is mounted out of an archive', {
+      op: 'mount',
+      subject: reference,
+      hint: 'unpack the archive itself with tar and mount the oci: directory',
+    });
+  }
   const { host, repository } = parsed;
   const plainHttp = options.store?.plainHttp ?? null;
   const ca = options.caFile === undefined ? '' : resolve(options.caFile);

@@ -5,6 +5,7 @@ import { FormatError, LacunaError } from '../errors.ts';
 import { parseJson } from '../image/json.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE, parseIndex, validateDescriptor } from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
+import { refNameOf } from './file-store.ts';
 import { withLayoutLock } from './layout-lock.ts';
 import { hasCode, replaceFile } from './layout-temporary.ts';
 
@@ -25,9 +26,6 @@ export async function readEntries(dir: string): Promise<Descriptor[]> {
   }
   return parseIndex(bytes, path).manifests;
 }
-
-/** The ref name of an index entry. */
-export const refNameOf = (entry: Descriptor): string | null => entry.annotations?.[ANNOTATION.refName] ?? null;
 
 /**
  * Lists `descriptor` under `ref` (null: under no name). An entry with that name is replaced, every other one kept as it

@@ -33,11 +33,11 @@ export async function removeTemporary(path: string): Promise<void> {
 }
 
 /** Writes `path`, in the layout of `dir`, so that readers see all of it or what was there before. */
-export async function replaceFile(dir: string, path: string, text: string): Promise<void> {
+export async function replaceFile(dir: string, path: string, content: string | Buffer): Promise<void> {
   const temporary = await openTemporary(dir);
   try {
     try {
-      await temporary.file.writeFile(text);
+      await temporary.file.writeFile(content);
     } finally {
       await temporary.file.close();
     }
@@ -63,7 +63,8 @@ export async function sweepTemporary(dir: string): Promise<void> {
   }
 }
 
-function isAlive(pid: number): boolean {
+/** Whether a process of this id is there. */
+export function isAlive(pid: number): boolean {
   if (!Number.isSafeInteger(pid) || pid <= 0) return false;
   try {
     process.kill(pid, 0);

@@ -1,10 +1,14 @@
 /** From a reference to the store it names. */
+import { access } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
-import { LacunaError } from '../errors.ts';
-import type { DockerReference, Reference } from '../image/reference.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { type ArchiveReference, type DockerReference, type Reference, STREAM } from '../image/reference.ts';
 import { silentLog } from '../observe/log.ts';
+import { ArchiveStore } from './archive.ts';
+import { ArchiveWriter } from './archive-writer.ts';
 import { Authorizer } from './auth.ts';
 import { RegistryStore } from './client.ts';
+import { openDir } from './dir.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
 import { DEFAULT_RETRY } from './retry.ts';
@@ -20,13 +24,18 @@ export function isLoopback(host: string): boolean {
   return name === 'localhost' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'));
 }
 
-/** Opens the registry's repository or the layout that `reference` names. No request is made yet. */
+/** Opens the registry's repository, the layout or the archive that `reference` names. No request is made yet. */
 export async function openStore(reference: Reference, options: StoreOptions = {}): Promise<ImageStore> {
   switch (reference.transport) {
     case 'docker':
       return await openRegistry(reference, options);
     case 'oci':
       return await openLayout(reference, options.create ?? false);
+    case 'oci-archive':
+    case 'docker-archive':
+      return await openArchive(reference, options.create ?? false);
+    case 'dir':
+      return await openDir(reference, options.create ?? false);
     case 'rafs':
       throw new LacunaError('UNSUPPORTED', 'rafs: names bare files, not a store of images', {
         op: 'open',
@@ -35,6 +44,18 @@ export async function openStore(reference: Reference, options: StoreOptions = {}
       });
   }
 }
+
+/** An archive is read, or with `create` made anew: nothing is added to one. */
+async function openArchive(reference: ArchiveReference, create: boolean): Promise<ImageStore> {
+  if (create) return new ArchiveWriter(reference);
+  // A missing file is missing now, not with the first question.
+  if (reference.path !== STREAM) await access(reference.path).catch(cannotOpen(reference.path));
+  return new ArchiveStore(reference);
+}
+
+const cannotOpen = (subject: string) => (cause: unknown) => {
+  throw toLacunaError(cause, { op: 'open', subject });
+};
 
 async function openRegistry(reference: DockerReference, options: StoreOptions): Promise<RegistryStore> {
   const { host } = reference;

@@ -105,6 +105,19 @@ export class TarParser {
     }
   }
 
+  /**
+   * For readers that can seek: what is left of the current content and its padding, in bytes. It is passed over without
+   * being pushed; the next push begins behind it.
+   */
+  passOver(): number {
+    const length = this.#state === 'content' ? this.#left + this.#padding : this.#state === 'skip' ? this.#left : 0;
+    if (length === 0) return 0;
+    this.#state = 'header';
+    this.#left = 0;
+    this.#offset += length;
+    return length;
+  }
+
   /** No more input, `unconsumed` bytes were left over. Throws FormatError when the tar stops in the middle of something. */
   finish(unconsumed: number): void {
     const cleanEnd = this.#state === 'ended' || (this.#state === 'header' && !this.#hasPending());

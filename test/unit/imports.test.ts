@@ -24,11 +24,11 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   native: [],
   grpc: [],
   image: [],
-  registry: ['image'],
   // The contract between formats, which make chunk tables, and the data plane, which serves them.
   'blob/table.ts': ['native'],
-  blob: ['native', 'image', 'registry', 'blob/table.ts'],
   tree: ['blob/table.ts'],
+  registry: ['image', 'tree'],
+  blob: ['native', 'image', 'registry', 'blob/table.ts'],
   formats: ['native', 'blob/table.ts', 'tree'],
   reader: ['native', 'image', 'registry', 'blob', 'tree', 'formats'],
   convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader'],

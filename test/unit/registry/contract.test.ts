@@ -11,7 +11,8 @@ import { type DockerRegistry, dockerRegistry } from '../../kit/docker-registry.t
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import { PASSWORD, USER } from '../../kit/registry-auth.ts';
 import { needs } from '../../kit/skip.ts';
-import { referrersContract, storeContract } from './contract.ts';
+import { type OpenNamed, referrersContract, storeContract } from './contract.ts';
+import { openPacked } from './packed.ts';
 
 const reference = (host: string, repository: string, tag: string | null): DockerReference => ({
   transport: 'docker',
@@ -88,4 +89,36 @@ describe('an OCI layout', () => {
     expect(left).toEqual([]);
   });
   storeContract((name, ref) => openStore({ transport: 'oci', path: join(dir, name), ref }, { create: true }));
+});
+
+describe('a directory with one image', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-dir-'));
+  afterAll(() => {
+    const left = readdirSync(dir, { recursive: true, encoding: 'utf8' }).filter((name) => /tmp/.test(name));
+    rmSync(dir, { recursive: true });
+    expect(left).toEqual([]);
+  });
+  storeContract((name) => openStore({ transport: 'dir', path: join(dir, name) }, { create: true }), {
+    nameless: true,
+    noReferrers: true,
+  });
+});
+
+describe.each(['oci-archive', 'docker-archive'] as const)('a new %s', (transport) => {
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-archive-'));
+  afterAll(() => {
+    const left = readdirSync(dir).filter((name) => !name.endsWith('.tar'));
+    rmSync(dir, { recursive: true });
+    expect(left).toEqual([]);
+  });
+  const open: OpenNamed = (name, ref) =>
+    openStore({ transport, path: join(dir, `${name}.tar`), ref }, { create: true });
+  storeContract(open, { noIndexes: transport === 'docker-archive', noReferrers: transport === 'docker-archive' });
+});
+
+const skipTar = needs('tar');
+describe.skipIf(skipTar.reason)('an oci-archive that tar made', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-packed-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
+  storeContract((name, ref) => openPacked(join(dir, name), ref));
 });

@@ -1,9 +1,10 @@
-/** A blob on its way into a layout: a temporary file, hashed as it is written, renamed when it is whole and right. */
+/** A blob on its way into a store of files: a temporary file, hashed as it is written, renamed when it is whole and right. */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdir, rename } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { LacunaError } from '../errors.ts';
-import { parseDigest } from '../image/digest.ts';
+import { digestOf, isDigest, parseDigest } from '../image/digest.ts';
+import type { Descriptor } from '../image/manifest.ts';
 import { openTemporary, removeTemporary } from './layout-temporary.ts';
 import type { BlobUpload } from './store.ts';
 import { abortError, isAborted } from './transport.ts';
@@ -12,27 +13,34 @@ const OP = 'write blob';
 
 type Temporary = Awaited<ReturnType<typeof openTemporary>>;
 
-/** The path of a blob in a layout. */
-export function blobPath(dir: string, digest: string): string {
-  const { algorithm, hex } = parseDigest(digest);
-  return join(dir, 'blobs', algorithm, hex);
+/** The descriptor of a manifest that is pushed as `ref`. DIGEST_MISMATCH when that is the digest of another one. */
+export function describeManifest(bytes: Buffer, mediaType: string, ref: string | null, subject: string): Descriptor {
+  const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.length };
+  if (ref === null || !isDigest(ref) || ref === descriptor.digest) return descriptor;
+  throw new LacunaError('DIGEST_MISMATCH', `push ${subject}: a manifest should be ${ref} and is ${descriptor.digest}`, {
+    op: 'push',
+    subject,
+  });
 }
 
-export interface LayoutUploadOptions {
+export interface FileUploadOptions {
+  /** The store's directory: the unfinished file lies in it. */
   readonly dir: string;
+  /** Where the blob goes. */
+  readonly pathOf: (digest: string) => string;
   readonly signal: AbortSignal | null;
   /** Called once, when the upload is over in whichever way. */
-  readonly onEnd: (upload: LayoutUpload) => void;
+  readonly onEnd: (upload: FileUpload) => void;
 }
 
-export class LayoutUpload implements BlobUpload {
-  readonly #options: LayoutUploadOptions;
+export class FileUpload implements BlobUpload {
+  readonly #options: FileUploadOptions;
   readonly #hash: Hash = createHash('sha256');
   #opening: Promise<Temporary> | null = null;
   #size = 0;
   #isOver = false;
 
-  constructor(options: LayoutUploadOptions) {
+  constructor(options: FileUploadOptions) {
     this.#options = options;
   }
 
@@ -51,7 +59,7 @@ export class LayoutUpload implements BlobUpload {
       const { file, path } = await this.#open();
       this.#check(digest, size);
       await file.close();
-      const target = blobPath(this.#options.dir, digest);
+      const target = this.#options.pathOf(digest);
       await mkdir(dirname(target), { recursive: true });
       await rename(path, target);
     } finally {

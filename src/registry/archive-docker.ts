@@ -1,0 +1,207 @@
+/**
+ * What `docker save` writes, as images with manifests. `manifest.json` lists configs and layers by member name; a layer
+ * is a plain tar, whose digest is its diffID, or (from other tools) a compressed one. Since Docker 25 an OCI layout lies
+ * in the same tar; its manifest, which is the registry's, is taken where there is one.
+ */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { FormatError, LacunaError } from '../errors.ts';
+import { digestOf, isDigest } from '../image/digest.ts';
+import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest } from '../image/manifest.ts';
+import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
+import { dockerArchiveName } from '../image/reference.ts';
+import type { ArchiveContent, ArchiveFile } from './archive-file.ts';
+import type { BlobPlace } from './file-store.ts';
+import { abortError, isAborted } from './transport.ts';
+
+const MAX_IMAGES = 4096;
+const MAX_LAYERS = 1024;
+/** Indexes within indexes. */
+const MAX_NESTING = 3;
+/** Bytes hashed at once. */
+const PIECE = 1024 * 1024;
+
+const images = z
+  .array(
+    z.object({
+      Config: z.string().max(512),
+      RepoTags: z.array(z.string().max(512)).max(MAX_IMAGES).nullish(),
+      Layers: z.array(z.string().max(512)).max(MAX_LAYERS).nullish(),
+    }),
+  )
+  .max(MAX_IMAGES);
+
+type SavedImage = z.infer<typeof images>[number];
+
+/** Reads `manifest.json` and every config; FORMAT names the member that is wrong. */
+export async function readDockerArchive(file: ArchiveFile, signal: AbortSignal | null): Promise<ArchiveContent> {
+  const document = await file.json('manifest.json');
+  if (document === null) throw notSaved(file);
+  const parsed = images.safeParse(document, { jitless: true });
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw bad(file, `manifest.json ${issue?.path.join('.') ?? ''}`.trim(), issue?.message ?? 'invalid');
+  }
+  const reader = new SavedImages(file, signal);
+  await reader.findManifests();
+  for (const image of parsed.data) await reader.add(image);
+  return reader;
+}
+
+class SavedImages implements ArchiveContent {
+  readonly entries: Descriptor[] = [];
+  readonly #file: ArchiveFile;
+  readonly #signal: AbortSignal | null;
+  readonly #places = new Map<string, BlobPlace>();
+  /** Config digest → the manifest of an OCI layout that names it. */
+  readonly #manifests = new Map<string, { readonly descriptor: Descriptor; readonly manifest: Manifest }>();
+
+  constructor(file: ArchiveFile, signal: AbortSignal | null) {
+    this.#file = file;
+    this.#signal = signal;
+  }
+
+  find(digest: string): BlobPlace | null {
+    return this.#places.get(digest) ?? (isDigest(digest) ? this.#file.find(`blobs/${digest.replace(':', '/')}`) : null);
+  }
+
+  /** Goes through the OCI layout in the archive. An index may list platforms that were not saved. */
+  async findManifests(): Promise<void> {
+    const index = await this.#file.read('index.json');
+    if (index === null || this.#file.find('oci-layout') === null) return;
+    let level = parseIndex(index, `${this.#file.subject}, index.json`).manifests;
+    for (let depth = 0; depth < MAX_NESTING && level.length > 0; depth++) {
+      const next: Descriptor[] = [];
+      for (const descriptor of level) {
+        const bytes = await this.#file.read(`blobs/${descriptor.digest.replace(':', '/')}`);
+        if (bytes === null || digestOf(bytes) !== descriptor.digest) continue;
+        if (isIndex(descriptor.mediaType)) next.push(...parseIndex(bytes, descriptor.digest).manifests);
+        else if (isManifest(descriptor.mediaType)) this.#keep(descriptor, parseManifest(bytes, descriptor.digest));
+      }
+      level = next.slice(0, MAX_IMAGES);
+    }
+  }
+
+  async add({ Config, RepoTags, Layers }: SavedImage): Promise<void> {
+    const config = await this.#file.read(memberName(Config));
+    if (config === null) throw bad(this.#file, Config, 'missing: manifest.json names it as a config');
+    const digest = digestOf(config);
+    // A config is named after its digest, by docker as by others.
+    const named = /(?:^|\/)([0-9a-f]{64})(?:\.json)?$/.exec(Config)?.[1];
+    if (named !== undefined && `sha256:${named}` !== digest) {
+      throw new LacunaError('DIGEST_MISMATCH', `the config ${Config} hashes to ${digest}`, {
+        op: 'read archive',
+        subject: this.#file.subject,
+      });
+    }
+    this.#places.set(digest, this.#file.find(memberName(Config))!);
+    const descriptor = this.#manifests.get(digest)?.descriptor ?? (await this.#describe(config, digest, Layers ?? []));
+    const { mediaType, size } = descriptor;
+    const names = (RepoTags ?? []).flatMap(normalName);
+    const plain = { mediaType, digest: descriptor.digest, size };
+    if (names.length === 0) this.entries.push(plain);
+    for (const name of names) this.entries.push({ ...plain, annotations: { [ANNOTATION.refName]: name } });
+  }
+
+  #keep(descriptor: Descriptor, manifest: Manifest): void {
+    // What was not saved is in the registry only: then manifest.json tells what there is.
+    if (![manifest.config, ...manifest.layers].every(({ digest }) => this.find(digest) !== null)) return;
+    if (!this.#manifests.has(manifest.config.digest))
+      this.#manifests.set(manifest.config.digest, { descriptor, manifest });
+  }
+
+  /** Makes the manifest that `docker push` would have made, of plain layers. */
+  async #describe(config: Buffer, digest: string, names: readonly string[]): Promise<Descriptor> {
+    const { rootfs } = parseConfig(config, `${this.#file.subject}, config ${digest}`);
+    if (rootfs.diff_ids.length !== names.length) {
+      throw bad(this.#file, 'manifest.json Layers', `${names.length} layers but ${rootfs.diff_ids.length} diff_ids`);
+    }
+    const layers: Descriptor[] = [];
+    for (const [i, name] of names.entries()) layers.push(await this.#layer(name, rootfs.diff_ids[i]!));
+    const manifest: Manifest = {
+      schemaVersion: 2,
+      mediaType: MEDIA.dockerManifest,
+      config: { mediaType: MEDIA.dockerConfig, digest, size: config.length },
+      layers,
+    };
+    const bytes = Buffer.from(JSON.stringify(manifest));
+    const made = { mediaType: MEDIA.dockerManifest, digest: digestOf(bytes), size: bytes.length };
+    this.#places.set(made.digest, inMemory(bytes));
+    return made;
+  }
+
+  async #layer(name: string, diffId: string): Promise<Descriptor> {
+    const place = this.#file.find(memberName(name));
+    if (place === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
+    const mediaType = await compressionOf(place);
+    const digest = mediaType === MEDIA.dockerLayer ? diffId : await this.#hash(place);
+    this.#places.set(digest, place);
+    return { mediaType, digest, size: place.size };
+  }
+
+  async #hash(place: BlobPlace): Promise<string> {
+    const hash = createHash('sha256');
+    const file = await place.open();
+    const buffer = Buffer.allocUnsafe(PIECE);
+    for (let at = 0; at < place.size; ) {
+      if (isAborted(this.#signal)) throw abortError(this.#signal, 'read archive', this.#file.subject);
+      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, place.size - at), place.offset + at);
+      if (bytesRead === 0) throw bad(this.#file, 'layer', 'truncated');
+      hash.update(buffer.subarray(0, bytesRead));
+      at += bytesRead;
+    }
+    await file.close();
+    return `sha256:${hash.digest('hex')}`;
+  }
+}
+
+/** Links and doubled slashes as a tar's names are normalised. */
+const memberName = (name: string): string => name.replace(/^(?:\.?\/)+/, '');
+
+function normalName(name: string): string[] {
+  try {
+    return [dockerArchiveName(name)];
+  } catch {
+    // Nobody can ask for it, so it is as if it had none.
+    return [];
+  }
+}
+
+async function compressionOf(place: BlobPlace): Promise<string> {
+  const file = await place.open();
+  const buffer = Buffer.alloc(4);
+  const { bytesRead } = await file.read(buffer, 0, Math.min(4, place.size), place.offset);
+  await file.close();
+  const magic = buffer.toString('hex', 0, bytesRead);
+  if (magic.startsWith('1f8b')) return MEDIA.dockerLayerGzip;
+  return magic === '28b52ffd' ? MEDIA.dockerLayerZstd : MEDIA.dockerLayer;
+}
+
+/** A blob that is in no file. */
+const inMemory = (bytes: Buffer): BlobPlace => ({
+  offset: 0,
+  size: bytes.length,
+  open: async () => ({
+    read: async (target, offset, length, position) => ({
+      bytesRead: bytes.copy(target, offset, position, position + length),
+    }),
+    close: async () => {},
+  }),
+});
+
+const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
+  new FormatError(field, problem, { op: 'read archive', subject: file.subject });
+
+function notSaved(file: ArchiveFile): LacunaError {
+  const purpose = { op: 'open', subject: file.subject };
+  if (file.find('repositories') !== null) {
+    return new LacunaError('UNSUPPORTED', 'the archive was saved by a Docker older than 1.10', {
+      ...purpose,
+      hint: 'docker load it, and docker save it with a recent engine',
+    });
+  }
+  return new LacunaError('FORMAT', 'not what docker save writes: it has no manifest.json', {
+    ...purpose,
+    ...(file.find('index.json') === null ? {} : { hint: `oci-archive:${file.subject} reads an OCI layout in a tar` }),
+  });
+}
