@@ -4,7 +4,7 @@
  *
  * A chunk is one {@link Job} from the moment it is wanted until it is in the cache or given up. Jobs are known by the
  * blob and the whole record, so two images whose tables agree on a chunk share its download, and one whose table lies
- * does not.
+ * does not. Chunks within one unit are one job, known by the unit; each device is given its bytes.
  */
 import { toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
@@ -14,6 +14,7 @@ import { MAX_GAP, MAX_RUN, planRuns, type Run, retryDelay, windowsOf } from './p
 import { Slicer } from './slicer.ts';
 import type { BlobSource } from './source.ts';
 import { type ChunkTable, RECORD_SIZE } from './table.ts';
+import type { UnitTable } from './units.ts';
 
 /** errno of a read that is given up. */
 const EIO = 5;
@@ -38,6 +39,8 @@ export interface FetchedDevice {
   /** Hex digest of the blob. */
   readonly blob: string;
   readonly table: ChunkTable;
+  /** Null when every chunk is stored alone. */
+  readonly units: UnitTable | null;
   /** Tried in turn. */
   readonly sources: readonly BlobSource[];
 }
@@ -61,15 +64,17 @@ export interface FetchCounters {
 interface Job {
   readonly key: string;
   readonly device: number;
+  /** One of those in the unit, where there is one. */
   readonly chunk: number;
+  readonly isUnit: boolean;
   /** Place in the remote blob: a {@link Run}'s span. */
   readonly offset: number;
   readonly size: number;
   state: 'queued' | 'running';
   /** When somebody waits for it: time (milliseconds since the epoch) at which that ends. */
   deadline: number | null;
-  /** The devices whose readers wait for it, each with its own number of the chunk. */
-  readonly wanted: Map<number, number>;
+  /** The devices whose readers wait for it, each with its own numbers of the chunks. */
+  readonly wanted: Map<number, Set<number>>;
   /** How often somebody asked for it. */
   misses: number;
   attempts: number;
@@ -120,7 +125,7 @@ export class Fetcher {
       if (job.device !== handle) continue;
       this.#jobs.delete(job.key);
       job.request?.abort();
-      for (const [device, chunk] of job.wanted) this.miss({ device, chunks: [chunk] });
+      for (const [device, chunks] of job.wanted) this.miss({ device, chunks: [...chunks] });
     }
   }
 
@@ -148,7 +153,7 @@ export class Fetcher {
       const job = known ?? this.#job(miss.device, device, chunk);
       if (isNeighbour || known === undefined) wanted.push(job);
       job.deadline ??= deadline;
-      job.wanted.set(miss.device, chunk);
+      job.wanted.set(miss.device, (job.wanted.get(miss.device) ?? new Set()).add(chunk));
       job.misses += 1;
     }
     if (this.#options.window > 0) this.#queueNeighbours(miss, device);
@@ -166,6 +171,7 @@ export class Fetcher {
     let { size } = run;
     for (let chunk = spans.at(-1)!.chunk + 1; chunk < device.table.length; chunk++) {
       const next = this.#jobs.get(keyOf(device, chunk));
+      if (next === spans.at(-1)) continue; // another chunk of the same unit
       const at = next === undefined ? -1 : this.#neighbours.lastIndexOf(next);
       if (next === undefined || at < 0) break;
       const gap = next.offset - (run.offset + size);
@@ -184,6 +190,7 @@ export class Fetcher {
       key: keyOf(device, chunk),
       device: handle,
       chunk,
+      isUnit: unitOf(device, chunk) !== null,
       offset: device.table.compressedOffset(chunk),
       size: device.table.compressedSize(chunk),
       state: 'queued',
@@ -298,6 +305,9 @@ export class Fetcher {
         // Whoever asks while this is under way may be too late for it, where the disk is full and nothing is kept.
         answered = job.misses;
         await this.#cache.deliver(job.device, job.chunk, bytes);
+        // Other chunks of the unit may be other devices'.
+        const others = job.isUnit ? [...job.wanted].filter(([device]) => device !== job.device) : [];
+        for (const [device, [chunk]] of others) await this.#cache.deliver(device, chunk!, bytes);
       }
       if (this.#isAlive(job)) this.#jobs.delete(job.key);
     } catch (error) {
@@ -340,7 +350,7 @@ export class Fetcher {
     this.#jobs.delete(job.key);
     this.#counters.failures += 1;
     this.#log.error({ device: job.device, chunk: job.chunk }, 'a chunk could not be had in time: reads of it fail');
-    for (const [device, chunk] of job.wanted) this.#cache.fail(device, [chunk], EIO);
+    for (const [device, chunks] of job.wanted) this.#cache.fail(device, [...chunks], EIO);
   }
 }
 
@@ -352,8 +362,12 @@ function abortWhenLate(jobs: readonly Job[], request: AbortController): void {
   if (jobs.some((job) => job.request === request && isLate(job, now))) request.abort();
 }
 
-/** Blob and record: all that makes a chunk the same chunk. */
+const unitOf = ({ units }: FetchedDevice, chunk: number): string | null => units?.identityOf(chunk) ?? null;
+
+/** Blob and record: all that makes a chunk the same chunk; or blob and unit. */
 function keyOf(device: FetchedDevice, chunk: number): string {
+  const unit = unitOf(device, chunk);
+  if (unit !== null) return device.blob + unit;
   const at = chunk * RECORD_SIZE;
   return device.blob + device.table.bytes.toString('latin1', at, at + RECORD_SIZE);
 }

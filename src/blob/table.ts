@@ -96,7 +96,8 @@ export class ChunkTable {
       const stored = this.compressedSize(index);
       const offset = index * RECORD_SIZE;
       if (start < end) throw new FormatError(`chunk ${index}`, 'overlaps the one before it', { subject, offset });
-      if (size === 0 || size > MAX_CHUNK_SIZE || stored === 0 || stored > MAX_CHUNK_SIZE) {
+      // Within a unit it is the unit that is stored.
+      if (size === 0 || size > MAX_CHUNK_SIZE || stored === 0 || stored > MAX_UNIT_SIZE) {
         throw new FormatError(`chunk ${index}`, `impossible size ${stored} → ${size}`, { subject, offset });
       }
       if (!Number.isSafeInteger(this.compressedOffset(index) + stored) || !Number.isSafeInteger(start + size)) {

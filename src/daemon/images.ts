@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Fetcher } from '../blob/fetcher.ts';
 import type { BlobSource } from '../blob/source.ts';
 import type { ChunkTable } from '../blob/table.ts';
+import type { UnitTable } from '../blob/units.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobFs } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
@@ -22,6 +23,7 @@ interface Device {
   readonly size: number;
   readonly storedSize: number;
   readonly table: ChunkTable;
+  readonly units: UnitTable | null;
   readonly handle: number;
   /** Image id → the places it named. */
   readonly users: Map<string, readonly BlobSource[]>;
@@ -155,16 +157,17 @@ export class Images {
     const { paths, blobFs } = this.#options;
     const stores = await makeStores(paths.cache, name);
     await ensureView(paths.cache, view);
-    const { id: blob, size, storedSize, table } = view;
-    const handle = blobFs.addDevice({ name, size, table: table.bytes, ...stores });
-    const device = { name, blob, size, storedSize, table, handle, users: new Map() };
+    const { id: blob, size, storedSize, table, units } = view;
+    const handle = blobFs.addDevice({ name, size, table: table.bytes, units: units?.bytes ?? null, ...stores });
+    const device = { name, blob, size, storedSize, table, units, handle, users: new Map() };
     this.#devices.set(name, device);
     return device;
   }
 
   #tellFetcher(device: Device): void {
+    const { blob, table, units, handle } = device;
     const sources = [...device.users.values()].flat();
-    this.#options.fetcher.addDevice(device.handle, { blob: device.blob, table: device.table, sources });
+    this.#options.fetcher.addDevice(handle, { blob, table, units, sources });
   }
 
   /** Says how many there were that are not `kept`. */

@@ -117,6 +117,8 @@ export interface DeviceOptions {
   size: number;
   /** The chunk table: records of `blob/table.ts`, sorted by uncompressed offset, not overlapping. */
   table: Buffer;
+  /** Units that chunks of the table lie within, as `blob/units.ts` encodes them; null when every chunk is stored alone. */
+  units: Buffer | null;
   /** Directory of the blob's store (files `data` and `map`), shared by every device of this blob. Must exist. */
   sharedDir: string;
   /** Directory of this device's own store, used for chunks whose place in the shared one is taken by another record. Must exist. */
@@ -152,7 +154,7 @@ export interface BlobFsCounters {
 /** The one FUSE session of a host: one flat directory of read-only device files. */
 export interface BlobFs {
   /**
-   * The device's file appears. Throws FORMAT for a table that breaks its rules, PRECONDITION when there is one of this
+   * The device's file appears. Throws FORMAT for a table or units that break their rules, PRECONDITION when there is one of this
    * name. Reads the map of the store when this is the first device on it.
    */
   addDevice(options: DeviceOptions): number;
@@ -166,7 +168,9 @@ export interface BlobFs {
   /** Of the chunks first … first+count−1 those that are not in the cache, ascending. */
   missing(device: number, first: number, count: number): Uint32Array;
   /**
-   * Decodes, verifies, stores chunk `chunk` from its stored (compressed) bytes and wakes its readers.
+   * Decodes, verifies, stores chunk `chunk` from its stored (compressed) bytes and wakes its readers. For a chunk that
+   * lies within a unit `data` is the unit's, and all chunks of the device in it are stored; one that is wrong is an error
+   * only if somebody waits for it.
    * Rejects with DIGEST_MISMATCH or FORMAT, the readers go on waiting: fetch again, or {@link fail}. A chunk that is
    * there already is accepted and ignored. Readers of other devices of the blob with an equal record are woken too.
    */

@@ -51,6 +51,7 @@ pub struct DeviceOptions {
     pub name: String,
     pub size: f64,
     pub table: Buffer,
+    pub units: Option<Buffer>,
     pub shared_dir: String,
     pub own_dir: String,
 }
@@ -134,6 +135,7 @@ impl BlobFs {
                 name: &options.name,
                 size,
                 table: &options.table,
+                units: options.units.as_deref().unwrap_or_default(),
                 shared_dir: Path::new(&options.shared_dir),
                 own_dir: Path::new(&options.own_dir),
             })?)

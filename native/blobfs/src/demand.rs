@@ -94,6 +94,11 @@ impl Demands {
         Ok((fresh, waiting.0 > 0))
     }
 
+    /// Whether somebody waits for it.
+    pub fn has(&self, record: &Record) -> bool {
+        lock(&self.0).contains_key(record)
+    }
+
     /// A chunk has come (`bytes` unless it was there already): gives the reads that now have all they waited for.
     pub fn deliver(&self, record: &Record, bytes: Option<&Arc<Vec<u8>>>) -> Vec<Arc<Read>> {
         let Some(demand) = lock(&self.0).remove(record) else { return Vec::new() };

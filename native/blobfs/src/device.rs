@@ -3,6 +3,7 @@
 use crate::demand::Demands;
 use crate::store::{Kept, Presence, Store};
 use crate::table::{Record, Table};
+use crate::units::Units;
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
@@ -29,6 +30,8 @@ pub struct Device {
     pub node: u64,
     pub size: u64,
     pub table: Table,
+    /// None when every chunk is stored alone.
+    pub units: Option<Units>,
     pub blob: Arc<Blob>,
     pub own: Arc<Blob>,
     /// Set before its waiters are sent away, so that none comes after.
@@ -37,10 +40,12 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(handle: u32, name: String, size: u64, table: Table, blob: Arc<Blob>, own: Arc<Blob>) -> Device {
+    pub fn new(handle: u32, name: String, size: u64, chunks: (Table, Option<Units>), stores: [Arc<Blob>; 2]) -> Device {
+        let (table, units) = chunks;
+        let [blob, own] = stores;
         let places = (0..table.len()).map(|_| AtomicU8::new(UNKNOWN)).collect();
         let node = node_id(&name);
-        Device { handle, name, node, size, table, blob, own, removed: AtomicBool::new(false), places }
+        Device { handle, name, node, size, table, units, blob, own, removed: AtomicBool::new(false), places }
     }
 
     fn stores(&self) -> [(u8, &Store); 2] {

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::map::BootId;
 use crate::store::{Presence, Store};
 use crate::sync::{lock, read, write};
-use crate::table::Table;
-use lacuna_codec::{CodecError, decode_chunk};
+use crate::table::{Record, Table};
+use crate::units::{Unit, Units};
+use lacuna_codec::{CodecError, Digester, decode_chunk, decode_unit, verify};
 use lacuna_sys::SysError;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -42,6 +43,8 @@ pub struct DeviceOptions<'a> {
     pub name: &'a str,
     pub size: u64,
     pub table: &'a [u8],
+    /// Empty when every chunk is stored alone.
+    pub units: &'a [u8],
     pub shared_dir: &'a Path,
     pub own_dir: &'a Path,
 }
@@ -96,6 +99,7 @@ impl BlobFs {
             return Err(Error::Usage(format!("name: {name:?} is no file name")));
         }
         let table = Table::decode(options.table, options.size)?;
+        let units = if options.units.is_empty() { None } else { Some(Units::decode(options.units, &table)?) };
         let (blob, own) = (self.blob_at(options.shared_dir)?, self.blob_at(options.own_dir)?);
         let handle = {
             let mut devices = write(&self.devices);
@@ -105,7 +109,7 @@ impl BlobFs {
             }
             devices.last_handle += 1;
             let handle = devices.last_handle;
-            let device = Arc::new(Device::new(handle, name.to_owned(), options.size, table, blob, own));
+            let device = Arc::new(Device::new(handle, name.to_owned(), options.size, (table, units), [blob, own]));
             devices.by_node.insert(device.node, device.clone());
             devices.by_handle.insert(handle, device);
             handle
@@ -157,29 +161,80 @@ impl BlobFs {
         Ok((first..last).filter(absent).collect())
     }
 
-    /// Decodes, verifies and keeps a chunk, and answers the reads that waited for it. Works on the calling thread.
+    /// Decodes, verifies and keeps a chunk, or all chunks of the unit that it lies within, and answers the reads that
+    /// waited for them. Works on the calling thread.
     pub fn deliver(&self, handle: u32, chunk: u32, stored: &[u8]) -> Result<()> {
         let device = self.device(handle)?;
         let Some(record) = device.table.get(chunk) else {
             return Err(Error::Usage(format!("device {}: no chunk {chunk}", device.name)));
         };
+        if let Some((units, unit)) = device.units.as_ref().and_then(|units| Some((units, units.of(chunk)?))) {
+            return self.deliver_unit(&device, units, unit, stored);
+        }
         let mut bytes = None;
         if !device.has(chunk, record) {
             let mut decoded = Vec::new();
             decode(record, stored, &mut decoded).inspect_err(|_| count(&self.counts.rejected, 1))?;
-            if device.keep(chunk, record, &decoded).is_err() {
-                // The disk is full or broken: those who wait are served from memory, the next ones fetch again.
-                count(&self.counts.store_errors, 1);
-            }
-            count(&self.counts.delivered, 1);
+            self.keep(&device, chunk, record, &decoded);
             bytes = Some(Arc::new(decoded));
         }
-        for read in device.blob.demands.deliver(record, bytes.as_ref()) {
+        self.wake(&device, record, bytes.as_ref());
+        Ok(())
+    }
+
+    /// Each chunk is verified for itself. One that is wrong does not keep the others from their readers, and is an error
+    /// only when somebody waits for it.
+    fn deliver_unit(&self, device: &Device, units: &Units, unit: &Unit, stored: &[u8]) -> Result<()> {
+        let rejected = |error: Error| {
+            count(&self.counts.rejected, 1);
+            error
+        };
+        let demands = &device.blob.demands;
+        let mut plain = Vec::new();
+        let mut result = Ok(());
+        for member in units.members(unit) {
+            let Some(record) = device.table.get(member.chunk) else { continue };
+            let mut bytes = None;
+            if !device.has(member.chunk, record) {
+                if plain.is_empty() {
+                    expect_length(unit.compressed_size, stored).map_err(rejected)?;
+                    decode_unit(stored, units.decoder(unit), unit.size as usize, &mut plain)
+                        .map_err(|error| rejected(error.into()))?;
+                }
+                let start = member.offset as usize;
+                let chunk = &plain[start..start + record.size() as usize];
+                let checked = Digester::try_from(record.digester()).and_then(|by| verify(chunk, by, &record.digest()));
+                if let Err(error) = checked {
+                    let error = rejected(error.into());
+                    if demands.has(record) {
+                        result = Err(error);
+                    }
+                    continue;
+                }
+                self.keep(device, member.chunk, record, chunk);
+                // Most chunks of a unit come before anybody wants them.
+                bytes = demands.has(record).then(|| Arc::new(chunk.to_vec()));
+            }
+            self.wake(device, record, bytes.as_ref());
+        }
+        result
+    }
+
+    fn keep(&self, device: &Device, chunk: u32, record: &Record, bytes: &[u8]) {
+        if device.keep(chunk, record, bytes).is_err() {
+            // The disk is full or broken: those who wait are served from memory, the next ones fetch again.
+            count(&self.counts.store_errors, 1);
+        }
+        count(&self.counts.delivered, 1);
+    }
+
+    /// A chunk is there: whoever has all that it waited for now goes on.
+    fn wake(&self, device: &Device, record: &Record, bytes: Option<&Arc<Vec<u8>>>) {
+        for read in device.blob.demands.deliver(record, bytes) {
             if self.unpark(&read) {
                 self.go_on(read.unique, &read.channel, &read.device, &read.range, read.carried());
             }
         }
-        Ok(())
     }
 
     /// Ends the wait of all reads of these chunks with `errno`. Other devices' reads of the same chunks go on waiting,
@@ -192,7 +247,7 @@ impl BlobFs {
         Ok(())
     }
 
-    fn give_up(&self, device: &Device, record: &crate::table::Record, errno: Errno) {
+    fn give_up(&self, device: &Device, record: &Record, errno: Errno) {
         let (over, next) = device.blob.demands.give_up(device, record);
         for read in over {
             if self.unpark(&read) {
@@ -317,11 +372,15 @@ fn unknown(handle: u32) -> Error {
     Error::NotFound(format!("device {handle}"))
 }
 
-fn decode(record: &crate::table::Record, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-    if stored.len() != record.compressed_size() as usize {
-        let problem = format!("{} promised, {} delivered", record.compressed_size(), stored.len());
-        return Err(CodecError::format("compressed_size", problem).into());
+fn expect_length(promised: u32, stored: &[u8]) -> Result<()> {
+    if stored.len() == promised as usize {
+        return Ok(());
     }
+    Err(CodecError::format("compressed_size", format!("{promised} promised, {} delivered", stored.len())).into())
+}
+
+fn decode(record: &Record, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    expect_length(record.compressed_size(), stored)?;
     let (compressor, digester) = (record.compressor(), record.digester());
     Ok(decode_chunk(stored, compressor, record.size() as usize, digester, &record.digest(), out)?)
 }

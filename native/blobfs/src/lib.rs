@@ -1,6 +1,6 @@
 //! Blob devices served over FUSE: a flat directory of read-only files whose chunks come when somebody reads them.
 //!
-//! * `table`, `map`, `store`: which chunks a device has, and which of them are in the cache;
+//! * `table`, `units`, `map`, `store`: which chunks a device has, how they are stored, which of them are in the cache;
 //! * `device`, `demand`, `fs`: answering reads, waiting for chunks, receiving them;
 //! * `abi`, `dispatch`: requests of the FUSE protocol, whatever transport they came by;
 //! * `session`, `holder`, `pool`: the transport /dev/fuse, its survival of this process, and threads.
@@ -21,6 +21,7 @@ mod session;
 mod store;
 mod sync;
 mod table;
+mod units;
 
 pub use counters::Counters;
 pub use error::{Error, Result};

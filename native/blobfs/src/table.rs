@@ -1,7 +1,7 @@
 //! Chunk tables: the 64-byte records of `src/blob/table.ts`, validated once, then trusted.
 
 use crate::error::{Error, Result};
-use lacuna_codec::MAX_CHUNK_SIZE;
+use lacuna_codec::{MAX_CHUNK_SIZE, MAX_UNIT_SIZE};
 
 pub const RECORD_SIZE: usize = 64;
 /// Device files and the places of chunks in them are multiples of this.
@@ -11,7 +11,7 @@ pub const MAX_DEVICE_SIZE: u64 = 1 << 44;
 /// 256 MiB of records; at 128 KiB a chunk, half a TiB of content.
 pub const MAX_CHUNKS: usize = 1 << 22;
 /// Offsets into remote blobs are integers that JavaScript's numbers hold.
-const MAX_BLOB_SIZE: u64 = 1 << 53;
+pub const MAX_BLOB_SIZE: u64 = 1 << 53;
 
 /// One chunk: its place in the device, its place in the blob, how it is stored, what it hashes to. Two chunks are the
 /// same when all 64 bytes are.
@@ -64,16 +64,17 @@ impl Record {
 
     /// The field that is out of its bounds, with its place in the record and what is wrong.
     pub fn problem(&self) -> Option<(&'static str, usize, String)> {
-        let sized = |size: u32| (1..=MAX_CHUNK_SIZE).contains(&(size as usize));
-        let of_size = |size: u32| format!("{size} is not 1…{MAX_CHUNK_SIZE}");
+        let sized = |size: u32, max: usize| (1..=max).contains(&(size as usize));
+        let of_size = |size: u32, max: usize| format!("{size} is not 1…{max}");
         if !self.offset().is_multiple_of(BLOCK_SIZE) || self.offset() > MAX_DEVICE_SIZE {
             Some(("uncompressed_offset", 0, format!("{} is unaligned or too large", self.offset())))
         } else if self.compressed_offset() > MAX_BLOB_SIZE {
             Some(("compressed_offset", 8, format!("{} is too large", self.compressed_offset())))
-        } else if !sized(self.compressed_size()) {
-            Some(("compressed_size", 16, of_size(self.compressed_size())))
-        } else if !sized(self.size()) {
-            Some(("uncompressed_size", 20, of_size(self.size())))
+        } else if !sized(self.compressed_size(), MAX_UNIT_SIZE) {
+            // Where the chunk lies within a unit, this is the unit's.
+            Some(("compressed_size", 16, of_size(self.compressed_size(), MAX_UNIT_SIZE)))
+        } else if !sized(self.size(), MAX_CHUNK_SIZE) {
+            Some(("uncompressed_size", 20, of_size(self.size(), MAX_CHUNK_SIZE)))
         } else if self.compressor() > 3 {
             Some(("compressor", 24, format!("{} is none of 0…3", self.compressor())))
         } else if self.digester() > 1 {

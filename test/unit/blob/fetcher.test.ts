@@ -122,7 +122,7 @@ function setUp(options: Partial<FetchOptions> = {}, auto = false) {
   const cache = new FakeCache();
   fetcher = new Fetcher(cache, { ...OPTIONS, ...options });
   const { source, requests } = fakeSource('a', auto);
-  fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [source] });
+  fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [source] });
   return { cache, fetcher, requests };
 }
 
@@ -222,7 +222,7 @@ describe('single flight', () => {
   it('two devices of a blob whose tables agree on a chunk share its download', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
     const other = fakeSource('b');
-    fetcher.addDevice(2, { blob: 'b', table: tableOf(), sources: [other.source] });
+    fetcher.addDevice(2, { blob: 'b', table: tableOf(), units: null, sources: [other.source] });
     fetcher.miss({ device: 1, chunks: [3] });
     fetcher.miss({ device: 2, chunks: [3] });
     await settled();
@@ -232,8 +232,8 @@ describe('single flight', () => {
   it('a table that lies about a chunk, or another blob, has downloads of its own', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
     const [liar, stranger] = [fakeSource('b'), fakeSource('c')];
-    fetcher.addDevice(2, { blob: 'b', table: tableOf(2), sources: [liar.source] });
-    fetcher.addDevice(3, { blob: 'c', table: tableOf(), sources: [stranger.source] });
+    fetcher.addDevice(2, { blob: 'b', table: tableOf(2), units: null, sources: [liar.source] });
+    fetcher.addDevice(3, { blob: 'c', table: tableOf(), units: null, sources: [stranger.source] });
     for (const device of [1, 2, 3]) fetcher.miss({ device, chunks: [3] });
     await settled();
     expect([requests, liar.requests, stranger.requests].map(ranges)).toEqual([['3+1'], ['3+1'], ['3+1']]);
@@ -244,7 +244,7 @@ describe('two devices that want one chunk', () => {
   function setUpTwo(options: Partial<FetchOptions> = {}) {
     const one = setUp(options);
     const other = fakeSource('b');
-    one.fetcher.addDevice(2, { blob: 'b', table: tableOf(), sources: [other.source] });
+    one.fetcher.addDevice(2, { blob: 'b', table: tableOf(), units: null, sources: [other.source] });
     return { ...one, otherRequests: other.requests };
   }
 
@@ -324,7 +324,7 @@ describe('what arrives', () => {
   it('after a cut only the rest is asked for again, from the next source', async () => {
     const { cache, fetcher } = setUp(DEMAND_ONLY);
     const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
-    fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [first.source, mirror.source] });
+    fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [first.source, mirror.source] });
     fetcher.miss({ device: 1, chunks: [0, 1, 2] });
     await settled();
     first.requests[0]!.send(STORED + 1);
@@ -345,7 +345,7 @@ describe('what arrives', () => {
         yield blobBytes.subarray(offset, offset + (calls === 1 ? STORED + 5 : length));
       },
     };
-    fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [short] });
+    fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [short] });
     fetcher.miss({ device: 1, chunks: [7, 8] });
     await sleep(250);
     expect(cache.delivered).toEqual(['1:7', '1:8']);
@@ -355,7 +355,7 @@ describe('what arrives', () => {
   it('wrong bytes are refused by the cache and asked for again, elsewhere', async () => {
     const { cache, fetcher } = setUp(DEMAND_ONLY);
     const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
-    fetcher.addDevice(1, { blob: 'b', table: tableOf(), sources: [first.source, mirror.source] });
+    fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [first.source, mirror.source] });
     fetcher.miss({ device: 1, chunks: [0, 1, 2] });
     await settled();
     first.requests[0]!.sendWrong(STORED + 3);
@@ -421,8 +421,8 @@ describe('patience', () => {
       },
     });
     const other = fakeSource('other', true);
-    fetcher.addDevice(2, { blob: 'c', table: tableOf(), sources: [source(2)] });
-    fetcher.addDevice(3, { blob: 'd', table: tableOf(), sources: [source(3), other.source] });
+    fetcher.addDevice(2, { blob: 'c', table: tableOf(), units: null, sources: [source(2)] });
+    fetcher.addDevice(3, { blob: 'd', table: tableOf(), units: null, sources: [source(3), other.source] });
     for (const device of [2, 3]) fetcher.miss({ device, chunks: [63] });
     await sleep(400);
     expect(limited.filter((device) => device === 2).length).toBe(2); // the chunk and its neighbours

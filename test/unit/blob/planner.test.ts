@@ -1,7 +1,14 @@
 /** The decisions of the fetch planner and the chunk table they are made from: pure, so every case is a row. */
 import { describe, expect, it } from 'vitest';
 import { MAX_GAP, planRuns, retryDelay, type Span, windowsOf } from '../../../src/blob/planner.ts';
-import { type Chunk, ChunkTable, encodeTable, MAX_CHUNK_SIZE, RECORD_SIZE } from '../../../src/blob/table.ts';
+import {
+  type Chunk,
+  ChunkTable,
+  encodeTable,
+  MAX_CHUNK_SIZE,
+  MAX_UNIT_SIZE,
+  RECORD_SIZE,
+} from '../../../src/blob/table.ts';
 
 const KIB = 1024;
 
@@ -206,7 +213,7 @@ describe('a chunk table', () => {
       'chunk 1',
       second,
     ],
-    ['too many stored bytes', spoiled(16, (bytes, at) => bytes.writeUInt32LE(MAX_CHUNK_SIZE + 1, at)), 'chunk 0', 0],
+    ['too many stored bytes', spoiled(16, (bytes, at) => bytes.writeUInt32LE(MAX_UNIT_SIZE + 1, at)), 'chunk 0', 0],
     ['a place beyond 2^53', spoiled(second + 8, (bytes, at) => bytes.fill(0xff, at, at + 8)), 'chunk 1', second],
     ['a device beyond 2^53', spoiled(second, (bytes, at) => bytes.fill(0xff, at, at + 8)), 'chunk 1', second],
   ])('refuses %s', (_name, bytes, field, offset) => {

@@ -103,7 +103,7 @@ export class Room {
   }
 
   add(fs: BlobFs, name: string, { size, table }: Pick<TestBlob, 'size' | 'table'>, shared = 'shared'): number {
-    return fs.addDevice({ name, size, table, ...this.stores(name, shared) });
+    return fs.addDevice({ name, size, table, units: null, ...this.stores(name, shared) });
   }
 
   stores(name: string, shared = 'shared'): { sharedDir: string; ownDir: string } {

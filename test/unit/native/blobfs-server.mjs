@@ -21,7 +21,7 @@ const fs = await addon.blobFs({ mountpoint, holderSocket, threads: 2, workers: 2
 });
 for (const { tableFile, storedFile, ...options } of devices) {
   const table = readFileSync(tableFile);
-  served.set(fs.addDevice({ ...options, table }), { table, stored: readFileSync(storedFile) });
+  served.set(fs.addDevice({ ...options, table, units: null }), { table, stored: readFileSync(storedFile) });
 }
 fs.ready();
 process.on('SIGUSR2', () => process.stdout.write(`${JSON.stringify(fs.counters())}\n`));

@@ -320,7 +320,9 @@ print(good, bad)`;
     const { fs } = await room.open();
     const names = Array.from({ length: 1000 }, (_, n) => `device-${n}-${'x'.repeat(n % 200)}`);
     const stores = room.stores('any');
-    const handles = names.map((name) => fs.addDevice({ name, size: 4096, table: Buffer.alloc(0), ...stores }));
+    const handles = names.map((name) =>
+      fs.addDevice({ name, size: 4096, table: Buffer.alloc(0), units: null, ...stores }),
+    );
     fs.ready();
     const list = async () => (await run('ls', ['-U', room.mountpoint])).stdout.trimEnd().split('\n');
     expect((await list()).sort()).toEqual([...names].sort());
@@ -348,7 +350,7 @@ print(good, bad)`;
     const { fs } = await room.open();
     const blob = await makeBlob(61, [4096]);
     const stores = room.stores('dev');
-    const add = (change: object) => () => fs.addDevice({ name: 'dev', ...blob, ...stores, ...change });
+    const add = (change: object) => () => fs.addDevice({ name: 'dev', ...blob, units: null, ...stores, ...change });
     expect(add({ name: '../x' })).toThrow(expect.objectContaining({ code: 'USAGE' }));
     expect(add({ name: '' })).toThrow(expect.objectContaining({ code: 'USAGE' }));
     expect(add({ name: '..' })).toThrow(expect.objectContaining({ code: 'USAGE' }));

@@ -51,13 +51,17 @@ impl Bench {
     }
 
     fn add(&self, name: &str, size: u64, records: &[Record]) -> u32 {
+        self.add_with_units(name, size, records, &[])
+    }
+
+    fn add_with_units(&self, name: &str, size: u64, records: &[Record], units: &[u8]) -> u32 {
         let (shared_dir, own_dir) = (self.room.0.join("shared"), self.room.0.join(name));
         for dir in [&shared_dir, &own_dir] {
             std::fs::create_dir_all(dir).unwrap();
         }
         let table = crate::table::tests::bytes(records);
         self.fs
-            .add_device(&DeviceOptions { name, size, table: &table, shared_dir: &shared_dir, own_dir: &own_dir })
+            .add_device(&DeviceOptions { name, size, table: &table, units, shared_dir: &shared_dir, own_dir: &own_dir })
             .unwrap()
     }
 
@@ -259,4 +263,69 @@ fn a_listing_goes_on_where_it_stopped() {
     }
     names.sort_unstable();
     assert!(names.starts_with(&['.', '.']) && names.ends_with(&['b', 'c']), "{names:?}");
+}
+
+/// Two chunks within a raw unit of 300 bytes, and one that is stored alone.
+fn unit_of(first: &[u8; 100], second: &[u8; 200]) -> (Vec<Record>, Vec<u8>, Vec<u8>) {
+    let mut records = vec![chunk(0, first), chunk(4096, second), chunk(8192, b"alone")];
+    for record in &mut records[..2] {
+        record.0[16..20].copy_from_slice(&300u32.to_le_bytes());
+    }
+    let stored = [&first[..], second].concat();
+    (records, crate::units::tests::encode(300, &[(0, 0), (1, 100)], &[]), stored)
+}
+
+#[test]
+fn a_unit_brings_all_its_chunks_and_wakes_who_waits_for_any() {
+    let bench = Bench::new();
+    let (records, units, stored) = unit_of(&[1; 100], &[2; 200]);
+    let device = bench.add_with_units("dev", 12288, &records, &units);
+    bench.fs.ready();
+    bench.read("dev", 2, 0, 100);
+    bench.read("dev", 4, 4096, 200);
+    assert_eq!(*lock(&bench.misses), [(device, vec![0]), (device, vec![1])]);
+    assert!(bench.fs.deliver(device, 0, &stored[1..]).is_err());
+    assert!(bench.answers().is_empty());
+    bench.fs.deliver(device, 1, &stored).unwrap();
+    let mut answers = bench.answers();
+    answers.sort();
+    assert_eq!(answers, [(2, 0, vec![1; 100]), (4, 0, vec![2; 200])]);
+    assert_eq!(bench.fs.missing(device, 0, 3).unwrap(), [2]);
+    bench.fs.deliver(device, 0, &stored).unwrap();
+    bench.fs.deliver(device, 2, b"alone").unwrap();
+    let counters = bench.fs.counters();
+    assert_eq!((counters.delivered, counters.rejected), (3, 1));
+}
+
+#[test]
+fn a_wrong_chunk_of_a_unit_fails_only_those_who_want_it() {
+    let bench = Bench::new();
+    let (mut records, units, stored) = unit_of(&[1; 100], &[2; 200]);
+    records[1].0[40] ^= 1;
+    let device = bench.add_with_units("dev", 12288, &records, &units);
+    bench.fs.ready();
+    bench.read("dev", 2, 0, 100);
+    bench.fs.deliver(device, 0, &stored).unwrap();
+    assert_eq!(bench.answers(), [(2, 0, vec![1; 100])]);
+    bench.read("dev", 4, 4096, 200);
+    assert!(bench.fs.deliver(device, 1, &stored).is_err());
+    assert!(bench.answers().is_empty());
+    bench.fs.fail(device, &[1], Errno(libc::EIO)).unwrap();
+    assert_eq!(bench.answers(), [(4, -libc::EIO, vec![])]);
+    assert_eq!(bench.fs.counters().rejected, 2);
+}
+
+#[test]
+fn a_unit_serves_another_device_whose_records_agree() {
+    let bench = Bench::new();
+    let (records, units, stored) = unit_of(&[1; 100], &[2; 200]);
+    let one = bench.add_with_units("one", 12288, &records, &units);
+    let other = bench.add_with_units("other", 12288, &records[..2], &units);
+    bench.fs.ready();
+    bench.read("one", 2, 0, 100);
+    bench.read("other", 4, 0, 4296);
+    bench.fs.deliver(one, 0, &stored).unwrap();
+    let answered: Vec<_> = bench.answers().iter().map(|answer| (answer.0, answer.1)).collect();
+    assert_eq!(answered, [(2, 0), (4, 0)]);
+    assert!(bench.fs.missing(other, 0, 2).unwrap().is_empty());
 }
