@@ -31,6 +31,8 @@ export { umount } from './mount/umount.ts';
 export { type Log, openLog } from './observe/log.ts';
 export type { OnProgress, Progress } from './observe/progress.ts';
 export { cat } from './reader/cat.ts';
+export { type Difference, type DiffOptions, diff, type FieldChange, type Ignorable } from './reader/diff.ts';
+export { type ConfigChange, diffConfig } from './reader/diff-config.ts';
 export { type FindOptions, type FindQuery, find, type Permissions } from './reader/find.ts';
 export type { OpenedImage, OpenImageOptions, ReadFileOptions } from './reader/image.ts';
 export { inspect } from './reader/inspect.ts';

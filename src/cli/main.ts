@@ -18,6 +18,7 @@ const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   cat: () => import('./cat.ts'),
   stat: () => import('./stat.ts'),
   find: () => import('./find.ts'),
+  diff: () => import('./diff.ts'),
   export: () => import('./export.ts'),
   mount: () => import('./mount.ts'),
   umount: () => import('./umount.ts'),

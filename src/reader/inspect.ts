@@ -1,28 +1,16 @@
 /** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
-import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifest.ts';
-import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
-import { hostPlatform, parsePlatform } from '../image/platform.ts';
+import type { Descriptor, ImageConfig } from '../image/manifest.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
 import { readBootstrap } from './bootstrap.ts';
-import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
 import type { OpenImageOptions } from './image.ts';
+import { type InspectedManifest, readManifestAndConfig } from './inspect-manifest.ts';
 import { openRafsFiles } from './lazy-image.ts';
 import { COMPRESSORS, DIGESTERS } from './names.ts';
-
-export interface InspectedLayer {
-  /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */
-  readonly role: 'tar' | 'blob' | 'bootstrap' | 'other';
-  readonly mediaType: string;
-  readonly digest: string;
-  /** Bytes. */
-  readonly size: number;
-  readonly annotations: Readonly<Record<string, string>>;
-}
 
 export interface InspectedBlob {
   readonly id: string;
@@ -59,13 +47,7 @@ export interface Inspection {
   readonly reference: string;
   /** `lazy`: bootstrap and blobs; `layers`: an ordinary image. */
   readonly kind: 'lazy' | 'layers';
-  readonly manifest: {
-    readonly mediaType: string;
-    readonly digest: string;
-    readonly size: number;
-    readonly annotations: Readonly<Record<string, string>>;
-    readonly layers: readonly InspectedLayer[];
-  } | null;
+  readonly manifest: InspectedManifest | null;
   /** The image config as it is, null for bare files. */
   readonly config: ImageConfig | null;
   readonly bootstrap: {
@@ -83,42 +65,14 @@ export async function inspect(reference: string, options: OpenImageOptions = {})
     return { reference, kind: 'lazy', manifest: null, config: null, bootstrap: describeRafs(image.rafs!) };
   }
   await using store = await openStore(parsed, options.store);
-  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
-  const chosen = await chooseManifest(store, platform, options);
-  const layer = bootstrapLayerOf(chosen.manifest);
-  const config = parseConfig(await store.manifest(chosen.manifest.config, options), store.subject);
+  const { manifest, config, bootstrap: layer } = await readManifestAndConfig(store, options);
   const bootstrap = layer === null ? null : await openRemote(store, layer, options);
-  const kind = layer === null ? 'layers' : 'lazy';
-  return { reference, kind, manifest: describeManifest(chosen, layer), config, bootstrap };
+  return { reference, kind: layer === null ? 'layers' : 'lazy', manifest, config, bootstrap };
 }
 
 async function openRemote(store: ImageStore, layer: Descriptor, options: OpenImageOptions) {
   const bytes = await readBootstrap(store, layer, options);
   return describeRafs(openBootstrap(bytes, { subject: store.subject }));
-}
-
-function describeManifest(chosen: ChosenManifest, bootstrap: Descriptor | null): Inspection['manifest'] {
-  const { mediaType, digest, size } = chosen.descriptor;
-  const { annotations = {}, layers } = chosen.manifest;
-  return {
-    mediaType,
-    digest,
-    size,
-    annotations,
-    layers: layers.map((layer) => ({
-      role: roleOf(layer, bootstrap),
-      mediaType: layer.mediaType,
-      digest: layer.digest,
-      size: layer.size,
-      annotations: layer.annotations ?? {},
-    })),
-  };
-}
-
-function roleOf(layer: Descriptor, bootstrap: Descriptor | null): InspectedLayer['role'] {
-  if (layer === bootstrap) return 'bootstrap';
-  if (layer.mediaType === MEDIA.nydusBlob || layer.annotations?.[ANNOTATION.nydusBlob] === 'true') return 'blob';
-  return layerCompression(layer.mediaType) === null ? 'other' : 'tar';
 }
 
 function describeRafs(rafs: RafsImage): NonNullable<Inspection['bootstrap']> {

@@ -2,6 +2,8 @@
 import { LacunaError } from '../errors.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
+import { ahead } from './ahead.ts';
+import { Digests, HASHED_AT_ONCE } from './digests.ts';
 import type { OpenedImage, OpenImageOptions } from './image.ts';
 import { openImage } from './open.ts';
 import { type Listed, listTree, type Row } from './rows.ts';
@@ -14,9 +16,6 @@ export interface LsOptions extends OpenImageOptions {
   /** Add the sha256 of every regular file's content, which has to be fetched. Default false. */
   readonly digests?: boolean;
 }
-
-/** Files that are fetched and hashed at once. */
-const HASHED_AT_ONCE = 8;
 
 /** The rows of an image, sorted bytewise by path. NOT_FOUND when there is no such path in it. */
 export async function* ls(reference: string, options: LsOptions = {}): AsyncGenerator<Row> {
@@ -33,30 +32,10 @@ export const noSuchPath = (path: string, subject: string): LacunaError =>
 
 /** Rows in order, their digests made a few at a time; names of one inode are read once. */
 async function* withDigests(image: OpenedImage, rows: Iterable<Listed>, signal?: AbortSignal): AsyncGenerator<Row> {
-  const stop = new AbortController();
-  const both = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-  const known = new Map<Listed['node'], Promise<string>>();
-  const digestOf = (node: Listed['node']): Promise<string> => {
-    const digest = known.get(node) ?? image.digest(node, { signal: both });
-    known.set(node, digest);
-    // Its error comes up when its row is due.
-    digest.catch(() => {});
-    return digest;
-  };
-  const waiting: Array<{ row: Row; digest: Promise<string> | null }> = [];
-  const next = async (): Promise<Row> => {
-    const { row, digest } = waiting.shift()!;
-    return digest === null ? row : withDigest(row, await digest);
-  };
-  try {
-    for (const { row, node } of rows) {
-      waiting.push({ row, digest: node.type === 'reg' ? digestOf(node) : null });
-      if (waiting.length >= HASHED_AT_ONCE) yield await next();
-    }
-    while (waiting.length > 0) yield await next();
-  } finally {
-    stop.abort();
-  }
+  await using digests = new Digests(image, signal);
+  yield* ahead(rows, HASHED_AT_ONCE, ({ row, node }) =>
+    node.type === 'reg' ? digests.of(node).then((sha256) => withDigest(row, sha256)) : row,
+  );
 }
 
 /** The digest comes before the link group, as in the format's description. */

@@ -1,0 +1,86 @@
+/** `lacuna diff A B`. */
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Difference, diff, type FieldChange, IGNORABLE, type Ignorable } from '../reader/diff.ts';
+import { type ConfigChange, diffConfig } from '../reader/diff-config.ts';
+import { openOptions, withImage } from './image-options.ts';
+import { shown, shownTime, write } from './output.ts';
+import type { Verb } from './verb.ts';
+
+/** As diff(1) has it. */
+const EXIT_DIFFERENT = 1;
+
+interface Options {
+  readonly ignore?: readonly Ignorable[];
+  readonly config?: boolean;
+  readonly summary?: boolean;
+  readonly ndjson?: boolean;
+}
+
+export const verb: Verb = {
+  name: 'diff',
+  summary: 'compare two images: files, attributes, content; exit code 0 when equal, 1 when not',
+  configure(command: Command): void {
+    withImage(command, ['a', 'b'])
+      .option('--ignore <what>', `leave out, separated by commas: ${IGNORABLE.join(', ')}`, parseIgnored)
+      .option('--config', 'compare configs, annotations and layers as well')
+      .option('--summary', 'only how many paths differ')
+      .addOption(new Option('--ndjson', 'one JSON row per path that differs').conflicts(['json', 'summary']))
+      .addHelpText('after', '\nExit code: 0 when nothing differs, 1 when something does, 2 and more for failures.');
+  },
+  async run(context, [a, b], raw) {
+    const { ignore = [], config = false, summary = false, ndjson = false } = raw as Options;
+    const options = await openOptions(context, raw);
+    const changes = config ? await diffConfig(a!, b!, options) : [];
+    const differences: Difference[] = [];
+    const counts = { added: 0, removed: 0, changed: 0 };
+    if (!context.json && !summary) {
+      for (const change of changes) await write(`${ndjson ? JSON.stringify(change) : configLine(change)}\n`);
+    }
+    for await (const difference of diff(a!, b!, { ...options, ignore })) {
+      counts[difference.kind]++;
+      if (summary) continue;
+      if (context.json) differences.push(difference);
+      else await write(`${ndjson ? JSON.stringify(difference) : line(difference)}\n`);
+    }
+    const equal = changes.length + counts.added + counts.removed + counts.changed === 0;
+    const text = `${counts.added} added, ${counts.removed} removed, ${counts.changed} changed`;
+    return {
+      document: {
+        schema: 'lacuna.diff.v1',
+        a,
+        b,
+        equal,
+        summary: counts,
+        ...(config ? { config: changes } : {}),
+        ...(summary ? {} : { differences }),
+      },
+      text: summary ? (config ? `${text}; ${changes.length} differences of config, annotations and layers` : text) : '',
+      exitCode: equal ? 0 : EXIT_DIFFERENT,
+    };
+  },
+};
+
+export function parseIgnored(text: string): Ignorable[] {
+  return text.split(',').map((name) => {
+    const found = IGNORABLE.find((known) => known === name);
+    if (found === undefined)
+      throw new InvalidArgumentError(`${JSON.stringify(name)} is none of ${IGNORABLE.join(', ')}.`);
+    return found;
+  });
+}
+
+const MARKS: Readonly<Record<Difference['kind'], string>> = { added: '+', removed: '-', changed: '~' };
+
+function line({ kind, path, path_b64, changes }: Difference): string {
+  const fields = changes.map(({ field, from, to }) => `${field} ${shownValue(field, from)} → ${shownValue(field, to)}`);
+  return `${MARKS[kind]} ${shown(path, path_b64)}${fields.length === 0 ? '' : `: ${fields.join(', ')}`}`;
+}
+
+function shownValue(field: FieldChange['field'], value: unknown): string {
+  if (field === 'content') return typeof value === 'string' ? value.slice(0, 12) : '?';
+  if (field === 'mtime') return shownTime(value as { sec: number; nsec: number }, true);
+  return typeof value === 'string' ? shown(value) : JSON.stringify(value);
+}
+
+const configLine = ({ path, from, to }: ConfigChange): string =>
+  `~ ${path.join('.')}: ${JSON.stringify(from)} → ${JSON.stringify(to)}`;

@@ -1,0 +1,82 @@
+/** An image's manifest and config as `inspect` shows them and `diff` compares them. */
+import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifest.ts';
+import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import { hostPlatform, parsePlatform } from '../image/platform.ts';
+import { parseReference } from '../image/reference.ts';
+import { openStore } from '../registry/open.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
+import type { OpenImageOptions } from './image.ts';
+
+export interface InspectedLayer {
+  /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */
+  readonly role: 'tar' | 'blob' | 'bootstrap' | 'other';
+  readonly mediaType: string;
+  readonly digest: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+export interface InspectedManifest {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly size: number;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly layers: readonly InspectedLayer[];
+}
+
+/** What a reference says besides its tree. */
+export interface ManifestAndConfig {
+  readonly manifest: InspectedManifest;
+  /** The image config as it is. */
+  readonly config: ImageConfig;
+  /** The layer with the bootstrap, null in an ordinary image. */
+  readonly bootstrap: Descriptor | null;
+}
+
+/** Manifest and config of an open store's reference. */
+export async function readManifestAndConfig(store: ImageStore, options: OpenImageOptions): Promise<ManifestAndConfig> {
+  const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
+  const chosen = await chooseManifest(store, platform, options);
+  const bootstrap = bootstrapLayerOf(chosen.manifest);
+  const config = parseConfig(await store.manifest(chosen.manifest.config, options), store.subject);
+  return { manifest: describeManifest(chosen, bootstrap), config, bootstrap };
+}
+
+/** The same of a reference; null for bare files, which have neither. */
+export async function inspectManifest(
+  reference: string,
+  options: OpenImageOptions,
+): Promise<Omit<ManifestAndConfig, 'bootstrap'> | null> {
+  const parsed = parseReference(reference);
+  if (parsed.transport === 'rafs') return null;
+  await using store = await openStore(parsed, options.store);
+  const { manifest, config } = await readManifestAndConfig(store, options);
+  return { manifest, config };
+}
+
+/** `bootstrap`: the layer that has it, null in an ordinary image. */
+function describeManifest(chosen: ChosenManifest, bootstrap: Descriptor | null): InspectedManifest {
+  const { mediaType, digest, size } = chosen.descriptor;
+  const { annotations = {}, layers } = chosen.manifest;
+  return {
+    mediaType,
+    digest,
+    size,
+    annotations,
+    layers: layers.map((layer) => ({
+      role: roleOf(layer, bootstrap),
+      mediaType: layer.mediaType,
+      digest: layer.digest,
+      size: layer.size,
+      annotations: layer.annotations ?? {},
+    })),
+  };
+}
+
+function roleOf(layer: Descriptor, bootstrap: Descriptor | null): InspectedLayer['role'] {
+  if (layer === bootstrap) return 'bootstrap';
+  if (layer.mediaType === MEDIA.nydusBlob || layer.annotations?.[ANNOTATION.nydusBlob] === 'true') return 'blob';
+  return layerCompression(layer.mediaType) === null ? 'other' : 'tar';
+}
