@@ -3,6 +3,9 @@
  * Importing it loads neither the native addon nor any optional dependency; each is loaded where it is first needed.
  */
 
+export { type CheckOptions, check } from './check/check.ts';
+export type { Problem } from './check/findings.ts';
+export type { CheckedImage, CheckReport } from './check/report.ts';
 export { defaultConfig, loadConfig, parseConfig, sampleConfig } from './config/load.ts';
 export { CONFIG_TABLE, type Config } from './config/table.ts';
 export type { PullOptions } from './containerd/options.ts';

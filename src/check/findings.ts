@@ -30,6 +30,16 @@ export const MAX_PROBLEMS = 1000;
 /** Of one field of one subject, so that a million damaged records do not hide the rest. */
 export const MAX_PER_FIELD = 100;
 
+/** Codes of errors that are about the image. A network that fails, a refusal or a mistake of our own says nothing of it. */
+const TELLING: ReadonlySet<ErrorCode> = new Set([
+  'FORMAT',
+  'DIGEST_MISMATCH',
+  'SIZE_MISMATCH',
+  'NOT_FOUND',
+  'UNSUPPORTED',
+  'PROTOCOL',
+]);
+
 /** What all views of one check share. */
 interface Collected {
   readonly problems: Problem[];
@@ -61,10 +71,10 @@ export class Findings {
     this.#add('warning', field, offset, message, details);
   }
 
-  /** An error of reading as a problem. An abort and our own mistakes are thrown on: they say nothing about the image. */
+  /** An error of reading as a problem, if it tells something about the image; what tells of the way to it is thrown on. */
   caught(error: unknown, field: string, offset: number | null = null, details: ProblemDetails = {}): void {
     const failure = toLacunaError(error);
-    if (failure.code === 'ABORTED' || failure.code === 'INTERNAL') throw error;
+    if (!TELLING.has(failure.code)) throw error;
     const { code, hint } = failure;
     const place = failure instanceof FormatError ? failure : null;
     this.#add('error', place?.field ?? field, offset ?? place?.offset ?? null, failure.message, {

@@ -14,6 +14,7 @@ import type { Verb } from './verb.ts';
 const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   convert: () => import('./convert.ts'),
   inspect: () => import('./inspect.ts'),
+  check: () => import('./check.ts'),
   ls: () => import('./ls.ts'),
   cat: () => import('./cat.ts'),
   stat: () => import('./stat.ts'),

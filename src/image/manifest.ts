@@ -95,11 +95,19 @@ function describe(path: readonly PropertyKey[]): string {
 }
 
 function validate<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: string): T {
+  const { document, problems } = judge(schema, value, op, subject);
+  if (document !== null) return document;
+  throw problems[0]!;
+}
+
+function judge<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: string): Examined<T> {
   // Compiling a schema takes longer than checking the few documents that a process reads.
   const result = schema.safeParse(value, { jitless: true });
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw new FormatError(describe(issue?.path ?? []), issue?.message ?? 'invalid', { op, subject });
+  if (result.success) return { document: result.data, problems: [] };
+  const problems = result.error.issues.map(
+    (issue) => new FormatError(describe(issue.path), issue.message, { op, subject }),
+  );
+  return { document: null, problems };
 }
 
 /** The document as an object, with what tells a manifest from an index checked (CVE-2021-41190). */
@@ -135,6 +143,31 @@ export const parseIndex = (bytes: Uint8Array, subject: string): Index =>
 /** An image config. Throws a FormatError that names the field. */
 export const parseConfig = (bytes: Uint8Array, subject: string): ImageConfig =>
   validate(config, parseDocument(bytes, 'parse config', subject, []), 'parse config', subject);
+
+/** A document with all that is wrong with it, each naming its field; null when something is. */
+export interface Examined<T> {
+  readonly document: T | null;
+  readonly problems: readonly FormatError[];
+}
+
+function examine<T>(schema: z.ZodType<T>, kind: string, foreign: readonly string[]) {
+  return (bytes: Uint8Array, subject: string): Examined<T> => {
+    const op = `parse ${kind}`;
+    let value: object;
+    try {
+      value = parseDocument(bytes, op, subject, foreign);
+    } catch (error) {
+      if (error instanceof FormatError) return { document: null, problems: [error] };
+      throw error;
+    }
+    return judge(schema, value, op, subject);
+  };
+}
+
+/** As `parseManifest`, `parseIndex` and `parseConfig`, with every problem instead of the first one thrown. */
+export const examineManifest = examine(manifest, 'manifest', ['manifests']);
+export const examineIndex = examine(index, 'index', ['layers', 'config']);
+export const examineConfig = examine(config, 'config', []);
 
 /** A descriptor from an already parsed JSON value, for readers of other documents that hold some. */
 export const validateDescriptor = (value: unknown, subject: string): Descriptor =>

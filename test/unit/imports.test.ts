@@ -31,13 +31,25 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   blob: ['native', 'image', 'registry', 'blob/table.ts'],
   formats: ['native', 'blob/table.ts', 'tree'],
   reader: ['native', 'image', 'registry', 'blob', 'tree', 'formats'],
+  check: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats', 'reader'],
   convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader'],
   daemon: ['native', 'grpc', 'registry', 'blob/table.ts', 'blob', 'formats'],
   mount: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon'],
   snapshotter: ['native', 'grpc', 'image', 'registry', 'reader', 'daemon', 'mount'],
   containerd: ['grpc', 'image', 'registry', 'reader', 'snapshotter'],
-  cli: ['image', 'registry', 'tree', 'reader', 'convert', 'daemon', 'mount', 'snapshotter', 'containerd'],
-  'index.ts': ['image', 'registry', 'tree', 'reader', 'convert', 'daemon', 'mount', 'snapshotter', 'containerd'],
+  cli: ['image', 'registry', 'tree', 'reader', 'check', 'convert', 'daemon', 'mount', 'snapshotter', 'containerd'],
+  'index.ts': [
+    'image',
+    'registry',
+    'tree',
+    'reader',
+    'check',
+    'convert',
+    'daemon',
+    'mount',
+    'snapshotter',
+    'containerd',
+  ],
 };
 
 const EVERYBODYS = ['errors.ts', 'observe', 'config'];

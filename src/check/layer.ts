@@ -1,0 +1,105 @@
+/** Layers that are tars: their bytes, their digests, and of a lazy image's last one the members. */
+import { createHash } from 'node:crypto';
+import { hasherFor } from '../image/digest.ts';
+import type { Descriptor } from '../image/manifest.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../reader/bootstrap.ts';
+import { parseLayerTar } from '../reader/layer-stream.ts';
+import type { ImageStore, SignalOptions } from '../registry/store.ts';
+import type { TarHandler } from '../tree/tar.ts';
+import type { Findings } from './findings.ts';
+
+/** What the last layer of a lazy image carries. */
+export interface BootstrapMembers {
+  readonly bootstrap: Buffer | null;
+  /** Hex of `image/<hex>.blob.meta` → its bytes. */
+  readonly metas: ReadonlyMap<string, Buffer>;
+}
+
+const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
+const BOOTSTRAP = 'image/image.boot';
+
+/** Reads the bootstrap layer whole. `diffId`: what the config says of it. */
+export async function checkBootstrapLayer(
+  store: ImageStore,
+  layer: Descriptor,
+  diffId: string | null,
+  findings: Findings,
+  options: SignalOptions,
+): Promise<BootstrapMembers> {
+  const members = new Map<string, Buffer[]>();
+  let pieces: Buffer[] | null = null;
+  let total = 0;
+  const handler: TarHandler = {
+    entry({ name, type, size }) {
+      pieces = null;
+      if (type !== 'reg' || !(name === BOOTSTRAP || META.test(name))) return;
+      total += size;
+      if (total > MAX_BOOTSTRAP_SIZE) {
+        findings.error(name, null, `${size} bytes are too many`);
+        return;
+      }
+      if (members.has(name)) findings.error(name, null, 'twice in the layer');
+      pieces = [];
+      members.set(name, pieces);
+    },
+    content(buffer, start, available) {
+      pieces?.push(Buffer.from(buffer.subarray(start, start + available)));
+      return available;
+    },
+  };
+  await checkTar(store, layer, diffId, handler, findings, options);
+  const metas = new Map<string, Buffer>();
+  for (const [name, parts] of members) {
+    const hex = META.exec(name)?.[1];
+    if (hex !== undefined) metas.set(hex, Buffer.concat(parts));
+  }
+  const bootstrap = members.get(BOOTSTRAP);
+  if (bootstrap === undefined) findings.error(BOOTSTRAP, null, 'missing from the layer');
+  return { bootstrap: bootstrap === undefined ? null : Buffer.concat(bootstrap), metas };
+}
+
+const IGNORE: TarHandler = { entry() {}, content: (_buffer, _start, available) => available };
+
+/** Reads a tar layer whole: its digest, its tar, and the digest of that (`diffId`, null: nobody says). */
+export async function checkTar(
+  store: ImageStore,
+  layer: Descriptor,
+  diffId: string | null,
+  handler: TarHandler | null,
+  findings: Findings,
+  options: SignalOptions,
+): Promise<void> {
+  const hash = diffId === null ? createHash('sha256') : hasherFor(diffId);
+  try {
+    await parseLayerTar(store, layer, handler ?? IGNORE, { ...options, onTar: (piece) => hash.update(piece) });
+  } catch (error) {
+    findings.caught(error, 'layer');
+    return;
+  }
+  const found = `${diffId?.split(':')[0]}:${hash.digest('hex')}`;
+  if (diffId === null || found === diffId) return;
+  findings.error('rootfs.diff_ids', null, `the config says ${diffId}, the tar has ${found}`, {
+    code: 'DIGEST_MISMATCH',
+  });
+}
+
+/** Whether a layer is there and as long as its descriptor says; without reading it. */
+export async function checkPresence(
+  store: ImageStore,
+  descriptor: Descriptor,
+  field: string,
+  findings: Findings,
+  options: SignalOptions,
+): Promise<boolean> {
+  if (await store.has(descriptor, options)) return true;
+  if (descriptor.urls !== undefined && descriptor.urls.length > 0) return false;
+  try {
+    // Reading its first byte tells what is wrong.
+    const first = { offset: 0, length: Math.min(1, descriptor.size), ...options };
+    for await (const _ of store.open(descriptor, first));
+    findings.error(field, null, `${descriptor.digest} is not there`, { code: 'NOT_FOUND' });
+  } catch (error) {
+    findings.caught(error, field);
+  }
+  return false;
+}

@@ -1,0 +1,63 @@
+/** Bare files: a bootstrap, and a folder of blobs named by their ids. */
+import { readFile, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { fileSource } from '../blob/source.ts';
+import { FormatError, toLacunaError } from '../errors.ts';
+import { FEATURE } from '../formats/rafs/layout.ts';
+import type { RafsReference } from '../image/reference.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../reader/bootstrap.ts';
+import type { CheckedBlob } from './blob-table.ts';
+import { type BlobOptions, type BlobPlace, type BlobPlaces, checkBlobs } from './blobs.ts';
+import { checkBootstrap } from './bootstrap.ts';
+import type { Findings } from './findings.ts';
+import type { CheckedImage } from './report.ts';
+
+/** Throws what keeps the bootstrap from being read; of everything else it notes what is wrong. */
+export async function checkRafsFiles(
+  reference: RafsReference,
+  findings: Findings,
+  options: BlobOptions,
+): Promise<CheckedImage> {
+  const { bootstrap: path } = reference;
+  const bytes = await readBounded(path);
+  const stem = basename(path).replace(/\.boot$/, '');
+  const blobId = /^[0-9a-f]{64}$/.test(stem) ? stem : null;
+  const bootstrap = checkBootstrap(bytes, findings.about('bootstrap'), { blobId });
+  const image = { digest: null, kind: 'lazy', layers: 0, inodes: 0, names: 0, chunks: 0, blobs: [] } as const;
+  if (bootstrap === null) return { ...image, kind: 'unknown' };
+  const blobs = await checkBlobs(bootstrap, filePlaces(reference.blobs ?? dirname(path), findings), findings, options);
+  const { inodes, names, chunks } = bootstrap;
+  return { ...image, inodes, names, chunks: chunks.entries.length, blobs };
+}
+
+async function readBounded(path: string): Promise<Buffer> {
+  try {
+    const { size } = await stat(path);
+    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
+    return await readFile(path);
+  } catch (cause) {
+    throw toLacunaError(cause, { op: 'open', subject: path });
+  }
+}
+
+function filePlaces(directory: string, findings: Findings): BlobPlaces {
+  const place = async (name: string, subject: string, field: string): Promise<BlobPlace | null> => {
+    const path = join(directory, name);
+    try {
+      return { source: fileSource(path), size: (await stat(path)).size };
+    } catch (cause) {
+      const hint = 'blobs lie beside the bootstrap, or where ,blobs=DIR says';
+      findings.about(subject).caught(toLacunaError(cause, { op: 'open', subject: path }), field, null, { hint });
+      return null;
+    }
+  };
+  return {
+    data: (blob) => place(blob.id, `blob ${blob.id}`, 'blob_id'),
+    meta: (blob: CheckedBlob) => {
+      const isElsewhere = (blob.features & FEATURE.SEPARATE) !== 0 && blob.metaDigest !== null;
+      const name = isElsewhere ? blob.metaDigest.toString('hex') : blob.id;
+      return place(name, `blob ${blob.id}`, isElsewhere ? 'blob_meta_digest' : 'blob_id');
+    },
+    packedMeta: () => null,
+  };
+}

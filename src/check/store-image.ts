@@ -1,0 +1,196 @@
+/** One image manifest of a store with all that it names. */
+import { storeSource } from '../blob/source.ts';
+import { FEATURE } from '../formats/rafs/layout.ts';
+import { parseJson } from '../image/json.ts';
+import { type Descriptor, examineConfig, examineManifest, type ImageConfig, type Manifest } from '../image/manifest.ts';
+import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import type { Platform } from '../image/platform.ts';
+import { bootstrapLayerOf } from '../reader/choose.ts';
+import type { ImageStore } from '../registry/store.ts';
+import type { CheckedBlob } from './blob-table.ts';
+import { type BlobOptions, type BlobPlace, type BlobPlaces, checkBlobs } from './blobs.ts';
+import { checkBootstrap } from './bootstrap.ts';
+import { readDocument } from './documents.ts';
+import type { Findings } from './findings.ts';
+import { type BootstrapMembers, checkBootstrapLayer, checkPresence, checkTar } from './layer.ts';
+import { checkConfig, checkManifest, isNydusBlob } from './manifest.ts';
+import type { CheckedImage } from './report.ts';
+
+/** Checks the manifest that `listed` names; `platform`: what an index says it is for. */
+export async function checkStoreImage(
+  store: ImageStore,
+  listed: Descriptor,
+  platform: Platform | null,
+  findings: Findings,
+  options: BlobOptions,
+): Promise<CheckedImage> {
+  const about = findings.about(`manifest ${listed.digest}`);
+  const image = {
+    digest: listed.digest,
+    kind: 'unknown',
+    layers: 0,
+    inodes: 0,
+    names: 0,
+    chunks: 0,
+    blobs: [],
+  } as const;
+  const manifest = await readDocument(store, listed, examineManifest, about, options);
+  if (manifest === null) return image;
+  checkManifest(manifest, listed, about);
+  const config = await readConfig(store, manifest, platform, findings, options);
+  await checkLayers(store, manifest, config, findings, about, options);
+  const layer = bootstrapLayerOf(manifest);
+  const facts = { ...image, layers: manifest.layers.length } as const;
+  if (layer === null) return { ...facts, kind: 'layers' };
+  const diffId = config?.rootfs.diff_ids[manifest.layers.length - 1] ?? null;
+  const members = await checkBootstrapLayer(store, layer, diffId, findings.about(`layer ${layer.digest}`), options);
+  if (members.bootstrap === null) return { ...facts, kind: 'lazy' };
+  const bootstrap = checkBootstrap(members.bootstrap, findings.about(`bootstrap of ${listed.digest}`));
+  if (bootstrap === null) return { ...facts, kind: 'lazy' };
+  const places = new StorePlaces(store, manifest, members, findings, about, options);
+  const blobs = await checkBlobs(bootstrap, places, findings, options);
+  const { inodes, names, chunks } = bootstrap;
+  return { ...facts, kind: 'lazy', inodes, names, chunks: chunks.entries.length, blobs };
+}
+
+async function readConfig(
+  store: ImageStore,
+  manifest: Manifest,
+  platform: Platform | null,
+  findings: Findings,
+  options: BlobOptions,
+): Promise<ImageConfig | null> {
+  // An artifact has none.
+  if (manifest.config.mediaType === MEDIA.ociEmpty) return null;
+  const about = findings.about(`config ${manifest.config.digest}`);
+  const config = await readDocument(store, manifest.config, examineConfig, about, options);
+  if (config !== null) checkConfig(config, manifest, platform, about);
+  return config;
+}
+
+/** Presence and sizes of all layers; with `deep` the bytes of those that are tars. Data blobs are read where their chunks are. */
+async function checkLayers(
+  store: ImageStore,
+  manifest: Manifest,
+  config: ImageConfig | null,
+  findings: Findings,
+  about: Findings,
+  options: BlobOptions,
+): Promise<void> {
+  const bootstrap = bootstrapLayerOf(manifest);
+  for (const [i, layer] of manifest.layers.entries()) {
+    const isThere = await checkPresence(store, layer, `layers[${i}]`, about, options);
+    if (!isThere || !options.deep || layer === bootstrap) continue;
+    if (isNydusBlob(layer) || layerCompression(layer.mediaType) === null) continue;
+    const diffId = config?.rootfs.diff_ids[i] ?? null;
+    await checkTar(store, layer, diffId, null, findings.about(`layer ${layer.digest}`), options);
+  }
+}
+
+/** Where the blobs of a manifest's image are: its layers, and those of others that it says it refers to. */
+class StorePlaces implements BlobPlaces {
+  readonly #store: ImageStore;
+  readonly #layers: ReadonlyMap<string, Descriptor>;
+  /** Digest of an ordinary layer → the layer with the chunk info that makes a blob of it. */
+  readonly #refs: ReadonlyMap<string, Descriptor>;
+  readonly #members: BootstrapMembers;
+  readonly #findings: Findings;
+  readonly #referred: ReadonlySet<string>;
+  readonly #options: BlobOptions;
+
+  constructor(
+    store: ImageStore,
+    manifest: Manifest,
+    members: BootstrapMembers,
+    findings: Findings,
+    about: Findings,
+    options: BlobOptions,
+  ) {
+    this.#store = store;
+    this.#layers = new Map(manifest.layers.map((layer) => [layer.digest, layer]));
+    this.#refs = new Map(
+      manifest.layers.flatMap((layer) => {
+        const ref = layer.annotations?.[ANNOTATION.nydusRef];
+        return ref === undefined ? [] : [[ref, layer] as const];
+      }),
+    );
+    this.#members = members;
+    this.#findings = findings;
+    this.#referred = referredBlobs(manifest, about);
+    this.#options = options;
+  }
+
+  async data(blob: CheckedBlob): Promise<BlobPlace | null> {
+    const digest = `sha256:${blob.id}`;
+    const about = this.#findings.about(`blob ${blob.id}`);
+    const layer = this.#layers.get(digest);
+    // Its presence was noted with the layers.
+    if (layer !== undefined) {
+      if (!(await this.#store.has(layer, this.#options))) return null;
+      if (blob.compressedSize > layer.size) {
+        const problem = `${blob.compressedSize} bytes, and ${layer.size} in the manifest`;
+        about.error('compressed_size', null, problem, { code: 'SIZE_MISMATCH' });
+      }
+      return { source: storeSource(this.#store, blob.id, layer.size), size: layer.size };
+    }
+    if (!this.#referred.has(blob.id) && !this.#refs.has(digest)) {
+      const hint = `layers of other images are named in ${ANNOTATION.nydusReferenceBlobIds}, or a registry may collect them`;
+      about.error('blob_id', null, 'no layer of the manifest, and not said to belong to another image', { hint });
+    }
+    return await this.#elsewhere(blob, about);
+  }
+
+  /** A blob that no descriptor tells the length of: what the blob table says has to be there. */
+  async #elsewhere(blob: CheckedBlob, about: Findings): Promise<BlobPlace | null> {
+    const size = blob.compressedSize;
+    const source = storeSource(this.#store, blob.id, size);
+    try {
+      for await (const _ of source.read(Math.max(size - 1, 0), Math.min(size, 1), this.#options.signal));
+      return { source, size };
+    } catch (error) {
+      about.caught(error, 'blob_id');
+      return null;
+    }
+  }
+
+  async meta(blob: CheckedBlob): Promise<BlobPlace | null> {
+    const layer = this.#refs.get(`sha256:${blob.id}`);
+    if ((blob.features & FEATURE.SEPARATE) === 0 || layer === undefined) return await this.data(blob);
+    if (!(await this.#store.has(layer, this.#options))) return null;
+    return { source: storeSource(this.#store, layer.digest.slice('sha256:'.length), layer.size), size: layer.size };
+  }
+
+  packedMeta(blob: CheckedBlob): Buffer | null {
+    const ref = this.#refs.get(`sha256:${blob.id}`);
+    const name = ref === undefined ? blob.id : ref.digest.slice('sha256:'.length);
+    return this.#members.metas.get(name) ?? this.#members.metas.get(blob.id) ?? null;
+  }
+}
+
+const MAX_LIST = 64 * 1024;
+
+/** Ids in the annotation that keeps blobs of other images from being collected. */
+function referredBlobs(manifest: Manifest, findings: Findings): ReadonlySet<string> {
+  const found = new Set<string>();
+  const holders = [
+    { where: 'annotations', annotations: manifest.annotations },
+    ...manifest.layers.map(({ annotations }, i) => ({ where: `layers[${i}].annotations`, annotations })),
+  ];
+  for (const { where, annotations } of holders) {
+    const text = annotations?.[ANNOTATION.nydusReferenceBlobIds];
+    if (text === undefined) continue;
+    const field = `${where}.${ANNOTATION.nydusReferenceBlobIds}`;
+    try {
+      const options = { op: 'parse annotation', subject: findings.subject, limit: MAX_LIST };
+      const value = parseJson(Buffer.from(text), options);
+      const ids = Array.isArray(value) ? (value as unknown[]) : [];
+      if (!Array.isArray(value) || !ids.every((id) => typeof id === 'string' && /^[0-9a-f]{64}$/.test(id))) {
+        findings.error(field, null, 'not a list of ids of blobs');
+      }
+      for (const id of ids) if (typeof id === 'string') found.add(id);
+    } catch (error) {
+      findings.caught(error, field);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,61 @@
+/** `lacuna check IMAGE`. */
+import type { Command } from 'commander';
+import { check } from '../check/check.ts';
+import type { Problem } from '../check/findings.ts';
+import type { CheckReport } from '../check/report.ts';
+import { EXIT } from '../errors.ts';
+import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import type { Verb } from './verb.ts';
+
+export const verb: Verb = {
+  name: 'check',
+  summary: 'recompute every claim of an image and list all that is wrong; exit code 5 when something is',
+  configure(command: Command): void {
+    withRegistryOptions(command)
+      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
+      .option('--deep', 'read all data: every layer, every chunk, every checksum')
+      .option('--platform <os/arch>', 'only the manifests for this platform (default: all of an index)');
+  },
+  async run(context, args, options) {
+    const { deep, platform } = options as { deep?: boolean; platform?: string };
+    const report = await check(args[0]!, {
+      deep: deep === true,
+      store: await storeOptions(context, options),
+      signal: context.signal,
+      ...(platform === undefined ? {} : { platform }),
+    });
+    const exitCode = report.ok ? EXIT.ok : EXIT.badData;
+    return { document: { schema: 'lacuna.check.v1', ...report }, text: describe(report), exitCode };
+  },
+};
+
+function describe(report: CheckReport): string {
+  const lines: string[] = [];
+  let subject: string | null = null;
+  for (const problem of report.problems) {
+    if (problem.subject !== subject) lines.push(`${problem.subject}:`);
+    subject = problem.subject;
+    lines.push(`  ${line(problem)}`);
+    if (problem.hint !== null) lines.push(`    hint: ${problem.hint}`);
+  }
+  if (report.notListed > 0) lines.push(`and ${report.notListed} more of the same kinds`);
+  return [...lines, summary(report)].join('\n');
+}
+
+function line({ severity, field, offset, path, message }: Problem): string {
+  const place = offset === null ? '' : ` at byte ${offset}`;
+  return `${severity}: ${field}${place}${path === null ? '' : ` of ${JSON.stringify(path)}`}: ${message}`;
+}
+
+function summary({ reference, deep, errors, warnings, images }: CheckReport): string {
+  const total = (of: (image: CheckReport['images'][number]) => number) =>
+    images.reduce((sum, image) => sum + of(image), 0);
+  const looked = [
+    `${images.length} ${images.length === 1 ? 'image' : 'images'}`,
+    `${total((image) => image.inodes)} inodes`,
+    `${total((image) => image.chunks)} chunks`,
+    `${total((image) => image.blobs.length)} blobs${deep ? ', all data read' : ''}`,
+  ].join(', ');
+  const verdict = errors === 0 && warnings === 0 ? 'clean' : `${errors} errors, ${warnings} warnings`;
+  return `${reference}: ${verdict} (${looked})`;
+}
