@@ -19,7 +19,7 @@ import { checkRafsFiles } from './rafs-files.ts';
 import { type CheckedImage, type CheckReport, reportOf } from './report.ts';
 import { checkStoreImage } from './store-image.ts';
 
-export interface CheckOptions extends Omit<OpenImageOptions, 'digests'> {
+export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referrers'> {
   /** Read all data: every layer, every chunk. Default false. */
   readonly deep?: boolean;
 }

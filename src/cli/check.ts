@@ -4,7 +4,7 @@ import { check } from '../check/check.ts';
 import type { Problem } from '../check/findings.ts';
 import type { CheckReport } from '../check/report.ts';
 import { EXIT } from '../errors.ts';
-import { storeOptions, withRegistryOptions } from './registry-options.ts';
+import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
@@ -12,7 +12,7 @@ export const verb: Verb = {
   summary: 'recompute every claim of an image and list all that is wrong; exit code 5 when something is',
   configure(command: Command): void {
     withRegistryOptions(command)
-      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
+      .argument('<image>', IMAGE_FORMS)
       .option('--deep', 'read all data: every layer, every chunk, every checksum')
       .option('--platform <os/arch>', 'only the manifests for this platform (default: all of an index)');
   },
