@@ -12,24 +12,26 @@ import { alignUp, BLOCK, FEATURE } from './layout.ts';
 import { MAX_UNIT_SIZE, MAX_WINDOW } from './limits.ts';
 
 const OP = 'read blob.meta';
-const HEADER = 4096;
-const MAGIC = 0xb10bb10b;
-const CONTEXT = 40;
+/** Bytes of the header behind the chunk info. */
+export const CI_HEADER_SIZE = 4096;
+export const CI_MAGIC = 0xb10bb10b;
+/** Bytes of what there is for each batch or span. */
+export const CONTEXT_SIZE = 40;
 
 /** Flags of a V2 entry. Their numbers are not those of the chunk table. */
 export const CI_FLAG = { COMPRESSED: 0x1, ZRAN: 0x2, BATCH: 0x4, ENCRYPTED: 0x8, HAS_CRC32: 0x10 } as const;
-const KNOWN_FLAGS = Object.values(CI_FLAG).reduce((all, bit) => all | bit, 0);
+export const KNOWN_CI_FLAGS = Object.values(CI_FLAG).reduce((all, bit) => all | bit, 0);
 
 /** Bytes of one chunk info entry of a blob with `features`. */
 export const chunkInfoSize = (features: number): number => ((features & FEATURE.CHUNK_INFO_V2) === 0 ? 16 : 24);
 
 /** Where chunk info and header lie as they are stored: in the blob, or in the file that {@link RafsBlob.metaDigest} names. */
 export function metaRange(blob: RafsBlob): { readonly offset: number; readonly size: number } {
-  return { offset: blob.ciOffset, size: blob.ciCompressedSize + HEADER };
+  return { offset: blob.ciOffset, size: blob.ciCompressedSize + CI_HEADER_SIZE };
 }
 
 /** Length of the plain `blob.meta`. */
-export const metaSize = (blob: RafsBlob): number => alignUp(blob.ciUncompressedSize, BLOCK) + HEADER;
+export const metaSize = (blob: RafsBlob): number => alignUp(blob.ciUncompressedSize, BLOCK) + CI_HEADER_SIZE;
 
 /**
  * What lies at {@link metaRange} → the plain `blob.meta`: chunk info padded to blocks, then its header. It is decrypted where the blob is
@@ -52,7 +54,10 @@ export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, s
     (await decode(0, ciCompressedSize, ciUncompressedSize, isRaw ? 0 : ciCompressor)).copy(out);
   }
   const header = stored.subarray(ciCompressedSize);
-  (cipher === null ? header : await decode(ciCompressedSize, size, HEADER, 0)).copy(out, out.length - HEADER);
+  (cipher === null ? header : await decode(ciCompressedSize, size, CI_HEADER_SIZE, 0)).copy(
+    out,
+    out.length - CI_HEADER_SIZE,
+  );
   return out;
 }
 
@@ -89,11 +94,11 @@ export class ChunkInfo {
     if (meta.length !== metaSize(blob)) {
       throw reader.bad('blob.meta', `${meta.length} bytes, not ${metaSize(blob)}`, 0);
     }
-    const at = meta.length - HEADER;
+    const at = meta.length - CI_HEADER_SIZE;
     const expect = (value: number, wanted: number, field: string, offset: number) => {
       if (value !== wanted) throw reader.bad(field, `${value}, and ${wanted} in the blob table`, at + offset);
     };
-    if (reader.u32(at, 's_magic') !== MAGIC || reader.u32(at + HEADER - 4, 's_magic2') !== MAGIC) {
+    if (reader.u32(at, 's_magic') !== CI_MAGIC || reader.u32(at + CI_HEADER_SIZE - 4, 's_magic2') !== CI_MAGIC) {
       throw reader.bad('s_magic', 'not the header of chunk info', at);
     }
     const kinds = FEATURE.CHUNK_INFO_V2 | FEATURE.ZRAN | FEATURE.BATCH | FEATURE.ENCRYPTED;
@@ -106,7 +111,7 @@ export class ChunkInfo {
     const hasContexts = (blob.features & (FEATURE.ZRAN | FEATURE.BATCH)) !== 0;
     this.contexts = hasContexts ? reader.u32(at + 56, 's_ci_zran_count') : 0;
     this.#contextsAt = entriesEnd;
-    this.#windowsAt = entriesEnd + this.contexts * CONTEXT;
+    this.#windowsAt = entriesEnd + this.contexts * CONTEXT_SIZE;
     if (!hasContexts) return;
     expect(reader.u64(at + 40, 's_ci_zran_offset'), entriesEnd, 's_ci_zran_offset', 40);
     expect(reader.u64(at + 48, 's_ci_zran_size'), blob.ciUncompressedSize - entriesEnd, 's_ci_zran_size', 48);
@@ -118,7 +123,10 @@ export class ChunkInfo {
   /** Entry `index`; FormatError beyond the last. */
   entry(index: number): ChunkInfoEntry {
     if (!(index < this.length)) throw this.#reader.bad('index', `chunk ${index} of ${this.length}`, 0);
-    return chunkInfoSize(this.#blob.features) === 16 ? this.#entryV1(index * 16) : this.#entryV2(index * 24);
+    const size = chunkInfoSize(this.#blob.features);
+    const entry = decodeChunkInfo(this.#reader, index * size, size);
+    if ((entry.flags & ~KNOWN_CI_FLAGS) === 0) return entry;
+    throw this.#reader.bad('flags', `unknown bits 0x${entry.flags.toString(16)}`, index * size + 7);
   }
 
   /** Which part of which unit chunk `index` is; null when it is stored alone. `size`: its plain bytes. */
@@ -148,45 +156,9 @@ export class ChunkInfo {
     return { unit, offset };
   }
 
-  /** Bits 12…43 offset, 44…63 and 8…11 size − 1; bits 0…39 stored offset, 44…63 and 40…43 stored size − 1. */
-  #entryV1(at: number): ChunkInfoEntry {
-    const [low, high] = [this.#reader.u32(at, 'chunk info'), this.#reader.u32(at + 4, 'chunk info')];
-    const [storedLow, storedHigh] = [this.#reader.u32(at + 8, 'chunk info'), this.#reader.u32(at + 12, 'chunk info')];
-    const uncompressedSize = ((((low >>> 8) & 0xf) << 20) | (high >>> 12)) + 1;
-    const compressedSize = ((((storedHigh >>> 8) & 0xf) << 20) | (storedHigh >>> 12)) + 1;
-    return {
-      uncompressedOffset: (high & 0xfff) * 2 ** 32 + ((low & 0xfffff000) >>> 0),
-      uncompressedSize,
-      compressedOffset: (storedHigh & 0xff) * 2 ** 32 + storedLow,
-      compressedSize,
-      flags: compressedSize === uncompressedSize ? 0 : CI_FLAG.COMPRESSED,
-      context: 0,
-      offset: 0,
-    };
-  }
-
-  /** Bits 0…31 offset / 4096, 32…55 size − 1, 56…63 flags; 0…39 stored offset, 40…63 stored size; context and offset. */
-  #entryV2(at: number): ChunkInfoEntry {
-    const high = this.#reader.u32(at + 4, 'chunk info');
-    const storedHigh = this.#reader.u32(at + 12, 'chunk info');
-    const flags = high >>> 24;
-    if ((flags & ~KNOWN_FLAGS) !== 0) throw this.#reader.bad('flags', `unknown bits 0x${flags.toString(16)}`, at + 7);
-    return {
-      uncompressedOffset: this.#reader.u32(at, 'chunk info') * BLOCK,
-      uncompressedSize: (high & 0xff_ffff) + 1,
-      compressedOffset: (storedHigh & 0xff) * 2 ** 32 + this.#reader.u32(at + 8, 'chunk info'),
-      compressedSize: storedHigh >>> 8,
-      flags,
-      context: this.#reader.u32(at + 20, 'chunk info'),
-      offset: this.#reader.u32(at + 16, 'chunk info'),
-    };
-  }
-
-  /** compressed_size u32 · uncompressed_batch_size u32 · reserved[32] */
   #batch(context: number, compressedOffset: number): Unit {
-    const at = this.#contextsAt + context * CONTEXT;
-    const compressedSize = this.#reader.u32(at, 'compressed_size');
-    const size = this.#reader.u32(at + 4, 'uncompressed_batch_size');
+    const at = this.#contextsAt + context * CONTEXT_SIZE;
+    const { compressedSize, size } = decodeBatch(this.#reader, at);
     this.#checkUnit(at, compressedOffset, compressedSize, size);
     const { cipher, compressor } = this.#blob;
     const decoder = { compressor: storedRaw(compressedSize, size, cipher !== null) ? 0 : compressor } as const;
@@ -198,22 +170,16 @@ export class ChunkInfo {
     };
   }
 
-  /** in_offset u64 · out_offset u64 · dict_offset u64 · in_len u32 · out_len u32 · dict_size u32 · ctx_byte u8 · ctx_bits u8 */
   #span(context: number): Unit {
-    const at = this.#contextsAt + context * CONTEXT;
-    const compressedOffset = this.#reader.u64(at, 'in_offset');
-    const compressedSize = this.#reader.u32(at + 24, 'in_len');
-    const size = this.#reader.u32(at + 28, 'out_len');
+    const at = this.#contextsAt + context * CONTEXT_SIZE;
+    const span = decodeSpan(this.#reader, at);
+    const { compressedOffset, compressedSize, size, windowAt, windowSize, bits, byte } = span;
     this.#checkUnit(at, compressedOffset, compressedSize, size);
-    const windowAt = this.#reader.u64(at + 16, 'dict_offset');
-    const windowSize = this.#reader.u32(at + 32, 'dict_size');
     if (windowSize > MAX_WINDOW || this.#windowsAt + windowAt + windowSize > this.#blob.ciUncompressedSize) {
       throw this.#reader.bad('dict_size', `${windowSize} bytes at ${windowAt} are no window`, at + 32);
     }
-    const bits = this.#reader.u8(at + 37, 'ctx_bits');
     if (bits > 7 || (bits > 0 && compressedOffset === 0)) throw this.#reader.bad('ctx_bits', `${bits} bits`, at + 37);
     const window = this.#reader.slice(this.#windowsAt + windowAt, windowSize, 'dict');
-    const byte = this.#reader.u8(at + 36, 'ctx_byte');
     return { compressedOffset, compressedSize, size, decoder: { kind: 'zran', window, bits, byte } };
   }
 
@@ -224,6 +190,72 @@ export class ChunkInfo {
     if (offset + stored > this.#blob.compressedSize) throw this.#reader.bad('context', 'runs out of the blob', at);
   }
 }
+
+/** The entry at `at`, `size` bytes of it, nothing checked but that it is there. */
+export const decodeChunkInfo = (reader: Reader, at: number, size: number): ChunkInfoEntry =>
+  size === 16 ? decodeV1(reader, at) : decodeV2(reader, at);
+
+/** Bits 12…43 offset, 44…63 and 8…11 size − 1; bits 0…39 stored offset, 44…63 and 40…43 stored size − 1. */
+function decodeV1(reader: Reader, at: number): ChunkInfoEntry {
+  const [low, high] = [reader.u32(at, 'chunk info'), reader.u32(at + 4, 'chunk info')];
+  const [storedLow, storedHigh] = [reader.u32(at + 8, 'chunk info'), reader.u32(at + 12, 'chunk info')];
+  const uncompressedSize = ((((low >>> 8) & 0xf) << 20) | (high >>> 12)) + 1;
+  const compressedSize = ((((storedHigh >>> 8) & 0xf) << 20) | (storedHigh >>> 12)) + 1;
+  return {
+    uncompressedOffset: (high & 0xfff) * 2 ** 32 + ((low & 0xfffff000) >>> 0),
+    uncompressedSize,
+    compressedOffset: (storedHigh & 0xff) * 2 ** 32 + storedLow,
+    compressedSize,
+    flags: compressedSize === uncompressedSize ? 0 : CI_FLAG.COMPRESSED,
+    context: 0,
+    offset: 0,
+  };
+}
+
+/** Bits 0…31 offset / 4096, 32…55 size − 1, 56…63 flags; 0…39 stored offset, 40…63 stored size; context and offset. */
+function decodeV2(reader: Reader, at: number): ChunkInfoEntry {
+  const high = reader.u32(at + 4, 'chunk info');
+  const storedHigh = reader.u32(at + 12, 'chunk info');
+  return {
+    uncompressedOffset: reader.u32(at, 'chunk info') * BLOCK,
+    uncompressedSize: (high & 0xff_ffff) + 1,
+    compressedOffset: (storedHigh & 0xff) * 2 ** 32 + reader.u32(at + 8, 'chunk info'),
+    compressedSize: storedHigh >>> 8,
+    flags: high >>> 24,
+    context: reader.u32(at + 20, 'chunk info'),
+    offset: reader.u32(at + 16, 'chunk info'),
+  };
+}
+
+/** compressed_size u32 · uncompressed_batch_size u32 · reserved[32] */
+export const decodeBatch = (reader: Reader, at: number): { compressedSize: number; size: number } => ({
+  compressedSize: reader.u32(at, 'compressed_size'),
+  size: reader.u32(at + 4, 'uncompressed_batch_size'),
+});
+
+/** A span of a gzip stream; offsets in it and in its plain text, of the window in the area of all windows. */
+export interface SpanContext {
+  readonly compressedOffset: number;
+  readonly compressedSize: number;
+  readonly plainOffset: number;
+  readonly size: number;
+  readonly windowAt: number;
+  readonly windowSize: number;
+  readonly byte: number;
+  readonly bits: number;
+}
+
+/** in_offset u64 · out_offset u64 · dict_offset u64 · in_len u32 · out_len u32 · dict_size u32 · ctx_byte u8 · ctx_bits u8 · reserved[2] */
+export const decodeSpan = (reader: Reader, at: number): SpanContext => ({
+  compressedOffset: reader.u64(at, 'in_offset'),
+  plainOffset: reader.u64(at + 8, 'out_offset'),
+  windowAt: reader.u64(at + 16, 'dict_offset'),
+  compressedSize: reader.u32(at + 24, 'in_len'),
+  size: reader.u32(at + 28, 'out_len'),
+  windowSize: reader.u32(at + 32, 'dict_size'),
+  byte: reader.u8(at + 36, 'ctx_byte'),
+  bits: reader.u8(at + 37, 'ctx_bits'),
+});
 
 /** An encrypted unit is at least one block of 16 bytes and what marks its padding (nydus, utils/src/crypt.rs). */
 const PADDED_SIZE = 18;
