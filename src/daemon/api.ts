@@ -26,7 +26,10 @@ export type Source =
 export interface AttachRequest {
   /** Letters, digits, `.`, `_`, `-`; at most 128. */
   readonly id: string;
-  /** Absolute path; the file must stay there until Detach. */
+  /**
+   * Absolute path; the file must stay there until Detach. The chunk info of blobs that need it may lie beside it as
+   * `<blob hex>.blob.meta`; otherwise it is fetched.
+   */
   readonly bootstrap: string;
   /** Tried in order. */
   readonly sources: readonly Source[];

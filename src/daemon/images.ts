@@ -76,7 +76,7 @@ export class Images {
       const { paths, log } = this.#options;
       const asked = recordOf(request);
       const before = this.#images.get(asked.id)?.devices ?? [];
-      const devices = await this.#open(asked, await readViews(asked));
+      const devices = await this.#open(asked, await readViews(asked, this.#options.sources));
       const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
       try {
         await writeRecord(paths.images, record);
@@ -130,7 +130,7 @@ export class Images {
     } catch (error) {
       const problem = toLacunaError(error).toJSON();
       this.#options.log.warn({ image: record.id, error: problem }, 'a chunk table is lost, reading the bootstrap');
-      return await readViews(record);
+      return await readViews(record, this.#options.sources);
     }
   }
 

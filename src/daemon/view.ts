@@ -9,7 +9,9 @@ import { ChunkTable, encodeTable } from '../blob/table.ts';
 import { encodeUnits, UnitTable } from '../blob/units.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { folderOf, formatDevice, parseDevice } from './cache.ts';
+import { readMetas } from './metas.ts';
 import type { ImageRecord, RecordedDevice } from './record.ts';
+import type { Sources } from './sources.ts';
 
 /** No bootstrap is larger; the largest images have some 100 MB. */
 const MAX_BOOTSTRAP = 1024 * 1024 * 1024;
@@ -27,11 +29,14 @@ export interface BlobView {
 }
 
 /** The blobs of an image, in the order of its bootstrap. NOT_FOUND, FORMAT or UNSUPPORTED. */
-export async function readViews({ bootstrap, blobIds }: ImageRecord): Promise<BlobView[]> {
+export async function readViews(record: ImageRecord, sources: Sources): Promise<BlobView[]> {
+  const { bootstrap, blobIds } = record;
   const bytes = await readBootstrap(bootstrap);
   const { openBootstrap } = await import('../formats/rafs/open.ts');
   const [blobId] = blobIds;
-  const image = openBootstrap(bytes, { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) });
+  const options = { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) };
+  const { blobs } = openBootstrap(bytes, options);
+  const image = openBootstrap(bytes, { ...options, metas: await readMetas(record, blobs, sources) });
   return image.blobs.map((blob, index) => {
     const chunks = image.chunksOf(index);
     const subject = `${bootstrap}, blob ${blob.id}`;
