@@ -35,8 +35,9 @@ export async function readViews(record: ImageRecord, sources: Sources): Promise<
   const { openBootstrap } = await import('../formats/rafs/open.ts');
   const [blobId] = blobIds;
   const options = { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) };
-  const { blobs } = openBootstrap(bytes, options);
-  const image = openBootstrap(bytes, { ...options, metas: await readMetas(record, blobs, sources) });
+  const named = openBootstrap(bytes, options);
+  const metas = await readMetas(record, named.blobs, sources);
+  const image = metas.size === 0 ? named : openBootstrap(bytes, { ...options, metas });
   return image.blobs.map((blob, index) => {
     const chunks = image.chunksOf(index);
     const subject = `${bootstrap}, blob ${blob.id}`;

@@ -41,9 +41,16 @@ describe.skipIf(skip.reason)('the daemon', () => {
     ['lz4', 'tame-mini.only-layer1'],
     ['chunk-4k', 'tame-mini.only-layer1'],
     ['chunk-16m', 'tame-mini.only-layer1'],
+    ['batch', 'tame-mini.only-layer1'],
+    ['encrypted', 'tame-mini.only-layer1'],
+    // One gzip member: spans with windows, from the middle of bytes.
+    ['zran-single', 'tame-mini.only-layer1'],
+    // Many members; the data is the original layers.
+    ['zran', 'tame-mini'],
   ])('shows the tree of the truth: %s', async (variant, truth) => {
     const dir = fixture('rafs', variant);
-    const target = await room.mount(variant, join(dir, 'bootstrap'), directory(dir));
+    const sources = [...directory(dir), { layout: { path: fixture('oci/tame-mini') } }];
+    const target = await room.mount(variant, join(dir, 'bootstrap'), variant === 'zran' ? sources.reverse() : sources);
     const rows = await walk(target);
     expect(diffTrees(readRows(fixture(`truth/${truth}.merged.jsonl`)), rows, { time: nydusImageTime })).toEqual([]);
     const { counters } = await room.client.status();
