@@ -31,6 +31,9 @@ const TEST = {
   'libfuse.so.2': 'libfuse2',
   setfattr: 'attr',
   strace: 'strace',
+  // Each tests its own completion script.
+  zsh: 'zsh',
+  fish: 'fish',
 };
 const NEEDED = { demo: DEMO, test: TEST };
 

@@ -28,6 +28,7 @@ const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   daemon: () => import('./daemon.ts'),
   cleanup: () => import('./cleanup.ts'),
   doctor: () => import('./doctor.ts'),
+  completion: () => import('./completion.ts'),
 };
 
 interface CommonOptions {
@@ -63,6 +64,9 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
+const allCommands = (): Promise<Command[]> =>
+  Promise.all(Object.values(VERBS).map(async (load) => commandOf((await load()).verb, () => {})));
+
 function commandOf(verb: Verb, setExitCode: (code: number) => void): Command {
   const command = new Command(verb.name).description(verb.summary).exitOverride();
   verb.configure(command);
@@ -81,7 +85,8 @@ function commandOf(verb: Verb, setExitCode: (code: number) => void): Command {
       const progress = await openProgress(options.progress);
       try {
         const log = openLog({ level: options.logLevel });
-        const context = { log, onProgress: progress.onProgress, json: options.json === true, signal: abort.signal };
+        const json = options.json === true;
+        const context = { log, onProgress: progress.onProgress, json, signal: abort.signal, commands: allCommands };
         const result = await verb.run(context, command.processedArgs.flat() as string[], options);
         progress.close();
         if (result === null) return;

@@ -11,6 +11,8 @@ export interface CliContext {
   readonly json: boolean;
   /** Aborted by the first Ctrl-C or SIGTERM. */
   readonly signal: AbortSignal;
+  /** The commands of all verbs, loaded for this; they are described, not run. */
+  commands(): Promise<Command[]>;
 }
 
 export interface Verb {

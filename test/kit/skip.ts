@@ -79,12 +79,14 @@ const PROBES = {
   holder: () => existsSync(new URL('../../dist/native/lacuna-holder', import.meta.url)),
   /** The compiled CLI. */
   dist: () => existsSync(new URL('../../dist/cli/main.js', import.meta.url)),
+  bash: program('bash'),
   busybox: program('busybox'),
   cargo: program('cargo'),
   containerd: () => hasProgram('containerd') && hasProgram('ctr'),
   debootstrap: program('debootstrap'),
   'docker-registry': program('docker-registry'),
   'fsck.erofs': program('fsck.erofs'),
+  fish: program('fish'),
   fusermount: program('fusermount'),
   openssl: program('openssl'),
   python3: program('python3'),
@@ -93,6 +95,7 @@ const PROBES = {
   strace: program('strace'),
   tar: program('tar'),
   umoci: program('umoci'),
+  zsh: program('zsh'),
   'go 1.26': () => {
     const version = goVersion();
     return version !== null && (version[0] > 1 || version[1] >= 26);

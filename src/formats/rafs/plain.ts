@@ -63,9 +63,11 @@ interface Places {
   readonly size: number;
 }
 
-/** Equal digests are equal content: both are verified before they are written. */
-const contentOf = (chunk: FileChunk): string =>
-  `${chunk.digester}${chunk.uncompressedSize}:${chunk.digest.toString('latin1')}`;
+/** Equal digests are equal content: both are verified before they are written. A chunk without one is itself alone. */
+const contentOf = ({ blob, digest, digester, uncompressedOffset, uncompressedSize }: FileChunk): string =>
+  digest.length === 0
+    ? `${blob} ${uncompressedOffset}+${uncompressedSize}`
+    : `${digester}${uncompressedSize}:${digest.toString('latin1')}`;
 
 /** In the order of the blobs, so that each is read once from its start to its end, and files stay in one piece. */
 function placeChunks(files: readonly PlannedInode[]): Places {

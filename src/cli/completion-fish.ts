@@ -1,0 +1,46 @@
+/** Completion for fish: `lacuna completion fish | source`. */
+import { type CompletedOption, type CompletedVerb, TRANSPORTS, type Value } from './completion-model.ts';
+
+const quoted = (text: string): string => `'${text.replace(/[\\']/g, '\\$&')}'`;
+
+/** Images begin with a transport; behind it, as for files, fish completes the rest of the token by itself. */
+function valueFlags(value: Value): string {
+  switch (value.kind) {
+    case 'words':
+      return ` -x -a ${quoted(value.words.join(' '))}`;
+    case 'file':
+      return ' -r -F';
+    case 'directory':
+      return " -x -a '(__fish_complete_directories)'";
+    case 'image':
+      return ` -F -a ${quoted(TRANSPORTS.join(' '))}`;
+    case 'free':
+      return ' -x';
+  }
+}
+
+function optionLine(condition: string, { flags, description, value }: CompletedOption): string {
+  const names = flags.map((flag) => (flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`));
+  return `${condition} ${names.join(' ')}${value === null ? '' : valueFlags(value)} -d ${quoted(description)}`;
+}
+
+function verbLines({ name, options, arguments: positions }: CompletedVerb): string[] {
+  const condition = `complete -c lacuna -n '__fish_seen_subcommand_from ${name}'`;
+  // Fish does not count positions: what any argument may be is offered for all of them.
+  const kinds = new Map(positions.filter(({ value }) => value.kind !== 'free').map(({ value }) => [value.kind, value]));
+  return [
+    ...[...kinds.values()].map((value) => `${condition}${valueFlags(value).replace(' -r', '').replace(' -x', '')}`),
+    ...options.map((option) => optionLine(condition, option)),
+  ];
+}
+
+export function fishCompletion(verbs: readonly CompletedVerb[]): string {
+  const lines = [
+    '# Completion of lacuna for fish, made by `lacuna completion fish`.',
+    'complete -c lacuna -f',
+    "complete -c lacuna -n __fish_use_subcommand -l version -s V -d 'output the version number'",
+    ...verbs.map(({ name, summary }) => `complete -c lacuna -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`),
+    ...verbs.flatMap(verbLines),
+  ];
+  return `${lines.join('\n')}\n`;
+}

@@ -1,0 +1,66 @@
+/** What a shell needs to know of the command line to complete it, taken from the commands themselves. */
+import type { Command } from 'commander';
+
+/** What can stand where a value is wanted. */
+export type Value =
+  | { readonly kind: 'words'; readonly words: readonly string[] }
+  | { readonly kind: 'file' | 'directory' | 'image' | 'free' };
+
+export interface CompletedOption {
+  /** `--ndjson`, `-r`: as they are typed. */
+  readonly flags: readonly string[];
+  readonly description: string;
+  /** Null when it takes none. */
+  readonly value: Value | null;
+}
+
+export interface CompletedVerb {
+  readonly name: string;
+  readonly summary: string;
+  readonly options: readonly CompletedOption[];
+  readonly arguments: ReadonlyArray<{ readonly name: string; readonly value: Value; readonly isVariadic: boolean }>;
+}
+
+/** What begins the name of an image; the last ones lead to files. */
+export const TRANSPORTS: readonly string[] = ['docker://', 'oci:', 'oci-archive:', 'docker-archive:', 'dir:', 'rafs:'];
+
+/** Placeholder of an option or argument → what it stands for; others are nothing that a shell knows. */
+const KINDS: Readonly<Record<string, 'file' | 'directory' | 'image'>> = {
+  file: 'file',
+  socket: 'file',
+  dir: 'directory',
+  image: 'image',
+  source: 'image',
+  target: 'image',
+  a: 'image',
+  b: 'image',
+};
+
+function valueFor(placeholder: string, choices: readonly string[] | undefined): Value {
+  if (choices !== undefined) return { kind: 'words', words: choices };
+  return { kind: Object.hasOwn(KINDS, placeholder) ? KINDS[placeholder]! : 'free' };
+}
+
+export const describeCommands = (commands: readonly Command[]): CompletedVerb[] =>
+  commands.map((command) => ({
+    name: command.name(),
+    summary: command.description(),
+    options: [
+      ...command.options
+        .filter(({ hidden }) => !hidden)
+        .map(({ flags, long, short, description, argChoices }): CompletedOption => {
+          const placeholder = /[<[]([^>\]]+)[>\]]/.exec(flags)?.[1];
+          return {
+            flags: [long, short].filter((flag) => flag != null),
+            description,
+            value: placeholder === undefined ? null : valueFor(placeholder, argChoices),
+          };
+        }),
+      { flags: ['--help', '-h'], description: 'display help for command', value: null },
+    ],
+    arguments: command.registeredArguments.map((argument) => ({
+      name: argument.name(),
+      value: valueFor(argument.name(), argument.argChoices),
+      isVariadic: argument.variadic,
+    })),
+  }));

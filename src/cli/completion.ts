@@ -1,0 +1,31 @@
+/** `lacuna completion SHELL`: prints a script that completes verbs, options, their choices, files and images. */
+import { Argument, type Command } from 'commander';
+import { bashCompletion } from './completion-bash.ts';
+import { fishCompletion } from './completion-fish.ts';
+import { type CompletedVerb, describeCommands } from './completion-model.ts';
+import { zshCompletion } from './completion-zsh.ts';
+import type { Verb } from './verb.ts';
+
+const SHELLS: Readonly<Record<string, (verbs: readonly CompletedVerb[]) => string>> = {
+  bash: bashCompletion,
+  zsh: zshCompletion,
+  fish: fishCompletion,
+};
+
+export const verb: Verb = {
+  name: 'completion',
+  summary: 'print a script that completes the command line in a shell',
+  configure(command: Command): void {
+    command.addArgument(new Argument('<shell>', 'whose script').choices(Object.keys(SHELLS))).addHelpText(
+      'after',
+      `
+bash: source <(lacuna completion bash)      in ~/.bashrc
+zsh:  source <(lacuna completion zsh)       in ~/.zshrc, behind compinit
+fish: lacuna completion fish | source       in ~/.config/fish/config.fish`,
+    );
+  },
+  async run(context, [shell]) {
+    const script = SHELLS[shell!]!(describeCommands(await context.commands()));
+    return { document: { schema: 'lacuna.completion.v1', shell, script }, text: script };
+  },
+};
