@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../config/units.ts';
 import { convert } from '../convert/convert.ts';
+import type { ImageReport } from '../convert/image.ts';
 import {
   type BlobForm,
   COMPRESSORS,
@@ -33,6 +34,7 @@ interface Options {
   readonly prefetch?: string;
   readonly ociRef?: boolean;
   readonly dedup?: Dedup;
+  readonly dict?: string[];
   readonly as: TargetForm;
 }
 
@@ -70,6 +72,11 @@ export const verb: Verb = {
       .option('--align <size>', "where a blob's device begins in the flat address space (default: 512KiB)", size)
       .option('--prefetch <file>', 'list of paths that readers fetch first, one a line; - is standard input')
       .option('--oci-ref', 'keep the gzip layers as the data and make only an index into them; copies nothing')
+      .option(
+        '--dict <spec>',
+        'refer to known chunks: of a lazy image, or sqlite:FILE, which grows (repeatable)',
+        collect,
+      )
       .addOption(
         new Option(
           '--as <form>',
@@ -86,11 +93,12 @@ export const verb: Verb = {
       );
   },
   async run(context, args, options) {
-    const { prefetch, platform, ...choices } = options as unknown as Options;
+    const { prefetch, platform, dict, ...choices } = options as unknown as Options;
     const store = await storeOptions(context, options);
     const result = await convert(args[0]!, targetOf(args, choices.as), {
       ...choicesOf(choices),
       ...(platform === undefined ? {} : { platforms: platform }),
+      ...(dict === undefined ? {} : { dicts: dict }),
       ...(prefetch === undefined ? {} : { prefetch: await readList(prefetch) }),
       source: store,
       target: store,
@@ -104,7 +112,7 @@ export const verb: Verb = {
 };
 
 /** Those of the command line's options that are choices of the conversion. */
-function choicesOf(options: Omit<Options, 'prefetch' | 'platform'>): ConvertOptions {
+function choicesOf(options: Omit<Options, 'prefetch' | 'platform' | 'dict'>): ConvertOptions {
   const { chunkSize, compressor, level, digester, batchSize, blob, align, ociRef, dedup, as } = options;
   const given = { compressor, level, digester, batchSize, blob, align, ociRef, dedup, as };
   return { chunkSize, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
@@ -126,10 +134,14 @@ function describe(result: Awaited<ReturnType<typeof convert>>): string {
   const lines = result.images.map((image) => {
     const before = image.layers.reduce((sum, layer) => sum + layer.sourceSize, 0);
     const after = image.layers.reduce((sum, layer) => sum + layer.blobSize, image.bootstrap.size);
-    return `${image.platform}: ${image.layers.length} layers, ${megabytes(before)} -> ${megabytes(after)} MB`;
+    const line = `${image.platform}: ${image.layers.length} layers, ${megabytes(before)} -> ${megabytes(after)} MB`;
+    return [line, ...image.dictionary.map(describeReferred)].join('\n');
   });
   return [...lines, `${result.target}@${result.digest}`].join('\n');
 }
+
+const describeReferred = ({ blob, access, chunks, savedBytes }: ImageReport['dictionary'][number]): string =>
+  `  refers to ${blob} (${access}): ${chunks} chunks, ${megabytes(savedBytes)} MB not stored again`;
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
 

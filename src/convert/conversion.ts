@@ -1,4 +1,5 @@
 /** One call of `convert`: what all its images have in common. */
+import type { DictSession } from '../dict/session.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { ConvertedLayer } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
@@ -14,4 +15,6 @@ export interface Conversion {
   readonly to: ImageStore;
   readonly plan: ConvertPlan;
   readonly layers: LayerCache;
+  /** Null without a dictionary. */
+  readonly dictionary: DictSession | null;
 }

@@ -3,6 +3,7 @@ import { LacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
+import { blobsIn, openDictionary } from './dictionary.ts';
 import { type ConvertedImage, convertImage, type ImageReport } from './image.ts';
 import { type ConvertOptions, planOf, type TargetForm } from './options.ts';
 import { selectManifests } from './select.ts';
@@ -34,7 +35,9 @@ export async function convert(source: string, target: string, options: ConvertOp
   // Only now: a layout is not made for a source that is not there.
   await using to = await openStore(targetReference, { ...log, create: true, ...options.target });
 
-  const conversion = { from, to, plan, layers: new Map() };
+  await using dictionary = await openDictionary(options.dicts ?? [], to, plan, { ...log, ...options.source });
+
+  const conversion = { from, to, plan, layers: new Map(), dictionary };
   const isLone = plan.as === 'lazy' && selected.length === 1;
   // A referrer is there for all to find at once, so what it refers to comes first, and its tag last.
   if (plan.as === 'referrer') await bringOriginal(conversion, found);
@@ -44,6 +47,7 @@ export async function convert(source: string, target: string, options: ConvertOp
   if (plan.as === 'referrer') await nameOriginal(conversion, found);
   else if (isLone) root = images[0]!.descriptor;
   else root = await publishIndex(conversion, { found, selected, images, isWhole: platforms.length === 0 });
+  dictionary?.grow(blobsIn(images, targetReference));
   const reports = images.map(({ report }) => report);
   return { source: from.subject, target: to.subject, as: plan.as, digest: root.digest, images: reports };
 }

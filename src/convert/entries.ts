@@ -12,15 +12,16 @@ import type { ConvertedLayer } from './layer.ts';
  */
 export function entriesOf({ blob, metaBlob }: ConvertedLayer): Descriptor[] {
   if (blob === null) return [];
-  const data = entry(`sha256:${blob.id}`, blob.compressedSize, {});
+  const data = blobEntry(`sha256:${blob.id}`, blob.compressedSize);
   if (metaBlob === null) return [data];
   const isReference = (blob.features & FEATURE.ZRAN) !== 0;
   const ref: Readonly<Record<string, string>> = isReference ? { [ANNOTATION.nydusRef]: data.digest } : {};
-  const meta = entry(digestOf(metaBlob), metaBlob.length, ref);
+  const meta = blobEntry(digestOf(metaBlob), metaBlob.length, ref);
   return isReference ? [meta] : [data, meta];
 }
 
-const entry = (digest: string, size: number, more: Readonly<Record<string, string>>): Descriptor => ({
+/** A blob that an image has or refers to. */
+export const blobEntry = (digest: string, size: number, more: Readonly<Record<string, string>> = {}): Descriptor => ({
   mediaType: MEDIA.nydusBlob,
   digest,
   size,

@@ -1,4 +1,5 @@
 /** One image manifest → one lazy image manifest: the layers, then the merged bootstrap, config and manifest. */
+import type { Access, ReferredBlob } from '../dict/session.ts';
 import { LacunaError } from '../errors.ts';
 import { digestOf } from '../image/digest.ts';
 import {
@@ -13,7 +14,7 @@ import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Conversion } from './conversion.ts';
-import { entriesOf } from './entries.ts';
+import { blobEntry, entriesOf } from './entries.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
@@ -42,11 +43,26 @@ export interface ImageReport {
   readonly layers: readonly LayerReport[];
   readonly bootstrap: { readonly digest: string; readonly size: number; readonly plainSize: number };
   readonly blobs: readonly string[];
+  /** Blobs of the dictionary that it refers to, in order of what they save. */
+  readonly dictionary: readonly DictionaryReport[];
+}
+
+/** One blob of other images that chunks of this one lie in. */
+export interface DictionaryReport {
+  readonly blob: string;
+  /** Whether the target had it, got it from a repository of its registry, or got its bytes. */
+  readonly access: Access;
+  /** Chunks that were not stored again, their stored and their plain bytes. */
+  readonly chunks: number;
+  readonly savedBytes: number;
+  readonly plainBytes: number;
 }
 
 export interface ConvertedImage {
   readonly descriptor: Descriptor;
   readonly platform: NonNullable<Descriptor['platform']>;
+  readonly layers: readonly ConvertedLayer[];
+  readonly referred: readonly ReferredBlob[];
   readonly report: ImageReport;
 }
 
@@ -59,7 +75,7 @@ export async function convertImage(
   source: Descriptor,
   as: 'named' | 'by-digest',
 ): Promise<ConvertedImage> {
-  const { from, to, plan } = conversion;
+  const { from, to, plan, dictionary } = conversion;
   const signal = { signal: plan.signal };
   const manifest = parseManifest(await from.manifest(source, signal), `${from.subject}, manifest ${source.digest}`);
   refuseConverted(manifest, from.subject);
@@ -70,18 +86,26 @@ export async function convertImage(
       subject: from.subject,
     });
   }
-  const layers = await convertLayers(conversion, manifest, config);
+  const { layers, referred } = await convertLayers(conversion, manifest, config);
   for (const { metaBlob } of layers) if (metaBlob !== null) await pushBlob(to, metaBlob, digestOf(metaBlob), plan);
-  const merged = await mergeLayers(layers, plan, from.subject);
+  const merged = await mergeLayers(layers, referred, plan, from.subject);
+  const blobs = [
+    ...layers.flatMap(entriesOf),
+    ...referred.map(({ blob, size }) => blobEntry(`sha256:${blob.id}`, size)),
+  ];
   await pushBlob(to, merged.data, merged.digest, plan);
-  const configBytes = json(lazyConfig(config, layers, merged));
+  const configBytes = json(lazyConfig(config, layers, blobs, merged));
   const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
   await pushBlob(to, configBytes, configDescriptor.digest, plan);
-  const manifestBytes = json(lazyManifest(source, manifest, configDescriptor, layers, merged, plan.as));
+  const manifestBytes = json(
+    lazyManifest(source, manifest, configDescriptor, blobs, bootstrapEntry(merged, referred), plan.as),
+  );
+  await dictionary?.verify(referred);
   const ref = as === 'named' ? null : digestOf(manifestBytes);
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
   const platform = source.platform ?? platformOfConfig(config);
-  return { descriptor, platform, report: reportOf(source, config, descriptor, manifest, layers, merged) };
+  const report = reportOf(source, config, descriptor, manifest, layers, merged);
+  return { descriptor, platform, layers, referred, report: { ...report, dictionary: referred.map(reportReferred) } };
 }
 
 /** Pushes a small blob unless the target has it. */
@@ -108,13 +132,19 @@ function refuseConverted(manifest: Manifest, subject: string): void {
 }
 
 /** The original config with the layers that the lazy image has. */
-function lazyConfig(config: ImageConfig, layers: readonly ConvertedLayer[], merged: MergedImage): ImageConfig {
+function lazyConfig(
+  config: ImageConfig,
+  layers: readonly ConvertedLayer[],
+  blobs: readonly Descriptor[],
+  merged: MergedImage,
+): ImageConfig {
   const bootstrap = { created_by: 'lacuna convert', comment: 'Nydus Bootstrap Layer' };
   return {
     ...config,
-    rootfs: { ...config.rootfs, diff_ids: [...layers.flatMap(entriesOf).map(({ digest }) => digest), merged.diffId] },
+    rootfs: { ...config.rootfs, diff_ids: [...blobs.map(({ digest }) => digest), merged.diffId] },
     history: [
       ...historyOf(config.history ?? [], layers),
+      ...blobs.slice(layers.flatMap(entriesOf).length).map(() => ({ comment: 'a blob of the chunk dictionary' })),
       config.created == null ? bootstrap : { created: config.created, ...bootstrap },
     ],
   };
@@ -140,8 +170,8 @@ function lazyManifest(
   source: Descriptor,
   manifest: Manifest,
   config: Descriptor,
-  layers: readonly ConvertedLayer[],
-  merged: MergedImage,
+  blobs: readonly Descriptor[],
+  bootstrap: Descriptor,
   as: TargetForm,
 ): Manifest {
   return {
@@ -150,20 +180,9 @@ function lazyManifest(
     // What tells it from the original in an index, and by what it is found among referrers.
     ...(as === 'lazy' ? {} : { artifactType: MEDIA.nydusArtifact }),
     config,
-    layers: [
-      // In layer order, a blob that two layers became twice: as often as the history says.
-      ...layers.flatMap(entriesOf),
-      {
-        mediaType: MEDIA.ociLayerGzip,
-        digest: merged.digest,
-        size: merged.data.length,
-        annotations: {
-          [ANNOTATION.nydusBootstrap]: 'true',
-          [ANNOTATION.nydusFsVersion]: '6',
-          [ANNOTATION.uncompressed]: merged.diffId,
-        },
-      },
-    ],
+    // In layer order, a blob that two layers became twice: as often as the history says. Those of the dictionary are listed
+    // because a registry keeps what a manifest lists.
+    layers: [...blobs, bootstrap],
     annotations: {
       ...manifest.annotations,
       [ANNOTATION.nydusFsVersion]: '6',
@@ -175,6 +194,27 @@ function lazyManifest(
   };
 }
 
+function bootstrapEntry(merged: MergedImage, referred: readonly ReferredBlob[]): Descriptor {
+  return {
+    mediaType: MEDIA.ociLayerGzip,
+    digest: merged.digest,
+    size: merged.data.length,
+    annotations: {
+      [ANNOTATION.nydusBootstrap]: 'true',
+      [ANNOTATION.nydusFsVersion]: '6',
+      [ANNOTATION.uncompressed]: merged.diffId,
+      ...(referred.length === 0
+        ? {}
+        : { [ANNOTATION.nydusReferenceBlobIds]: JSON.stringify(referred.map(({ blob }) => blob.id)) }),
+    },
+  };
+}
+
+const reportReferred = (referred: ReferredBlob): DictionaryReport => {
+  const { blob, access, chunks, savedBytes, plainBytes } = referred;
+  return { blob: `sha256:${blob.id}`, access, chunks, savedBytes, plainBytes };
+};
+
 function reportOf(
   source: Descriptor,
   config: ImageConfig,
@@ -182,7 +222,7 @@ function reportOf(
   manifest: Manifest,
   layers: readonly ConvertedLayer[],
   merged: MergedImage,
-): ImageReport {
+): Omit<ImageReport, 'dictionary'> {
   return {
     platform: [config.os, config.architecture, config.variant].filter((part) => part !== undefined).join('/'),
     source: source.digest,

@@ -1,10 +1,11 @@
 /** The layers of one image → blobs in the target, several at a time. */
+import type { ReferredBlob } from '../dict/session.ts';
 import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression } from '../image/media.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Conversion, LayerCache } from './conversion.ts';
-import { LowerChunks } from './known.ts';
+import { firstKnown, LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer, type LayerInput, type LayerWork } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
 import { mapParallel } from './parallel.ts';
@@ -15,22 +16,45 @@ const PARALLEL_LAYERS = 3;
 /** How often a layer is converted at most: what was written of a lost upload is nowhere any more. */
 const MAX_TRIES = 3;
 
-/** Converts every layer, in order. The first error ends the others and comes when all have ended. */
+/** The layers of an image, and what they refer to of the dictionary, which the target has. */
+export interface ConvertedLayers {
+  readonly layers: readonly ConvertedLayer[];
+  readonly referred: readonly ReferredBlob[];
+}
+
+/** Converts every layer, and those anew that refer to what the dictionary cannot keep its word about. */
 export async function convertLayers(
-  { from, to, plan, layers }: Conversion,
+  conversion: Conversion,
+  manifest: Manifest,
+  config: ImageConfig,
+): Promise<ConvertedLayers> {
+  for (;;) {
+    const layers = await convertOnce(conversion, manifest, config);
+    if (conversion.dictionary === null) return { layers, referred: [] };
+    const { blobs, spoiled } = await conversion.dictionary.settle(layers);
+    if (spoiled.size === 0) return { layers, referred: blobs };
+    conversion.plan.log.debug({ layers: spoiled.size }, 'converting layers again, with fewer blobs of the dictionary');
+    for (const [key, layer] of conversion.layers) if (spoiled.has(await layer)) conversion.layers.delete(key);
+  }
+}
+
+/** Converts every layer, in order. The first error ends the others and comes when all have ended. */
+async function convertOnce(
+  { from, to, plan, layers, dictionary }: Conversion,
   manifest: Manifest,
   config: ImageConfig,
 ): Promise<ConvertedLayer[]> {
   const abort = new AbortController();
   const signal = AbortSignal.any([plan.signal, abort.signal]);
   const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
-  const known = new LowerChunks();
+  const lower = new LowerChunks();
+  const known = dictionary === null ? lower : firstKnown([lower, dictionary]);
   const convert = async (input: LayerInput): Promise<ConvertedLayer> => {
     const subject = input.digest.slice(7, 19);
     const onRead = (done: number) =>
       plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
     const converted = await convertPatiently(input, to, { options: plan.layer, known, signal, onRead }, plan);
-    if (plan.dedup === 'image') known.add(converted.chunks);
+    if (plan.dedup === 'image') lower.add(converted.chunks);
     plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
     return converted;
   };

@@ -1,5 +1,6 @@
 /** Converted layers → the merged bootstrap and the layer that carries it. */
-import { metaNameOf } from '../formats/rafs/blob.ts';
+import type { DictBlob } from '../dict/dict.ts';
+import { metaNameOf, type RafsBlob } from '../formats/rafs/blob.ts';
 import type { OnDropped } from '../formats/rafs/plan.ts';
 import { buildBootstrap } from '../formats/rafs/write.ts';
 import type { Log } from '../observe/log.ts';
@@ -20,9 +21,10 @@ export interface MergedImage {
   readonly blobs: readonly string[];
 }
 
-/** Merges layers, lowest first. */
+/** Merges layers, lowest first. `referred`: blobs of other images that their chunks may lie in. */
 export async function mergeLayers(
   layers: readonly ConvertedLayer[],
+  referred: readonly DictBlob[],
   plan: Pick<ConvertPlan, 'layer' | 'prefetch' | 'align' | 'log'>,
   subject: string,
 ): Promise<MergedImage> {
@@ -31,16 +33,20 @@ export async function mergeLayers(
     subject,
   );
   referToFirst(root, firstOf(layers));
-  const blobs = layers.flatMap((layer) => (layer.blob === null ? [] : [layer.blob]));
+  const own = layers.flatMap(({ blob, meta }) => (blob === null ? [] : [{ blob, meta }]));
+  const all = [...referred, ...own];
   const onDropped = warnOncePerName(plan.log, subject);
-  const { bytes, blobs: used } = buildBootstrap(root, uniqueById(blobs), {
+  const { bytes, blobs: used } = buildBootstrap(root, uniqueById(all.map(({ blob }) => blob)), {
     ...plan.layer,
     prefetch: plan.prefetch,
     align: plan.align,
     onDropped,
   });
-  const metas = new Map(layers.flatMap((layer) => (layer.blob === null ? [] : [[layer.blob.id, layer.meta] as const])));
-  const packed = await packBootstrapLayer(bytes, new Map(used.map((blob) => [metaNameOf(blob), metas.get(blob.id)!])));
+  const metas = new Map(all.map(({ blob, meta }) => [blob.id, meta]));
+  const packed = await packBootstrapLayer(
+    bytes,
+    new Map(used.flatMap((blob) => metaOf(blob, metas.get(blob.id) ?? null))),
+  );
   return { ...packed, bootstrapSize: bytes.length, blobs: used.map((blob) => blob.id) };
 }
 
@@ -76,6 +82,10 @@ function warnOncePerName(log: Log, image: string): OnDropped {
     );
   };
 }
+
+/** What an image of the dictionary did not carry this one does not carry either; readers fetch it out of the blob. */
+const metaOf = (blob: RafsBlob, meta: Buffer | null): Array<[string, Buffer]> =>
+  meta === null ? [] : [[metaNameOf(blob), meta]];
 
 const uniqueById = <T extends { readonly id: string }>(blobs: readonly T[]): T[] => [
   ...new Map(blobs.map((blob) => [blob.id, blob])).values(),

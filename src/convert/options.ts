@@ -89,6 +89,11 @@ export interface ConvertOptions {
    */
   readonly ociRef?: boolean;
   readonly dedup?: Dedup;
+  /**
+   * Known chunks to refer to instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or `sqlite:FILE`,
+   * a database to which every image is added after it was pushed. The first one that knows a chunk is taken.
+   */
+  readonly dicts?: readonly string[];
   /** Default `lazy`. */
   readonly as?: TargetForm;
   readonly source?: StoreOptions;
@@ -139,7 +144,7 @@ export function planOf(options: ConvertOptions): ConvertPlan {
 
 /** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
 function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
-  const chosen = (['compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
+  const chosen = (['dicts', 'compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
     (name) => options[name] !== undefined,
   );
   if (chosen.length > 0) throw usage(`${chosen.join(', ')}: of no effect on layers that are referred to as they are`);

@@ -1,0 +1,41 @@
+/** The chunk dictionary of a conversion: opened before it, grown after it. */
+import type { NewBlob } from '../dict/dict.ts';
+import { openDict } from '../dict/open.ts';
+import { placeOf } from '../dict/places.ts';
+import { DictSession } from '../dict/session.ts';
+import type { Reference } from '../image/reference.ts';
+import type { ImageStore, StoreOptions } from '../registry/store.ts';
+import type { ConvertedImage } from './image.ts';
+import type { ConvertPlan } from './options.ts';
+
+/** Null when no dictionary is named. `store`: how the images of the dictionary and their blobs are reached. */
+export async function openDictionary(
+  specs: readonly string[],
+  to: ImageStore,
+  plan: ConvertPlan,
+  store: StoreOptions,
+): Promise<DictSession | null> {
+  if (specs.length === 0) return null;
+  const dicts: Awaited<ReturnType<typeof openDict>>[] = [];
+  try {
+    for (const spec of specs) dicts.push(await openDict(spec, { store, signal: plan.signal }));
+  } catch (error) {
+    for (const dict of dicts) dict[Symbol.dispose]();
+    throw error;
+  }
+  const { layer: kind, log, signal } = plan;
+  return new DictSession({ dicts, to, kind, store, log, signal });
+}
+
+/** What a dictionary learns from images that were pushed to `target`. */
+export function blobsIn(images: readonly ConvertedImage[], target: Reference): NewBlob[] {
+  const place = placeOf(target);
+  if (place === null) return [];
+  const blobs = images.flatMap(({ layers, referred }): NewBlob[] => [
+    ...referred.map((blob) => ({ ...blob, places: [place], chunks: [] })),
+    ...layers.flatMap(({ blob, meta, chunks }) =>
+      blob === null ? [] : [{ blob, size: blob.compressedSize, meta, places: [place], chunks }],
+    ),
+  ]);
+  return [...new Map(blobs.map((blob) => [blob.blob.id, blob])).values()];
+}

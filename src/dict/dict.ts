@@ -1,0 +1,67 @@
+/** A chunk dictionary: chunks that lie in blobs somewhere, by their digest. Interfaces, and which blobs are fit for it. */
+import type { RafsBlob } from '../formats/rafs/blob.ts';
+import { FEATURE } from '../formats/rafs/layout.ts';
+import type { Digester } from '../native/addon.ts';
+import type { ByteString, FileChunk } from '../tree/node.ts';
+
+/** Bytes of a digest. */
+export const DIGEST_SIZE = 32;
+
+/** Chunks of which kind an image can refer to: those of blobs with its own digester and chunk size. */
+export interface ChunkKind {
+  readonly digester: Digester;
+  /** Bytes. */
+  readonly chunkSize: number;
+}
+
+/** A blob, with all that another image needs to refer to it. */
+export interface DictBlob {
+  /** Its entry of the blob table. */
+  readonly blob: RafsBlob;
+  /** Bytes of the whole blob; its entry may stop before what lies at its end. */
+  readonly size: number;
+  /** Its `blob.meta` file; null where the image did not carry it, and readers fetch it out of the blob. */
+  readonly meta: Buffer | null;
+  /** Where it was seen, see places.ts. */
+  readonly places: readonly string[];
+}
+
+export interface ChunkDict extends Disposable {
+  /** For messages. */
+  readonly subject: string;
+  /**
+   * Known chunks by digest, the best first. `digests`: {@link DIGEST_SIZE} bytes each, back to back; what is not known is
+   * not in the answer.
+   */
+  lookup(digests: Buffer, kind: ChunkKind): ReadonlyMap<ByteString, readonly FileChunk[]>;
+  blob(id: string): DictBlob | null;
+}
+
+/** A blob and chunks of it, for a dictionary that grows. */
+export interface NewBlob extends DictBlob {
+  readonly chunks: Iterable<FileChunk>;
+}
+
+export interface DictGrowth {
+  readonly blobs: number;
+  readonly chunks: number;
+  /** Blobs that were known and have been seen in another place. */
+  readonly places: number;
+}
+
+export interface GrowingDict extends ChunkDict {
+  /** Adds what it does not know yet, all or nothing. PRECONDITION for a blob that it knows otherwise. */
+  add(blobs: readonly NewBlob[]): DictGrowth;
+}
+
+export const isGrowing = (dict: ChunkDict): dict is GrowingDict => 'add' in dict;
+
+/** Blobs whose bytes are somebody else's, a secret's, or not their chunks. */
+const UNFIT =
+  FEATURE.ZRAN | FEATURE.SEPARATE | FEATURE.TARFS | FEATURE.ENCRYPTED | FEATURE.EXTERNAL | FEATURE.INLINED_FS_META;
+
+/** Whether other images may refer to chunks of the blob. */
+export const isFitBlob = (blob: RafsBlob): boolean => (blob.features & UNFIT) === 0 && blob.cipher === null;
+
+/** Whether they may refer to this chunk of a fit blob: it is stored alone. */
+export const isFitChunk = (chunk: FileChunk): boolean => chunk.within === null;

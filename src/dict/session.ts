@@ -1,0 +1,278 @@
+/**
+ * The dictionaries of one conversion. A chunk is offered only if its blob is in the target or can be brought there; what
+ * is really referred to is settled when all layers are known, and looked at once more before anything points at it.
+ */
+import { isLacunaError, LacunaError } from '../errors.ts';
+import { MAX_BLOBS } from '../formats/rafs/limits.ts';
+import { MEDIA } from '../image/media.ts';
+import type { Log } from '../observe/log.ts';
+import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
+import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
+import { type ChunkDict, type ChunkKind, type DictBlob, isGrowing, type NewBlob } from './dict.ts';
+import { openPlace, type Place } from './places.ts';
+
+/** After so many attempts to settle on blobs that stay, the image refers to none. */
+const MAX_ROUNDS = 4;
+
+/** How a blob came to be in the target. */
+export type Access = 'there' | 'mounted' | 'copied';
+
+/** A blob of a dictionary that an image refers to, and what that saves. */
+export interface ReferredBlob extends DictBlob {
+  readonly access: Access;
+  /** Distinct chunks of each layer, their stored and their plain bytes. */
+  readonly chunks: number;
+  readonly savedBytes: number;
+  readonly plainBytes: number;
+}
+
+/** A layer as far as the dictionary looks at it. */
+export interface Referring {
+  readonly tree: { readonly root: FileNode };
+  /** Null when it has no blob of its own. */
+  readonly blob: { readonly id: string } | null;
+}
+
+export interface Settlement<L> {
+  /** In order of what they save. */
+  readonly blobs: readonly ReferredBlob[];
+  /** Layers that refer to what they must not: to be converted anew, and then settled again. */
+  readonly spoiled: ReadonlySet<L>;
+}
+
+export interface SessionOptions {
+  readonly dicts: readonly ChunkDict[];
+  readonly to: ImageStore;
+  readonly kind: ChunkKind;
+  /** How the places of blobs are reached. */
+  readonly store: StoreOptions;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+type Reach = { readonly access: 'there' | 'mounted' } | { readonly access: 'copied'; readonly from: Place };
+
+/** What layers refer to in one blob. */
+interface Usage {
+  readonly known: DictBlob;
+  /** Numbers of layer and chunk. */
+  readonly chunks: Set<string>;
+  savedBytes: number;
+  plainBytes: number;
+}
+
+export class DictSession implements AsyncDisposable {
+  readonly #options: SessionOptions;
+  readonly #signal: SignalOptions;
+  readonly #reaching = new Map<string, Promise<Reach | null>>();
+  /** Blobs that chunks were offered of. */
+  readonly #reached = new Map<string, Reach>();
+  readonly #blobs = new Map<string, DictBlob>();
+  readonly #places = new Map<string, Promise<Place>>();
+  readonly #excluded = new Set<string>();
+  /** Once there were too many: no others than these. */
+  #allowed: ReadonlySet<string> | null = null;
+  #rounds = 0;
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#signal = { signal: options.signal };
+  }
+
+  /** Chunks that may be referred to, by digest; of several dictionaries the first that has one the target can have. */
+  async lookup(digests: Buffer): Promise<ReadonlyMap<ByteString, FileChunk>> {
+    const found = new Map<ByteString, FileChunk>();
+    for (const dict of this.#options.dicts) {
+      for (const [digest, candidates] of dict.lookup(digests, this.#options.kind)) {
+        if (found.has(digest)) continue;
+        for (const chunk of candidates) {
+          if ((await this.#reach(chunk.blob)) === null) continue;
+          found.set(digest, chunk);
+          break;
+        }
+      }
+    }
+    return found;
+  }
+
+  /** Decides which blobs the image refers to, the ones that save most, and makes the target have them. */
+  async settle<L extends Referring>(layers: readonly L[]): Promise<Settlement<L>> {
+    this.#rounds += 1;
+    const usages = this.#usagesOf(layers);
+    const kept = this.#rounds > MAX_ROUNDS ? [] : this.#choose([...usages.values()], roomBeside(layers));
+    const blobs: ReferredBlob[] = [];
+    for (const { known, chunks, savedBytes, plainBytes } of kept) {
+      const access = await this.#bring(known);
+      if (access !== null) blobs.push({ ...known, access, chunks: chunks.size, savedBytes, plainBytes });
+    }
+    const settled = new Set(blobs.map(({ blob }) => blob.id));
+    const dropped = new Set([...usages.keys()].filter((id) => !settled.has(id)));
+    for (const id of dropped) this.#excluded.add(id);
+    const spoiled = layers.filter((layer) => dropped.size > 0 && refersTo(layer, dropped));
+    if (spoiled.length === 0) this.#rounds = 0;
+    return { blobs, spoiled: new Set(spoiled) };
+  }
+
+  /** Throws UNAVAILABLE when the target has lost a blob since it was settled. */
+  async verify(blobs: readonly ReferredBlob[]): Promise<void> {
+    for (const blob of blobs) {
+      if (await this.#options.to.has(descriptorOf(blob), this.#signal)) continue;
+      throw new LacunaError('UNAVAILABLE', `blob ${blob.blob.id} of the dictionary has gone from the target`, {
+        op: 'convert',
+        subject: this.#options.to.subject,
+        hint: 'convert again: its chunks are stored anew then',
+      });
+    }
+  }
+
+  /** Adds blobs to the dictionaries that grow. The image is there already, so a failure is only told. */
+  grow(blobs: readonly NewBlob[]): void {
+    for (const dict of this.#options.dicts.filter(isGrowing)) {
+      try {
+        this.#options.log.debug({ dict: dict.subject, ...dict.add(blobs) }, 'the dictionary has grown');
+      } catch (error) {
+        if (!isLacunaError(error)) throw error;
+        this.#options.log.warn({ dict: dict.subject, error: error.message }, 'the dictionary has not grown');
+      }
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const dict of this.#options.dicts) dict[Symbol.dispose]();
+    for (const opened of await Promise.allSettled(this.#places.values())) {
+      if (opened.status === 'fulfilled') await opened.value[Symbol.asyncDispose]();
+    }
+  }
+
+  /** How the target comes to the blob; null when it does not, or must not. */
+  async #reach(id: string): Promise<Reach | null> {
+    if (this.#excluded.has(id) || this.#allowed?.has(id) === false) return null;
+    const reaching = this.#reaching.get(id) ?? this.#find(id);
+    this.#reaching.set(id, reaching);
+    const reach = await reaching;
+    if (reach !== null && !this.#reached.has(id)) this.#reached.set(id, reach);
+    return reach;
+  }
+
+  async #find(id: string): Promise<Reach | null> {
+    const known = this.#known(id);
+    if (known === null) return null;
+    const descriptor = descriptorOf(known);
+    const { to } = this.#options;
+    if (await to.has(descriptor, this.#signal)) return { access: 'there' };
+    // All that needs no byte to be moved first.
+    const mounted = await this.#firstPlace(known, (place) => place.mountInto(to, descriptor, this.#signal));
+    if (mounted !== null) return { access: 'mounted' };
+    const from = await this.#firstPlace(known, (place) => place.has(descriptor, this.#signal));
+    return from === null ? null : { access: 'copied', from };
+  }
+
+  /** A place that cannot be reached is none; the others may do. */
+  async #firstPlace(known: DictBlob, test: (place: Place) => Promise<boolean>): Promise<Place | null> {
+    for (const name of known.places) {
+      try {
+        const opening = this.#places.get(name) ?? openPlace(name, this.#options.store);
+        this.#places.set(name, opening);
+        const place = await opening;
+        if (await test(place)) return place;
+      } catch (error) {
+        this.#options.signal.throwIfAborted();
+        if (!isLacunaError(error)) throw error;
+        this.#options.log.debug({ place: name, blob: known.blob.id, error: error.message }, 'no blob from there');
+      }
+    }
+    return null;
+  }
+
+  /** The blob is in the target when this returns; null when it cannot be. */
+  async #bring(known: DictBlob): Promise<Access | null> {
+    const { id } = known.blob;
+    const reach = this.#reached.get(id)!;
+    const descriptor = descriptorOf(known);
+    const { to, log, signal } = this.#options;
+    if (await to.has(descriptor, this.#signal)) return reach.access === 'copied' ? 'there' : reach.access;
+    // It was there, and somebody has deleted it.
+    if (reach.access !== 'copied') return null;
+    try {
+      await reach.from.copyInto(to, descriptor, this.#signal);
+      this.#reached.set(id, { access: 'there' });
+      return 'copied';
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isLacunaError(error)) throw error;
+      log.warn({ blob: id, error: error.message }, 'a blob of the dictionary could not be copied');
+      return null;
+    }
+  }
+
+  #known(id: string): DictBlob | null {
+    let known = this.#blobs.get(id) ?? null;
+    for (const dict of known === null ? this.#options.dicts : []) {
+      const found = dict.blob(id);
+      if (found === null) continue;
+      // Each dictionary knows places of its own.
+      known = known === null ? found : { ...known, places: [...new Set([...known.places, ...found.places])] };
+    }
+    if (known !== null) this.#blobs.set(id, known);
+    return known;
+  }
+
+  /** What the layers refer to, by blob. */
+  #usagesOf(layers: readonly Referring[]): Map<string, Usage> {
+    const own = new Set(layers.map(({ blob }) => blob?.id));
+    const usages = new Map<string, Usage>();
+    for (const [number, layer] of layers.entries()) {
+      for (const chunk of chunksIn(layer)) {
+        if (own.has(chunk.blob) || !this.#reached.has(chunk.blob)) continue;
+        let usage = usages.get(chunk.blob);
+        if (usage === undefined) {
+          usage = { known: this.#known(chunk.blob)!, chunks: new Set(), savedBytes: 0, plainBytes: 0 };
+          usages.set(chunk.blob, usage);
+        }
+        // Without the dictionary each layer's blob would have it once.
+        const key = `${number} ${chunk.index}`;
+        if (usage.chunks.has(key)) continue;
+        usage.chunks.add(key);
+        usage.savedBytes += chunk.compressedSize;
+        usage.plainBytes += chunk.uncompressedSize;
+      }
+    }
+    return usages;
+  }
+
+  /** Those that save more than they cost, and of too many the ones that save most, in this order. */
+  #choose(usages: readonly Usage[], room: number): Usage[] {
+    const worth = usages.filter((usage) => usage.savedBytes > this.#costOf(usage.known));
+    worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.known.blob.id < b.known.blob.id ? -1 : 1));
+    const kept = worth.slice(0, room);
+    if (kept.length < worth.length) this.#allowed = new Set(kept.map(({ known }) => known.blob.id));
+    return kept;
+  }
+
+  /** Bytes: the chunk info that the image carries of the blob, and the blob itself if it has to be copied. */
+  #costOf({ blob, size }: DictBlob): number {
+    return blob.ciCompressedSize + (this.#reached.get(blob.id)?.access === 'copied' ? size : 0);
+  }
+}
+
+/** How many blobs an image can have besides those of its layers. */
+const roomBeside = (layers: readonly Referring[]): number =>
+  Math.max(0, MAX_BLOBS - new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id]))).size);
+
+function refersTo(layer: Referring, blobs: ReadonlySet<string>): boolean {
+  for (const chunk of chunksIn(layer)) if (blobs.has(chunk.blob)) return true;
+  return false;
+}
+
+const descriptorOf = ({ blob, size }: DictBlob) => ({ mediaType: MEDIA.nydusBlob, digest: `sha256:${blob.id}`, size });
+
+/** Every chunk of every file, as often as it is referred to. */
+function* chunksIn({ tree }: Referring): Generator<FileChunk> {
+  const directories = [tree.root];
+  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+    for (const node of directory.children!.values()) {
+      if (node.type === 'dir') directories.push(node);
+      else yield* node.chunks;
+    }
+  }
+}
