@@ -28,6 +28,8 @@ export interface Converted {
   /** Name → content of the members of the bootstrap layer's tar, in its order. */
   readonly members: ReadonlyMap<string, Buffer>;
   readonly bootstrap: Buffer;
+  /** A blob's `blob.meta` by its id, as far as the bootstrap's layer has it. */
+  readonly metas: ReadonlyMap<string, Buffer>;
   readonly rafs: RafsImage;
   /** A folder with every blob under its hex id. */
   readonly blobDir: string;
@@ -48,8 +50,13 @@ export function readConverted(dir: string, digest: string): Converted {
   const config = readLayoutJson(dir, manifest.config.digest) as Converted['config'];
   const members = tarMembers(gunzipSync(readLayoutBlob(dir, manifest.layers.at(-1)!.digest)));
   const bootstrap = members.get('image/image.boot')!;
-  const rafs = openBootstrap(bootstrap, { subject: digest });
-  return { manifest, config, members, bootstrap, rafs, blobDir: join(dir, 'blobs', 'sha256') };
+  const metas = new Map<string, Buffer>();
+  for (const [name, data] of members) {
+    const id = /^image\/(.*)\.blob\.meta$/.exec(name)?.[1];
+    if (id !== undefined) metas.set(id, data);
+  }
+  const rafs = openBootstrap(bootstrap, { subject: digest, metas });
+  return { manifest, config, members, bootstrap, metas, rafs, blobDir: join(dir, 'blobs', 'sha256') };
 }
 
 /** Plain ustar members only. */

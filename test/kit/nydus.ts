@@ -1,17 +1,24 @@
 /** Nydus's own reader and tools as oracles; see `test/oracles`. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { oraclePath } from '#cache';
 import { run, start, waitUntil } from './process.ts';
 
 /**
- * Mounts a RAFS image as nydusd would: `blobDir` holds the blobs under their ids. Unmounted when disposed of.
+ * Mounts a RAFS image as nydusd would: `blobDir` holds the blobs under their ids; `metas`, a blob's
+ * chunk info by its id, is what nydus-snapshotter takes out of the bootstrap's layer. Unmounted when disposed of.
  * Compare with `nydusReaderTime`; the reader shows a time of 0 as the time of mounting.
  */
-export async function nydusMount(bootstrap: string, blobDir: string, mountpoint: string): Promise<AsyncDisposable> {
+export async function nydusMount(
+  bootstrap: string,
+  blobDir: string,
+  mountpoint: string,
+  metas: ReadonlyMap<string, Buffer> = new Map(),
+): Promise<AsyncDisposable> {
   const cache = mkdtempSync(join(tmpdir(), 'nydus-cache-'));
+  for (const [id, meta] of metas) writeFileSync(join(cache, `${id}.blob.meta`), meta);
   const program = start(oraclePath('nydus-mount'), [bootstrap, blobDir, cache, mountpoint]);
   const dispose = async (): Promise<void> => {
     await program.stop();
