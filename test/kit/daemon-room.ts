@@ -45,8 +45,8 @@ export class DaemonRoom implements AsyncDisposable {
   }
 
   /** Attaches an image and mounts it; gives the directory. */
-  async mount(id: string, bootstrap: string, sources: readonly Source[]): Promise<string> {
-    const { devices } = await this.client.attach({ id, bootstrap, sources });
+  async mount(id: string, bootstrap: string, sources: readonly Source[], blobIds: string[] = []): Promise<string> {
+    const { devices } = await this.client.attach({ id, bootstrap, sources, blobIds });
     const target = join(this.dir, `mnt-${id}`);
     mkdirSync(target, { recursive: true });
     await mountErofs({ bootstrap, devices, target });

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Reads and hashes files at random inside a container until told to stop, and reports what went wrong.
+"""Reads and hashes files at random until told to stop, or each once, and reports what went wrong.
 
 usage: read-random.py EXPECTED STOP SEED
 
-EXPECTED: lines of `SHA256 PATH`. Reads until the file STOP exists, then prints one JSON document: files read, different
-files, errors, wrong files, the longest single read in seconds.
+EXPECTED: lines of `SHA256 PATH`. Reads until the file STOP exists, or with `once` instead of it every file once in random order,
+then prints one JSON document: files read, different files, errors, wrong files, the longest single read in seconds.
 """
 import hashlib
 import json
@@ -22,8 +22,9 @@ def main():
     report = {"reads": 0, "files": 0, "errors": [], "wrong": [], "longest": 0.0}
     seen = set()
     print("reading", flush=True)
-    while not os.path.exists(stop):
-        sha256, path = choice.choice(expected)
+    order = choice.sample(expected, len(expected))
+    while order if stop == "once" else not os.path.exists(stop):
+        sha256, path = order.pop() if stop == "once" else choice.choice(expected)
         began = time.monotonic()
         try:
             with open(path, "rb") as file:
