@@ -15,22 +15,23 @@ export interface TableEntry extends ChunkEntry {
 export class CheckedChunks {
   readonly entries: readonly TableEntry[];
   readonly #byKey = new Map<number, number>();
-  readonly #isUsed: Uint8Array;
+  /** By entry: the first file that uses it. */
+  readonly #paths: Array<string | null>;
 
   constructor(entries: readonly TableEntry[]) {
     this.entries = entries;
-    this.#isUsed = new Uint8Array(entries.length);
+    this.#paths = new Array<string | null>(entries.length).fill(null);
     for (const [i, { blobIndex, index }] of entries.entries()) {
       const key = chunkKey(blobIndex, index);
       if (!this.#byKey.has(key)) this.#byKey.set(key, i);
     }
   }
 
-  /** The entry of a blob's chunk, which counts as used from now on. */
-  use(blobIndex: number, index: number): TableEntry | null {
+  /** The entry of a blob's chunk, which the file at `path` uses. */
+  use(blobIndex: number, index: number, path: string): TableEntry | null {
     const place = this.#byKey.get(chunkKey(blobIndex, index));
     if (place === undefined) return null;
-    this.#isUsed[place] = 1;
+    this.#paths[place] ??= path;
     return this.entries[place]!;
   }
 
@@ -41,7 +42,13 @@ export class CheckedChunks {
   }
 
   *unused(): Generator<TableEntry> {
-    for (const [i, entry] of this.entries.entries()) if (this.#isUsed[i] === 0) yield entry;
+    for (const [i, entry] of this.entries.entries()) if (this.#paths[i] === null) yield entry;
+  }
+
+  /** A file that uses a blob's chunk. */
+  pathOf(blobIndex: number, index: number): string | null {
+    const place = this.#byKey.get(chunkKey(blobIndex, index));
+    return place === undefined ? null : this.#paths[place]!;
   }
 
   /** Whether `entry` is the one that its blob and index find. */

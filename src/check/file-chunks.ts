@@ -29,9 +29,7 @@ export function checkFileChunks(
   let previous: ChunkIndex | null = null;
   for (let i = 0; i < count; i++) {
     const place = at + i * INDEX_SIZE;
-    const raw = readChunkIndex(bytes, place);
-    // Nydus counts in blocks of 4096 when it reads this; the block of tarfs is the superblock's.
-    const index = { ...raw, uncompressedOffset: bytes.u32(place + 4, 'startblk_lo') * sb.block };
+    const index = readChunkIndex(bytes, place, Math.log2(sb.block));
     const wanted = Math.min(sb.chunkSize, inode.size - i * sb.chunkSize);
     if (sb.isTarfs) checkTarfs(bytes, context, index, place, wanted, path);
     else checkIndex(bytes, context, index, place, { wanted, offset, fileOffset: i * sb.chunkSize, path });
@@ -60,7 +58,7 @@ function checkIndex(bytes: Bytes, context: ChunkContext, index: ChunkIndex, at: 
     findings.error('device_id', at + 2, `${index.blobIndex + 1} of ${context.blobs.length} devices`, { path });
     return;
   }
-  const entry = context.chunks.use(index.blobIndex, index.index);
+  const entry = context.chunks.use(index.blobIndex, index.index, path);
   if (entry === null) {
     const problem = `chunk ${index.index} of blob ${index.blobIndex} is not in the chunk table`;
     findings.error('chunk index', at, problem, { path });
