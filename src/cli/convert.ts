@@ -133,7 +133,7 @@ async function readList(path: string): Promise<string[]> {
 function describe(result: Awaited<ReturnType<typeof convert>>): string {
   const lines = result.images.map((image) => {
     const before = image.layers.reduce((sum, layer) => sum + layer.sourceSize, 0);
-    const after = image.layers.reduce((sum, layer) => sum + layer.blobSize, image.bootstrap.size);
+    const after = image.layers.reduce((sum, layer) => sum + layer.blobSize + layer.metaSize, image.bootstrap.size);
     const line = `${image.platform}: ${image.layers.length} layers, ${megabytes(before)} -> ${megabytes(after)} MB`;
     return [line, ...image.dictionary.map(describeReferred)].join('\n');
   });

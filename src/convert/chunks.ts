@@ -4,21 +4,15 @@
  * same whatever the thread count.
  */
 import type { Addon, CompressResult, Sha256Stream } from '../native/addon.ts';
-import { type ByteString, byteString, type FileChunk, type FileNode } from '../tree/node.ts';
+import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { Batches, OpenBatch } from './batches.ts';
 import { BlobChunks, DIGEST_SIZE } from './blob-chunks.ts';
 import type { LayerOptions } from './options.ts';
+import type { LayerSink, Piece } from './read-layer.ts';
 import type { Ring, Slot } from './ring.ts';
 
 /** Where a blob's bytes go. `data` may be reused once the promise resolved. */
 export type Append = (data: Buffer) => Promise<void>;
-
-/** A piece of file content in a batch's input buffer. */
-export interface Piece {
-  readonly node: FileNode & { chunks: FileChunk[] };
-  readonly offset: number;
-  readonly length: number;
-}
 
 /** Chunks that lie in other blobs and may be referred to. Asked once per batch. */
 export interface KnownChunks {
@@ -47,7 +41,7 @@ interface Segment {
   readonly stored: readonly number[] | OpenBatch;
 }
 
-export class ChunkPipeline {
+export class ChunkPipeline implements LayerSink {
   readonly #addon: Addon;
   readonly #options: LayerOptions;
   readonly #ring: Ring;

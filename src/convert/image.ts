@@ -28,6 +28,9 @@ export interface LayerReport {
   /** The blob it became, null when it has no file content. */
   readonly blob: string | null;
   readonly blobSize: number;
+  /** The blob with its chunk info and its bytes, where that does not lie in the blob itself; else null and 0. */
+  readonly meta: string | null;
+  readonly metaSize: number;
   readonly chunks: number;
   /** Plain bytes of all its files, and of those that were stored once already. */
   readonly bytes: number;
@@ -97,8 +100,11 @@ export async function convertImage(
   const configBytes = json(lazyConfig(config, layers, blobs, merged));
   const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
   await pushBlob(to, configBytes, configDescriptor.digest, plan);
+  // A directory's path means nothing to anybody else.
+  const isElsewhere = plan.ociRef && from.subject.startsWith('docker://');
+  const reference = isElsewhere ? from.subject.slice('docker://'.length) : null;
   const manifestBytes = json(
-    lazyManifest(source, manifest, configDescriptor, blobs, bootstrapEntry(merged, referred), plan.as),
+    lazyManifest(source, manifest, configDescriptor, blobs, bootstrapEntry(merged, referred), plan.as, reference),
   );
   await dictionary?.verify(referred);
   const ref = as === 'named' ? null : digestOf(manifestBytes);
@@ -173,6 +179,7 @@ function lazyManifest(
   blobs: readonly Descriptor[],
   bootstrap: Descriptor,
   as: TargetForm,
+  reference: string | null,
 ): Manifest {
   return {
     schemaVersion: 2,
@@ -187,6 +194,8 @@ function lazyManifest(
       ...manifest.annotations,
       [ANNOTATION.nydusFsVersion]: '6',
       [ANNOTATION.nydusSourceDigest]: source.digest,
+      // Where the layers are that it is made of: Nydus's tools say so, and only of such images.
+      ...(reference === null ? {} : { [ANNOTATION.nydusSourceReference]: reference }),
     },
     ...(as === 'referrer'
       ? { subject: { mediaType: source.mediaType, digest: source.digest, size: source.size } }
@@ -227,11 +236,13 @@ function reportOf(
     platform: [config.os, config.architecture, config.variant].filter((part) => part !== undefined).join('/'),
     source: source.digest,
     digest: descriptor.digest,
-    layers: layers.map(({ blob, totals }, index) => ({
+    layers: layers.map(({ blob, metaBlob, totals }, index) => ({
       source: manifest.layers[index]!.digest,
       sourceSize: manifest.layers[index]!.size,
       blob: blob === null ? null : `sha256:${blob.id}`,
       blobSize: blob?.compressedSize ?? 0,
+      meta: metaBlob === null ? null : digestOf(metaBlob),
+      metaSize: metaBlob?.length ?? 0,
       chunks: totals.chunks,
       bytes: totals.bytes,
       reusedBytes: totals.reusedBytes,

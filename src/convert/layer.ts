@@ -3,33 +3,14 @@
  * The result depends on the layer and the {@link LayerOptions} alone, whatever image the layer is in, unless chunks of
  * lower layers are offered for reuse.
  */
-import { LacunaError } from '../errors.ts';
 import { finishBlob, type RafsBlob } from '../formats/rafs/blob.ts';
-import { type Addon, addon, type LayerDigests, type LayerStream, type Sha256Stream } from '../native/addon.ts';
+import { addon, type LayerDigests, type Sha256Stream } from '../native/addon.ts';
 import type { BlobUpload } from '../registry/store.ts';
-import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
-import type { FileChunk, FileNode } from '../tree/node.ts';
-import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
-import { ChunkPipeline, type KnownChunks, type Piece, type PipelineTotals } from './chunks.ts';
+import type { LayerTree } from '../tree/layer.ts';
+import type { FileChunk } from '../tree/node.ts';
+import { ChunkPipeline, type KnownChunks, type PipelineTotals } from './chunks.ts';
 import type { LayerOptions } from './options.ts';
-import { Ring } from './ring.ts';
-
-/** Batches under way at once: one inflating, two in the codecs, one being uploaded. */
-const SLOTS = 4;
-/** Tar bytes per batch; large enough that crossing into native code costs nothing, small enough for {@link SLOTS}. */
-const BATCH_BYTES = 4 * 1024 * 1024;
-
-export interface LayerInput {
-  /** For errors: `sha256:…` of the layer. */
-  readonly subject: string;
-  readonly compression: 'gzip' | 'zstd' | 'none';
-  /** The layer's bytes; they need not be verified. */
-  open(signal: AbortSignal): AsyncIterable<Buffer>;
-  /** What the manifest and the config promise; both are checked. */
-  readonly digest: string;
-  readonly size: number;
-  readonly diffId: string;
-}
+import { type LayerInput, readLayer, ringFor } from './read-layer.ts';
 
 export interface ConvertedLayer {
   readonly tree: LayerTree;
@@ -57,76 +38,20 @@ export interface LayerWork {
 
 /** Converts a layer; the blob has been committed to `work.upload` when this returns (aborted when there is none). */
 export async function convertLayer(input: LayerInput, work: LayerWork): Promise<ConvertedLayer> {
-  const native = addon();
-  const stream = native.layerStream(input.compression);
-  const stop = new AbortController();
-  const signal = AbortSignal.any([work.signal, stop.signal]);
   try {
-    signal.throwIfAborted();
-    signal.addEventListener('abort', () => stream.close(), { once: true });
-    const feeding = feed(stream, input, work, signal);
-    const converting = run(native, stream, input, work);
-    const [layer] = await bothOrFirstFailure([converting, feeding], stop);
-    return layer;
+    const { options, signal, onRead } = work;
+    const native = addon();
+    const ring = ringFor(options.chunkSize);
+    const hasher = native.sha256Stream();
+    const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
+    const reading = { compression: input.compression, chunkSize: options.chunkSize, signal, onRead };
+    const { tree, source } = await readLayer(input, reading, ring, pipeline);
+    return await finish(pipeline, hasher, tree, source, work);
   } catch (error) {
     await work.upload.abort();
     work.signal.throwIfAborted();
     throw error;
-  } finally {
-    stream.close();
   }
-}
-
-/**
- * Both results. Either one's failure ends the other, which would otherwise wait for ever for more input or for room in
- * the queue; it is reported once both have ended.
- */
-async function bothOrFirstFailure<A, B>(halves: [Promise<A>, Promise<B>], stop: AbortController): Promise<[A, B]> {
-  for (const half of halves) half.catch(() => stop.abort());
-  try {
-    return await Promise.all(halves);
-  } finally {
-    await Promise.allSettled(halves);
-  }
-}
-
-async function feed(stream: LayerStream, input: LayerInput, work: LayerWork, signal: AbortSignal): Promise<void> {
-  let read = 0;
-  for await (const data of input.open(signal)) {
-    read += data.length;
-    if (read > input.size) throw sizeMismatch(input, `more than the promised ${input.size} bytes`);
-    await stream.write(data);
-    work.onRead(read);
-  }
-  if (read !== input.size) throw sizeMismatch(input, `${read} bytes instead of the promised ${input.size}`);
-  stream.end();
-}
-
-async function run(native: Addon, stream: LayerStream, input: LayerInput, work: LayerWork): Promise<ConvertedLayer> {
-  const { options } = work;
-  const ring = new Ring(SLOTS, Math.max(BATCH_BYTES, 2 * options.chunkSize));
-  const hasher = native.sha256Stream();
-  const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
-  const collector = new Collector(options.chunkSize);
-  const parser = new TarParser(collector, { subject: input.subject });
-
-  let slot = await ring.take();
-  let carried = 0;
-  for (;;) {
-    const filled = carried + (await stream.read(slot.input, carried));
-    if (filled === carried) break;
-    const consumed = parser.push(slot.input, 0, filled);
-    // A batch without content is parsed on in the same buffer.
-    const next = collector.isEmpty ? slot : await ring.take();
-    slot.input.copy(next.input, 0, consumed, filled);
-    if (next !== slot) pipeline.add(slot, collector.take());
-    slot = next;
-    carried = filled - consumed;
-  }
-  parser.finish(carried);
-  const source = stream.digests();
-  checkSource(source, input);
-  return finish(pipeline, hasher, collector.builder.finish(), source, work);
 }
 
 async function finish(
@@ -169,70 +94,4 @@ async function finish(
     source,
     totals,
   };
-}
-
-function checkSource(source: LayerDigests, input: LayerInput): void {
-  const digest = `sha256:${source.compressedDigest}`;
-  if (digest !== input.digest) {
-    throw new LacunaError('DIGEST_MISMATCH', `the layer's bytes hash to ${digest}`, {
-      op: 'convert',
-      subject: input.subject,
-      hint: 'the source is damaged or was changed on its way; fetch or push it again',
-    });
-  }
-  const diffId = `sha256:${source.uncompressedDigest}`;
-  if (diffId !== input.diffId) {
-    throw new LacunaError('DIGEST_MISMATCH', `the layer's tar hashes to ${diffId}, its config says ${input.diffId}`, {
-      op: 'convert',
-      subject: input.subject,
-      hint: 'manifest and config of the source image do not belong together',
-    });
-  }
-}
-
-function sizeMismatch(input: LayerInput, problem: string): LacunaError {
-  return new LacunaError('SIZE_MISMATCH', `the layer has ${problem}`, { op: 'convert', subject: input.subject });
-}
-
-/** Turns what the tar parser reports into tree nodes and the pieces of the current batch. */
-class Collector implements TarHandler {
-  readonly builder = new LayerBuilder();
-  readonly #chunkSize: number;
-  #pieces: Piece[] = [];
-  #current: Piece['node'] | null = null;
-
-  constructor(chunkSize: number) {
-    this.#chunkSize = chunkSize;
-  }
-
-  get isEmpty(): boolean {
-    return this.#pieces.length === 0;
-  }
-
-  take(): Piece[] {
-    const pieces = this.#pieces;
-    this.#pieces = [];
-    return pieces;
-  }
-
-  entry(entry: TarEntry): void {
-    const node = this.builder.add(entry);
-    this.#current = node === null ? null : withChunks(node);
-  }
-
-  content(_buffer: Buffer, start: number, available: number, remaining: number): number {
-    const whole = available - (available % this.#chunkSize);
-    const taken = available === remaining ? available : whole;
-    const node = this.#current;
-    if (node === null) return available; // of a whiteout or an AUFS file, which is no content
-    for (let at = 0; at < taken; at += this.#chunkSize) {
-      this.#pieces.push({ node, offset: start + at, length: Math.min(this.#chunkSize, taken - at) });
-    }
-    return taken;
-  }
-}
-
-function withChunks(node: FileNode): Piece['node'] {
-  const chunks: FileChunk[] = [];
-  return Object.assign(node, { chunks });
 }

@@ -2,13 +2,16 @@
 import type { ReferredBlob } from '../dict/session.ts';
 import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
-import { layerCompression } from '../image/media.ts';
+import { layerCompression, MEDIA } from '../image/media.ts';
+import { copyBlob } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Conversion, LayerCache } from './conversion.ts';
 import { firstKnown, LowerChunks } from './known.ts';
-import { type ConvertedLayer, convertLayer, type LayerInput, type LayerWork } from './layer.ts';
+import { type ConvertedLayer, convertLayer, type LayerWork } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
 import { mapParallel } from './parallel.ts';
+import type { LayerInput } from './read-layer.ts';
+import { type ReferWork, referLayer } from './refer.ts';
 
 /** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
 const PARALLEL_LAYERS = 3;
@@ -53,7 +56,9 @@ async function convertOnce(
     const subject = input.digest.slice(7, 19);
     const onRead = (done: number) =>
       plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
-    const converted = await convertPatiently(input, to, { options: plan.layer, known, signal, onRead }, plan);
+    const converted = plan.ociRef
+      ? await referTo(input, from, to, { options: plan.layer, signal, onRead })
+      : await convertPatiently(input, to, { options: plan.layer, known, signal, onRead }, plan);
     if (plan.dedup === 'image') lower.add(converted.chunks);
     plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
     return converted;
@@ -93,6 +98,16 @@ function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: str
     size: layer.size,
     diffId,
   };
+}
+
+/** Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. */
+async function referTo(input: LayerInput, from: ImageStore, to: ImageStore, work: ReferWork): Promise<ConvertedLayer> {
+  const referred = await referLayer(input, work);
+  if (referred.blob !== null) {
+    const layer = { mediaType: MEDIA.ociLayerGzip, digest: input.digest, size: input.size };
+    await copyBlob(from, to, layer, { signal: work.signal });
+  }
+  return referred;
 }
 
 /** Converts a layer anew when the registry has lost what was uploaded of it (docker-registry 2.8 does so after a cut). */

@@ -143,12 +143,15 @@ export function planOf(options: ConvertOptions): ConvertPlan {
 }
 
 /** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
+/** The blob table's number for a layer's own compression. */
+const GZIP: Compressor = 2;
+
 function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
   const chosen = (['dicts', 'compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
     (name) => options[name] !== undefined,
   );
   if (chosen.length > 0) throw usage(`${chosen.join(', ')}: of no effect on layers that are referred to as they are`);
-  return { ...plan, layer: { ...plan.layer, digester: DIGESTERS.sha256 } };
+  return { ...plan, layer: { ...plan.layer, compressor: GZIP, digester: DIGESTERS.sha256 } };
 }
 
 function levelOf({ level, compressor }: ConvertOptions): number {

@@ -13,7 +13,6 @@ import {
   CI_HEADER,
   chunkInfoOf,
   encodeCiHeader,
-  type ReferredChunk,
   type ReferredUnit,
   referredChunkInfo,
   type WrittenChunk,
@@ -165,7 +164,7 @@ export async function finishBlob(
  * `layerSize`: bytes of the layer, whose digest is the blob's id.
  */
 export function referringBlob(
-  chunks: readonly ReferredChunk[],
+  chunks: readonly WrittenChunk[],
   units: readonly ReferredUnit[],
   layerSize: number,
   { chunkSize, digester }: Pick<BlobOptions, 'chunkSize' | 'digester'>,

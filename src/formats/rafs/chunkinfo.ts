@@ -2,7 +2,7 @@
  * The chunk info of a blob that we write (CI): one entry per chunk, behind them what batches or spans of a gzip stream
  * need, and a header (nydus, storage/src/meta/{mod,chunk_info_v1,chunk_info_v2,batch,zran}.rs).
  */
-import type { Chunk, Unit } from '../../blob/table.ts';
+import { type Chunk, MAX_CHUNK_SIZE, type Unit } from '../../blob/table.ts';
 import { LacunaError } from '../../errors.ts';
 import { addon, type Compressor } from '../../native/addon.ts';
 import { putU64 } from './bytes.ts';
@@ -38,11 +38,6 @@ export interface ChunkInfo {
 /** A chunk of a blob that we write. */
 export interface WrittenChunk extends Chunk {
   readonly crc32c?: number | null;
-}
-
-/** A chunk of a layer that stays as it is: `within` a zran unit, and the bytes of the layer that cover it, for planning. */
-export interface ReferredChunk extends Chunk {
-  readonly span: { readonly offset: number; readonly length: number };
 }
 
 /** A zran unit, and where in the layer's tar its content begins. */
@@ -86,15 +81,26 @@ export function chunkInfoOf(chunks: readonly WrittenChunk[], compressor: Compres
   return packed(entries, FEATURE.CHUNK_INFO_V2 | FEATURE.BATCH, chunks.length, contexts, compressor);
 }
 
+/**
+ * About where in the layer the bytes of a chunk within a unit are. Readers plan their fetches with it; what they fetch is
+ * the unit. Nydus's builder knows it to the byte, from where its decoder stood.
+ */
+export function spanOf({ within, uncompressedSize }: Chunk): { offset: number; length: number } {
+  const { unit, offset } = within!;
+  const start = Math.floor((offset / unit.size) * unit.compressedSize);
+  const end = Math.ceil(((offset + uncompressedSize) / unit.size) * unit.compressedSize);
+  return { offset: unit.compressedOffset + start, length: Math.min(end - start, MAX_CHUNK_SIZE - 1) };
+}
+
 /** Of the chunks of a layer that stays as it is, and the units they lie within, both in the order of the tar. */
-export function referredChunkInfo(chunks: readonly ReferredChunk[], units: readonly ReferredUnit[]): ChunkInfo {
+export function referredChunkInfo(chunks: readonly Chunk[], units: readonly ReferredUnit[]): ChunkInfo {
   checkCount(chunks.length);
   const entries = Buffer.alloc(chunks.length * V2_ENTRY);
   const numbers = new Map(units.map(({ unit }, i) => [unit, i]));
   for (const [i, chunk] of chunks.entries()) {
     const { unit, offset } = chunk.within!;
     const flags = V2_FLAG.ZRAN | V2_FLAG.COMPRESSED;
-    const { span } = chunk;
+    const span = spanOf(chunk);
     const place = { flags, offset: span.offset, size: span.length, low: offset, high: numbers.get(unit)! };
     writeV2(entries, i * V2_ENTRY, chunk, place);
   }

@@ -3,6 +3,7 @@ import type { Compressor, Digester } from '../../native/addon.ts';
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
+import { spanOf } from './chunkinfo.ts';
 import { type ChunkEntry, INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES } from './inode.ts';
 import {
@@ -175,10 +176,15 @@ function placeOf(chunk: FileChunk): Pick<ChunkEntry, 'flags' | 'compressedOffset
     case 'batch':
       return { flags: crc, compressedOffset: 0, compressedSize: 0 };
     case 'zran':
-      return { flags: CHUNK_FLAG.COMPRESSED | crc, compressedOffset, compressedSize };
+      return { flags: CHUNK_FLAG.COMPRESSED | crc, ...compressedSpan(chunk) };
     case 'encrypted':
       return { flags: CHUNK_FLAG.ENCRYPTED | compressed | crc, compressedOffset, compressedSize };
     case undefined:
       return { flags: compressed | crc, compressedOffset, compressedSize };
   }
+}
+
+function compressedSpan(chunk: FileChunk) {
+  const { offset, length } = spanOf(chunk);
+  return { compressedOffset: offset, compressedSize: length };
 }

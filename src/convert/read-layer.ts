@@ -1,0 +1,194 @@
+/** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
+import { LacunaError } from '../errors.ts';
+import { type Addon, addon, type LayerDigests, type LayerStream } from '../native/addon.ts';
+import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
+import type { FileChunk, FileNode } from '../tree/node.ts';
+import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
+import { Ring, type Slot } from './ring.ts';
+
+/** Batches under way at once: one inflating, two in the codecs, one being uploaded. */
+const SLOTS = 4;
+/** Tar bytes per batch; large enough that crossing into native code costs nothing, small enough for {@link SLOTS}. */
+const BATCH_BYTES = 4 * 1024 * 1024;
+
+export interface LayerInput {
+  /** For errors: `sha256:…` of the layer. */
+  readonly subject: string;
+  readonly compression: 'gzip' | 'zstd' | 'none';
+  /** The layer's bytes; they need not be verified. */
+  open(signal: AbortSignal): AsyncIterable<Buffer>;
+  /** What the manifest and the config promise; both are checked. */
+  readonly digest: string;
+  readonly size: number;
+  readonly diffId: string;
+}
+
+/** A piece of file content in a batch's input buffer: one chunk. */
+export interface Piece {
+  readonly node: FileNode & { chunks: FileChunk[] };
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Takes the content of the layer's files, in the order of its tar. */
+export interface LayerSink {
+  /** Takes a batch over; gives its slot back to the ring. `tarOffset`: place of the batch's first byte in the tar. */
+  add(slot: Slot, pieces: readonly Piece[], tarOffset: number): void;
+  /** Told after each read of the stream. */
+  onStream?(stream: LayerStream): void;
+}
+
+export interface LayerReading {
+  readonly compression: Parameters<Addon['layerStream']>[0];
+  readonly chunkSize: number;
+  readonly signal: AbortSignal;
+  /** Called with the compressed bytes read so far. */
+  readonly onRead: (bytes: number) => void;
+}
+
+export const ringFor = (chunkSize: number): Ring => new Ring(SLOTS, Math.max(BATCH_BYTES, 2 * chunkSize));
+
+/**
+ * Reads a layer to its end and checks what its descriptors promise. The sink may still be busy when this returns. `ring`:
+ * of {@link ringFor}.
+ */
+export async function readLayer(
+  input: LayerInput,
+  reading: LayerReading,
+  ring: Ring,
+  sink: LayerSink,
+): Promise<{ tree: LayerTree; source: LayerDigests }> {
+  const stream = addon().layerStream(reading.compression);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([reading.signal, stop.signal]);
+  try {
+    signal.throwIfAborted();
+    signal.addEventListener('abort', () => stream.close(), { once: true });
+    const feeding = feed(stream, input, reading, signal);
+    const parsing = parse(stream, input, reading, ring, sink);
+    const [layer] = await bothOrFirstFailure([parsing, feeding], stop);
+    return layer;
+  } catch (error) {
+    reading.signal.throwIfAborted();
+    throw error;
+  } finally {
+    stream.close();
+  }
+}
+
+/**
+ * Both results. Either one's failure ends the other, which would otherwise wait for ever for more input or for room in
+ * the queue; it is reported once both have ended.
+ */
+async function bothOrFirstFailure<A, B>(halves: [Promise<A>, Promise<B>], stop: AbortController): Promise<[A, B]> {
+  for (const half of halves) half.catch(() => stop.abort());
+  try {
+    return await Promise.all(halves);
+  } finally {
+    await Promise.allSettled(halves);
+  }
+}
+
+async function feed(stream: LayerStream, input: LayerInput, reading: LayerReading, signal: AbortSignal): Promise<void> {
+  let read = 0;
+  for await (const data of input.open(signal)) {
+    read += data.length;
+    if (read > input.size) throw sizeMismatch(input, `more than the promised ${input.size} bytes`);
+    await stream.write(data);
+    reading.onRead(read);
+  }
+  if (read !== input.size) throw sizeMismatch(input, `${read} bytes instead of the promised ${input.size}`);
+  stream.end();
+}
+
+async function parse(stream: LayerStream, input: LayerInput, { chunkSize }: LayerReading, ring: Ring, sink: LayerSink) {
+  const collector = new Collector(chunkSize);
+  const parser = new TarParser(collector, { subject: input.subject });
+  let slot = await ring.take();
+  let carried = 0;
+  let tarOffset = 0;
+  for (;;) {
+    const filled = carried + (await stream.read(slot.input, carried));
+    if (filled === carried) break;
+    sink.onStream?.(stream);
+    const consumed = parser.push(slot.input, 0, filled);
+    // A batch without content is parsed on in the same buffer.
+    const next = collector.isEmpty ? slot : await ring.take();
+    slot.input.copy(next.input, 0, consumed, filled);
+    if (next !== slot) sink.add(slot, collector.take(), tarOffset);
+    tarOffset += consumed;
+    slot = next;
+    carried = filled - consumed;
+  }
+  sink.onStream?.(stream);
+  parser.finish(carried);
+  const source = stream.digests();
+  checkSource(source, input);
+  return { tree: collector.builder.finish(), source };
+}
+
+function checkSource(source: LayerDigests, input: LayerInput): void {
+  const digest = `sha256:${source.compressedDigest}`;
+  if (digest !== input.digest) {
+    throw new LacunaError('DIGEST_MISMATCH', `the layer's bytes hash to ${digest}`, {
+      op: 'convert',
+      subject: input.subject,
+      hint: 'the source is damaged or was changed on its way; fetch or push it again',
+    });
+  }
+  const diffId = `sha256:${source.uncompressedDigest}`;
+  if (diffId !== input.diffId) {
+    throw new LacunaError('DIGEST_MISMATCH', `the layer's tar hashes to ${diffId}, its config says ${input.diffId}`, {
+      op: 'convert',
+      subject: input.subject,
+      hint: 'manifest and config of the source image do not belong together',
+    });
+  }
+}
+
+function sizeMismatch(input: LayerInput, problem: string): LacunaError {
+  return new LacunaError('SIZE_MISMATCH', `the layer has ${problem}`, { op: 'convert', subject: input.subject });
+}
+
+/** Turns what the tar parser reports into tree nodes and the pieces of the current batch. */
+class Collector implements TarHandler {
+  readonly builder = new LayerBuilder();
+  readonly #chunkSize: number;
+  #pieces: Piece[] = [];
+  #current: Piece['node'] | null = null;
+
+  constructor(chunkSize: number) {
+    this.#chunkSize = chunkSize;
+  }
+
+  get isEmpty(): boolean {
+    return this.#pieces.length === 0;
+  }
+
+  take(): Piece[] {
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    return pieces;
+  }
+
+  entry(entry: TarEntry): void {
+    const node = this.builder.add(entry);
+    this.#current = node === null ? null : withChunks(node);
+  }
+
+  content(_buffer: Buffer, start: number, available: number, remaining: number): number {
+    const whole = available - (available % this.#chunkSize);
+    const taken = available === remaining ? available : whole;
+    const node = this.#current;
+    if (node === null) return available; // of a whiteout or an AUFS file, which is no content
+    for (let at = 0; at < taken; at += this.#chunkSize) {
+      this.#pieces.push({ node, offset: start + at, length: Math.min(this.#chunkSize, taken - at) });
+    }
+    return taken;
+  }
+}
+
+function withChunks(node: FileNode): Piece['node'] {
+  const chunks: FileChunk[] = [];
+  return Object.assign(node, { chunks });
+}

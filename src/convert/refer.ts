@@ -1,0 +1,125 @@
+/**
+ * One gzip layer → what it needs to be the data of a lazy image as it is (Nydus's zran): where in it each chunk lies. The
+ * layer is read once; none of its bytes is written anywhere.
+ */
+import { LacunaError } from '../errors.ts';
+import { referringBlob } from '../formats/rafs/blob.ts';
+import { type Addon, addon, type LayerStream } from '../native/addon.ts';
+import { BlobChunks, DIGEST_SIZE, type UnitDraft } from './blob-chunks.ts';
+import type { PipelineTotals } from './chunks.ts';
+import type { ConvertedLayer, LayerWork } from './layer.ts';
+import type { LayerOptions } from './options.ts';
+import { type LayerInput, type LayerSink, type Piece, readLayer, ringFor } from './read-layer.ts';
+import type { Ring, Slot } from './ring.ts';
+import { SpanIndex } from './spans.ts';
+
+export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;
+
+/** Makes the index of a layer. UNSUPPORTED for one that is not gzip. */
+export async function referLayer(input: LayerInput, { options, signal, onRead }: ReferWork): Promise<ConvertedLayer> {
+  if (input.compression !== 'gzip') {
+    const what = input.compression === 'none' ? 'not compressed' : `${input.compression}, not gzip`;
+    throw new LacunaError('UNSUPPORTED', `the layer is ${what}: it cannot be referred to`, {
+      op: 'convert',
+      subject: input.subject,
+      hint: 'convert the image without --oci-ref',
+    });
+  }
+  const ring = ringFor(options.chunkSize);
+  const sink = new Referring(addon(), options, ring, input.subject);
+  const reading = { compression: 'indexed-gzip', chunkSize: options.chunkSize, signal, onRead } as const;
+  const { tree, source } = await readLayer(input, reading, ring, sink);
+  const { chunks, units, totals } = await sink.finish();
+  if (chunks.all.length === 0) {
+    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks: [], source, totals };
+  }
+  const id = input.digest.slice('sha256:'.length);
+  const { blob, meta, metaBlob } = referringBlob(chunks.all, units, input.size, options);
+  chunks.blob = id;
+  return { tree, blob: { ...blob, id }, meta, metaBlob, chunks: chunks.all, source, totals };
+}
+
+/** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
+class Referring implements LayerSink {
+  readonly #addon: Addon;
+  readonly #options: LayerOptions;
+  readonly #ring: Ring;
+  readonly #spans: SpanIndex;
+  readonly #chunks: BlobChunks;
+  readonly #units: UnitDraft[] = [];
+  #totals = { chunks: 0, bytes: 0, reusedChunks: 0, reusedBytes: 0 };
+  #planned: Promise<unknown> = Promise.resolve();
+
+  constructor(addon: Addon, options: LayerOptions, ring: Ring, subject: string) {
+    this.#addon = addon;
+    this.#options = options;
+    this.#ring = ring;
+    this.#spans = new SpanIndex(subject);
+    this.#chunks = new BlobChunks(options.digester, options.compressor);
+  }
+
+  onStream(stream: LayerStream): void {
+    this.#spans.add(stream.checkpoints());
+  }
+
+  add(slot: Slot, pieces: readonly Piece[], tarOffset: number): void {
+    const ranges = new Uint32Array(pieces.flatMap((piece) => [piece.offset, piece.length]));
+    const hashed = this.#addon.hashChunks(slot.input, ranges, this.#options.digester);
+    this.#planned = Promise.all([hashed, this.#planned]).then(
+      ([digests]) => {
+        for (const [i, piece] of pieces.entries()) {
+          const digest = digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE);
+          this.#plan(piece, digest, slot.input, tarOffset + piece.offset);
+        }
+        this.#ring.give(slot);
+      },
+      (error) => {
+        this.#ring.fail(error);
+        throw error;
+      },
+    );
+    this.#planned.catch(() => {}); // finish() reports it
+  }
+
+  /** All chunks, which do not know their blob's id yet, and the units they lie in. */
+  async finish() {
+    await this.#planned;
+    const units = this.#spans.spans().map(({ inOffset, outOffset, inSize, outSize, window, bits, byte }, i) => {
+      const unit = this.#units[i]!;
+      unit.compressedOffset = inOffset;
+      unit.compressedSize = inSize;
+      unit.size = outSize;
+      unit.decoder = { kind: 'zran', window, bits, byte };
+      return { unit, tarOffset: outOffset };
+    });
+    const totals: PipelineTotals = this.#totals;
+    return { chunks: this.#chunks, units, totals };
+  }
+
+  #plan({ node, offset, length }: Piece, digest: Buffer, input: Buffer, tarOffset: number): void {
+    this.#totals.chunks += 1;
+    this.#totals.bytes += length;
+    const known = this.#chunks.find(digest);
+    if (known !== null) {
+      node.chunks.push(known);
+      this.#totals.reusedChunks += 1;
+      this.#totals.reusedBytes += length;
+      return;
+    }
+    const index = this.#chunks.add(digest, length);
+    const place = this.#spans.place(tarOffset, length);
+    // Spans are numbered as they are used.
+    if (place.span === this.#units.length) this.#addUnit();
+    const crc32c = this.#addon.crc32c(input.subarray(offset, offset + length));
+    this.#chunks.placeWithin(index, place.span, place.offset, crc32c);
+    node.chunks.push(this.#chunks.all[index]!);
+  }
+
+  #addUnit(): void {
+    const nothing = Buffer.alloc(0);
+    const decoder = { kind: 'zran', window: nothing, bits: 0, byte: 0 } as const;
+    const unit: UnitDraft = { compressedOffset: 0, compressedSize: 0, size: 0, decoder };
+    this.#units.push(unit);
+    this.#chunks.addUnit(unit);
+  }
+}
