@@ -66,7 +66,8 @@ export async function readLayer(
     signal.addEventListener('abort', () => stream.close(), { once: true });
     const feeding = feed(stream, input, reading, signal);
     const parsing = parse(stream, input, reading, ring, sink);
-    const [layer] = await bothOrFirstFailure([parsing, feeding], stop);
+    // What is written may fail while the parser waits for a source that has gone silent.
+    const [layer] = await bothOrFirstFailure([Promise.race([parsing, ring.broken]), feeding], stop);
     return layer;
   } catch (error) {
     reading.signal.throwIfAborted();

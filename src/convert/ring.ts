@@ -12,12 +12,19 @@ export class Ring {
   readonly #free: Slot[];
   readonly #waiting: { resolve: (slot: Slot) => void; reject: (error: unknown) => void }[] = [];
   #failure: { error: unknown } | null = null;
+  #reject!: (error: unknown) => void;
+  /** Rejects when the ring has failed; also for who waits for something else. */
+  readonly broken: Promise<never>;
 
   constructor(slots: number, bytes: number) {
     this.#free = Array.from({ length: slots }, () => ({
       input: Buffer.allocUnsafeSlow(bytes),
       output: Buffer.allocUnsafeSlow(bytes),
     }));
+    this.broken = new Promise((_, reject) => {
+      this.#reject = reject;
+    });
+    this.broken.catch(() => {}); // whoever takes a slot is told as well
   }
 
   take(): Promise<Slot> {
@@ -36,6 +43,7 @@ export class Ring {
   /** Whoever waits now or later gets `error`. */
   fail(error: unknown): void {
     this.#failure ??= { error };
+    this.#reject(error);
     for (const waiter of this.#waiting.splice(0)) waiter.reject(error);
   }
 }
