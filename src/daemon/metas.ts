@@ -58,5 +58,7 @@ async function fetchMeta(
       problem = error;
     }
   }
-  throw toLacunaError(problem, { op: 'read blob.meta', subject: `${subject}, blob ${blob.id}` });
+  const cause = toLacunaError(problem);
+  const message = `the chunk info (blob.meta) of blob ${blob.id} could not be had: ${cause.message}`;
+  throw new LacunaError(cause.code, message, { op: 'attach', subject, cause });
 }

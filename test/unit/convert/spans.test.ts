@@ -1,4 +1,5 @@
 /** Spans of gzip layers: every chunk comes out of its span, whatever made the layer. */
+import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { type Span, SpanIndex } from '../../../src/convert/spans.ts';
@@ -45,6 +46,9 @@ const decode = (
     decoder: { kind: 'zran', window, bits, byte },
   });
 
+/** Of everything: comparing megabytes of windows element by element takes seconds. */
+const digestOf = (indexed: object): string => createHash('sha256').update(JSON.stringify(indexed)).digest('hex');
+
 const members = (content: Buffer, size: number): Buffer => {
   const pieces: Buffer[] = [];
   for (let at = 0; at < content.length; at += size) pieces.push(gzipSync(content.subarray(at, at + size)));
@@ -81,7 +85,7 @@ describe.skipIf(needs('addon').reason !== null)('spans of a gzip layer', () => {
   it('are the same however the layer arrives, and need no windows at the start of members', async () => {
     const [, layer, content] = LAYERS[1]!;
     const first = await index(layer, content, 100_000, layer.length);
-    expect(await index(layer, content, 100_000, 4321)).toEqual(first);
+    expect(digestOf(await index(layer, content, 100_000, 4321))).toBe(digestOf(first));
     expect(first.spans.some(({ window }) => window.length > 0)).toBe(true);
     const small = await index(LAYERS[2]![1], content, 100_000, 65_536);
     expect(small.spans.every(({ window, bits }) => window.length === 0 && bits === 0)).toBe(true);

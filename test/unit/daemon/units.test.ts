@@ -1,0 +1,89 @@
+/** Images whose chunks lie within units: where the daemon has their chunk info from, and that it needs it once. */
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { defaultConfig } from '../../../src/config/load.ts';
+import { makeStores } from '../../../src/daemon/cache.ts';
+import { readMetas } from '../../../src/daemon/metas.ts';
+import { type ImageRecord, recordOf } from '../../../src/daemon/record.ts';
+import { Sources } from '../../../src/daemon/sources.ts';
+import { ensureView, loadView, nameOf, readViews } from '../../../src/daemon/view.ts';
+import { openBootstrap } from '../../../src/formats/rafs/open.ts';
+import { silentLog } from '../../../src/observe/log.ts';
+import { fixture } from '../../kit/layers.ts';
+import { needs } from '../../kit/skip.ts';
+
+describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
+  let dir: string;
+  const sources = new Sources(defaultConfig().registry, silentLog);
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'lacuna-views-'));
+    mkdirSync(join(dir, 'empty'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  const record = (bootstrap: string, ...places: string[]): ImageRecord =>
+    recordOf({ id: 'x', bootstrap, sources: places.map((path) => ({ directory: { path } })) });
+  const ofFixture = (variant: string, ...places: string[]) => record(fixture('rafs', variant, 'bootstrap'), ...places);
+
+  it.each(['batch', 'zran-single', 'zran'])('%s: chunk info comes from where the blobs come from', async (variant) => {
+    const views = await readViews(ofFixture(variant, join(dir, 'empty'), fixture('rafs', variant)), sources);
+    expect(views.every(({ units }) => units !== null)).toBe(true);
+  });
+
+  it('or from beside the bootstrap, and then nobody is asked', async () => {
+    const whole = ofFixture('batch', fixture('rafs/batch'));
+    const { blobs } = openBootstrap(readFileSync(whole.bootstrap), { subject: 'batch' });
+    const metas = await readMetas(whole, blobs, sources);
+    cpSync(whole.bootstrap, join(dir, 'bootstrap'));
+    const [[id, meta]] = [...metas] as [[string, Buffer]];
+    writeFileSync(join(dir, `${id}.blob.meta`), meta);
+    const views = await readViews(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources);
+    expect(views.map(nameOf)).toEqual((await readViews(whole, sources)).map(nameOf));
+    writeFileSync(join(dir, `${id}.blob.meta`), meta.subarray(0, 5000));
+    await expect(readViews(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources)).rejects.toMatchObject({
+      code: 'FORMAT',
+    });
+  });
+
+  it('are refused when it is nowhere', async () => {
+    await expect(readViews(ofFixture('batch', join(dir, 'empty')), sources)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringContaining('blob.meta'),
+    });
+  });
+
+  it.each(['batch', 'encrypted', 'zran-single'])('%s: lie beside the cache, for their owner alone', async (variant) => {
+    const [view] = await readViews(ofFixture(variant, fixture('rafs', variant)), sources);
+    const { id, size, storedSize } = view!;
+    const name = nameOf(view!);
+    const { ownDir } = await makeStores(dir, name);
+    await ensureView(dir, view!);
+    expect(readdirSync(ownDir).toSorted()).toEqual(['table', 'units']);
+    expect(statSync(join(ownDir, 'units')).mode & 0o777).toBe(0o600);
+    const device = { name, size, storedSize };
+    const loaded = await loadView(dir, device);
+    expect({ id: loaded.id, name: nameOf(loaded) }).toEqual({ id, name });
+    expect(loaded.units!.bytes.equals(view!.units!.bytes)).toBe(true);
+
+    // What is lost or damaged is not served.
+    const bytes = readFileSync(join(ownDir, 'units'));
+    bytes[20]! ^= 1;
+    writeFileSync(join(ownDir, 'units'), bytes);
+    await expect(loadView(dir, device)).rejects.toMatchObject({ code: 'FORMAT' });
+    rmSync(join(ownDir, 'units'));
+    await expect(loadView(dir, device)).rejects.toMatchObject({ code: 'FORMAT' });
+  });
+
+  it('two keys for one blob are two devices', async () => {
+    const bootstrap = Buffer.from(readFileSync(fixture('rafs/encrypted/bootstrap')));
+    const [truth] = await readViews(ofFixture('encrypted', dir), sources);
+    const blobTable = Number(bootstrap.readBigUInt64LE(1152 + 8));
+    bootstrap[blobTable + 168]! ^= 1;
+    writeFileSync(join(dir, 'bootstrap'), bootstrap);
+    const [lie] = await readViews(record(join(dir, 'bootstrap'), dir), sources);
+    expect(lie!.table.bytes.equals(truth!.table.bytes)).toBe(true);
+    expect(nameOf(lie!)).not.toBe(nameOf(truth!));
+  });
+});
