@@ -1,63 +1,90 @@
-/**
- * Takes the bootstrap out of a lazy image's last layer, a small compressed tar: `image/image.boot`, and the chunk info of
- * blobs that lies beside it, `image/<name>.blob.meta`.
- */
+/** Takes bootstrap and chunk info out of a lazy image's last layer: `image/image.boot` and its companions in a small compressed tar. */
 import { FormatError } from '../errors.ts';
+import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { ImageStore } from '../registry/store.ts';
-import { type ParseOptions, parseLayerTar } from './layer-stream.ts';
+import type { TarEntry, TarHandler } from '../tree/tar.ts';
+import { layerTar, type ParseOptions, parseTarSteps } from './layer-stream.ts';
 
-/** Some 100 bytes a file and 80 a chunk: this is an image of millions of files. */
-export const MAX_BOOTSTRAP_SIZE = 512 * 1024 * 1024;
-
-/** Of all chunk info together: 24 bytes a chunk, and windows of 32 KiB per megabyte where it is an index of gzip layers. */
-const MAX_METAS_SIZE = 512 * 1024 * 1024;
-
-const MEMBER = 'image/image.boot';
-/** Blob ids, or digests of a file of chunk info: nothing else becomes a name. */
+/** Where converters put the bootstrap; old ones into the root. */
+const MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
+/** Plain chunk info of a blob, named after the blob's layer. */
 const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 
+/** What a bootstrap layer holds. */
 export interface BootstrapLayer {
   readonly bootstrap: Buffer;
-  /** What stands before `.blob.meta` → the file: chunk info as it is in memory and its header. */
+  /** Plain `blob.meta` files by the hex digest that they are named after. */
   readonly metas: ReadonlyMap<string, Buffer>;
 }
 
-/** Fetches and verifies the layer. FORMAT when there is no bootstrap in it, or something is too large. */
-export async function readBootstrapLayer(
+/** Fetches and verifies the layer. FORMAT when there is no bootstrap in it, or one that is too large. */
+export async function readBootstrap(store: ImageStore, layer: Descriptor, options: ParseOptions = {}): Promise<Buffer> {
+  return (await readBootstrapLayer(store, layer, options)).bootstrap;
+}
+
+/** The same, with the chunk info beside it. */
+export function readBootstrapLayer(
   store: ImageStore,
   layer: Descriptor,
   options: ParseOptions = {},
 ): Promise<BootstrapLayer> {
-  const subject = layer.digest;
-  const files = new Map<string, Buffer[]>();
-  let pieces: Buffer[] | null = null;
-  let metasSize = 0;
-  const handler = {
-    entry({ name, type, size }: { name: string; type: string; size: number }) {
-      pieces = null;
-      if (type !== 'reg' || !(name === MEMBER || META.test(name))) return;
-      if (name !== MEMBER) metasSize += size;
-      if (size > MAX_BOOTSTRAP_SIZE || metasSize > MAX_METAS_SIZE) {
-        throw new FormatError(name, `${size} bytes are too many`, { subject });
-      }
-      pieces = [];
-      files.set(name, pieces);
-    },
-    content(buffer: Buffer, start: number, available: number) {
-      pieces?.push(Buffer.from(buffer.subarray(start, start + available)));
-      return available;
-    },
-  };
-  await parseLayerTar(store, layer, handler, options);
-  const bootstrap = files.get(MEMBER);
-  if (bootstrap === undefined) throw new FormatError(MEMBER, 'missing from the bootstrap layer', { subject });
-  files.delete(MEMBER);
-  const metas = new Map([...files].map(([name, data]) => [META.exec(name)![1]!, Buffer.concat(data)]));
-  return { bootstrap: Buffer.concat(bootstrap), metas };
+  return readBootstrapTar(layerTar(store, layer, options), layer.digest, options);
 }
 
-/** The bootstrap alone. */
-export async function readBootstrap(store: ImageStore, layer: Descriptor, options: ParseOptions = {}): Promise<Buffer> {
-  return (await readBootstrapLayer(store, layer, options)).bootstrap;
+/** The same out of a tar that is at hand. */
+export async function readBootstrapTar(
+  tar: AsyncIterable<Buffer>,
+  subject: string,
+  options: ParseOptions = {},
+): Promise<BootstrapLayer> {
+  const collector = new Collector(subject);
+  for await (const _ of parseTarSteps(tar, subject, collector, options));
+  return collector.finish();
+}
+
+class Collector implements TarHandler {
+  readonly #subject: string;
+  readonly #files = new Map<string, Buffer[]>();
+  #left = MAX_META_SIZE;
+  #pieces: Buffer[] | null = null;
+
+  constructor(subject: string) {
+    this.#subject = subject;
+  }
+
+  entry({ name, type, size }: TarEntry): void {
+    this.#pieces = null;
+    const path = name.replace(/^(?:\.?\/)+/, '');
+    const isBootstrap = MEMBERS.includes(path);
+    if (type !== 'reg' || !(isBootstrap || META.test(path))) return;
+    if (isBootstrap && size > MAX_BOOTSTRAP_SIZE) throw this.#tooLarge(path, size);
+    if (!isBootstrap) {
+      this.#left -= size;
+      if (this.#left < 0) throw this.#tooLarge(path, size);
+    }
+    this.#pieces = [];
+    this.#files.set(path, this.#pieces);
+  }
+
+  content(buffer: Buffer, start: number, available: number): number {
+    this.#pieces?.push(Buffer.from(buffer.subarray(start, start + available)));
+    return available;
+  }
+
+  finish(): BootstrapLayer {
+    const name = MEMBERS.find((member) => this.#files.has(member));
+    if (name === undefined) {
+      throw new FormatError(MEMBERS[0]!, 'missing from the bootstrap layer', { subject: this.#subject });
+    }
+    const metas = [...this.#files].flatMap(([path, pieces]): Array<[string, Buffer]> => {
+      const digest = META.exec(path)?.[1];
+      return digest === undefined ? [] : [[digest, Buffer.concat(pieces)]];
+    });
+    return { bootstrap: Buffer.concat(this.#files.get(name)!), metas: new Map(metas) };
+  }
+
+  #tooLarge(name: string, size: number): FormatError {
+    return new FormatError(name, `${size} bytes are too many`, { subject: this.#subject });
+  }
 }

@@ -5,6 +5,7 @@ import type { BlobSource } from '../blob/source.ts';
 import { LacunaError } from '../errors.ts';
 import type { Codec } from '../native/codec.ts';
 import type { FileChunk } from '../tree/node.ts';
+import type { UnitCache } from './units.ts';
 
 /** Where the bytes of a blob are, by its id. */
 export type SourceOf = (blob: string) => BlobSource;
@@ -13,18 +14,31 @@ interface ChunkSpan extends Span {
   readonly chunk: FileChunk;
 }
 
+/** What content is read with. */
+export interface ContentReader {
+  readonly sourceOf: SourceOf;
+  readonly codec: Codec;
+  readonly units: UnitCache;
+}
+
+/** The bytes from … to − 1 of a chunk. */
+interface Part {
+  readonly chunk: FileChunk;
+  readonly from: number;
+  readonly to: number;
+}
+
 /** Plain bytes offset … offset + length − 1 of the file that `chunks` are, in order. */
 export async function* readChunks(
   chunks: readonly FileChunk[],
   offset: number,
   length: number,
-  sourceOf: SourceOf,
-  codec: Codec,
+  reader: ContentReader,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
   const end = offset + length;
   let at = 0;
-  const wanted: Array<{ chunk: FileChunk; from: number; to: number }> = [];
+  const wanted: Part[] = [];
   for (const chunk of chunks) {
     const next = at + chunk.uncompressedSize;
     if (next > offset && at < end) {
@@ -33,17 +47,45 @@ export async function* readChunks(
     at = next;
   }
   for (const group of ascending(wanted)) {
-    const ranges = new Map(group.map(({ chunk, from, to }) => [chunk, { from, to }]));
-    const spans = group.map(({ chunk }) => ({ offset: chunk.compressedOffset, size: chunk.compressedSize, chunk }));
-    for (const run of planRuns(spans)) {
-      for await (const { chunk, stored } of fetchRun(run, sourceOf(group[0]!.chunk.blob), signal)) {
-        const { compressor, uncompressedSize, digester, digest } = chunk;
-        const plain = await codec.decode(stored, compressor, uncompressedSize, digester, digest);
-        const { from, to } = ranges.get(chunk)!;
-        yield plain.subarray(from, to);
-      }
+    if (group[0]!.chunk.within === null) yield* readAlone(group, reader, signal);
+    else for (const part of group) yield await readWithin(part, reader, signal);
+  }
+}
+
+/** Chunks that are stored one by one and follow each other: few requests for all of them. */
+async function* readAlone(
+  group: readonly Part[],
+  { sourceOf, codec }: ContentReader,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
+  const ranges = new Map(group.map(({ chunk, from, to }) => [chunk, { from, to }]));
+  const spans = group.map(({ chunk }) => ({ offset: chunk.compressedOffset, size: chunk.compressedSize, chunk }));
+  for (const run of planRuns(spans)) {
+    for await (const { chunk, stored } of fetchRun(run, sourceOf(group[0]!.chunk.blob), signal)) {
+      const { from, to } = ranges.get(chunk)!;
+      yield (await plainOf(chunk, stored, codec)).subarray(from, to);
     }
   }
+}
+
+/** Without a digest the source has verified the bytes, see `whole-blob.ts`: they are stored as they are. */
+async function plainOf(chunk: FileChunk, stored: Buffer, codec: Codec): Promise<Buffer> {
+  const { compressor, uncompressedSize, digester, digest } = chunk;
+  if (digest.length === 0) return stored;
+  return codec.decode(stored, compressor, uncompressedSize, digester, digest);
+}
+
+/** A chunk that is a part of a unit, verified for itself. */
+async function readWithin(
+  { chunk, from, to }: Part,
+  { sourceOf, codec, units }: ContentReader,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const { unit, offset } = chunk.within!;
+  const plain = await units.get(unit, sourceOf(chunk.blob), signal);
+  const bytes = plain.subarray(offset, offset + chunk.uncompressedSize);
+  codec.verify(bytes, chunk.digester, chunk.digest);
+  return bytes.subarray(from, to);
 }
 
 /** Cuts a file's chunks where they change the blob or go back in it: what is left comes in the order of the blob. */
@@ -53,6 +95,8 @@ function ascending<T extends { readonly chunk: FileChunk }>(wanted: readonly T[]
     const previous = groups.at(-1)?.at(-1)?.chunk;
     const isNext =
       previous?.blob === item.chunk.blob &&
+      previous.within === null &&
+      item.chunk.within === null &&
       item.chunk.compressedOffset >= previous.compressedOffset + previous.compressedSize;
     if (isNext) groups.at(-1)!.push(item);
     else groups.push([item]);

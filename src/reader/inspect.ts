@@ -1,15 +1,13 @@
 /** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
 import { FEATURE } from '../formats/rafs/layout.ts';
-import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
-import type { Descriptor, ImageConfig } from '../image/manifest.ts';
+import type { RafsImage } from '../formats/rafs/open.ts';
+import type { ImageConfig } from '../image/manifest.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
-import type { ImageStore } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
-import { readBootstrap } from './bootstrap.ts';
 import type { OpenImageOptions } from './image.ts';
 import { type InspectedManifest, readManifestAndConfig } from './inspect-manifest.ts';
-import { openRafsFiles } from './lazy-image.ts';
+import { openRafsFiles, openStored } from './lazy-image.ts';
 import { COMPRESSORS, DIGESTERS } from './names.ts';
 
 export interface InspectedBlob {
@@ -66,13 +64,9 @@ export async function inspect(reference: string, options: OpenImageOptions = {})
   }
   await using store = await openStore(parsed, options.store);
   const { manifest, config, bootstrap: layer } = await readManifestAndConfig(store, options);
-  const bootstrap = layer === null ? null : await openRemote(store, layer, options);
+  const opened = layer === null ? null : await openStored(store, manifest.layers, layer, options);
+  const bootstrap = opened === null ? null : describeRafs(opened.rafs);
   return { reference, kind: layer === null ? 'layers' : 'lazy', manifest, config, bootstrap };
-}
-
-async function openRemote(store: ImageStore, layer: Descriptor, options: OpenImageOptions) {
-  const bytes = await readBootstrap(store, layer, options);
-  return describeRafs(openBootstrap(bytes, { subject: store.subject }));
 }
 
 function describeRafs(rafs: RafsImage): NonNullable<Inspection['bootstrap']> {

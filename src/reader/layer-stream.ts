@@ -34,9 +34,19 @@ export async function* parseLayerSteps(
   handler: TarHandler,
   options: ParseOptions = {},
 ): AsyncGenerator<void> {
-  const parser = new TarParser(handler, { subject: layer.digest });
+  yield* parseTarSteps(layerTar(store, layer, options), layer.digest, handler, options);
+}
+
+/** Parses a tar as it arrives; comes by after every piece. */
+export async function* parseTarSteps(
+  tar: AsyncIterable<Buffer>,
+  subject: string,
+  handler: TarHandler,
+  options: ParseOptions = {},
+): AsyncGenerator<void> {
+  const parser = new TarParser(handler, { subject });
   let rest: Buffer = Buffer.alloc(0);
-  for await (const piece of layerTar(store, layer, options)) {
+  for await (const piece of tar) {
     options.onTar?.(piece);
     const buffer = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
     rest = Buffer.from(buffer.subarray(parser.push(buffer, 0, buffer.length)));
@@ -54,9 +64,18 @@ export function layerTar(store: ImageStore, layer: Descriptor, options: SignalOp
   }
   // Only the signal: what callers pass along may have fields that mean something else to a store.
   const stored = store.open(layer, options.signal === undefined ? {} : { signal: options.signal });
+  return decompressTar(stored, compression, layer.digest);
+}
+
+/** The tar bytes of a compressed stream; a piece is only valid until the next one is asked for. */
+export function decompressTar(
+  stored: AsyncIterable<Buffer>,
+  compression: LayerCompression,
+  subject: string,
+): AsyncIterable<Buffer> {
   const addon = findAddon();
   if (addon !== null) return nativeTar(addon.layerStream(compression), stored);
-  return compression === 'none' ? stored : portableTar(decompressor(compression), stored, layer.digest);
+  return compression === 'none' ? stored : portableTar(decompressor(compression), stored, subject);
 }
 
 async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

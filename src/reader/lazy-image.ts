@@ -1,19 +1,25 @@
 /** A lazy image: its tree out of the bootstrap, its content out of the blobs. */
 import { createHash } from 'node:crypto';
-import { readFile, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
-import { FormatError, toLacunaError } from '../errors.ts';
+import { needsMeta } from '../formats/rafs/blob.ts';
+import { FEATURE } from '../formats/rafs/layout.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { RafsReference } from '../image/reference.ts';
 import { type Codec, codec } from '../native/codec.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
-import { MAX_BOOTSTRAP_SIZE, readBootstrap } from './bootstrap.ts';
+import { type BootstrapLayer, readBootstrapLayer } from './bootstrap.ts';
 import type { ChosenManifest } from './choose.ts';
-import { readChunks } from './content.ts';
+import { type ContentReader, readChunks, type SourceOf } from './content.ts';
 import { type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
+import { type MetaPlaces, readMetas } from './metas.ts';
+import { readRafsFile } from './rafs-files.ts';
+import { UnitCache } from './units.ts';
+import { wholeBlobSource } from './whole-blob.ts';
+
+const NEVER = new AbortController().signal;
 
 /** Opens a lazy image of a store, which then belongs to it. */
 export async function openLazy(
@@ -22,38 +28,59 @@ export async function openLazy(
   layer: Descriptor,
   options: SignalOptions,
 ): Promise<OpenedImage> {
-  const rafs = openBootstrap(await readBootstrap(store, layer, options), { subject: store.subject });
-  const sizes = new Map(rafs.blobs.map(({ id, compressedSize }) => [id, compressedSize]));
-  // The manifest knows the whole blob; the blob table may stop before metadata at its end.
-  for (const { digest, size } of manifest.manifest.layers) sizes.set(digest.replace(/^sha256:/, ''), size);
-  const sourceOf = (id: string) => storeSource(store, id, sizes.get(id)!);
+  const { rafs, sourceOf } = await openStored(store, manifest.manifest.layers, layer, options);
   return new LazyImage(store.subject, rafs, sourceOf, manifest, () => store[Symbol.asyncDispose]());
+}
+
+type Sized = Pick<Descriptor, 'digest' | 'size'>;
+
+/** The bootstrap in `layer`, with the chunk info that its blobs need, and where these are. */
+export async function openStored(
+  store: ImageStore,
+  layers: readonly Sized[],
+  layer: Descriptor,
+  options: SignalOptions,
+): Promise<{ rafs: RafsImage; sourceOf: SourceOf }> {
+  const read = await readBootstrapLayer(store, layer, options);
+  const sizes = sizesOf(openBootstrap(read.bootstrap, { subject: store.subject }), layers);
+  const sourceOf = (id: string) => storeSource(store, id, sizes.get(id)!);
+  const rafs = await withMetas(read, { subject: store.subject }, sourceOf, options.signal ?? NEVER);
+  return { rafs, sourceOf };
+}
+
+/** Bytes of every blob, and of every file of chunk info, by its id. */
+function sizesOf(rafs: RafsImage, layers: readonly Sized[]): Map<string, number> {
+  const sizes = new Map(rafs.blobs.map(({ id, compressedSize }) => [id, compressedSize]));
+  for (const { metaDigest, metaSize } of rafs.blobs) {
+    if (metaDigest !== null) sizes.set(metaDigest.toString('hex'), metaSize);
+  }
+  // The manifest knows the whole blob; the blob table may stop before metadata at its end.
+  for (const { digest, size } of layers) sizes.set(digest.replace(/^sha256:/, ''), size);
+  return sizes;
 }
 
 /** Opens bare files: a bootstrap, and a folder of blobs named by their ids (default: where the bootstrap is). */
 export async function openRafsFiles(reference: RafsReference, subject: string): Promise<OpenedImage> {
-  const bytes = await readBootstrapFile(reference.bootstrap);
-  const blobs = reference.blobs ?? dirname(reference.bootstrap);
-  // A bootstrap taken out of its own blob cannot name it; by Nydus's custom its file is called ID or ID.boot.
-  const stem = basename(reference.bootstrap).replace(/\.boot$/, '');
-  const rafs = openBootstrap(bytes, { subject, ...(/^[0-9a-f]{64}$/.test(stem) ? { blobId: stem } : {}) });
-  return new LazyImage(
-    subject,
-    rafs,
-    (id) => fileSource(join(blobs, id)),
-    null,
-    async () => {},
-  );
+  const file = await readRafsFile(reference.bootstrap, codec(), NEVER);
+  const folder = reference.blobs ?? dirname(reference.bootstrap);
+  const isSelf = (id: string) => file.isBlob && id === file.blobId;
+  const sourceOf = (id: string) => fileSource(isSelf(id) ? reference.bootstrap : join(folder, id));
+  const blobId = file.blobId === null ? {} : { blobId: file.blobId };
+  const rafs = await withMetas(file, { subject, ...blobId }, sourceOf, NEVER);
+  return new LazyImage(subject, rafs, sourceOf, null, async () => {});
 }
 
-async function readBootstrapFile(path: string): Promise<Buffer> {
-  try {
-    const { size } = await stat(path);
-    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
-    return await readFile(path);
-  } catch (cause) {
-    throw toLacunaError(cause, { op: 'open', subject: path });
-  }
+/** Opens a bootstrap with the chunk info that its blobs need. */
+async function withMetas(
+  { bootstrap, metas: named }: BootstrapLayer,
+  options: { readonly subject: string; readonly blobId?: string },
+  sourceOf: MetaPlaces['sourceOf'],
+  signal: AbortSignal,
+): Promise<RafsImage> {
+  const rafs = openBootstrap(bootstrap, options);
+  if (!rafs.blobs.some(needsMeta)) return rafs;
+  const metas = await readMetas(rafs.blobs, { named, sourceOf }, codec(), signal);
+  return openBootstrap(bootstrap, { ...options, metas });
 }
 
 class LazyImage implements OpenedImage {
@@ -61,8 +88,7 @@ class LazyImage implements OpenedImage {
   readonly root: FileNode;
   readonly manifest: ChosenManifest | null;
   readonly rafs: RafsImage;
-  readonly #sourceOf: (id: string) => BlobSource;
-  readonly #codec: Codec = codec();
+  readonly #content: ContentReader;
   readonly #release: () => PromiseLike<void>;
 
   constructor(
@@ -76,14 +102,15 @@ class LazyImage implements OpenedImage {
     this.rafs = rafs;
     this.root = rafs.root();
     this.manifest = manifest;
-    this.#sourceOf = sourceOf;
+    const decoder: Codec = codec();
+    this.#content = { sourceOf: verifying(rafs, sourceOf), codec: decoder, units: new UnitCache(decoder) };
     this.#release = release;
   }
 
   read(node: FileNode, options: ReadFileOptions = {}): AsyncIterable<Buffer> {
     const { offset, length } = rangeIn(node, options);
-    const signal = options.signal ?? new AbortController().signal;
-    return readChunks(node.chunks, offset, length, this.#sourceOf, this.#codec, signal);
+    const signal = options.signal ?? NEVER;
+    return readChunks(node.chunks, offset, length, this.#content, signal);
   }
 
   async digest(node: FileNode, options: SignalOptions = {}): Promise<string> {
@@ -99,4 +126,13 @@ class LazyImage implements OpenedImage {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Blobs whose chunks have no digests are verified as a whole, and only then read. */
+function verifying(rafs: RafsImage, sourceOf: SourceOf): SourceOf {
+  const whole = new Map<string, BlobSource>();
+  for (const { id, features, compressedSize } of rafs.blobs) {
+    if ((features & FEATURE.TARFS) !== 0) whole.set(id, wholeBlobSource(sourceOf(id), id, compressedSize));
+  }
+  return (id) => whole.get(id) ?? sourceOf(id);
 }

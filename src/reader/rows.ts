@@ -1,5 +1,6 @@
 /** A tree as rows, one per path: what `lacuna ls --ndjson` prints. The format is docs/ls-format.md. */
 import { type ByteString, bytesOf, type FileNode, sortedXattrs } from '../tree/node.ts';
+import { lookup } from '../tree/resolve.ts';
 
 /** One path. Field order is the order in which they are printed. */
 export interface Row {
@@ -40,24 +41,48 @@ export interface ListOptions {
   readonly recursive: boolean;
 }
 
-/** The rows of `path` (absolute, `/` = everything) and what is in it, sorted bytewise. Link counts are the whole image's. */
+/**
+ * The rows of `path` (absolute, `/` = everything) and what is in it, sorted bytewise. Link counts are the whole image's: counted, or,
+ * when a part of an image is listed that tells them itself, taken from it, so that the rest need not be read.
+ */
 export function* listTree(root: FileNode, path: ByteString, options: ListOptions): Generator<Listed> {
-  const all = pathsOf(root);
+  if (root.nlink !== undefined && (path !== '/' || !options.recursive)) {
+    yield* listPart(root, path, options);
+    return;
+  }
+  const all = pathsOf('/', root, true);
   const inodes = countNames(all);
   const below = path === '/' ? '/' : `${path}/`;
   for (const { path: here, node } of all) {
     const isInside = here.startsWith(below) && here !== below;
     const isDirect = isInside && !here.includes('/', below.length);
     if (here !== path && !isDirect && !(isInside && options.recursive)) continue;
-    yield { path: here, node, row: rowOf(here, node, inodes.get(node)) };
+    const names = inodes.get(node)!;
+    const nlink = node.type === 'dir' ? 2 + subdirectories(node) : names.count;
+    yield { path: here, node, row: rowOf(here, node, nlink, names.group) };
   }
 }
 
-function pathsOf(root: FileNode): Array<{ path: ByteString; node: FileNode }> {
-  const found = [{ path: '/', node: root }];
+/** The rows of a part of an image; nothing outside of it is looked at. */
+function* listPart(root: FileNode, path: ByteString, options: ListOptions): Generator<Listed> {
+  const groups = new Map<FileNode, number>();
+  const start = lookup(root, path.slice(1), 'image');
+  if (start === null) return;
+  for (const { path: here, node } of pathsOf(path, start, options.recursive)) {
+    const nlink = node.nlink!;
+    const isShared = node.type !== 'dir' && nlink > 1;
+    if (isShared && !groups.has(node)) groups.set(node, groups.size + 1);
+    yield { path: here, node, row: rowOf(here, node, nlink, isShared ? groups.get(node)! : 0) };
+  }
+}
+
+/** `path` and what is in it; with `recursive` also what is below its directories. */
+function pathsOf(path: ByteString, start: FileNode, recursive: boolean): Array<{ path: ByteString; node: FileNode }> {
+  const found = [{ path, node: start }];
   // Grows while it is walked.
-  for (const { path, node } of found) {
-    const prefix = path === '/' ? '/' : `${path}/`;
+  for (const { path: here, node } of found) {
+    const prefix = here === '/' ? '/' : `${here}/`;
+    if (node !== start && !recursive) break;
     for (const [name, child] of node.children ?? []) found.push({ path: prefix + name, node: child });
   }
   // Not the order of a walk: "a.b" sorts before "a/b".
@@ -82,7 +107,8 @@ function countNames(all: ReadonlyArray<{ node: FileNode }>): Map<FileNode, Names
   return names;
 }
 
-function rowOf(path: ByteString, node: FileNode, names: Names | undefined): Row {
+/** `group`: 0 for an inode that has one name. */
+function rowOf(path: ByteString, node: FileNode, nlink: number, group: number): Row {
   const row: Row = {
     ...named('path', path),
     type: node.type,
@@ -91,12 +117,12 @@ function rowOf(path: ByteString, node: FileNode, names: Names | undefined): Row 
     gid: node.gid,
     ...(node.type === 'reg' ? { size: node.size } : {}),
     mtime: { sec: node.mtime.sec, nsec: node.mtime.nsec },
-    nlink: node.type === 'dir' ? 2 + subdirectories(node) : (names?.count ?? 1),
+    nlink,
     ...(node.rdev === null ? {} : { rdev: { major: node.rdev.major, minor: node.rdev.minor } }),
     ...(node.target === null ? {} : named('target', node.target)),
     ...xattrFields(node),
   };
-  if (names !== undefined && names.group > 0) row.link_group = names.group;
+  if (group > 0) row.link_group = group;
   return row;
 }
 

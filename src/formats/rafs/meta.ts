@@ -47,11 +47,21 @@ export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, s
   const decode = (from: number, to: number, plain: number, compressor: 0 | 1 | 2 | 3) => {
     const unit = { compressedOffset: from, compressedSize: to - from, size: plain };
     const how = cipher === null ? { kind: 'batch', compressor } : { kind: 'encrypted', ...cipher, compressor };
+    // Larger than a unit may be: 11 million chunks.
+    if (cipher === null && compressor === 3) return codec.zstdDecompress(stored.subarray(from, to), plain);
     return codec.decodeUnit(stored.subarray(from, to), { ...unit, decoder: how as Unit['decoder'] });
   };
   const out = Buffer.alloc(metaSize(blob));
   if (ciUncompressedSize > 0) {
-    (await decode(0, ciCompressedSize, ciUncompressedSize, isRaw ? 0 : ciCompressor)).copy(out);
+    const plain = await decode(0, ciCompressedSize, ciUncompressedSize, isRaw ? 0 : ciCompressor);
+    if (plain.length !== ciUncompressedSize) {
+      throw new Reader(stored, subject, OP).bad(
+        'ci_uncompressed_size',
+        `${plain.length} bytes, not ${ciUncompressedSize}`,
+        0,
+      );
+    }
+    plain.copy(out);
   }
   const header = stored.subarray(ciCompressedSize);
   (cipher === null ? header : await decode(ciCompressedSize, size, CI_HEADER_SIZE, 0)).copy(

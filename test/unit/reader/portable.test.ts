@@ -1,4 +1,5 @@
 import { describe, vi } from 'vitest';
+import { variantsSuite } from '../../kit/rafs-variants.ts';
 import { readerSuite } from '../../kit/reader-suite.ts';
 import { needs } from '../../kit/skip.ts';
 
@@ -7,3 +8,4 @@ vi.mock('../../../src/native/addon.ts', async (load) => ({ ...(await load<object
 const skip = needs('zstd-napi', '@napi-rs/blake-hash');
 
 describe.skipIf(skip.reason)('reading images, without the addon', readerSuite);
+describe.skipIf(skip.reason)('variants of RAFS v6, without the addon', () => variantsSuite(['lz4']));

@@ -1,0 +1,82 @@
+/**
+ * A bootstrap in a file, in whatever form it comes: by itself, inside its blob, or in a bootstrap layer. `rafs:` names such a file.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { fileSource } from '../blob/source.ts';
+import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import type { LayerCompression } from '../image/media.ts';
+import type { Codec } from '../native/codec.ts';
+import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
+import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
+import { decompressTar } from './layer-stream.ts';
+import { readRange } from './whole-blob.ts';
+
+const HEX64 = /^[0-9a-f]{64}$/;
+/** A bootstrap is recognised by its superblock, a tar by its first header. */
+const HEAD_SIZE = SUPERBLOCK_OFFSET + 4;
+
+export interface RafsFile extends BootstrapLayer {
+  /** Hex id of the blob that the bootstrap lies in or was taken out of; null when nothing tells. */
+  readonly blobId: string | null;
+  /** Whether the file itself is that blob. */
+  readonly isBlob: boolean;
+}
+
+/** Reads a bootstrap out of the file at `path`. NOT_FOUND, FORMAT. */
+export async function readRafsFile(path: string, codec: Codec, signal: AbortSignal): Promise<RafsFile> {
+  const size = await sizeOf(path);
+  const source = fileSource(path);
+  const readAt = (offset: number, length: number) => readRange(source, offset, length, signal);
+  const head = await readAt(0, Math.min(size, HEAD_SIZE));
+  // A bootstrap taken out of its own blob cannot name it; by Nydus's custom its file is called ID or ID.boot.
+  const stem = basename(path).replace(/\.boot$/, '');
+  const blobId = HEX64.test(stem) ? stem : null;
+  if (head.length === HEAD_SIZE && head.readUInt32LE(SUPERBLOCK_OFFSET) === EROFS_MAGIC) {
+    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
+    return { bootstrap: await readAt(0, size), metas: new Map(), blobId, isBlob: false };
+  }
+  const blob: Blob = { size, subject: path, readAt };
+  if ((await findMembers(blob)).length > 0) {
+    const bootstrap = await readInlineBootstrap(blob, codec);
+    return { bootstrap, metas: new Map(), blobId: blobId ?? (await sha256Of(path, signal)), isBlob: true };
+  }
+  const compression = compressionOf(head);
+  if (compression === null) {
+    throw new FormatError('magic', 'neither a bootstrap, nor a blob or layer that holds one', {
+      op: 'open',
+      subject: path,
+      offset: SUPERBLOCK_OFFSET,
+    });
+  }
+  const tar = decompressTar(source.read(0, size, signal), compression, path);
+  return { ...(await readBootstrapTar(tar, path, { signal })), blobId: null, isBlob: false };
+}
+
+function compressionOf(head: Buffer): LayerCompression | null {
+  if (head.length >= 262 && head.toString('latin1', 257, 262) === 'ustar') return 'none';
+  if (head.length < 4) return null;
+  if (head.readUInt16BE(0) === 0x1f8b) return 'gzip';
+  return head.readUInt32LE(0) === 0xfd2fb528 ? 'zstd' : null;
+}
+
+async function sizeOf(path: string): Promise<number> {
+  try {
+    await using file = await open(path, 'r');
+    const stats = await file.stat();
+    if (!stats.isFile()) throw new LacunaError('USAGE', 'not a file', { op: 'open', subject: path });
+    return stats.size;
+  } catch (cause) {
+    throw toLacunaError(cause, { op: 'open', subject: path });
+  }
+}
+
+async function sha256Of(path: string, signal: AbortSignal): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const piece of createReadStream(path, { signal })) hash.update(piece as Buffer);
+  return hash.digest('hex');
+}

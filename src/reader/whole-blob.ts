@@ -1,0 +1,70 @@
+/**
+ * A blob whose chunks have no digests (tarfs): it is read once from end to end and must hash to its id; the digests of its pieces that
+ * are taken on the way verify every later read. So no byte is handed out that was not a part of the whole.
+ */
+import { createHash } from 'node:crypto';
+import type { BlobSource } from '../blob/source.ts';
+import { LacunaError } from '../errors.ts';
+
+/** Bytes that share a digest: 32 bytes are kept for each, and a small read fetches so many. */
+const PIECE = 256 * 1024;
+
+/** `size`: bytes of the whole blob. */
+export function wholeBlobSource(source: BlobSource, id: string, size: number): BlobSource {
+  let digests: Promise<Buffer[]> | null = null;
+  const verified = (signal: AbortSignal): Promise<Buffer[]> => {
+    digests ??= hashPieces(source, id, size, signal).catch((error: unknown) => {
+      digests = null;
+      throw error;
+    });
+    return digests;
+  };
+  return {
+    subject: source.subject,
+    async *read(offset, length, signal) {
+      const pieces = await verified(signal);
+      for (let at = Math.floor(offset / PIECE) * PIECE; at < offset + length; at += PIECE) {
+        const bytes = await readRange(source, at, Math.min(PIECE, size - at), signal);
+        if (!sha256(bytes).equals(pieces[at / PIECE]!)) throw changed(source, id);
+        yield bytes.subarray(Math.max(offset - at, 0), Math.min(offset + length - at, bytes.length));
+      }
+    },
+  };
+}
+
+async function hashPieces(source: BlobSource, id: string, size: number, signal: AbortSignal): Promise<Buffer[]> {
+  const whole = createHash('sha256');
+  const pieces: Buffer[] = [];
+  for (let at = 0; at < size; at += PIECE) {
+    const bytes = await readRange(source, at, Math.min(PIECE, size - at), signal);
+    whole.update(bytes);
+    pieces.push(sha256(bytes));
+  }
+  if (whole.digest('hex') !== id) throw changed(source, id);
+  return pieces;
+}
+
+/** The bytes of a range in one buffer. SIZE_MISMATCH when there are fewer. */
+export async function readRange(
+  source: BlobSource,
+  offset: number,
+  length: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of source.read(offset, length, signal)) pieces.push(piece);
+  const bytes = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
+  if (bytes.length === length) return bytes;
+  throw new LacunaError('SIZE_MISMATCH', `the blob ended after ${bytes.length} of ${length} bytes`, {
+    op: 'read blob',
+    subject: source.subject,
+  });
+}
+
+const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
+
+const changed = (source: BlobSource, id: string): LacunaError =>
+  new LacunaError('DIGEST_MISMATCH', `the blob does not hash to its id ${id}`, {
+    op: 'read blob',
+    subject: source.subject,
+  });
