@@ -1,8 +1,8 @@
 /** Layers that are tars: their bytes, their digests, and of a lazy image's last one the members. */
 import { createHash } from 'node:crypto';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hasherFor } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
-import { MAX_BOOTSTRAP_SIZE } from '../reader/bootstrap.ts';
 import { parseLayerTar } from '../reader/layer-stream.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { TarHandler } from '../tree/tar.ts';

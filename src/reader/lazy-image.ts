@@ -10,12 +10,12 @@ import type { RafsReference } from '../image/reference.ts';
 import { type Codec, codec } from '../native/codec.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
-import { type BootstrapLayer, readBootstrapLayer } from './bootstrap.ts';
+import { readBootstrapLayer } from './bootstrap.ts';
 import type { ChosenManifest } from './choose.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
 import { type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
 import { type MetaPlaces, readMetas } from './metas.ts';
-import { readRafsFile } from './rafs-files.ts';
+import { readMetaFile, readRafsFile } from './rafs-files.ts';
 import { UnitCache } from './units.ts';
 import { wholeBlobSource } from './whole-blob.ts';
 
@@ -44,7 +44,9 @@ export async function openStored(
   const read = await readBootstrapLayer(store, layer, options);
   const sizes = sizesOf(openBootstrap(read.bootstrap, { subject: store.subject }), layers);
   const sourceOf = (id: string) => storeSource(store, id, sizes.get(id)!);
-  const rafs = await withMetas(read, { subject: store.subject }, sourceOf, options.signal ?? NEVER);
+  const named = async (id: string) => read.metas.get(id) ?? null;
+  const places = { named, sourceOf };
+  const rafs = await withMetas(read.bootstrap, { subject: store.subject }, places, options.signal ?? NEVER);
   return { rafs, sourceOf };
 }
 
@@ -66,20 +68,21 @@ export async function openRafsFiles(reference: RafsReference, subject: string): 
   const isSelf = (id: string) => file.isBlob && id === file.blobId;
   const sourceOf = (id: string) => fileSource(isSelf(id) ? reference.bootstrap : join(folder, id));
   const blobId = file.blobId === null ? {} : { blobId: file.blobId };
-  const rafs = await withMetas(file, { subject, ...blobId }, sourceOf, NEVER);
+  const named = async (id: string) => file.metas.get(id) ?? (await readMetaFile(folder, id));
+  const rafs = await withMetas(file.bootstrap, { subject, ...blobId }, { named, sourceOf }, NEVER);
   return new LazyImage(subject, rafs, sourceOf, null, async () => {});
 }
 
 /** Opens a bootstrap with the chunk info that its blobs need. */
 async function withMetas(
-  { bootstrap, metas: named }: BootstrapLayer,
+  bootstrap: Buffer,
   options: { readonly subject: string; readonly blobId?: string },
-  sourceOf: MetaPlaces['sourceOf'],
+  places: MetaPlaces,
   signal: AbortSignal,
 ): Promise<RafsImage> {
   const rafs = openBootstrap(bootstrap, options);
   if (!rafs.blobs.some(needsMeta)) return rafs;
-  const metas = await readMetas(rafs.blobs, { named, sourceOf }, codec(), signal);
+  const metas = await readMetas(rafs.blobs, places, codec(), signal);
   return openBootstrap(bootstrap, { ...options, metas });
 }
 

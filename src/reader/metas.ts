@@ -9,8 +9,8 @@ import type { Codec } from '../native/codec.ts';
 import { readRange } from './whole-blob.ts';
 
 export interface MetaPlaces {
-  /** Plain `blob.meta` files by the hex digest that they are named after: those of the bootstrap layer. */
-  readonly named: ReadonlyMap<string, Buffer>;
+  /** The plain `blob.meta` that is named after a hex digest, in the bootstrap layer or beside it; null when there is none. */
+  readonly named: (id: string) => Promise<Buffer | null>;
   /** The bytes of a blob, or of the file that {@link RafsBlob.metaDigest} names. */
   readonly sourceOf: (id: string) => BlobSource;
 }
@@ -28,7 +28,7 @@ export async function readMetas(
   const metas = new Map<string, Buffer>();
   const read = async (blob: RafsBlob): Promise<void> => {
     const file = blob.metaDigest?.toString('hex') ?? blob.id;
-    const meta = named.get(blob.id) ?? named.get(file);
+    const meta = (await named(blob.id)) ?? (await named(file));
     // Beside lz4 blobs only the header is kept there.
     if (meta?.length === metaSize(blob)) metas.set(blob.id, meta);
     else metas.set(blob.id, await readMeta(blob, sourceOf(file), codec, signal));

@@ -4,11 +4,11 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileSource } from '../blob/source.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { LayerCompression } from '../image/media.ts';
 import type { Codec } from '../native/codec.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
@@ -55,6 +55,17 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
   }
   const tar = decompressTar(source.read(0, size, signal), compression, path);
   return { ...(await readBootstrapTar(tar, path, { signal })), blobId: null, isBlob: false };
+}
+
+/** The plain chunk info `ID.blob.meta` in a folder, as a bootstrap layer has it; null when there is none. */
+export async function readMetaFile(folder: string, id: string): Promise<Buffer | null> {
+  const path = join(folder, `${id}.blob.meta`);
+  const file = await open(path, 'r').catch(() => null);
+  if (file === null) return null;
+  await using opened = file;
+  const { size } = await opened.stat();
+  if (size > MAX_META_SIZE) throw new FormatError('blob.meta', `${size} bytes are too many`, { subject: path });
+  return await opened.readFile();
 }
 
 function compressionOf(head: Buffer): LayerCompression | null {
