@@ -30,7 +30,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   registry: ['image', 'tree'],
   blob: ['native', 'image', 'registry', 'blob/table.ts'],
   formats: ['native', 'blob/table.ts', 'tree'],
-  reader: ['native', 'image', 'registry', 'blob', 'tree', 'formats'],
+  reader: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats'],
   check: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats', 'reader'],
   dict: ['native', 'image', 'registry', 'blob', 'tree', 'formats', 'reader'],
   convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader', 'dict'],
