@@ -1,5 +1,5 @@
 /** Everything that RAFS v6 can say, through the daemon and the kernel's EROFS: read in random order by several processes, equal to the truth. */
-import { readdirSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -92,6 +92,23 @@ describe.skipIf(skip.reason)('through the daemon', () => {
     await readAtRandom(target, rows);
     await room.unmount('dir');
   });
+
+  it.each(['batch', 'encrypted', 'zran-single'])(
+    '%s outlives its daemon, and needs its bootstrap no more',
+    async (variant) => {
+      const bootstrap = join(room.dir, variant);
+      cpSync(fixture('rafs', variant, 'bootstrap'), bootstrap);
+      const target = await room.mount(variant, bootstrap, [{ directory: { path: fixture('rafs', variant) } }]);
+      rmSync(bootstrap);
+      const { pid } = await room.client.status();
+      process.kill(pid, 'SIGKILL');
+      await readAtRandom(target, readRows(fixture(LAYER1)));
+      const status = await room.client.status();
+      expect(status.pid).not.toBe(pid);
+      expect(status.images).toMatchObject([{ id: variant, problem: '' }]);
+      await room.unmount(variant);
+    },
+  );
 
   it('tarfs is refused by name: its chunks have no digests, and what nobody can verify is not served', async () => {
     await expect(mount('tarfs')).rejects.toMatchObject({ code: 'UNSUPPORTED' });

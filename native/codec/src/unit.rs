@@ -8,8 +8,8 @@ use crate::zran::{ZranState, decode_span};
 /// The largest unit, plain or stored: a span of a gzip stream with a chunk of the largest size at its end.
 pub const MAX_UNIT_SIZE: usize = 32 << 20;
 
-/// How the stored bytes of a unit become plain ones. See `Decoder` in table.ts.
-#[derive(Clone, Copy, Debug)]
+/// How the stored bytes of a unit become plain ones. See `Decoder` in addon.ts. It may hold a key: it is never printed.
+#[derive(Clone, Copy)]
 pub enum UnitDecoder<'a> {
     /// Small chunks compressed together.
     Batch(Compressor),
