@@ -48,3 +48,5 @@ export { openStore } from './registry/open.ts';
 export type { CredentialSource, Credentials, ImageStore, StoreOptions } from './registry/store.ts';
 export { type ServeOptions, type SnapshotterServer, serveSnapshotter as snapshotter } from './snapshotter/serve.ts';
 export type { FileNode, Mtime, NodeType } from './tree/node.ts';
+export type { UnpackOptions, UnpackResult } from './unpack/options.ts';
+export { unpack } from './unpack/unpack.ts';

@@ -21,6 +21,7 @@ const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   find: () => import('./find.ts'),
   diff: () => import('./diff.ts'),
   export: () => import('./export.ts'),
+  unpack: () => import('./unpack.ts'),
   mount: () => import('./mount.ts'),
   umount: () => import('./umount.ts'),
   pull: () => import('./pull.ts'),

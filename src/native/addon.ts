@@ -207,6 +207,27 @@ export interface LoopDevice extends NativeHandle {
   path: string;
 }
 
+/**
+ * A directory that a tree is unpacked into. Paths are bytes relative to it, `` the directory itself; nothing is followed:
+ * a symbolic link on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED (what the file system cannot
+ * keep), SYSTEM.
+ */
+export interface TreeDir {
+  directory(path: Buffer): void;
+  symlink(path: Buffer, target: Buffer): void;
+  node(path: Buffer, kind: 'char' | 'block' | 'fifo' | 'socket', major: number, minor: number): void;
+  /** A new file; the descriptor, open for writing, is the caller's. */
+  file(path: Buffer): number;
+  link(existing: Buffer, path: Buffer): void;
+  chown(path: Buffer, uid: number, gid: number): void;
+  /** Not of a symbolic link. */
+  chmod(path: Buffer, mode: number): void;
+  setMtime(path: Buffer, sec: number, nsec: number): void;
+  setXattr(path: Buffer, name: Buffer, value: Buffer): void;
+  /** Idempotent. */
+  close(): void;
+}
+
 export interface Addon {
   version(): string;
 
@@ -261,6 +282,8 @@ export interface Addon {
   /** `flags` as in umount2(2): 0, 1 MNT_FORCE, 2 MNT_DETACH. */
   umount(target: string, flags: number): Promise<void>;
   loopAttach(path: string): Promise<LoopDevice>;
+  /** Opens an existing directory. */
+  treeDir(path: Buffer): TreeDir;
   /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
   lock(path: string): NativeHandle | null;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */

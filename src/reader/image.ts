@@ -23,6 +23,12 @@ export interface ReadFileOptions {
   readonly signal?: AbortSignal;
 }
 
+/** The next bytes of a file. */
+export interface FilePiece {
+  readonly node: FileNode;
+  readonly data: Buffer;
+}
+
 /** An image whose tree is known. Close it, or let `await using` do it. */
 export interface OpenedImage extends AsyncDisposable {
   readonly subject: string;
@@ -33,6 +39,11 @@ export interface OpenedImage extends AsyncDisposable {
   readonly rafs: RafsImage | null;
   /** Content of a regular file as it arrives, verified. USAGE for anything that has none. */
   read(node: FileNode, options?: ReadFileOptions): AsyncIterable<Buffer>;
+  /**
+   * The content of many regular files, each once, whole and verified, one after the other in the order that costs least:
+   * that of the blobs or layers, the same at every call. An empty file gives no piece.
+   */
+  contents(nodes: Iterable<FileNode>, options?: { readonly signal?: AbortSignal }): AsyncIterable<FilePiece>;
   /** Hex sha256 of a regular file's content. */
   digest(node: FileNode, options?: { readonly signal?: AbortSignal }): Promise<string>;
   close(): Promise<void>;

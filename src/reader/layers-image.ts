@@ -7,7 +7,7 @@ import type { FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
 import type { TarEntry, TarHandler } from '../tree/tar.ts';
 import type { ChosenManifest } from './choose.ts';
-import { type OpenedImage, type OpenImageOptions, type ReadFileOptions, rangeIn } from './image.ts';
+import { type FilePiece, type OpenedImage, type OpenImageOptions, type ReadFileOptions, rangeIn } from './image.ts';
 import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
 
 /** Where a file's content is: the entry's number among all of its layer. */
@@ -114,6 +114,20 @@ class LayersImage implements OpenedImage {
     for await (const _ of parseLayerSteps(this.#store, layer, finder, options)) yield* finder.take();
   }
 
+  async *contents(nodes: Iterable<FileNode>, options: SignalOptions = {}): AsyncGenerator<FilePiece> {
+    const wanted = this.manifest.manifest.layers.map(() => new Map<number, FileNode>());
+    for (const node of nodes) {
+      const place = this.#places.get(node);
+      if (place === undefined) throw new LacunaError('USAGE', 'not a file of this image', { op: 'read' });
+      wanted[place.layer]!.set(place.entry, node);
+    }
+    for (const [i, layer] of this.manifest.manifest.layers.entries()) {
+      if (wanted[i]!.size === 0) continue;
+      const collector = new ContentCollector(wanted[i]!);
+      for await (const _ of parseLayerSteps(this.#store, layer, collector, options)) yield* collector.take();
+    }
+  }
+
   async digest(node: FileNode, options: SignalOptions = {}): Promise<string> {
     const known = this.#digests.get(node);
     if (known !== undefined) return known;
@@ -160,6 +174,33 @@ class ContentFinder implements TarHandler {
   }
 
   take(): Buffer[] {
+    const pieces = this.#pieces;
+    this.#pieces = [];
+    return pieces;
+  }
+}
+
+/** Picks the content of some entries out of a tar. */
+class ContentCollector implements TarHandler {
+  readonly #wanted: ReadonlyMap<number, FileNode>;
+  #entries = 0;
+  #pieces: FilePiece[] = [];
+
+  constructor(wanted: ReadonlyMap<number, FileNode>) {
+    this.#wanted = wanted;
+  }
+
+  entry(): void {
+    this.#entries++;
+  }
+
+  content(buffer: Buffer, start: number, available: number): number {
+    const node = this.#wanted.get(this.#entries - 1);
+    if (node !== undefined) this.#pieces.push({ node, data: Buffer.from(buffer.subarray(start, start + available)) });
+    return available;
+  }
+
+  take(): FilePiece[] {
     const pieces = this.#pieces;
     this.#pieces = [];
     return pieces;

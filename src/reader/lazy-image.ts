@@ -11,9 +11,10 @@ import { type Codec, codec } from '../native/codec.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
 import { readBootstrapLayer } from './bootstrap.ts';
+import { readFiles } from './bulk.ts';
 import type { ChosenManifest } from './choose.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
-import { type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
+import { type FilePiece, type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
 import { type MetaPlaces, readMetas } from './metas.ts';
 import { readMetaFile, readRafsFile } from './rafs-files.ts';
 import { UnitCache } from './units.ts';
@@ -114,6 +115,11 @@ class LazyImage implements OpenedImage {
     const { offset, length } = rangeIn(node, options);
     const signal = options.signal ?? NEVER;
     return readChunks(node.chunks, offset, length, this.#content, signal);
+  }
+
+  contents(nodes: Iterable<FileNode>, options: SignalOptions = {}): AsyncIterable<FilePiece> {
+    const signal = options.signal ?? NEVER;
+    return readFiles(nodes, (chunks, length) => readChunks(chunks, 0, length, this.#content, signal));
   }
 
   async digest(node: FileNode, options: SignalOptions = {}): Promise<string> {

@@ -14,6 +14,7 @@ mod promise;
 mod streams;
 mod sys;
 mod teardown;
+mod treedir;
 
 use error::{BridgeError, Result, guarded};
 use napi::bindgen_prelude::{Env, PromiseRaw};

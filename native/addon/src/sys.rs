@@ -18,6 +18,7 @@ impl From<SysError> for BridgeError {
         let code = match io::Error::from_raw_os_error(error.errno).kind() {
             io::ErrorKind::NotFound => Code::NotFound,
             io::ErrorKind::PermissionDenied => Code::Forbidden,
+            io::ErrorKind::Unsupported => Code::Unsupported,
             _ => Code::System,
         };
         Self::new(code, error.to_string())

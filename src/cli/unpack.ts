@@ -1,0 +1,68 @@
+/** `lacuna unpack IMAGE TARGET`. */
+import { type Command, Option } from 'commander';
+import { isStream, parseReference, STREAM } from '../image/reference.ts';
+import type { Skipped, UnpackOptions } from '../unpack/options.ts';
+import { openOptions, withImage } from './image-options.ts';
+import type { CliContext, Verb } from './verb.ts';
+
+type Options = Pick<UnpackOptions, 'format' | 'layers' | 'compress' | 'rootless'>;
+
+export const verb: Verb = {
+  name: 'unpack',
+  summary: 'make a directory, a tar or an ordinary image of a lazy (or any) image',
+  configure(command: Command): void {
+    withImage(command)
+      .argument(
+        '<target>',
+        'a new or empty directory; a tar file with --format tar, or - for standard output; or an image: ' +
+          'docker://HOST/NAME:TAG, oci:DIR:REF, oci-archive:FILE:REF, docker-archive:FILE:NAME:TAG, dir:DIR',
+      )
+      .addOption(
+        new Option('--format <form>', 'what the target is (default: as it is written)').choices([
+          'dir',
+          'tar',
+          'image',
+        ]),
+      )
+      .option('--layers', 'the layers of the original, if it is where the lazy image is; else one merged layer')
+      .addOption(
+        new Option('--compress <how>', 'the merged layer (default: gzip, none for docker-archive:)').choices([
+          'gzip',
+          'none',
+        ]),
+      )
+      .option('--rootless', 'leave owners and devices out of a directory (default: unless run by root)');
+  },
+  async run(context, [image, target], raw) {
+    const { unpack } = await import('../unpack/unpack.ts');
+    const { format, layers, compress, rootless } = raw as Options;
+    const open = await openOptions(context, raw);
+    const result = await unpack(image!, target!, {
+      ...open,
+      ...(open.store === undefined ? {} : { target: open.store }),
+      ...(format === undefined ? {} : { format }),
+      ...(layers === undefined ? {} : { layers }),
+      ...(compress === undefined ? {} : { compress }),
+      ...(rootless === undefined ? {} : { rootless }),
+      onProgress: context.onProgress,
+    });
+    warn(context, result.skipped);
+    const text = result.digest === null ? result.target : `${result.target}@${result.digest}`;
+    const isArchive = result.format === 'image' && isStream(parseReference(result.target));
+    const document = { schema: 'lacuna.unpack.v1', ...result };
+    return { document, text, toStderr: isArchive || (result.format === 'tar' && target === STREAM) };
+  },
+};
+
+const WHAT: Readonly<Record<keyof Skipped, string>> = {
+  owners: 'entries belong to you instead of their owners',
+  devices: 'device nodes were not made',
+  xattrs: 'extended attributes could not be set',
+  sockets: 'sockets were left out',
+};
+
+function warn({ log }: CliContext, skipped: Skipped): void {
+  for (const [field, count] of Object.entries(skipped) as Array<[keyof Skipped, number]>) {
+    if (count > 0) log.warn({ count }, WHAT[field]);
+  }
+}

@@ -1,0 +1,133 @@
+/** `unpack IMAGE TARGET`: the content of a lazy or an ordinary image → a directory, a tar, or an ordinary image again. */
+import { randomUUID } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { parseReference, type Reference, STREAM } from '../image/reference.ts';
+import type { OpenedImage } from '../reader/image.ts';
+import { openImage, openStored } from '../reader/open.ts';
+import { writeToStdout } from '../registry/archive-writer.ts';
+import { openStore } from '../registry/open.ts';
+import type { ImageStore } from '../registry/store.ts';
+import { unpackDirectory } from './directory.ts';
+import { copyOriginal, pushMerged } from './image.ts';
+import {
+  NOTHING_SKIPPED,
+  type Skipped,
+  type UnpackForm,
+  type UnpackOptions,
+  type UnpackPlan,
+  type UnpackResult,
+} from './options.ts';
+import { socketsOf, tarFileOf } from './tar.ts';
+import { planTree, type TreePlan } from './tree.ts';
+
+/** A target that is a store of images, and not the path of a directory. */
+const STORE = /^(docker:\/\/|(oci|oci-archive|docker-archive|dir):)/;
+
+/** The form that a target has when none is chosen. */
+export const formOf = (target: string): UnpackForm => {
+  if (STORE.test(target)) return 'image';
+  return target === STREAM ? 'tar' : 'dir';
+};
+
+/**
+ * Unpacks `source`. Nothing is at the target before all of it is: a directory or file is renamed into place, a tag moves
+ * last. PRECONDITION for a directory that is not empty.
+ */
+export async function unpack(source: string, target: string, options: UnpackOptions = {}): Promise<UnpackResult> {
+  const format = options.format ?? formOf(target);
+  const plan = planOf(options);
+  if (options.layers === true) {
+    if (format !== 'image')
+      throw usage('layers go into an image, not into a directory or tar', 'for example oci:DIR:REF');
+    return await unpackLayers(source, target, options);
+  }
+  const { image, config } = await openSource(source, options, format === 'image');
+  await using _ = image;
+  const tree = planTree(image.root, image.subject);
+  const entries = tree.directories.length + tree.inodes.length + tree.links.length;
+  const result = { source: image.subject, target, format, digest: null, entries, bytes: tree.bytes };
+  if (format === 'dir') return { ...result, skipped: await unpackDirectory(image, tree, target, plan) };
+  if (format === 'tar') return { ...result, skipped: await unpackTar(image, tree, target, plan) };
+  await using to = await openStore(targetReference(target), { create: true, ...options.target });
+  const compress = options.compress ?? (target.startsWith('docker-archive:') ? 'none' : 'gzip');
+  const { digest } = await pushMerged(image, tree, config, to, compress, plan);
+  return { ...result, target: to.subject, digest, skipped: { ...NOTHING_SKIPPED, sockets: socketsOf(tree) } };
+}
+
+function planOf(options: UnpackOptions): UnpackPlan {
+  const uid = process.getuid?.() ?? 0;
+  return {
+    rootless: options.rootless ?? uid !== 0,
+    uid,
+    gid: process.getgid?.() ?? 0,
+    onProgress: options.onProgress ?? (() => {}),
+    signal: options.signal ?? new AbortController().signal,
+  };
+}
+
+function targetReference(target: string): Reference {
+  const parsed = parseReference(target);
+  if (parsed.transport !== 'rafs') return parsed;
+  throw usage('rafs: names files of a lazy image', 'for example oci:DIR:REF');
+}
+
+const usage = (problem: string, hint: string): LacunaError => new LacunaError('USAGE', problem, { op: 'unpack', hint });
+
+async function unpackLayers(source: string, target: string, options: UnpackOptions): Promise<UnpackResult> {
+  await using from = await openStore(parseReference(source), options.store);
+  await using to = await openStore(targetReference(target), { create: true, ...options.target });
+  const { digest } = await copyOriginal(from, to, options);
+  return {
+    source: from.subject,
+    target: to.subject,
+    format: 'image',
+    digest,
+    entries: null,
+    bytes: null,
+    skipped: NOTHING_SKIPPED,
+  };
+}
+
+/** The image, and the bytes of its config if they are wanted and there are any. */
+async function openSource(
+  source: string,
+  options: UnpackOptions,
+  needsConfig: boolean,
+): Promise<{ image: OpenedImage; config: Buffer | null }> {
+  const parsed = parseReference(source);
+  if (parsed.transport === 'rafs') return { image: await openImage(source, options), config: null };
+  const store: ImageStore = await openStore(parsed, options.store);
+  const image = await openStored(store, options);
+  if (!needsConfig || image.manifest === null) return { image, config: null };
+  try {
+    const signal = options.signal === undefined ? {} : { signal: options.signal };
+    return { image, config: await store.manifest(image.manifest.manifest.config, signal) };
+  } catch (error) {
+    await image.close();
+    throw error;
+  }
+}
+
+async function unpackTar(image: OpenedImage, tree: TreePlan, target: string, plan: UnpackPlan): Promise<Skipped> {
+  const skipped = { ...NOTHING_SKIPPED, sockets: socketsOf(tree) };
+  if (target === STREAM) {
+    await writeToStdout(tarFileOf(image, tree, plan));
+    return skipped;
+  }
+  const temporary = join(dirname(target), `.${basename(target)}.lacuna-${randomUUID()}`);
+  try {
+    const file = await open(temporary, 'wx', 0o644);
+    try {
+      for await (const piece of tarFileOf(image, tree, plan)) await file.writeFile(piece);
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, target);
+    return skipped;
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    throw toLacunaError(cause, { op: 'unpack', subject: target });
+  }
+}
