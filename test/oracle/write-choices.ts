@@ -23,6 +23,7 @@ const OWN = {
   batchSize: [0, 128 * KIB],
   blob: ['one', 'separate'],
   dedup: ['merge', 'image'],
+  dict: [false, true],
 } as const;
 
 type Own = Choices<typeof OWN>;
@@ -34,10 +35,15 @@ export const ROWS: readonly WriteRow[] = [...pairwise(OWN)];
 /** In the order in which a reader shall fetch them: a file, a directory, a name that is not there. */
 const PREFETCH = ['/xattr', '/links', '/not/there'];
 
+/** Without the dictionary, which is an image that was made with {@link dictOptionsOf}. */
 export function optionsOf(row: WriteRow): ConvertOptions {
   const { source: _, prefetch, ...rest } = row;
-  return { ...rest, ...(prefetch ? { prefetch: PREFETCH } : {}) };
+  const { dict: __, ...options } = 'dict' in rest ? rest : { dict: false, ...rest };
+  return { ...options, ...(prefetch ? { prefetch: PREFETCH } : {}) };
 }
+
+/** Chunks are referred to only in blobs that bring their chunk info with them. */
+export const dictOptionsOf = (row: WriteRow): ConvertOptions => ({ ...optionsOf(row), blob: 'one' });
 
 /** What the choices have to leave in an image, as {@link traitsOf} finds it. */
 export function traitsOfRow(row: WriteRow) {
@@ -82,7 +88,14 @@ export function titleOf(row: WriteRow): string {
   const data =
     'ociRef' in row
       ? ['refers to the gzip layers']
-      : [row.compressor, row.digester, `batch ${row.batchSize === 0 ? '0' : size(row.batchSize)}`, row.blob, row.dedup];
+      : [
+          row.compressor,
+          row.digester,
+          `batch ${row.batchSize === 0 ? '0' : size(row.batchSize)}`,
+          row.blob,
+          row.dedup,
+          row.dict ? 'dict' : '',
+        ];
   const rest = [size(row.chunkSize), `align ${size(row.align)}`, row.prefetch ? 'prefetch' : '', row.source];
   return [...data, ...rest].filter(Boolean).join(' · ');
 }
@@ -90,12 +103,31 @@ export function titleOf(row: WriteRow): string {
 /** The table as a page: which rows there are, and why others are not. */
 export function tableText(): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  const head = ['chunks', 'data', 'digester', 'batch', 'blob', 'dedup', 'prefetch', 'align', 'layers of', 'not asked'];
+  const head = [
+    'chunks',
+    'data',
+    'digester',
+    'batch',
+    'blob',
+    'dedup',
+    'dict',
+    'prefetch',
+    'align',
+    'layers of',
+    'not asked',
+  ];
   const rows = ROWS.map((row) => {
     const own =
       'ociRef' in row
-        ? ['the gzip layers', 'sha256', '', '', '']
-        : [row.compressor, row.digester, row.batchSize === 0 ? '' : size(row.batchSize), row.blob, row.dedup];
+        ? ['the gzip layers', 'sha256', '', '', '', '']
+        : [
+            row.compressor,
+            row.digester,
+            row.batchSize === 0 ? '' : size(row.batchSize),
+            row.blob,
+            row.dedup,
+            row.dict ? 'yes' : '',
+          ];
     const rest = [row.prefetch ? 'yes' : '', size(row.align), row.source];
     const unknown = unknownTo22(row);
     return [size(row.chunkSize), ...own, ...rest, unknown === null ? '' : `nydus-image check 2.2.0: ${unknown}`];
@@ -105,7 +137,8 @@ export function tableText(): string {
 Each row is converted from the fixtures and compared with the ground truth, path by path and byte by byte, as seen by
 Nydus's own reader (crate \`nydus-rafs\` 0.4.1), by the kernel's EROFS, by \`go-erofs\` 0.3.1 and by \`erofs-rs\` 0.3; and it is
 accepted by \`fsck.erofs\` and by \`nydus-image check\` 2.2.0. \`write-table.test.ts\` does it, \`write-choices.ts\` makes the rows:
-any two choices meet in at least one of them. \`nasty\` has three layers with everything in them, \`tame-1\` one.
+any two choices meet in at least one of them. \`nasty\` has three layers with everything in them, \`tame-1\` one. A dictionary
+is the image of the other, made with the same choices but for the form \`one\`.
 
 Left out, with the reason:
 
@@ -117,7 +150,7 @@ ${[head, head.map(() => '---'), ...rows].map(line).join('\n')}
 
 const LEFT_OUT: ReadonlyArray<readonly [what: string, why: string]> = [
   [
-    'reference of the gzip layers with a compressor, another digester, batches, a blob form or dedup',
+    'reference of the gzip layers with a compressor, another digester, batches, a blob form, dedup or a dictionary',
     'layers that stay as they are leave nothing to choose, and Nydus names their chunks by SHA-256',
   ],
   [
@@ -125,5 +158,6 @@ const LEFT_OUT: ReadonlyArray<readonly [what: string, why: string]> = [
     "2.2.0's check refuses them, also in what it has written, and go-erofs misspells their name; here they are another " +
       'attribute of as many bytes, and `convert-nydus.test.ts` has them as they are',
   ],
+  ['a dictionary whose blobs have their chunk info apart', 'it is not offered: the blob alone has to be enough'],
   ['encrypted blobs and tarfs', 'read, not written'],
 ];

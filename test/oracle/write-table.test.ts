@@ -19,6 +19,7 @@ import { sourceLayout } from '../kit/source-image.ts';
 import { diffTrees, nydusReaderTime, type Row, walk } from '../kit/tree.ts';
 import { truthWithoutAcl, withoutAcl } from './without-acl.ts';
 import {
+  dictOptionsOf,
   optionsOf,
   ROWS,
   tableText,
@@ -52,6 +53,8 @@ const SOURCES = {
   'tame-1': { tree: 'tame-mini', layers: 1, truth: 'tame-mini.only-layer1.merged.jsonl' },
 } as const satisfies Record<WriteRow['source'], unknown>;
 
+const other = (source: WriteRow['source']): WriteRow['source'] => (source === 'nasty' ? 'tame-1' : 'nasty');
+
 describe.skipIf(skip.reason)('what is written', () => {
   const dir = mkdtempSync(join(tmpdir(), 'write-table-'));
   const mountpoint = join(dir, 'mnt');
@@ -74,7 +77,16 @@ describe.skipIf(skip.reason)('what is written', () => {
   it.each(ROWS.map((row) => ({ title: titleOf(row), row })))('$title', async ({ row }) => {
     const { reference, truth } = sources.get(row.source)!;
     const target = mkdtempSync(join(dir, 't-'));
-    const { digest } = await convert(reference, `oci:${join(target, 'oci')}:lazy`, optionsOf(row));
+    const to = (name: string): string => `oci:${join(target, 'oci')}:${name}`;
+    const options = optionsOf(row);
+    const dict = 'dict' in row && row.dict ? to('dict') : null;
+    if (dict !== null) await convert(sources.get(other(row.source))!.reference, dict, dictOptionsOf(row));
+    const { digest, images } = await convert(
+      reference,
+      to('lazy'),
+      dict === null ? options : { ...options, dicts: [dict] },
+    );
+    expect(images[0]!.dictionary.length > 0, 'refers to the dictionary').toBe(dict !== null);
     const image = readConverted(join(target, 'oci'), digest);
     expect(traitsOf(image.rafs)).toEqual(traitsOfRow(row));
     const bootstrap = join(target, 'image.boot');
