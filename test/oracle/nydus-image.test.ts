@@ -24,12 +24,15 @@ const SINGLE: ReadonlyArray<readonly [type: string, ...args: string[]]> = [
   ['tar-rafs', '--features', 'blob-toc', '--chunk-size', '0x1000000'],
   ['tar-rafs', '--prefetch-policy', 'fs'],
   ['targz-rafs', '--digester', 'sha256'],
+  ['targz-ref'],
+  ['targz-ref', '--chunk-size', '0x10000'],
 ];
 
 /** Of all three layers, merged: how each is built; the third may refer to the chunks of the first. */
 const MERGED: ReadonlyArray<readonly [what: string, type: string, dict: boolean]> = [
   ['tar-rafs', 'tar-rafs', false],
   ['tar-rafs with a chunk dictionary', 'tar-rafs', true],
+  ['targz-ref', 'targz-ref', false],
 ];
 
 /** 2.2.0 passes over the pax records in which these have their owners; the header's fields are 0. */

@@ -30,7 +30,10 @@ type Own = Choices<typeof OWN>;
 type Referring = Choices<typeof COMMON> & { readonly ociRef: true };
 export type WriteRow = Own | Referring;
 
-export const ROWS: readonly WriteRow[] = [...pairwise(OWN)];
+export const ROWS: readonly WriteRow[] = [
+  ...pairwise(OWN),
+  ...pairwise(COMMON).map((row) => ({ ...row, ociRef: true }) as const),
+];
 
 /** In the order in which a reader shall fetch them: a file, a directory, a name that is not there. */
 const PREFETCH = ['/xattr', '/links', '/not/there'];
