@@ -13,6 +13,7 @@ export { type PullResult, pull } from './containerd/pull.ts';
 export { type ConvertResult, convert } from './convert/convert.ts';
 export { type ExportOptions, type ExportResult, exportImage } from './convert/export.ts';
 export type { ImageReport, LayerReport } from './convert/image.ts';
+export { type MergeOptions, mergeBootstraps } from './convert/merge-bootstraps.ts';
 export {
   type BlobForm,
   type CompressorName,

@@ -1,6 +1,4 @@
 /** `lacuna convert SRC DST`. */
-import { readFile } from 'node:fs/promises';
-import { text } from 'node:stream/consumers';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../config/units.ts';
 import { convert } from '../convert/convert.ts';
@@ -19,6 +17,7 @@ import {
 } from '../convert/options.ts';
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
+import { readList } from './read-list.ts';
 import { SOURCE_FORMS, storeOptions, TARGET_FORMS, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -122,12 +121,6 @@ function targetOf([source, target]: readonly string[], as: TargetForm): string {
   if (target !== undefined) return target;
   if (as === 'referrer') return source!;
   throw new LacunaError('USAGE', 'no target is named', { op: 'convert', hint: 'lacuna convert SOURCE TARGET' });
-}
-
-/** The lines of a file, or of standard input for `-`, without empty ones. */
-async function readList(path: string): Promise<string[]> {
-  const content = path === '-' ? await text(process.stdin) : await readFile(path, 'utf8');
-  return content.split('\n').filter((line) => line !== '');
 }
 
 function describe(result: Awaited<ReturnType<typeof convert>>): string {

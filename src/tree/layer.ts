@@ -9,8 +9,8 @@ import { componentsOf, lookup, resolveDirectory } from './resolve.ts';
 import type { TarEntry } from './tar.ts';
 
 /** OCI image-spec, layer.md, "Whiteouts". */
-const WHITEOUT = '.wh.';
-const OPAQUE = '.wh..wh..opq';
+export const WHITEOUT = '.wh.';
+export const OPAQUE = '.wh..wh..opq';
 /** AUFS bookkeeping, which old Docker layers still carry: not content. */
 const AUFS = '.wh..wh.';
 
