@@ -99,7 +99,7 @@ export class DictSession implements AsyncDisposable {
   async settle<L extends Referring>(layers: readonly L[]): Promise<Settlement<L>> {
     this.#rounds += 1;
     const usages = this.#usagesOf(layers);
-    const kept = this.#rounds > MAX_ROUNDS ? [] : this.#choose([...usages.values()], roomBeside(layers));
+    const kept = this.#rounds > MAX_ROUNDS ? [] : this.#choose([...usages.values()], layers);
     const blobs: ReferredBlob[] = [];
     for (const { known, chunks, savedBytes, plainBytes } of kept) {
       const access = await this.#bring(known);
@@ -241,11 +241,14 @@ export class DictSession implements AsyncDisposable {
   }
 
   /** Those that save more than they cost, and of too many the ones that save most, in this order. */
-  #choose(usages: readonly Usage[], room: number): Usage[] {
+  #choose(usages: readonly Usage[], layers: readonly Referring[]): Usage[] {
     const worth = usages.filter((usage) => usage.savedBytes > this.#costOf(usage.known));
     worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.known.blob.id < b.known.blob.id ? -1 : 1));
-    const kept = worth.slice(0, room);
-    if (kept.length < worth.length) this.#allowed = new Set(kept.map(({ known }) => known.blob.id));
+    const own = new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id])));
+    if (own.size + worth.length <= MAX_BLOBS) return worth;
+    // What is stored anew may give a blob to a layer that has none yet.
+    const kept = worth.slice(0, Math.max(0, MAX_BLOBS - layers.length));
+    this.#allowed = new Set(kept.map(({ known }) => known.blob.id));
     return kept;
   }
 
@@ -254,10 +257,6 @@ export class DictSession implements AsyncDisposable {
     return blob.ciCompressedSize + (this.#reached.get(blob.id)?.access === 'copied' ? size : 0);
   }
 }
-
-/** How many blobs an image can have besides those of its layers. */
-const roomBeside = (layers: readonly Referring[]): number =>
-  Math.max(0, MAX_BLOBS - new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id]))).size);
 
 function refersTo(layer: Referring, blobs: ReadonlySet<string>): boolean {
   for (const chunk of chunksIn(layer)) if (blobs.has(chunk.blob)) return true;

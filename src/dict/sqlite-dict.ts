@@ -226,13 +226,16 @@ function chunkOf(row: ChunkRow, digest: Buffer, kind: ChunkKind): FileChunk {
   };
 }
 
+/** What says where chunks are. Features and table of contents are told differently by merged images and those of one layer. */
+const ADDRESSING = [
+  ...(['chunkSize', 'compressor', 'digester', 'uncompressedSize'] as const),
+  ...(['ciCompressor', 'ciOffset', 'ciCompressedSize', 'ciUncompressedSize'] as const),
+] as const;
+
 /** Two images that say different things of one blob: one of them is wrong, and nobody knows which. */
 function checkSame(before: BlobRow, blob: RafsBlob, subject: string): void {
   const known = blobOf(before);
-  const differs = (Object.keys(blob) as Array<keyof RafsBlob>).filter((field) => {
-    const [a, b] = [known[field], blob[field]];
-    return Buffer.isBuffer(a) && Buffer.isBuffer(b) ? !a.equals(b) : a !== b;
-  });
+  const differs = ADDRESSING.filter((field) => known[field] !== blob[field]);
   if (differs.length === 0) return;
   throw new LacunaError('PRECONDITION', `blob ${blob.id} is known with another ${differs.join(', ')}`, {
     op: 'add to dictionary',
