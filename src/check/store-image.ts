@@ -121,7 +121,7 @@ class StorePlaces implements BlobPlaces {
   }
 
   async data(blob: CheckedBlob): Promise<BlobPlace | null> {
-    const digest = `sha256:${blob.id}`;
+    const digest = SHA256 + blob.id;
     const about = this.#findings.about(`blob ${blob.id}`);
     const layer = this.#layers.get(digest);
     // Its presence was noted with the layers.
@@ -154,19 +154,35 @@ class StorePlaces implements BlobPlaces {
   }
 
   async meta(blob: CheckedBlob): Promise<BlobPlace | null> {
-    const layer = this.#refs.get(`sha256:${blob.id}`);
-    if ((blob.features & FEATURE.SEPARATE) === 0 || layer === undefined) return await this.data(blob);
+    const layer = this.#metaLayer(blob);
+    if (layer === null) {
+      const about = this.#findings.about(`blob ${blob.id}`);
+      about.error('blob_meta_digest', null, 'no layer of the manifest has its chunk info', { code: 'NOT_FOUND' });
+      return null;
+    }
+    // Its presence was noted with the layers.
     if (!(await this.#store.has(layer, this.#options))) return null;
-    return { source: storeSource(this.#store, layer.digest.slice('sha256:'.length), layer.size), size: layer.size };
+    return { source: storeSource(this.#store, layer.digest.slice(SHA256.length), layer.size), size: layer.size };
   }
 
   packedMeta(blob: CheckedBlob): Buffer | null {
-    const ref = this.#refs.get(`sha256:${blob.id}`);
-    const name = ref === undefined ? blob.id : ref.digest.slice('sha256:'.length);
-    return this.#members.metas.get(name) ?? this.#members.metas.get(blob.id) ?? null;
+    const names = [this.#metaLayer(blob)?.digest.slice(SHA256.length), blob.id];
+    for (const name of names) {
+      const meta = name === undefined ? undefined : this.#members.metas.get(name);
+      if (meta !== undefined) return meta;
+    }
+    return null;
+  }
+
+  /** The layer with the chunk info of a blob that has it elsewhere: by its digest, or as one that refers to the blob. */
+  #metaLayer(blob: CheckedBlob): Descriptor | null {
+    if ((blob.features & FEATURE.SEPARATE) === 0) return null;
+    const named = blob.metaDigest === null ? undefined : this.#layers.get(SHA256 + blob.metaDigest.toString('hex'));
+    return named ?? this.#refs.get(SHA256 + blob.id) ?? null;
   }
 }
 
+const SHA256 = 'sha256:';
 const MAX_LIST = 64 * 1024;
 
 /** Ids in the annotation that keeps blobs of other images from being collected. */

@@ -54,7 +54,7 @@ function summary({ reference, deep, errors, warnings, images }: CheckReport): st
     `${images.length} ${images.length === 1 ? 'image' : 'images'}`,
     `${total((image) => image.inodes)} inodes`,
     `${total((image) => image.chunks)} chunks`,
-    `${total((image) => image.blobs.length)} blobs${deep ? ', all data read' : ''}`,
+    `${total((image) => image.blobs.length)} blobs${deep ? ', all data that is there' : ''}`,
   ].join(', ');
   const verdict = errors === 0 && warnings === 0 ? 'clean' : `${errors} errors, ${warnings} warnings`;
   return `${reference}: ${verdict} (${looked})`;
