@@ -6,8 +6,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { oraclePath } from '#cache';
-import { openImage } from '../../src/reader/open.ts';
-import { listTree } from '../../src/reader/rows.ts';
+import { imageRows } from '../kit/image-rows.ts';
 import { layerTars } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { needs } from '../kit/skip.ts';
@@ -75,21 +74,14 @@ describe.skipIf(skip.reason)('what nydus-image 2.2.0 builds', () => {
     if (type === 'targz-ref') writeFileSync(join(target, id), readFileSync(layer(n, type)));
   };
 
-  async function rowsOf(bootstrap: string, blobs: string): Promise<Row[]> {
-    await using image = await openImage(`rafs:${bootstrap},blobs=${blobs}`);
-    const rows: Row[] = [];
-    for (const { row, node } of listTree(image.root, '/', { recursive: true })) {
-      rows.push(node.type === 'reg' ? { ...row, sha256: await image.digest(node) } : row);
-    }
-    return rows;
-  }
-
   it.each(SINGLE.map((args) => ({ what: args.join(' '), args })))('$what', async ({ args: [type, ...args] }) => {
     const target = folder();
     const bootstrap = join(target, 'bootstrap');
     keepLayer(type, 1, create(type, layer(1, type), target, '-B', bootstrap, ...args), target);
     const truth = truthOf('tame-mini.only-layer1.merged.jsonl');
-    expect(diffTrees(truth, await rowsOf(bootstrap, target), { time: nydusImageTime })).toEqual([]);
+    expect(diffTrees(truth, await imageRows(`rafs:${bootstrap},blobs=${target}`), { time: nydusImageTime })).toEqual(
+      [],
+    );
   });
 
   it('tar-rafs --blob-inline-meta', async () => {
@@ -102,7 +94,9 @@ describe.skipIf(skip.reason)('what nydus-image 2.2.0 builds', () => {
     const bootstrap = join(target, `${id}.boot`);
     writeFileSync(bootstrap, blob.subarray(blob.length - 512 - size, blob.length - 512));
     const truth = truthOf('tame-mini.only-layer1.merged.jsonl');
-    expect(diffTrees(truth, await rowsOf(bootstrap, target), { time: nydusImageTime })).toEqual([]);
+    expect(diffTrees(truth, await imageRows(`rafs:${bootstrap},blobs=${target}`), { time: nydusImageTime })).toEqual(
+      [],
+    );
   });
 
   it('dir-rafs', async () => {
@@ -111,7 +105,7 @@ describe.skipIf(skip.reason)('what nydus-image 2.2.0 builds', () => {
     await run('tar', ['--xattrs', '--xattrs-include=*', '--numeric-owner', '-xpf', layer(1, 'tar'), '-C', source]);
     const bootstrap = join(target, 'bootstrap');
     create('dir-rafs', source, target, '-B', bootstrap);
-    const found = await rowsOf(bootstrap, target);
+    const found = await imageRows(`rafs:${bootstrap},blobs=${target}`);
     expect(diffTrees(await walk(source), found, { time: dirTime })).toEqual([]);
   });
 
@@ -133,6 +127,8 @@ describe.skipIf(skip.reason)('what nydus-image 2.2.0 builds', () => {
     const bootstrap = join(target, 'bootstrap');
     await run(oraclePath('nydus-image'), ['merge', '-B', bootstrap, ...known, ...parts]);
     const truth = truthOf('tame-mini.merged.jsonl');
-    expect(diffTrees(truth, await rowsOf(bootstrap, target), { time: nydusImageTime })).toEqual([]);
+    expect(diffTrees(truth, await imageRows(`rafs:${bootstrap},blobs=${target}`), { time: nydusImageTime })).toEqual(
+      [],
+    );
   });
 });

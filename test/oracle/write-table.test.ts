@@ -1,6 +1,6 @@
 /**
- * What Lacuna writes, for the choices that Nydus knows: every row is read back to the ground truth by Nydus's own reader,
- * by the kernel and by two libraries, and accepted by `fsck.erofs` and `nydus-image check` 2.2.0.
+ * What Lacuna writes, for the choices that Nydus knows: every row is read back to the ground truth by Lacuna, by Nydus's own
+ * reader, by the kernel and by two libraries, and accepted by `fsck.erofs` and `nydus-image check` 2.2.0.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -11,6 +11,7 @@ import { readConverted } from '../kit/converted.ts';
 import { devicesOf } from '../kit/devices.ts';
 import { erofsMount, fsck } from '../kit/erofs.ts';
 import { readerWalk } from '../kit/erofs-readers.ts';
+import { imageRows } from '../kit/image-rows.ts';
 import { layerTars } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { nydusCheck, nydusMount } from '../kit/nydus.ts';
@@ -89,6 +90,7 @@ describe.skipIf(skip.reason)('what is written', () => {
     expect(images[0]!.dictionary.length > 0, 'refers to the dictionary').toBe(dict !== null);
     const image = readConverted(join(target, 'oci'), digest);
     expect(traitsOf(image.rafs)).toEqual(traitsOfRow(row));
+    expect(diffTrees(truth, await imageRows(to('lazy')))).toEqual([]);
     const bootstrap = join(target, 'image.boot');
     writeFileSync(bootstrap, image.bootstrap);
 
