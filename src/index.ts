@@ -39,7 +39,7 @@ export { type Difference, type DiffOptions, diff, type FieldChange, type Ignorab
 export { type ConfigChange, diffConfig } from './reader/diff-config.ts';
 export { type FindOptions, type FindQuery, find, type Permissions } from './reader/find.ts';
 export type { OpenedImage, OpenImageOptions, ReadFileOptions } from './reader/image.ts';
-export { inspect } from './reader/inspect.ts';
+export { type Inspection, type InspectOptions, inspect } from './reader/inspect.ts';
 export { type LsOptions, ls } from './reader/ls.ts';
 export { openImage } from './reader/open.ts';
 export type { Row } from './reader/rows.ts';

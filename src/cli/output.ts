@@ -1,6 +1,7 @@
 /** Results on stdout: streamed at the reader's speed, names and times as people read them. */
 import { once } from 'node:events';
 import type { Row } from '../reader/rows.ts';
+import type { StatChunk } from '../reader/stat.ts';
 
 /** Writes to stdout and waits while its reader is behind. */
 export async function write(data: string | Uint8Array): Promise<void> {
@@ -32,3 +33,11 @@ export function shownTime({ sec, nsec }: Row['mtime'], withNanoseconds = false):
 
 /** Bytes for people. */
 export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
+
+/** Where a chunk is stored, and what it hashes to. */
+export function describeStored(chunk: Omit<StatChunk, 'fileOffset'>): string {
+  const { blob, index, unit, compressedOffset, compressedSize, compressor, digester, digest } = chunk;
+  const within = unit === null ? '' : `, bytes ${unit.offset}… of a ${unit.decoder} unit of ${unit.size}`;
+  const place = `${compressedOffset}+${compressedSize} (${compressor})`;
+  return `blob ${blob.slice(0, 12)} chunk ${index} at ${place} ${digester}:${digest}${within}`;
+}

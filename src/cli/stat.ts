@@ -1,8 +1,8 @@
 /** `lacuna stat IMAGE PATH…`. */
 import type { Command } from 'commander';
-import { type Stat, type StatChunk, stat } from '../reader/stat.ts';
+import { type Stat, stat } from '../reader/stat.ts';
 import { openOptions, withImage } from './image-options.ts';
-import { shown, shownTime, TYPE_LETTERS } from './output.ts';
+import { describeStored, shown, shownTime, TYPE_LETTERS } from './output.ts';
 import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
@@ -47,17 +47,8 @@ function describe({ row, nid, chunks }: Stat): string {
   for (const [name, hex] of Object.entries(row.xattrs)) lines.push(` Xattr: ${shown(name)}=${value(hex)}`);
   for (const [name, hex] of Object.entries(row.xattrs_b64 ?? {}))
     lines.push(` Xattr: ${shown(undefined, name)}=${value(hex)}`);
-  for (const chunk of chunks) lines.push(` Chunk: ${describeChunk(chunk)}`);
+  for (const chunk of chunks) lines.push(` Chunk: ${chunk.fileOffset}+${chunk.size} ${describeStored(chunk)}`);
   return lines.join('\n');
-}
-
-function describeChunk(chunk: StatChunk): string {
-  const unit =
-    chunk.unit === null ? '' : `, bytes ${chunk.unit.offset}… of a ${chunk.unit.decoder} unit of ${chunk.unit.size}`;
-  return (
-    `${chunk.fileOffset}+${chunk.size} blob ${chunk.blob.slice(0, 12)} chunk ${chunk.index} at ` +
-    `${chunk.compressedOffset}+${chunk.compressedSize} (${chunk.compressor}) ${chunk.digester}:${chunk.digest}${unit}`
-  );
 }
 
 /** `rwxr-xr-x`, with set-id bits and the sticky bit as ls(1) shows them. */

@@ -64,7 +64,8 @@ function statOf(image: OpenedImage, path: string, dereference: boolean): Stat {
   return { row: listed!.row, nid: node.nid ?? null, chunks };
 }
 
-function describeChunk(chunk: FileChunk, fileOffset: number): StatChunk {
+/** `fileOffset`: where it begins in the file that is looked at. */
+export function describeChunk(chunk: FileChunk, fileOffset: number): StatChunk {
   const { within } = chunk;
   return {
     fileOffset,

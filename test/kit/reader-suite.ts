@@ -97,7 +97,7 @@ export function readerSuite(): void {
   });
 
   it('inspects a lazy and an ordinary image', async () => {
-    const lazy = await inspect(NYDUS, { platform: 'linux/amd64' });
+    const lazy = await inspect(NYDUS, { platform: 'linux/amd64', tree: true });
     expect(lazy.kind).toBe('lazy');
     expect(lazy.manifest?.digest).toBe('sha256:78e2c06e8d960e23ef446a5461e0f89e3125bfc2c3aca4fca647b55d20999735');
     expect(lazy.manifest?.layers.map(({ role }) => role)).toEqual(['blob', 'blob', 'blob', 'bootstrap']);
@@ -106,8 +106,8 @@ export function readerSuite(): void {
     expect(blobs.map(({ id }) => `sha256:${id}`).toSorted()).toEqual(digests.toSorted());
     const count = (type: string) => TRUTH.filter((row) => row.type === type).length;
     expect(tree).toMatchObject({ regularFiles: count('reg'), directories: count('dir'), symlinks: count('symlink') });
-    expect(tree.chunks).toBe(blobs.reduce((sum, blob) => sum + blob.usedChunks, 0));
-    expect(tree.sharedBytes).toBeGreaterThan(0);
+    expect(tree!.chunks).toBe(blobs.reduce((sum, blob) => sum + blob.usedChunks!, 0));
+    expect(tree!.sharedBytes).toBeGreaterThan(0);
 
     const ordinary = await inspect(`${NASTY}-zstd`, { platform: 'linux/amd64' });
     expect(ordinary).toMatchObject({ kind: 'layers', bootstrap: null, config: { os: 'linux' } });

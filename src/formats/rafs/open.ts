@@ -27,6 +27,8 @@ export interface OpenOptions {
 
 /** An opened bootstrap. What is not asked for is not read, and not checked. */
 export interface RafsImage {
+  /** Bytes of the bootstrap. */
+  readonly size: number;
   readonly superblock: Superblock;
   /** In the order of the kernel's devices. */
   readonly blobs: readonly RafsBlob[];
@@ -52,6 +54,7 @@ export function openBootstrap(bytes: Buffer, options: OpenOptions): RafsImage {
 const NO_DIGEST = Buffer.alloc(0);
 
 class OpenedBootstrap implements RafsImage {
+  readonly size: number;
   readonly superblock: Superblock;
   readonly blobs: readonly RafsBlob[];
   readonly #reader: Reader;
@@ -61,6 +64,7 @@ class OpenedBootstrap implements RafsImage {
   constructor(reader: Reader, { blobId, metas }: OpenOptions) {
     if (reader.length > MAX_BOOTSTRAP_SIZE) throw reader.bad('bootstrap', `${reader.length} bytes are too many`, 0);
     this.#reader = reader;
+    this.size = reader.length;
     this.superblock = readSuperblock(reader);
     const { extraDevices, blobTableOffset } = this.superblock;
     const entry = (_: unknown, i: number) => readBlobEntry(reader, this.superblock, i, blobId ?? null);

@@ -1,0 +1,185 @@
+/** What a bootstrap says of its blobs, chunks and tree, counted; no blob is read. */
+import { toLacunaError } from '../errors.ts';
+import type { RafsBlob } from '../formats/rafs/blob.ts';
+import { FEATURE, FLAG } from '../formats/rafs/layout.ts';
+import { metaRange } from '../formats/rafs/meta.ts';
+import type { RafsImage } from '../formats/rafs/open.ts';
+import { type ByteString, display, type FileChunk } from '../tree/node.ts';
+import { describeTree, type InspectedTree } from './inspect-tree.ts';
+import { COMPRESSORS, DIGESTERS } from './names.ts';
+import { describeChunk, type StatChunk } from './stat.ts';
+
+export interface InspectedBlob {
+  readonly id: string;
+  /** Bytes in the registry, and of the blob device. */
+  readonly compressedSize: number;
+  readonly uncompressedSize: number;
+  readonly compressor: string;
+  readonly digester: string;
+  /** Bytes of its largest chunk. */
+  readonly chunkSize: number;
+  /** Names of its features. */
+  readonly features: readonly string[];
+  /** Chunks that it has. */
+  readonly chunks: number;
+  /** Those that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk info or tar tells. */
+  readonly usedChunks: number | null;
+  readonly usedUncompressed: number | null;
+  readonly usedCompressed: number | null;
+  /** Where its chunk info lies in it, with its header, how it is compressed, and how long it is plain; null where it has none. */
+  readonly chunkInfo: {
+    readonly offset: number;
+    readonly size: number;
+    readonly uncompressedSize: number;
+    readonly compressor: string;
+    /** Hex sha256 of the file that has it instead, where it is no part of the blob. */
+    readonly file: string | null;
+  } | null;
+  /** Its table of contents with the tar header; null where it has none. */
+  readonly toc: { readonly size: number; readonly digest: string } | null;
+}
+
+/** Chunks of the whole image. Sizes in bytes. */
+export interface InspectedChunks {
+  readonly count: number;
+  readonly uncompressed: number;
+  /** Null where a blob's used bytes are not known. */
+  readonly compressed: number | null;
+  /** Those whose content another chunk of the image has as well: stored again, in another layer's blob or in the same. */
+  readonly duplicates: number;
+  readonly duplicateBytes: number;
+}
+
+export interface InspectedBootstrap {
+  /** Bytes, plain. */
+  readonly size: number;
+  /** Share of the metadata in all plain bytes, 0 … 1. */
+  readonly share: number;
+  readonly blockSize: number;
+  readonly chunkSize: number;
+  /** Names of its flags. */
+  readonly flags: readonly string[];
+  /** Paths, as the superblock says. */
+  readonly paths: number;
+  /** Entries of the prefetch table. */
+  readonly prefetchEntries: number;
+  readonly blobs: readonly InspectedBlob[];
+  /** Null for tarfs, whose chunks only its files know. */
+  readonly chunks: InspectedChunks | null;
+  /** Only where it was asked for: it takes reading every inode. */
+  readonly tree: InspectedTree | null;
+  /** Paths to be fetched first, in order; with the tree. */
+  readonly prefetch: readonly string[] | null;
+  /** Every chunk by its blob and its place there; only where it was asked for. */
+  readonly chunkList: readonly Omit<StatChunk, 'fileOffset'>[] | null;
+}
+
+export interface InspectBootstrapOptions {
+  /** Count the tree and what its files share. Default false. */
+  readonly tree?: boolean;
+  /** List every chunk. Default false. */
+  readonly chunks?: boolean;
+}
+
+export function describeBootstrap(rafs: RafsImage, options: InspectBootstrapOptions): InspectedBootstrap {
+  const { superblock, size } = rafs;
+  const used = rafs.blobs.map((_, index) => orNull(() => rafs.chunksOf(index)));
+  const blobs = rafs.blobs.map((blob, index) => describeBlob(blob, used[index]!));
+  const all = used.some((chunks) => chunks === null) ? null : used.flatMap((chunks) => chunks!);
+  const plain = rafs.blobs.reduce((sum, { uncompressedSize }) => sum + uncompressedSize, 0);
+  const wantsTree = options.tree === true;
+  return {
+    size,
+    share: size / (size + plain),
+    blockSize: 2 ** superblock.blockBits,
+    chunkSize: superblock.chunkSize,
+    flags: namesOf(superblock.flags, FLAG),
+    paths: superblock.inos,
+    prefetchEntries: superblock.prefetchTableOffset === 0 ? 0 : superblock.prefetchTableSize / 4,
+    blobs,
+    chunks: all === null ? null : describeChunks(all, blobs),
+    tree: wantsTree ? describeTree(rafs.root()) : null,
+    prefetch: wantsTree ? rafs.prefetch().map(shownPath) : null,
+    chunkList: options.chunks === true ? (all ?? []).map(listed) : null,
+  };
+}
+
+const shownPath = (path: ByteString): string => display(path);
+
+const namesOf = (bits: number, names: Readonly<Record<string, number>>): string[] =>
+  Object.entries(names).flatMap(([name, bit]) => ((bits & bit) === 0 ? [] : [name]));
+
+function describeBlob(blob: RafsBlob, used: readonly FileChunk[] | null): InspectedBlob {
+  return {
+    id: blob.id,
+    compressedSize: blob.compressedSize,
+    uncompressedSize: blob.uncompressedSize,
+    compressor: COMPRESSORS[blob.compressor],
+    digester: DIGESTERS[blob.digester],
+    chunkSize: blob.chunkSize,
+    features: namesOf(blob.features, FEATURE),
+    chunks: blob.chunkCount,
+    usedChunks: used?.length ?? null,
+    usedUncompressed: used?.reduce((sum, chunk) => sum + chunk.uncompressedSize, 0) ?? null,
+    usedCompressed: used === null ? null : orNull(() => fetchedFor(used)),
+    chunkInfo: describeChunkInfo(blob),
+    toc: blob.tocSize === 0 ? null : { size: blob.tocSize, digest: blob.tocDigest.toString('hex') },
+  };
+}
+
+function describeChunkInfo(blob: RafsBlob): InspectedBlob['chunkInfo'] {
+  if (blob.ciUncompressedSize === 0) return null;
+  return {
+    ...metaRange(blob),
+    uncompressedSize: blob.ciUncompressedSize,
+    compressor: COMPRESSORS[blob.ciCompressor],
+    file: blob.metaDigest?.toString('hex') ?? null,
+  };
+}
+
+/** Stored bytes of chunks; those of a unit count once, however many of its chunks there are. */
+function fetchedFor(chunks: readonly FileChunk[]): number {
+  const units = new Set<unknown>();
+  let bytes = 0;
+  for (const chunk of chunks) {
+    const what = chunk.within?.unit ?? chunk;
+    if (!units.has(what)) bytes += chunk.compressedSize;
+    units.add(what);
+  }
+  return bytes;
+}
+
+function describeChunks(chunks: readonly FileChunk[], blobs: readonly InspectedBlob[]): InspectedChunks {
+  const known = new Set<string>();
+  let [uncompressed, duplicates, duplicateBytes] = [0, 0, 0];
+  for (const { digest, digester, uncompressedSize } of chunks) {
+    const content = `${digester}${digest.toString('latin1')}`;
+    uncompressed += uncompressedSize;
+    if (known.has(content)) {
+      duplicates++;
+      duplicateBytes += uncompressedSize;
+    }
+    known.add(content);
+  }
+  const compressed = blobs.reduce<number | null>(
+    (sum, { usedCompressed }) => (sum === null || usedCompressed === null ? null : sum + usedCompressed),
+    0,
+  );
+  return { count: chunks.length, uncompressed, compressed, duplicates, duplicateBytes };
+}
+
+function listed(chunk: FileChunk): Omit<StatChunk, 'fileOffset'> {
+  const { fileOffset: _, ...described } = describeChunk(chunk, 0);
+  return described;
+}
+
+/** What cannot be told without chunk info that is not there (NOT_FOUND), or at all (UNSUPPORTED), is null; damage is an error. */
+function orNull<T>(tell: () => T): T | null {
+  try {
+    return tell();
+  } catch (error) {
+    const { code } = toLacunaError(error);
+    if (code === 'NOT_FOUND' || code === 'UNSUPPORTED') return null;
+    throw error;
+  }
+}
