@@ -17,6 +17,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ExportResult, exportImage } from '../../src/convert/export.ts';
 import { fixture } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
+import { variantFolder } from '../kit/rafs-variants.ts';
 import { needs } from '../kit/skip.ts';
 import { diffTrees, nydusImageTime, type Row, readRows, walk } from '../kit/tree.ts';
 
@@ -24,15 +25,18 @@ const skip = needs('root', 'erofs', 'loop', 'fsck.erofs', 'addon', 'python3');
 
 const LAYER1 = 'tame-mini.only-layer1.merged.jsonl';
 const MERGED = 'tame-mini.merged.jsonl';
+/** One of each kind of chunks: their sizes, compressors, batches, gzip spans, encryption, several blobs, none at all. */
 const VARIANTS: ReadonlyArray<readonly [variant: string, truth: string]> = [
   ['default', LAYER1],
-  ['sha256', LAYER1],
   ['lz4', LAYER1],
   ['chunk-4k', LAYER1],
   ['chunk-64k', LAYER1],
-  ['chunk-16m', LAYER1],
-  ['blob-toc', LAYER1],
+  ['batch', LAYER1],
+  ['encrypted', LAYER1],
+  ['zran', MERGED],
+  ['zran-single', LAYER1],
   ['merged', MERGED],
+  ['tarfs', MERGED],
 ];
 
 const withoutSetId = (rows: readonly Row[]): Row[] =>
@@ -43,7 +47,7 @@ describe.skipIf(skip.reason)('lacuna export', () => {
   const exported = new Map<string, ExportResult>();
 
   const exportVariant = async (variant: string, path: string): Promise<ExportResult> =>
-    await exportImage(`rafs:${fixture('rafs', variant, 'bootstrap')}`, path);
+    await exportImage(`rafs:${join(variantFolder(dir, variant), 'bootstrap')}`, path);
 
   beforeAll(async () => {
     for (const [variant] of VARIANTS)
@@ -55,14 +59,17 @@ describe.skipIf(skip.reason)('lacuna export', () => {
   });
 
   describe.each(VARIANTS)('of the image %s', (variant, truth) => {
-    const expected = readRows(fixture('truth', truth));
+    // nydus-image overwrote the end of one target in the tarfs image, see the fixtures' README.
+    const isDamaged = ({ path }: Row): boolean => variant === 'tarfs' && path === '/links/gnu-long';
+    const sound = (rows: readonly Row[]): Row[] => rows.filter((row) => !isDamaged(row));
+    const expected = sound(readRows(fixture('truth', truth)));
 
     it('is mounted by mount(8) over a loop device and shows the truth', async () => {
       const target = join(dir, `${variant}.mnt`);
       mkdirSync(target);
       execFileSync('mount', ['-t', 'erofs', '-o', 'loop,ro', exported.get(variant)!.path, target]);
       try {
-        expect(diffTrees(expected, await walk(target), { time: nydusImageTime })).toEqual([]);
+        expect(diffTrees(expected, sound(await walk(target)), { time: nydusImageTime })).toEqual([]);
       } finally {
         execFileSync('umount', [target]);
       }
@@ -76,7 +83,7 @@ describe.skipIf(skip.reason)('lacuna export', () => {
       // It restores neither hard links nor attributes, and its chown(2) takes the set-id bits away.
       const ignore = ['nlink', 'link_group', 'xattrs'] as const;
       expect(
-        diffTrees(withoutSetId(expected), withoutSetId(await walk(out)), { time: nydusImageTime, ignore }),
+        diffTrees(withoutSetId(expected), withoutSetId(sound(await walk(out))), { time: nydusImageTime, ignore }),
       ).toEqual([]);
     });
   });
@@ -88,7 +95,8 @@ describe.skipIf(skip.reason)('lacuna export', () => {
     const digest = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex');
     expect(digest(again.path)).toBe(digest(first.path));
     expect(statSync(first.path).size).toBe(first.size);
-    expect({ ...again, path: '' }).toEqual({ ...first, path: '' });
+    const { reference: _, path: __, ...figures } = first;
+    expect(again).toMatchObject(figures);
     // Content stands once however many files have it; zeros take no room.
     const files = readRows(fixture('truth', MERGED)).filter(({ type }) => type === 'reg');
     expect(first.contentSize).toBeLessThan(files.reduce((sum, { size }) => sum + size!, 0));
