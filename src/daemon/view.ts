@@ -8,13 +8,11 @@ import { join } from 'node:path';
 import { ChunkTable, encodeTable } from '../blob/table.ts';
 import { encodeUnits, UnitTable } from '../blob/units.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { folderOf, formatDevice, parseDevice } from './cache.ts';
 import { readMetas } from './metas.ts';
 import type { ImageRecord, RecordedDevice } from './record.ts';
 import type { Sources } from './sources.ts';
-
-/** No bootstrap is larger; the largest images have some 100 MB. */
-const MAX_BOOTSTRAP = 1024 * 1024 * 1024;
 
 export interface BlobView {
   /** Hex sha256 of the blob. */
@@ -55,7 +53,7 @@ async function readBootstrap(path: string): Promise<Buffer> {
     throw toLacunaError(cause, { op: 'attach', subject: path });
   });
   const { size } = await file.stat();
-  if (size <= MAX_BOOTSTRAP) return await file.readFile();
+  if (size <= MAX_BOOTSTRAP_SIZE) return await file.readFile();
   throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
 }
 
