@@ -3,16 +3,15 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
+import { checkout } from '#cache';
 import { listTree } from '../../src/reader/rows.ts';
 import { LayerBuilder, type LayerTree } from '../../src/tree/layer.ts';
 import type { FileNode } from '../../src/tree/node.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../../src/tree/tar.ts';
 import type { Row } from './tree.ts';
 
-export const fixture = (...path: string[]): string =>
-  join(fileURLToPath(new URL('../fixtures', import.meta.url)), ...path);
+export const fixture = (...path: string[]): string => join(checkout, 'test/fixtures', ...path);
 
 export const zstdDecompress = (data: Buffer): Buffer =>
   (createRequire(import.meta.url)('zstd-napi') as { decompress(data: Buffer): Buffer }).decompress(data);

@@ -2,7 +2,7 @@
  * The chunk table of a bootstrap, read where it lies: a chunk is a view of its entry, made and checked when it is asked for, and what
  * is kept for the others is a few bytes of an index by blob and number.
  */
-import { MAX_CHUNK_SIZE, type Within } from '../../blob/table.ts';
+import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, type Within } from '../../blob/table.ts';
 import { LacunaError } from '../../errors.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
 import type { FileChunk } from '../../tree/node.ts';
@@ -10,7 +10,7 @@ import { needsMeta, type RafsBlob } from './blob.ts';
 import type { Reader } from './bytes.ts';
 import { type ChunkIndex, readChunkEntry } from './chunks.ts';
 import { BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG } from './layout.ts';
-import { MAX_CHUNKS, MAX_UNIT_SIZE } from './limits.ts';
+import { MAX_CHUNKS } from './limits.ts';
 import { ChunkInfo, storedRaw } from './meta.ts';
 import type { Superblock } from './superblock.ts';
 

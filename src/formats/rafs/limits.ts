@@ -13,7 +13,7 @@ export const MAX_XATTRS = 8192;
 export const MAX_BLOBS = 254;
 /** Chunk numbers of a blob have 24 bits. */
 export const MAX_CHUNKS = 0xff_ffff;
-/** Bytes of a chunk at least; at most `MAX_CHUNK_SIZE` of the chunk table. */
+/** Bytes of a chunk at least; at most, as of a unit, what `blob/table.ts` says. */
 export const MIN_CHUNK_SIZE = 4096;
 /** Block addresses have 32 bits. */
 export const MAX_BLOCKS = 0xffff_ffff;
@@ -22,8 +22,6 @@ export const MAX_BLOB_COMPRESSED = 2 ** 40;
 export const MAX_BLOB_UNCOMPRESSED = 2 ** 44;
 /** Plain bytes of a blob's chunk info with its contexts and windows: 11 million chunks, or the windows of an 8 GiB layer. */
 export const MAX_META_SIZE = 256 * 1024 * 1024;
-/** Bytes of what is decoded in one piece, stored and plain: a span of a gzip stream, a batch. */
-export const MAX_UNIT_SIZE = 32 * 1024 * 1024;
 /** Plain text before a span of a deflate stream that it can refer to (RFC 1951). */
 export const MAX_WINDOW = 32 * 1024;
 /** Bytes of a blob's table of contents with its tar header; Nydus's reader fetches no more. */

@@ -4,12 +4,12 @@
  *
  *     entries V1 (16 bytes) or V2 (24) · contexts (40 each: batches, or spans of a gzip stream) · windows │ header (4096)
  */
-import type { Unit, Within } from '../../blob/table.ts';
+import { MAX_UNIT_SIZE, type Unit, type Within } from '../../blob/table.ts';
 import type { Codec } from '../../native/codec.ts';
 import type { RafsBlob } from './blob.ts';
 import { Reader } from './bytes.ts';
 import { alignUp, BLOCK, FEATURE } from './layout.ts';
-import { MAX_UNIT_SIZE, MAX_WINDOW } from './limits.ts';
+import { MAX_WINDOW } from './limits.ts';
 
 const OP = 'read blob.meta';
 /** Bytes of the header behind the chunk info. */

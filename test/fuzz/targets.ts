@@ -1,0 +1,233 @@
+/** What is fuzzed: every decoder of untrusted bytes that is written in TypeScript, and the documents that it starts from. */
+import { readFileSync } from 'node:fs';
+import type { RafsBlob } from '../../src/formats/rafs/blob.ts';
+import { ChunkInfo, unpackMeta } from '../../src/formats/rafs/meta.ts';
+import { openBootstrap } from '../../src/formats/rafs/open.ts';
+import { decodeToc } from '../../src/formats/rafs/toc.ts';
+import { parseConfig, parseIndex, parseManifest } from '../../src/image/manifest.ts';
+import { parseReference } from '../../src/image/reference.ts';
+import { portableCodec } from '../../src/native/codec.ts';
+import { findMembers, readInlineBootstrap } from '../../src/reader/blob-members.ts';
+import { readBootstrapTar } from '../../src/reader/bootstrap.ts';
+import { listTree } from '../../src/reader/rows.ts';
+import { LayerBuilder } from '../../src/tree/layer.ts';
+import { overlay } from '../../src/tree/overlay.ts';
+import { TarParser } from '../../src/tree/tar.ts';
+import { fixture, layerTars, layoutBlob } from '../kit/layers.ts';
+import { smallBootstrap } from '../kit/small-bootstrap.ts';
+import { END, member } from '../kit/tar.ts';
+import { type Hot, mendChecksums, mutateBytes, mutateJson, mutateText, type Pick } from './mutate.ts';
+
+export interface Target {
+  readonly name: string;
+  /** Of ten thousand executions so many are this target's. */
+  readonly share: number;
+  readonly seeds: readonly Buffer[];
+  readonly mutate: (seed: Buffer, pick: Pick) => Buffer;
+  /** Decodes everything there is in the bytes. */
+  readonly run: (bytes: Buffer) => void | Promise<void>;
+}
+
+const inlineToc = 'd13b65e4d824a0fe08d8b4141d4d3f7014744ae30a38051288921e804fb5afab';
+const ID = { blobId: inlineToc };
+const boot = (variant: string, file = 'bootstrap') => readFileSync(fixture('rafs', variant, file));
+const bytesWith = (hot: Hot) => (seed: Buffer, pick: Pick) => mutateBytes(seed, pick, hot);
+
+/** Superblocks, device slots, blob table. */
+const BOOTSTRAP_HOT: Hot = [
+  [1024, 384],
+  [1408, 384],
+  [4096, 768],
+  [8192, 4608],
+];
+
+function readBootstrap(bytes: Buffer): void {
+  const image = openBootstrap(bytes, { subject: 'fuzz', ...ID });
+  const root = image.root();
+  // As `ls DIRECTORY` and `cat` go in, before everything is read.
+  root.children!.get('bin')?.children?.get('box');
+  for (const { node } of listTree(root, '/', { recursive: false })) void node.chunks;
+  const todo = [root];
+  const known = new Set(todo);
+  // Grows while it is walked.
+  for (const node of todo) {
+    const { mode, uid, gid, mtime, size, rdev, target, xattrs, nlink, chunks } = node;
+    void [mode, uid, gid, mtime, size, rdev, target, xattrs, nlink, chunks];
+    for (const child of node.children?.values() ?? []) {
+      if (!known.has(child)) todo.push(child);
+      known.add(child);
+    }
+  }
+  image.prefetch();
+  for (const [i] of image.blobs.entries()) image.chunksOf(i);
+}
+
+/** The blobs of fixtures whose chunk info has contexts, with the plain `blob.meta` of each. */
+async function withMeta(variant: string, file: (blob: RafsBlob) => string): Promise<{ blob: RafsBlob; meta: Buffer }> {
+  const [blob] = openBootstrap(boot(variant), { subject: variant }).blobs;
+  const stored = boot(variant, file(blob!));
+  const at = blob!.ciOffset;
+  const packed = stored.subarray(at, at + blob!.ciCompressedSize + 4096);
+  return { blob: blob!, meta: await unpackMeta(packed, blob!, portableCodec(), variant) };
+}
+
+function metaTarget(name: string, share: number, { blob, meta }: { blob: RafsBlob; meta: Buffer }): Target {
+  const run = (bytes: Buffer): void => {
+    const info = new ChunkInfo(bytes, blob, 'fuzz');
+    for (let i = 0; i < info.length; i++) info.within(i, info.entry(i).uncompressedSize);
+  };
+  const hot: Hot = [
+    [meta.length - 4096, 64],
+    [blob.chunkCount * 24, blob.ciUncompressedSize - blob.chunkCount * 24],
+    [0, 96],
+  ];
+  return { name, share, seeds: [meta], mutate: bytesWith(hot), run };
+}
+
+/** The members of a tar that lie within its first `limit` bytes, as a whole tar. */
+function firstMembers(tar: Buffer, limit: number): Buffer {
+  let end = 0;
+  for (let at = 0; at < limit; ) {
+    end = at;
+    at += 512 + Math.ceil(Number.parseInt(tar.toString('latin1', at + 124, at + 135), 8) / 512) * 512;
+  }
+  return Buffer.concat([tar.subarray(0, end), END]);
+}
+
+/** Most headers with a right checksum: behind it the interesting part begins. */
+function mutateTar(seed: Buffer, pick: Pick, hot: Hot): Buffer {
+  const bytes = mutateText(seed, pick, hot);
+  return pick(8) === 0 ? bytes : mendChecksums(bytes);
+}
+
+/** Changes in header and table of contents, whose checksum is right most of the time. */
+function mutateEnd(seed: Buffer, pick: Pick): Buffer {
+  const table = 5 * 128;
+  const hot: Hot = [
+    [seed.length - 512, 160],
+    [seed.length - 512 - table, table],
+    [seed.length - 512 - table - 512, 160],
+  ];
+  const bytes = pick(2) === 0 ? mutateBytes(seed, pick, hot) : mutateText(seed, pick, hot);
+  if (pick(8) > 0)
+    for (const at of [512, 512 + table + 512]) mendChecksums(bytes.subarray(-at, bytes.length - at + 512));
+  return bytes;
+}
+
+/** Tars, cut to the members that are interesting; content is not. */
+function readTar(bytes: Buffer): void {
+  const builder = new LayerBuilder('fuzz');
+  const parser = new TarParser(
+    { entry: (entry) => void builder.add(entry), content: (_b, _s, n) => n },
+    { subject: 'fuzz' },
+  );
+  const rest = bytes.length - parser.push(bytes, 0, bytes.length);
+  parser.finish(rest);
+  const root = overlay([builder.finish()]);
+  for (const _ of listTree(root, '/', { recursive: true }));
+}
+
+export async function makeTargets(): Promise<Target[]> {
+  const small = smallBootstrap(140);
+  const tars = layerTars('oci/nasty-mini', 'nasty-mini-gzip').map((tar) => firstMembers(tar, 24 * 1024));
+  const everyHeader: Hot = Array.from({ length: 48 }, (_, i) => [i * 512, 512] as const);
+  const layout = 'nydus-oci/zran';
+  const manifest = layoutBlob(layout, 'sha256:fef0198064f2435782b17dd990fb9413f949a71380f701a5246db00c45fcb85e');
+  const config = layoutBlob(layout, 'sha256:494f8c74b5788f505ea6816e7f4c1725433a132d9858dfd62658beadcb10c3ed');
+  const index = readFileSync(fixture(layout, 'index.json'));
+  const blob = boot('inline-meta-toc', inlineToc);
+  const toc = blob.subarray(-512 - 5 * 128, -512);
+  const bootstrapLayer = Buffer.concat([
+    member({ name: 'image', type: '5' }),
+    member({ name: 'image/image.boot', data: 'x'.repeat(3000) }),
+    member({ name: `image/${inlineToc}.blob.meta`, data: 'y'.repeat(1000) }),
+    member({ name: 'image/backend.json', data: '{}' }),
+    END,
+  ]);
+  const references = ['docker://a.b:5000/c/d:e', 'oci:dir:ref', 'rafs:boot,blobs=dir', 'localhost/x@sha256:'];
+  const codec = portableCodec();
+  const inMemory = (bytes: Buffer) => ({
+    size: bytes.length,
+    subject: 'fuzz',
+    readAt: async (offset: number, length: number) => bytes.subarray(offset, offset + length),
+  });
+  const json = (name: string, seed: Buffer, parse: (bytes: Buffer, subject: string) => unknown): Target => ({
+    name,
+    share: 600,
+    seeds: [seed],
+    mutate: mutateJson,
+    run: (bytes) => void parse(bytes, 'fuzz'),
+  });
+  return [
+    { name: 'bootstrap', share: 1000, seeds: [small], mutate: bytesWith(BOOTSTRAP_HOT), run: readBootstrap },
+    {
+      name: 'bootstrap of nydus',
+      share: 40,
+      seeds: [
+        boot('chunk-dict'),
+        boot('merged'),
+        boot('batch'),
+        boot('encrypted'),
+        boot('zran'),
+        boot('tarfs'),
+        boot('prefetch'),
+        boot('inline-meta-toc', `${inlineToc}.boot`),
+      ],
+      mutate: bytesWith(BOOTSTRAP_HOT),
+      run: readBootstrap,
+    },
+    metaTarget('blob.meta of batches', 1500, await withMeta('batch', ({ id }) => id)),
+    metaTarget(
+      'blob.meta of spans',
+      900,
+      await withMeta('zran-single', ({ metaDigest }) => metaDigest!.toString('hex')),
+    ),
+    {
+      name: 'table of contents',
+      share: 1500,
+      seeds: [toc],
+      mutate: bytesWith([[0, toc.length]]),
+      run: (bytes) => void decodeToc(bytes, 'fuzz'),
+    },
+    {
+      name: 'end of a blob',
+      share: 400,
+      seeds: [blob],
+      mutate: (seed, pick) => mutateEnd(seed, pick),
+      run: async (bytes) => {
+        await findMembers(inMemory(bytes));
+        await readInlineBootstrap(inMemory(bytes), codec);
+      },
+    },
+    {
+      name: 'layer tar',
+      share: 500,
+      seeds: tars,
+      mutate: (seed, pick) => mutateTar(seed, pick, everyHeader),
+      run: readTar,
+    },
+    {
+      name: 'bootstrap layer',
+      share: 300,
+      seeds: [bootstrapLayer],
+      mutate: (seed, pick) => mutateTar(seed, pick, everyHeader),
+      run: async (bytes) => {
+        await readBootstrapTar(one(bytes), 'fuzz');
+      },
+    },
+    json('manifest', manifest, parseManifest),
+    json('index', index, parseIndex),
+    json('config', config, parseConfig),
+    {
+      name: 'reference',
+      share: 1560,
+      seeds: references.map((text) => Buffer.from(text.padEnd(64))),
+      mutate: (seed, pick) => mutateText(Buffer.from(seed.toString().trimEnd().padEnd(64, 'x')), pick, [[0, 40]]),
+      run: (bytes) => void parseReference(bytes.toString('latin1')),
+    },
+  ];
+}
+
+async function* one(bytes: Buffer): AsyncGenerator<Buffer> {
+  yield bytes;
+}
