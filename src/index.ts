@@ -12,7 +12,7 @@ export type { PullOptions } from './containerd/options.ts';
 export { type PullResult, pull } from './containerd/pull.ts';
 export { type ConvertResult, convert } from './convert/convert.ts';
 export { type ExportOptions, type ExportResult, exportImage } from './convert/export.ts';
-export type { ImageReport, LayerReport } from './convert/image.ts';
+export type { DictionaryReport, ImageReport, LayerReport } from './convert/image.ts';
 export { type MergeOptions, mergeBootstraps } from './convert/merge-bootstraps.ts';
 export {
   type BlobForm,
@@ -26,6 +26,8 @@ export {
   type TargetForm,
 } from './convert/options.ts';
 export { type RunOptions as DaemonOptions, runDaemon } from './daemon/run.ts';
+export { type DictPruned, dictAdd, dictPrune, dictStat } from './dict/manage.ts';
+export type { DictStat } from './dict/sqlite-dict.ts';
 export { CODES, type ErrorCode, EXIT, exitCodeOf, FormatError, isLacunaError, LacunaError } from './errors.ts';
 export { formatReference, parseReference, type Reference } from './image/reference.ts';
 export { type CleanupOptions, type CleanupResult, cleanup } from './mount/cleanup.ts';

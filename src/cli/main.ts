@@ -13,6 +13,7 @@ import type { Verb } from './verb.ts';
 /** Name → loader. The summary stands in the verb's file; only the verb that runs is loaded. */
 const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   convert: () => import('./convert.ts'),
+  dict: () => import('./dict.ts'),
   merge: () => import('./merge.ts'),
   inspect: () => import('./inspect.ts'),
   check: () => import('./check.ts'),

@@ -38,6 +38,8 @@ interface Case {
   readonly source: (dir: string) => string;
   readonly truth: () => readonly Row[];
   readonly options: ConvertOptions;
+  /** An image that is converted first, into the same layout, and is the dictionary. */
+  readonly base?: string;
 }
 
 const fixtureCase = (tree: string, ref: string, options: ConvertOptions = {}): Case => ({
@@ -55,6 +57,11 @@ const sharedCase = (options: ConvertOptions): Case => ({
 });
 
 const CASES: Case[] = [
+  {
+    ...fixtureCase('tame-mini', 'tame-mini-gzip', { level: 9 }),
+    what: 'tame-mini-gzip with its upper layers as the dictionary',
+    base: `oci:${fixture('oci', 'tame-mini')}:tame-mini-plain-layers-2-3`,
+  },
   fixtureCase('nasty-mini', 'nasty-mini-gzip'),
   fixtureCase('nasty-mini', 'nasty-mini-zstd'),
   fixtureCase('nasty-mini', 'nasty-mini-zstd-multi'),
@@ -90,10 +97,13 @@ describe('converted images', () => {
     rmSync(dir, { recursive: true });
   });
 
-  async function converted({ source, options }: Case): Promise<Converted> {
+  async function converted({ source, options, base }: Case): Promise<Converted> {
     const target = mkdtempSync(join(dir, 't-'));
     rmSync(target, { recursive: true });
-    const { digest } = await convert(source(dir), `oci:${target}:lazy`, options);
+    if (base !== undefined) await convert(base, `oci:${target}:base`);
+    const dict = base === undefined ? {} : { dicts: [`oci:${target}:base`] };
+    const { digest, images } = await convert(source(dir), `oci:${target}:lazy`, { ...options, ...dict });
+    expect(images[0]!.dictionary).toHaveLength(base === undefined ? 0 : 2);
     return readConverted(target, digest);
   }
 

@@ -11,6 +11,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
 import type { NewBlob } from '../../../src/dict/dict.ts';
 import { readImageBlobs } from '../../../src/dict/image-dict.ts';
+import { dictAdd, dictPrune, dictStat } from '../../../src/dict/manage.ts';
 import { SqliteDict } from '../../../src/dict/sqlite-dict.ts';
 import type { FileChunk } from '../../../src/tree/node.ts';
 import { fixture } from '../../kit/layers.ts';
@@ -174,6 +175,31 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
         digests.push((await convert(image(1, 3, 9), `oci:${target}:c`, { dicts: [`sqlite:${copy}`] })).digest);
       }
       expect(new Set(digests).size).toBe(1);
+    });
+
+    it('is filled with images by hand, and forgets what is gone', async () => {
+      await using registry = await startRegistry();
+      const path = join(fresh(), 'chunks.db');
+      const layout = join(fresh(), 'l');
+      const images = [`docker://${registry.host}/a:1`, `oci:${layout}:b`];
+      const blobs: string[] = [];
+      for (const [i, target] of images.entries()) {
+        const made = await convert(image(10 + i), target);
+        blobs.push(made.images[0]!.layers[0]!.blob!.slice(7));
+      }
+      expect(await dictAdd(path, images, { platform: 'linux/amd64' })).toEqual({ blobs: 2, chunks: 2, places: 0 });
+      expect(await dictAdd(path, images, { platform: 'linux/amd64' })).toEqual({ blobs: 0, chunks: 0, places: 0 });
+      const places = [`docker://${registry.host}/a`, `oci:${layout}`];
+      expect((await dictStat(path)).places).toEqual(places.map((place) => ({ place, blobs: 1 })));
+      const quick = { store: { retry: { attempts: 1 } } };
+      expect(await dictPrune(path, quick)).toEqual({ places: 0, blobs: 0, unreachable: [] });
+      registry.fault = () => ({ kind: 'status', status: 500 });
+      rmSync(layout, { recursive: true });
+      expect(await dictPrune(path, quick)).toEqual({ places: 1, blobs: 1, unreachable: [places[0]] });
+      registry.fault = () => null;
+      registry.storage.repository('a').blobs.delete(`sha256:${blobs[0]}`);
+      expect(await dictPrune(path, quick)).toEqual({ places: 1, blobs: 1, unreachable: [] });
+      expect(await dictStat(path)).toMatchObject({ blobs: 0, chunks: 0, places: [] });
     });
 
     it('that run at once all add what they have', async () => {

@@ -1,0 +1,64 @@
+/** `lacuna dict add|stat|prune DB`: the database of `convert --dict sqlite:DB`. */
+import { Argument, type Command } from 'commander';
+import { dictAdd, dictPrune, dictStat } from '../dict/manage.ts';
+import { LacunaError } from '../errors.ts';
+import { openOptions, withImage } from './image-options.ts';
+import { megabytes } from './output.ts';
+import type { CliContext, Verb, VerbResult } from './verb.ts';
+
+const ACTIONS = ['add', 'stat', 'prune'] as const;
+type Action = (typeof ACTIONS)[number];
+
+export const verb: Verb = {
+  name: 'dict',
+  summary: 'look after a chunk dictionary: add images, see what it knows, forget blobs that are gone',
+  configure(command: Command): void {
+    withImage(command, [])
+      .addArgument(
+        new Argument('<action>', 'add: the images; stat: count; prune: ask every place for its blobs').choices(ACTIONS),
+      )
+      .argument('<database>', 'file, as in convert --dict sqlite:FILE')
+      .argument('[image...]', 'lazy images to add');
+  },
+  async run(context, args, options) {
+    const [what, path, ...images] = args as [Action, string, ...string[]];
+    if ((what === 'add') !== images.length > 0) {
+      const problem = what === 'add' ? 'no image is named' : 'images are only added';
+      throw new LacunaError('USAGE', problem, { op: 'dict', hint: 'lacuna dict add FILE IMAGE…' });
+    }
+    return await RUN[what](path, images, context, options);
+  },
+};
+
+type Run = (
+  path: string,
+  images: readonly string[],
+  context: CliContext,
+  options: Record<string, unknown>,
+) => Promise<VerbResult>;
+
+const RUN: Readonly<Record<Action, Run>> = {
+  async add(path, images, context, options) {
+    const growth = await dictAdd(path, images, await openOptions(context, options));
+    const text = `${growth.blobs} blobs, ${growth.chunks} chunks and ${growth.places} places are new`;
+    return { document: { schema: 'lacuna.dict-add.v1', database: path, ...growth }, text };
+  },
+  async stat(path) {
+    const found = await dictStat(path);
+    const { blobs, chunks, blobBytes, chunkBytes, places } = found;
+    const lines = [
+      `${blobs} blobs of ${megabytes(blobBytes)}, ${chunks} chunks of ${megabytes(chunkBytes)} plain`,
+      ...places.map((row) => `${row.place}: ${row.blobs} blobs`),
+    ];
+    return { document: { schema: 'lacuna.dict-stat.v1', database: path, ...found }, text: lines.join('\n') };
+  },
+  async prune(path, _, context, options) {
+    const pruned = await dictPrune(path, await openOptions(context, options));
+    const { places, blobs, unreachable } = pruned;
+    const lines = [
+      `${places} times a blob was gone from a place, ${blobs} blobs are forgotten`,
+      ...unreachable.map((place) => `${place}: could not be asked`),
+    ];
+    return { document: { schema: 'lacuna.dict-prune.v1', database: path, ...pruned }, text: lines.join('\n') };
+  },
+};
