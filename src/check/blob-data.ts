@@ -140,6 +140,7 @@ async function checkPiece(
       codec.verify(bytes, blob.digester, digest);
     } catch (error) {
       findings.caught(error, `data of chunk ${index}`, piece.offset, { path });
+      continue;
     }
     const crc = crc32c === null ? null : codec.crc32c(bytes);
     if (crc === crc32c) continue;

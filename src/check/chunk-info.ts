@@ -100,7 +100,7 @@ function checkContexts(
     return [];
   }
   const units: CheckedUnit[] = [];
-  let plainEnd = 0;
+  let [plainBefore, storedBefore] = [-1, -1];
   for (let i = 0; i < count; i++) {
     const at = start + i * CONTEXT_SIZE;
     const unit = isZran ? decodeSpan(bytes, at) : decodeBatch(bytes, at);
@@ -125,8 +125,10 @@ function checkContexts(
         `${span.compressedSize} bytes at ${span.compressedOffset} run out of ${dataSize}`,
       );
     }
-    if (!(span.plainOffset >= plainEnd)) findings.error('out_offset', at + 8, 'before the span before it');
-    plainEnd = span.plainOffset;
+    if (span.compressedOffset <= storedBefore) findings.error('in_offset', at, 'not behind that of the span before');
+    // Empty members of the gzip stream are spans of their own.
+    if (span.plainOffset < plainBefore) findings.error('out_offset', at + 8, 'before that of the span before');
+    [storedBefore, plainBefore] = [span.compressedOffset, span.plainOffset];
     if (span.windowSize > MAX_WINDOW) findings.error('dict_size', at + 32, `${span.windowSize}, more than a window`);
     else if (!(windows + span.windowAt + span.windowSize <= end)) {
       findings.error('dict_offset', at + 16, `${span.windowSize} bytes at ${span.windowAt} are no window`);

@@ -24,11 +24,17 @@ export interface Member {
 /** Which members there can be, the last one first. */
 const NAMES: readonly string[] = ['rafs.blob.toc', 'image.boot', 'blob.digest', 'blob.meta', 'image.blob'];
 
-/**
- * Members from the end down to `first`, where the first one that lies in `tail` begins. `tail`: the bytes from `tailAt` to the end of
- * the blob.
- */
-export function readMembers(tail: Buffer, tailAt: number, first: number, findings: Findings): Member[] {
+/** Bytes of a blob from `at` to its end, of which the first member begins at `first`, before `at` if need be. */
+export interface Tail {
+  readonly bytes: Buffer;
+  readonly at: number;
+  readonly first: number;
+  /** Sizes of members that are known from elsewhere. */
+  readonly sizes: ReadonlyMap<string, number>;
+}
+
+/** Members from the last one to the first, as far as their headers lead. */
+export function readMembers({ bytes: tail, at: tailAt, first, sizes }: Tail, findings: Findings): Member[] {
   const bytes = new Bytes(tail, findings);
   const members: Member[] = [];
   let end = tailAt + tail.length;
@@ -39,7 +45,7 @@ export function readMembers(tail: Buffer, tailAt: number, first: number, finding
       findings.error('tar header', end, `no room for one in front of byte ${end}`);
       break;
     }
-    const member = readHeader(bytes, headerAt - tailAt, headerAt);
+    const member = readHeader(bytes, headerAt - tailAt, headerAt, sizes);
     if (member === null) break;
     const order = NAMES.indexOf(member.name, place);
     if (order < 0) {
@@ -62,7 +68,7 @@ export function readMembers(tail: Buffer, tailAt: number, first: number, finding
 }
 
 /** `at`: in the bytes; `headerAt`: in the blob. Null when its size leads nowhere. */
-function readHeader(bytes: Bytes, at: number, headerAt: number): Member | null {
+function readHeader(bytes: Bytes, at: number, headerAt: number, sizes: ReadonlyMap<string, number>): Member | null {
   const { findings } = bytes;
   const header = bytes.slice(at, TAR_HEADER, 'tar header');
   const name = header.toString('latin1', NAME_AT, Math.max(0, header.indexOf(0)));
@@ -72,12 +78,11 @@ function readHeader(bytes: Bytes, at: number, headerAt: number): Member | null {
   const sum = header.reduce((total, byte, i) => total + (i >= SUM_AT && i < SUM_AT + 8 ? 0x20 : byte), 0);
   const said = Number.parseInt(header.toString('latin1', SUM_AT, SUM_AT + 8), 8);
   if (said !== sum) findings.error('chksum', headerAt + SUM_AT, `${said}, the header has ${sum}`);
-  if (!/^[0-7]{1,12}[\0 ]?/.test(octal)) {
-    findings.error('size', headerAt + SIZE_AT, `${JSON.stringify(octal)} is no number`);
-    return null;
-  }
-  const size = Number.parseInt(octal, 8);
-  return { name, size, offset: headerAt - size, headerAt };
+  const claimed = /^[0-7]{1,12}[\0 ]?/.test(octal) ? Number.parseInt(octal, 8) : null;
+  const size = sizes.get(name) ?? claimed;
+  if (claimed === null) findings.error('size', headerAt + SIZE_AT, `${JSON.stringify(octal)} is no number`);
+  else if (claimed !== size) findings.error('size', headerAt + SIZE_AT, `${claimed} for ${name}, not ${size}`);
+  return size === null ? null : { name, size, offset: headerAt - size, headerAt };
 }
 
 export interface TocEntry {
