@@ -1,10 +1,11 @@
-/** The demo image through CRI: what Lacuna has written runs unchanged under Nydus's own snapshotter and daemon. */
+/** Lazy images through CRI: what Lacuna has written runs unchanged under Nydus's own snapshotter and daemon. */
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startSnapshotter } from '../../bench/lacuna.ts';
+import { lacuna, startSnapshotter } from '../../bench/lacuna.ts';
 import { COMMAND, convertDemo, demoImage, demoRegistry, EXPECTED_OUTPUT, LAZY } from '../../bench/world.ts';
+import { makeBoxImage } from '../kit/box-image.ts';
 import { CriHost, pushSandboxImage } from '../kit/cri.ts';
 import type { DockerRegistry } from '../kit/docker-registry.ts';
 import { mountsBelow, unmountBelow } from '../kit/mounts.ts';
@@ -27,6 +28,7 @@ const skip = needs(
   'runc',
   'docker-registry',
   'skopeo',
+  'tar',
   'umoci',
   'debootstrap',
   'crictl',
@@ -60,7 +62,7 @@ function bootstrapBelow(root: string): string {
   return files.find((file) => existsSync(file))!;
 }
 
-describe.skipIf(skip.reason)('the demo image through CRI', { timeout: 300_000 }, () => {
+describe.skipIf(skip.reason)('lazy images through CRI', { timeout: 300_000 }, () => {
   const dir = mkdtempSync(join(tmpdir(), 'lc-'));
   let registry: DockerRegistry;
   let sandbox: string;
@@ -91,7 +93,7 @@ describe.skipIf(skip.reason)('the demo image through CRI', { timeout: 300_000 },
     await host.remove(image);
   }
 
-  it('runs under lacuna snapshotter', async () => {
+  it('the demo image runs under lacuna snapshotter', async () => {
     await using snapshotter = await startSnapshotter(join(dir, 'l'));
     await using host = await CriHost.start(join(dir, 'lc'), snapshotter.address, sandbox);
     const mounted = (): boolean => mountsBelow(snapshotter.root).some(({ type }) => type === 'erofs');
@@ -99,7 +101,7 @@ describe.skipIf(skip.reason)('the demo image through CRI', { timeout: 300_000 },
     await waitUntil(snapshotter.process, 'unmounting of the removed image', () => !mounted());
   });
 
-  it.skipIf(nydus.reason)('runs unchanged under nydus-snapshotter', async () => {
+  it.skipIf(nydus.reason)('the demo image runs unchanged under nydus-snapshotter', async () => {
     await using snapshotter = await startNydusSnapshotter(join(dir, 'n'));
     await using host = await CriHost.start(join(dir, 'nc'), snapshotter.address, sandbox);
     await pullRunRemove(host, async () => {
@@ -112,5 +114,31 @@ describe.skipIf(skip.reason)('the demo image through CRI', { timeout: 300_000 },
       for (const blob of blobs) expect(check).toContain(hexOf(blob));
     });
     expect(snapshotter.log()).not.toMatch(/\bERROR\b|level=error/);
+  });
+
+  describe('one index with the original and the lazy manifest', () => {
+    const COMMAND = ['/bin/cat', '/etc/app/old/fresh'];
+    let image: string;
+
+    beforeAll(async () => {
+      const layout = join(dir, 'box');
+      makeBoxImage(layout);
+      image = `${registry.address}/box:index`;
+      await lacuna(['convert', `oci:${layout}:box`, `docker://${image}`, '--as', 'index', '--progress', 'none']);
+    });
+
+    it('is an ordinary image to a containerd without any of this', async () => {
+      await using host = await CriHost.start(join(dir, 'oc'), null, sandbox);
+      await host.pull(image);
+      expect(await host.run(image, COMMAND)).toBe('fresh\n');
+    });
+
+    it.skipIf(nydus.reason)('is run lazily by nydus-snapshotter, which finds it in the index', async () => {
+      await using snapshotter = await startNydusSnapshotter(join(dir, 'ni'), { indexDetect: true });
+      await using host = await CriHost.start(join(dir, 'nic'), snapshotter.address, sandbox);
+      await host.pull(image);
+      expect(await host.run(image, COMMAND)).toBe('fresh\n');
+      expect(mountsBelow(snapshotter.root).some(({ type }) => type.startsWith('fuse'))).toBe(true);
+    });
   });
 });

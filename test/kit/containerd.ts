@@ -15,8 +15,8 @@ export interface ContainerdOptions {
 
 export interface CriOptions {
   readonly sandboxImage: string;
-  /** The proxy snapshotter for all of CRI's images, by its socket. */
-  readonly snapshotter: string;
+  /** The proxy snapshotter for all of CRI's images, by its socket; null: overlayfs. */
+  readonly snapshotter: string | null;
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -113,10 +113,9 @@ ${proxy}${lacuna === undefined || containerd2 === undefined ? '' : transfer}${cr
  */
 function criConfig(dir: string, { sandboxImage, snapshotter }: CriOptions): string {
   const text = JSON.stringify;
-  return `[proxy_plugins.cri]
-  type = "snapshot"
-  address = ${text(snapshotter)}
-[plugins."io.containerd.grpc.v1.cri"]
+  const proxy =
+    snapshotter === null ? '' : `[proxy_plugins.cri]\n  type = "snapshot"\n  address = ${text(snapshotter)}\n`;
+  return `${proxy}[plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = ${text(sandboxImage)}
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
@@ -125,7 +124,7 @@ function criConfig(dir: string, { sandboxImage, snapshotter }: CriOptions): stri
     bin_dir = ${text(join(dir, 'cni'))}
     conf_dir = ${text(join(dir, 'cni'))}
   [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "cri"
+    snapshotter = ${text(snapshotter === null ? 'overlayfs' : 'cri')}
     disable_snapshot_annotations = false
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"

@@ -24,8 +24,8 @@ export class CriHost implements AsyncDisposable {
     this.#containerd = containerd;
   }
 
-  /** `snapshotter`: its socket. `dir` has to be short, for the sockets in it. */
-  static async start(dir: string, snapshotter: string, sandboxImage: string): Promise<CriHost> {
+  /** `snapshotter`: its socket; null: overlayfs. `dir` has to be short, for the sockets in it. */
+  static async start(dir: string, snapshotter: string | null, sandboxImage: string): Promise<CriHost> {
     return new CriHost(dir, await startContainerd(dir, { cri: { snapshotter, sandboxImage } }));
   }
 
