@@ -62,7 +62,11 @@ const chunk = fc.record({ seed: fc.integer({ min: 0, max: 8 }), blob: fc.integer
 const leaf = fc.oneof(
   fc.record({
     kind: fc.constant('reg' as const),
-    chunks: fc.array(chunk, { maxLength: 6 }),
+    chunks: fc.oneof(
+      { weight: 20, arbitrary: fc.array(chunk, { maxLength: 6 }) },
+      // As a sparse file comes out of a tar: one chunk again and again.
+      { weight: 1, arbitrary: fc.tuple(chunk, fc.integer({ min: 7, max: 400 })).map(([one, n]) => Array(n).fill(one)) },
+    ),
     tail: fc.integer({ min: 1, max: CHUNK_SIZE }),
   }),
   fc.record({
