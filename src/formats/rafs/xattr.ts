@@ -1,6 +1,7 @@
 /** Inline extended attributes of an inode (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
 import { type ByteString, display, sortedXattrs } from '../../tree/node.ts';
 import type { Reader } from './bytes.ts';
+import { MAX_XATTRS } from './limits.ts';
 
 /** h_reserved u32 · h_shared_count u8 · h_reserved2[7] */
 export const XATTR_HEADER = 12;
@@ -87,6 +88,7 @@ export function readXattrs(reader: Reader, at: number, size: number): Map<ByteSt
     if (prefix === null) throw reader.bad('e_name_index', `unknown prefix ${index}`, position + 1);
     const name = prefix + reader.text(position + XATTR_ENTRY, nameLength, 'e_name');
     if (!isXattrName(name)) throw reader.bad('e_name', 'not a name', position);
+    if (found.size >= MAX_XATTRS) throw reader.bad('e_name', `more than ${MAX_XATTRS} attributes`, position);
     if (found.has(name)) throw reader.bad('e_name', `${JSON.stringify(display(name))} twice`, position);
     found.set(name, Buffer.from(reader.slice(position + XATTR_ENTRY + nameLength, valueLength, 'e_value')));
     position = next;

@@ -1,0 +1,26 @@
+/** docs/limits.md lists every limit with its value, and each limit of a bootstrap is kept. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { checkout } from '#cache';
+import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE } from '../../../src/blob/table.ts';
+import * as limits from '../../../src/formats/rafs/limits.ts';
+import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
+import { MAX_DEPTH, MAX_NAME, MAX_PATH } from '../../../src/tree/path.ts';
+import { DEFAULT_MAX_PAX } from '../../../src/tree/tar.ts';
+
+const SIZES: ReadonlyMap<string, number> = new Map([
+  ['', 1],
+  [' KiB', 2 ** 10],
+  [' MiB', 2 ** 20],
+  [' TiB', 2 ** 40],
+]);
+
+it('docs/limits.md lists every limit with its value', () => {
+  const others = { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, MAX_MANIFEST_SIZE, MAX_DEPTH, MAX_NAME, MAX_PATH, DEFAULT_MAX_PAX };
+  const text = readFileSync(join(checkout, 'docs/limits.md'), 'utf8');
+  const listed = [...text.matchAll(/^\| `(\w+)` \| (\d+)( [KMT]iB)? \|/gm)].map(([, name, number, unit]) => {
+    return [name!, Number(number) * SIZES.get(unit ?? '')!] as const;
+  });
+  expect(Object.fromEntries(listed)).toEqual({ ...limits, ...others });
+});
