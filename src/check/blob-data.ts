@@ -5,9 +5,9 @@ import { type Cipher, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
 import { CHUNK_FLAG } from '../formats/rafs/layout.ts';
 import { ChunkInfo, CI_FLAG } from '../formats/rafs/meta.ts';
 import type { Codec } from '../native/codec.ts';
-import type { BlobPlace } from './blobs.ts';
 import type { CheckedChunks } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
+import type { BlobPlace } from './place.ts';
 
 /** A chunk in what its unit decodes to. */
 interface Part {

@@ -6,10 +6,10 @@ import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import { CI_HEADER_SIZE, unpackMeta } from '../formats/rafs/meta.ts';
 import type { Codec } from '../native/codec.ts';
 import type { CheckedBlob } from './blob-table.ts';
-import type { BlobPlace } from './blobs.ts';
 import { checkChunkInfo } from './chunk-info.ts';
 import type { CheckedChunks } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
+import type { BlobPlace } from './place.ts';
 import { type Member, readMembers, readToc, TOC_COMPRESSOR, type TocEntry } from './toc.ts';
 
 const TAR_HEADER = 512;

@@ -1,5 +1,4 @@
 /** The data blobs of an image: that they are there, and what their own metadata and their data say. */
-import type { BlobSource } from '../blob/source.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { type Codec, codec } from '../native/codec.ts';
@@ -9,28 +8,7 @@ import type { CheckedBlob } from './blob-table.ts';
 import type { CheckedBootstrap } from './bootstrap.ts';
 import type { TableEntry } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
-
-/** Where a blob is. */
-export interface BlobPlace {
-  readonly source: BlobSource;
-  /** Bytes of the whole blob. */
-  readonly size: number;
-}
-
-/** How the blobs of an image are found. Each notes what is missing, and gives null then. */
-export interface BlobPlaces {
-  /** The data. */
-  data(blob: CheckedBlob): Promise<BlobPlace | null>;
-  /** What has the chunk info, of a blob that has it elsewhere. */
-  meta(blob: CheckedBlob): Promise<BlobPlace | null>;
-  /** The plain chunk info that travels with the bootstrap; null where none does. */
-  packedMeta(blob: CheckedBlob): Buffer | null;
-}
-
-export interface BlobOptions {
-  readonly deep: boolean;
-  readonly signal: AbortSignal;
-}
+import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 
 export interface CheckedBlobReport {
   readonly id: string;

@@ -7,9 +7,10 @@ import { FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import type { RafsReference } from '../image/reference.ts';
 import type { CheckedBlob } from './blob-table.ts';
-import { type BlobOptions, type BlobPlace, type BlobPlaces, checkBlobs } from './blobs.ts';
+import { checkBlobs } from './blobs.ts';
 import { checkBootstrap } from './bootstrap.ts';
 import type { Findings } from './findings.ts';
+import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 import type { CheckedImage } from './report.ts';
 
 /** Throws what keeps the bootstrap from being read; of everything else it notes what is wrong. */

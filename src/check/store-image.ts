@@ -8,12 +8,13 @@ import type { Platform } from '../image/platform.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { CheckedBlob } from './blob-table.ts';
-import { type BlobOptions, type BlobPlace, type BlobPlaces, checkBlobs } from './blobs.ts';
+import { checkBlobs } from './blobs.ts';
 import { checkBootstrap } from './bootstrap.ts';
 import { readDocument } from './documents.ts';
 import type { Findings } from './findings.ts';
 import { type BootstrapMembers, checkBootstrapLayer, checkPresence, checkTar } from './layer.ts';
 import { checkConfig, checkManifest, isNydusBlob } from './manifest.ts';
+import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 import type { CheckedImage } from './report.ts';
 
 /** Checks the manifest that `listed` names; `platform`: what an index says it is for. */
