@@ -169,6 +169,31 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     await ctr('images', 'rm', '--sync', image);
   });
 
+  test.each(['index', 'referrer'])(
+    'plain ctr pulls the original of an %s, lacuna pull the lazy image',
+    async (form) => {
+      const image = `${registry.address}/${form}/box:1`;
+      const flags = ['--as', form, '--json', '--log-level', 'error'];
+      const { stdout } = await lacuna(['convert', `docker://${box}`, `docker://${image}`, ...flags]);
+      const { images } = JSON.parse(stdout) as { images: Array<{ digest: string; layers: unknown[] }> };
+      await ctr('images', 'pull', '--plain-http', '--snapshotter', 'overlayfs', image);
+      // The same layers as those of the image that was converted, from overlayfs' own snapshots.
+      const plain = await runIn('overlayfs', image, `plain-${form}-${process.pid}`, 'cat', '/etc/app/old/fresh');
+      expect(plain.stdout).toBe('fresh\n');
+      await ctr('images', 'rm', '--sync', image);
+
+      const document = await pull(image);
+      expect(document.digest).toBe(images[0]!.digest);
+      expect(document.lazyLayers).toBeGreaterThan(1);
+      const ours = await runIn('lacuna', image, `lazy-${form}-${process.pid}`, 'cat', '/etc/app/old/fresh');
+      expect(ours.stdout).toBe('fresh\n');
+      if (form === 'referrer') {
+        expect(await pull(image, '--no-referrers', '--snapshotter', 'native')).toMatchObject({ lazyLayers: 0 });
+      }
+      await ctr('images', 'rm', '--sync', image);
+    },
+  );
+
   test('a lazy image has the tree of the original, and only its bootstrap is fetched', async () => {
     const document = await pull(lazy);
     expect(document).toMatchObject({ schema: 'lacuna.pull.v1', image: lazy, lazyLayers: 4 });
