@@ -107,6 +107,17 @@ describe('a pattern', () => {
     expect(globOf('?')(fromText('é'))).toBe(true);
   });
 
+  it('matches over slashes', () => {
+    expect(globOf('/usr/*.so')('/usr/lib/x.so')).toBe(true);
+    expect(globOf('/usr/*')('/usr')).toBe(false);
+    expect(globOf('*/lib/*')('/usr/lib/x.so')).toBe(true);
+    expect(globOf('/')('/')).toBe(true);
+  });
+
+  it('takes no time over a name that was made for it', () => {
+    expect(globOf('*a?a*[a]*a*a*a*b')('a'.repeat(4096))).toBe(false);
+  });
+
   it('that is none is refused', () => {
     expect(() => globOf('')).toThrow(expect.objectContaining({ code: 'USAGE' }));
     expect(() => globOf('x'.repeat(5000))).toThrow(expect.objectContaining({ code: 'USAGE' }));
