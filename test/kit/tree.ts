@@ -47,12 +47,17 @@ const WALK = fileURLToPath(new URL('./walk.py', import.meta.url));
 export interface WalkOptions {
   /** Read and hash file contents. Default true. */
   readonly digest?: boolean;
+  /** Pass over names that are listed and not there: overlayfs lists whiteouts where there is nothing to hide. */
+  readonly skipMissing?: boolean;
   readonly signal?: AbortSignal;
 }
 
 /** The rows of a directory as an independent program sees it. */
 export async function walk(directory: string, options: WalkOptions = {}): Promise<Row[]> {
-  const flags = options.digest === false ? ['--no-digest'] : [];
+  const flags = [
+    ...(options.digest === false ? ['--no-digest'] : []),
+    ...(options.skipMissing === true ? ['--skip-missing'] : []),
+  ];
   const { stdout } = await promisify(execFile)('python3', [WALK, ...flags, directory], {
     maxBuffer: 1 << 30,
     ...(options.signal === undefined ? {} : { signal: options.signal }),

@@ -7,7 +7,7 @@ shares no code with src/. Rows have the fields of the project's tree listing:
   path | path_b64, type, mode, uid, gid, size (reg), mtime {sec, nsec}, nlink, rdev {major, minor} (char, block),
   target | target_b64 (symlink), xattrs {name: hex}, sha256 (reg), link_group (where two or more names here share an inode)
 
-usage: walk.py [--no-digest] [--xdev] DIRECTORY
+usage: walk.py [--no-digest] [--xdev] [--skip-missing] DIRECTORY
 """
 import argparse
 import base64
@@ -53,12 +53,17 @@ def xattrs_of(path):
     return found
 
 
-def paths_below(root, device):
+def paths_below(root, device, skip_missing):
     """Every path below `root` as (absolute path inside it, real path, lstat)."""
     stack = [(b"/", root)]
     while stack:
         inside, real = stack.pop()
-        found = os.lstat(real)
+        try:
+            found = os.lstat(real)
+        except FileNotFoundError:
+            if skip_missing:
+                continue
+            raise
         yield inside, real, found
         if not stat.S_ISDIR(found.st_mode) or (device is not None and found.st_dev != device):
             continue
@@ -88,12 +93,13 @@ def main():
     options = argparse.ArgumentParser(description="List a tree, one JSON row per path.")
     options.add_argument("--no-digest", action="store_true", help="do not read file contents")
     options.add_argument("--xdev", action="store_true", help="do not descend into other file systems")
+    options.add_argument("--skip-missing", action="store_true", help="pass over names that are listed but not there")
     options.add_argument("directory")
     arguments = options.parse_args()
     root = os.fsencode(arguments.directory)
     device = os.lstat(root).st_dev if arguments.xdev else None
 
-    entries = sorted(paths_below(root, device), key=lambda entry: entry[0])
+    entries = sorted(paths_below(root, device, arguments.skip_missing), key=lambda entry: entry[0])
     names = {}
     for inside, _, found in entries:
         if not stat.S_ISDIR(found.st_mode):
