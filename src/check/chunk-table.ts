@@ -106,7 +106,7 @@ function checkEntry(bytes: Bytes, sb: CheckedSuperblock, entry: TableEntry, blob
     findings.error('uncompressed_offset', at + 56, `runs out of the blob's ${blob.uncompressedSize} bytes`);
   }
   checkStored(bytes, entry, blob);
-  if (!Number.isInteger(entry.fileOffset / sb.chunkSize)) {
+  if (!Number.isSafeInteger(entry.fileOffset) || entry.fileOffset % sb.chunkSize !== 0) {
     findings.error('file_offset', at + 64, `${entry.fileOffset} is no multiple of the chunk size`);
   }
 }

@@ -78,6 +78,9 @@ function checkPlainFields(bytes: Bytes, isTarfs: boolean): number {
   const bits = isTarfs ? TARFS_BLOCK_BITS : BLOCK_BITS;
   bytes.expect(base + 12, bytes.u8(base + 12, 'blkszbits'), bits, 'blkszbits');
   bytes.expect(base + 13, bytes.u8(base + 13, 'sb_extslots'), 0, 'sb_extslots');
+  if (!Number.isSafeInteger(bytes.i64(base + 24, 'build_time'))) {
+    bytes.findings.error('build_time', base + 24, 'beyond 2^53 seconds');
+  }
   if (bytes.u32(base + 32, 'build_time_nsec') > 999_999_999) {
     bytes.findings.error('build_time_nsec', base + 32, 'not below a second');
   }

@@ -161,6 +161,7 @@ class TreeCheck {
     if (inode.type === null) {
       this.#broken('i_mode', offset + 4, `0${bytes.u16(offset + 4, 'i_mode').toString(8)} is no file type`, path);
     }
+    if (!Number.isSafeInteger(inode.mtime.sec)) this.#error('i_mtime', offset + 32, 'beyond 2^53 seconds', path);
     if (inode.mtime.nsec > MAX_NSEC) {
       this.#error('i_mtime_nsec', offset + 40, `${inode.mtime.nsec} is not below a second`, path);
     }
