@@ -1,5 +1,5 @@
 /** Every claim of a RAFS v6 bootstrap that its own bytes can answer. */
-import { FLAG, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
+import { EXTENDED_OFFSET, FLAG } from '../formats/rafs/layout.ts';
 import { Areas } from './areas.ts';
 import { type CheckedBlob, checkBlobTable } from './blob-table.ts';
 import { Bytes } from './bytes.ts';
@@ -48,8 +48,8 @@ export function checkBootstrap(
 function checkPrefetch(bytes: Bytes, sb: CheckedSuperblock, tree: TreeFacts, areas: Areas): void {
   const { prefetchTableOffset: start, prefetchTableSize: size } = sb;
   // Old writers give an empty table a size without an offset.
-  if (size === 0 || start === 0) return;
-  const at = SUPERBLOCK_OFFSET + 128 + 40;
+  if (start === 0) return;
+  const at = EXTENDED_OFFSET + 40;
   if (!bytes.has(start, size)) {
     bytes.findings.error('s_prefetch_table_offset', at, `${size} bytes at ${start} run out of ${bytes.length}`);
     return;

@@ -147,8 +147,11 @@ function checkTables(bytes: Bytes, sb: Superblock, areas: Areas): { blobs: numbe
 
 /** Bytes of a table that lie in the file; 0 for one that is empty and may point anywhere. */
 function room(bytes: Bytes, areas: Areas, start: number, size: number, at: number, table: string): number {
-  if (size === 0) return 0;
   const field = `${table}_offset`;
+  if (size === 0) {
+    if (!bytes.has(start, 0)) bytes.findings.error(field, at, `an empty table at ${start}, behind the end`);
+    return 0;
+  }
   if (start !== alignUp(start, BLOCK)) bytes.findings.error(field, at, `${start} is not a multiple of ${BLOCK}`);
   if (!bytes.has(start, size)) {
     bytes.findings.error(field, at, `${size} bytes at ${start} run out of ${bytes.length}`);
