@@ -57,7 +57,7 @@ export const verb: Verb = {
 const WHAT: Readonly<Record<keyof Skipped, string>> = {
   owners: 'entries belong to you instead of their owners',
   devices: 'device nodes were not made',
-  xattrs: 'extended attributes could not be set',
+  xattrs: 'extended attributes could not be kept',
   sockets: 'sockets were left out',
 };
 

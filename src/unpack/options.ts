@@ -28,7 +28,7 @@ export interface Skipped {
   readonly owners: number;
   /** Device nodes that were not made. */
   readonly devices: number;
-  /** Extended attributes that the file system or the user may not set. */
+  /** Extended attributes that the file system, the user or a tar cannot keep. */
   readonly xattrs: number;
   /** Sockets, which no tar can hold. */
   readonly sockets: number;

@@ -5,14 +5,21 @@ import { type ByteString, type FileNode, sortedXattrs } from '../tree/node.ts';
 import { quote } from '../tree/path.ts';
 import type { TarEntry } from '../tree/tar.ts';
 import { TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
-import type { UnpackPlan } from './options.ts';
+import { NOTHING_SKIPPED, type Skipped, type UnpackPlan } from './options.ts';
 import type { TreePlan } from './tree.ts';
 
 /** Names that mean something else in a layer. */
 const WHITEOUT = '.wh.';
 
-/** Sockets that the tar of `tree` leaves out. */
-export const socketsOf = (tree: TreePlan): number => tree.inodes.filter(({ node }) => node.type === 'socket').length;
+/** What the tar of `tree` leaves out: sockets, and attributes with `=` in their name, which ends a pax key. */
+export function skippedByTar(tree: TreePlan): Skipped {
+  const xattrs = [...tree.directories, ...tree.inodes].reduce(
+    (sum, { node }) => sum + [...(node.xattrs?.keys() ?? [])].filter((key) => key.includes('=')).length,
+    0,
+  );
+  const sockets = tree.inodes.filter(({ node }) => node.type === 'socket').length;
+  return { ...NOTHING_SKIPPED, xattrs, sockets };
+}
 
 /**
  * The bytes of a tar that stands for itself. GNU tar sets the times of a directory before its files come, unless they come
@@ -69,7 +76,7 @@ export function refuseWhiteouts(tree: TreePlan, subject: string): void {
 
 function entryOf(path: ByteString, node: FileNode): TarEntry {
   const { mode, uid, gid, mtime, rdev } = node;
-  const xattrs = node.xattrs === null ? null : new Map(sortedXattrs(node.xattrs));
+  const xattrs = node.xattrs === null ? null : new Map(sortedXattrs(node.xattrs).filter(([key]) => !key.includes('=')));
   const type = node.type as TarEntry['type'];
   return { name: path, type, linkName: node.target, mode, uid, gid, size: node.size, mtime, rdev, xattrs };
 }

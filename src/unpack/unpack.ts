@@ -19,7 +19,7 @@ import {
   type UnpackPlan,
   type UnpackResult,
 } from './options.ts';
-import { socketsOf, tarFileOf } from './tar.ts';
+import { skippedByTar, tarFileOf } from './tar.ts';
 import { planTree, type TreePlan } from './tree.ts';
 
 /** A target that is a store of images, and not the path of a directory. */
@@ -53,7 +53,7 @@ export async function unpack(source: string, target: string, options: UnpackOpti
   await using to = await openStore(targetReference(target), { create: true, ...options.target });
   const compress = options.compress ?? (target.startsWith('docker-archive:') ? 'none' : 'gzip');
   const { digest } = await pushMerged(image, tree, config, to, compress, plan);
-  return { ...result, target: to.subject, digest, skipped: { ...NOTHING_SKIPPED, sockets: socketsOf(tree) } };
+  return { ...result, target: to.subject, digest, skipped: skippedByTar(tree) };
 }
 
 function planOf(options: UnpackOptions): UnpackPlan {
@@ -111,7 +111,7 @@ async function openSource(
 }
 
 async function unpackTar(image: OpenedImage, tree: TreePlan, target: string, plan: UnpackPlan): Promise<Skipped> {
-  const skipped = { ...NOTHING_SKIPPED, sockets: socketsOf(tree) };
+  const skipped = skippedByTar(tree);
   if (target === STREAM) {
     await writeToStdout(tarFileOf(image, tree, plan));
     return skipped;

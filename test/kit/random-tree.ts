@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import * as fc from 'fast-check';
 import type { RafsBlob } from '../../src/formats/rafs/blob.ts';
 import type { ByteString, FileChunk, FileNode, NodeType } from '../../src/tree/node.ts';
+import { rowsOf } from './layers.ts';
+import type { Row } from './tree.ts';
 
 export const CHUNK_SIZE = 8192;
 const BLOCK = 4096;
@@ -235,3 +237,17 @@ export const plainNode = (type: NodeType, fields: Partial<FileNode> = {}): FileN
   chunks: [],
   ...fields,
 });
+
+/** The rows of a random tree, with the digests of its files. */
+export function expectedRows(root: FileNode, devices: ReadonlyMap<string, Buffer>): Row[] {
+  const contents = new Map<FileNode, Buffer>();
+  const todo = [root];
+  for (const node of todo) {
+    todo.push(...(node.children?.values() ?? []));
+    const parts = node.chunks.map(({ blob, uncompressedOffset: at, uncompressedSize }) =>
+      devices.get(blob)!.subarray(at, at + uncompressedSize),
+    );
+    if (node.type === 'reg') contents.set(node, Buffer.concat(parts));
+  }
+  return rowsOf(root, contents);
+}

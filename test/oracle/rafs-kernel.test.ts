@@ -8,11 +8,10 @@ import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../../src/formats/rafs/write.ts';
 import type { FileNode } from '../../src/tree/node.ts';
 import { erofsMount, fsck } from '../kit/erofs.ts';
-import { rowsOf } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
-import { CHUNK_SIZE, plainNode, type RandomTree, randomTree } from '../kit/random-tree.ts';
+import { CHUNK_SIZE, expectedRows, plainNode, type RandomTree, randomTree } from '../kit/random-tree.ts';
 import { needs } from '../kit/skip.ts';
-import { diffTrees, type Row, walk } from '../kit/tree.ts';
+import { diffTrees, walk } from '../kit/tree.ts';
 
 const symlink = (length: number): FileNode => plainNode('symlink', { target: 'x'.repeat(length) });
 const withXattrs = (node: FileNode, sizes: readonly number[]): FileNode => {
@@ -95,16 +94,3 @@ describe.skipIf(skip.reason)('bootstraps that we write, under the kernel', () =>
     await check({ root, blobs: [], devices: new Map() });
   });
 });
-
-function expectedRows(root: FileNode, devices: ReadonlyMap<string, Buffer>): Row[] {
-  const contents = new Map<FileNode, Buffer>();
-  const todo = [root];
-  for (const node of todo) {
-    todo.push(...(node.children?.values() ?? []));
-    const parts = node.chunks.map(({ blob, uncompressedOffset: at, uncompressedSize }) =>
-      devices.get(blob)!.subarray(at, at + uncompressedSize),
-    );
-    if (node.type === 'reg') contents.set(node, Buffer.concat(parts));
-  }
-  return rowsOf(root, contents);
-}
