@@ -54,6 +54,9 @@ export interface Unit {
  */
 export const RECORD_SIZE = 64;
 
+/** Bytes of a chunk's digest, BLAKE3 or SHA-256. */
+export const DIGEST_SIZE = 32;
+
 /** The largest chunk of any format we read, RAFS v6: 16 MiB. */
 export const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
 

@@ -2,12 +2,9 @@
  * The chunks of one blob as it grows, in the order of their data: 64 bytes each in pages, and found by their digest
  * through a table of numbers, because a blob can have millions. Chunk objects are views of them.
  */
-import type { Unit, Within } from '../blob/table.ts';
+import { DIGEST_SIZE, type Unit, type Within } from '../blob/table.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 import type { FileChunk } from '../tree/node.ts';
-
-/** Bytes of a chunk's digest, BLAKE3 or SHA-256. */
-export const DIGEST_SIZE = 32;
 
 /** Blob devices are addressed in blocks of this size. */
 const BLOCK = 4096;

@@ -3,10 +3,11 @@
  * threads; what decides bytes (which chunk is new, where it lies) happens here in batch order, so that the blob is the
  * same whatever the thread count.
  */
+import { DIGEST_SIZE } from '../blob/table.ts';
 import type { Addon, CompressResult, Sha256Stream } from '../native/addon.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { Batches, OpenBatch } from './batches.ts';
-import { BlobChunks, DIGEST_SIZE } from './blob-chunks.ts';
+import { BlobChunks } from './blob-chunks.ts';
 import type { LayerOptions } from './options.ts';
 import type { LayerSink, Piece } from './read-layer.ts';
 import type { Ring, Slot } from './ring.ts';

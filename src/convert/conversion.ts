@@ -1,5 +1,6 @@
 /** One call of `convert`: what all its images have in common. */
 import type { DictSession } from '../dict/session.ts';
+import type { Manifest } from '../image/manifest.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { ConvertedLayer } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
@@ -15,6 +16,28 @@ export interface Conversion {
   readonly to: ImageStore;
   readonly plan: ConvertPlan;
   readonly layers: LayerCache;
+  /** Layer → how many images that are still to be converted have it: {@link layers} keeps no other. */
+  readonly awaited: Map<string, number>;
   /** Null without a dictionary. */
   readonly dictionary: DictSession | null;
+}
+
+/** How many of `images` have each layer, by its digest. */
+export function countLayers(images: readonly Manifest[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const { layers } of images) {
+    for (const digest of new Set(layers.map((layer) => layer.digest)))
+      counts.set(digest, (counts.get(digest) ?? 0) + 1);
+  }
+  return counts;
+}
+
+/** Lets go of layers that no further image has: their trees are most of a conversion's memory. */
+export function forgetLayers({ layers, awaited }: Conversion, converted: Manifest): void {
+  for (const digest of countLayers([converted]).keys()) {
+    const left = (awaited.get(digest) ?? 1) - 1;
+    awaited.set(digest, left);
+    if (left > 0) continue;
+    for (const key of [...layers.keys()].filter((key) => key.startsWith(`${digest} `))) layers.delete(key);
+  }
 }

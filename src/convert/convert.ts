@@ -1,8 +1,9 @@
 /** `convert SRC DST`: an OCI or Docker image, one platform or an index → a lazy image in another place. */
 import { LacunaError } from '../errors.ts';
-import type { Descriptor } from '../image/manifest.ts';
+import { type Descriptor, type Manifest, parseManifest } from '../image/manifest.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
+import { countLayers } from './conversion.ts';
 import { blobsIn, openDictionary } from './dictionary.ts';
 import { type ConvertedImage, convertImage, type ImageReport } from './image.ts';
 import { type ConvertOptions, planOf, type TargetForm } from './options.ts';
@@ -37,7 +38,9 @@ export async function convert(source: string, target: string, options: ConvertOp
 
   await using dictionary = await openDictionary(options.dicts ?? [], to, plan, { ...log, ...options.source });
 
-  const conversion = { from, to, plan, layers: new Map(), dictionary };
+  const manifests: Manifest[] = [];
+  for (const image of selected) manifests.push(parseManifest(await from.manifest(image, signal), from.subject));
+  const conversion = { from, to, plan, layers: new Map(), awaited: countLayers(manifests), dictionary };
   const isLone = plan.as === 'lazy' && selected.length === 1;
   // A referrer is there for all to find at once, so what it refers to comes first, and its tag last.
   if (plan.as === 'referrer') await bringOriginal(conversion, found);

@@ -31,11 +31,6 @@ export async function openDictionary(
 export function blobsIn(images: readonly ConvertedImage[], target: Reference): NewBlob[] {
   const place = placeOf(target);
   if (place === null) return [];
-  const blobs = images.flatMap(({ layers, referred }): NewBlob[] => [
-    ...referred.map((blob) => ({ ...blob, places: [place], chunks: [] })),
-    ...layers.flatMap(({ blob, meta, chunks }) =>
-      blob === null ? [] : [{ blob, size: blob.compressedSize, meta, places: [place], chunks }],
-    ),
-  ]);
+  const blobs = images.flatMap(({ known }) => known.map((blob) => ({ ...blob, places: [place] })));
   return [...new Map(blobs.map((blob) => [blob.blob.id, blob])).values()];
 }

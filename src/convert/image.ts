@@ -1,4 +1,5 @@
 /** One image manifest → one lazy image manifest: the layers, then the merged bootstrap, config and manifest. */
+import type { NewBlob } from '../dict/dict.ts';
 import type { Access, ReferredBlob } from '../dict/session.ts';
 import { LacunaError } from '../errors.ts';
 import { digestOf } from '../image/digest.ts';
@@ -13,7 +14,7 @@ import {
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import type { ImageStore } from '../registry/store.ts';
-import type { Conversion } from './conversion.ts';
+import { type Conversion, forgetLayers } from './conversion.ts';
 import { blobEntry, entriesOf } from './entries.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { convertLayers } from './layers.ts';
@@ -64,9 +65,9 @@ export interface DictionaryReport {
 export interface ConvertedImage {
   readonly descriptor: Descriptor;
   readonly platform: NonNullable<Descriptor['platform']>;
-  readonly layers: readonly ConvertedLayer[];
-  readonly referred: readonly ReferredBlob[];
   readonly report: ImageReport;
+  /** What a dictionary that grows is told of it, once the target's place is known. */
+  readonly known: ReadonlyArray<Omit<NewBlob, 'places'>>;
 }
 
 /**
@@ -111,7 +112,20 @@ export async function convertImage(
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
   const platform = source.platform ?? platformOfConfig(config);
   const report = reportOf(source, config, descriptor, manifest, layers, merged);
-  return { descriptor, platform, layers, referred, report: { ...report, dictionary: referred.map(reportReferred) } };
+  forgetLayers(conversion, manifest);
+  return {
+    descriptor,
+    platform,
+    known: dictionary === null ? [] : knownOf(layers, referred),
+    report: { ...report, dictionary: referred.map(reportReferred) },
+  };
+}
+
+function knownOf(layers: readonly ConvertedLayer[], referred: readonly ReferredBlob[]): ConvertedImage['known'] {
+  const own = layers.flatMap(({ blob, meta, chunks }) =>
+    blob === null ? [] : [{ blob, size: blob.compressedSize, meta, chunks }],
+  );
+  return [...referred.map(({ blob, size, meta }) => ({ blob, size, meta, chunks: [] })), ...own];
 }
 
 /** Pushes a small blob unless the target has it. */

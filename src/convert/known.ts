@@ -1,6 +1,6 @@
 /** Chunks that are somewhere already and may be referred to instead of being stored again. */
+import { DIGEST_SIZE } from '../blob/table.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
-import { DIGEST_SIZE } from './blob-chunks.ts';
 import type { KnownChunks } from './chunks.ts';
 
 /** The chunks of the layers below. */

@@ -2,10 +2,11 @@
  * One gzip layer → what it needs to be the data of a lazy image as it is (Nydus's zran): where in it each chunk lies. The
  * layer is read once; none of its bytes is written anywhere.
  */
+import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError } from '../errors.ts';
 import { referringBlob } from '../formats/rafs/blob.ts';
 import { type Addon, addon, type LayerStream } from '../native/addon.ts';
-import { BlobChunks, DIGEST_SIZE, type UnitDraft } from './blob-chunks.ts';
+import { BlobChunks, type UnitDraft } from './blob-chunks.ts';
 import type { PipelineTotals } from './chunks.ts';
 import type { ConvertedLayer, LayerWork } from './layer.ts';
 import type { LayerOptions } from './options.ts';

@@ -4,9 +4,6 @@ import { FEATURE } from '../formats/rafs/layout.ts';
 import type { Digester } from '../native/addon.ts';
 import type { ByteString, FileChunk } from '../tree/node.ts';
 
-/** Bytes of a digest. */
-export const DIGEST_SIZE = 32;
-
 /** Chunks of which kind an image can refer to: those of blobs with its own digester and chunk size. */
 export interface ChunkKind {
   readonly digester: Digester;
@@ -30,7 +27,7 @@ export interface ChunkDict extends Disposable {
   /** For messages. */
   readonly subject: string;
   /**
-   * Known chunks by digest, the best first. `digests`: {@link DIGEST_SIZE} bytes each, back to back; what is not known is
+   * Known chunks by digest, the best first. `digests`: 32 bytes each, back to back; what is not known is
    * not in the answer.
    */
   lookup(digests: Buffer, kind: ChunkKind): ReadonlyMap<ByteString, readonly FileChunk[]>;

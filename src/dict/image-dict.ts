@@ -1,6 +1,7 @@
 /** The chunks of an image as a dictionary: out of its bootstrap alone, no blob is read. */
 import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { DIGEST_SIZE } from '../blob/table.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { metaNameOf } from '../formats/rafs/blob.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
@@ -12,15 +13,7 @@ import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import { openStore } from '../registry/open.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
-import {
-  type ChunkDict,
-  type ChunkKind,
-  DIGEST_SIZE,
-  type DictBlob,
-  isFitBlob,
-  isFitChunk,
-  type NewBlob,
-} from './dict.ts';
+import { type ChunkDict, type ChunkKind, type DictBlob, isFitBlob, isFitChunk, type NewBlob } from './dict.ts';
 import { placeOf, placeOfFolder } from './places.ts';
 
 /** The blobs of a lazy image that others may refer to. USAGE when it is none. */

@@ -4,13 +4,13 @@
  * once: readers see it as it was when they began.
  */
 import type { Database, Statement } from 'better-sqlite3';
+import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import {
   type ChunkKind,
-  DIGEST_SIZE,
   type DictBlob,
   type DictGrowth,
   type GrowingDict,

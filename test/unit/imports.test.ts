@@ -32,7 +32,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   formats: ['native', 'blob/table.ts', 'tree'],
   reader: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats'],
   check: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats', 'reader'],
-  dict: ['native', 'image', 'registry', 'blob', 'tree', 'formats', 'reader'],
+  dict: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats', 'reader'],
   convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader', 'dict'],
   unpack: ['native', 'image', 'registry', 'tree', 'reader'],
   daemon: ['native', 'grpc', 'registry', 'blob/table.ts', 'blob', 'formats'],
