@@ -3,8 +3,9 @@
  * that a mount need not fetch the chunk information out of every blob. Same input → same bytes.
  */
 import { createHash } from 'node:crypto';
-import { promisify } from 'node:util';
-import { gzip } from 'node:zlib';
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { createGzip } from 'node:zlib';
 
 export interface BootstrapLayer {
   /** The gzip bytes as they are pushed. */
@@ -19,6 +20,9 @@ export interface BootstrapLayer {
 const GZIP_OS_OFFSET = 9;
 const GZIP_OS_UNKNOWN = 255;
 
+/** Bytes that come out of gzip at once. */
+const GZIP_PIECE = 256 * 1024;
+
 /** `metas`: what a blob's `blob.meta` file is called before the dot → its bytes, in the order of the blob table. */
 export async function packBootstrapLayer(
   bootstrap: Buffer,
@@ -26,10 +30,17 @@ export async function packBootstrapLayer(
 ): Promise<BootstrapLayer> {
   const members = [member('image/', '5', 0o755, Buffer.alloc(0)), member('image/image.boot', '0', 0o444, bootstrap)];
   for (const [id, meta] of metas) members.push(member(`image/${id}.blob.meta`, '0', 0o444, meta));
-  const tar = Buffer.concat([...members.flat(), Buffer.alloc(1024)]);
-  const data = await promisify(gzip)(tar, { level: 6 });
+  // Piece by piece: a bootstrap of millions of files is not held twice.
+  const tar = createHash('sha256');
+  const hashed = function* () {
+    for (const piece of [...members.flat(), Buffer.alloc(1024)]) {
+      tar.update(piece);
+      yield piece;
+    }
+  };
+  const data = await buffer(Readable.from(hashed()).pipe(createGzip({ level: 6, chunkSize: GZIP_PIECE })));
   data[GZIP_OS_OFFSET] = GZIP_OS_UNKNOWN;
-  return { data, digest: sha256(data), diffId: sha256(tar) };
+  return { data, digest: sha256(data), diffId: `sha256:${tar.digest('hex')}` };
 }
 
 /** One ustar member, padded; times and owners are zero. */

@@ -9,7 +9,7 @@ import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { Batches, OpenBatch } from './batches.ts';
 import { BlobChunks } from './blob-chunks.ts';
 import type { LayerOptions } from './options.ts';
-import type { LayerSink, Piece } from './read-layer.ts';
+import { addChunk, type LayerSink, type Piece } from './read-layer.ts';
 import type { Ring, Slot } from './ring.ts';
 
 /** Where a blob's bytes go. `data` may be reused once the promise resolved. */
@@ -127,13 +127,13 @@ export class ChunkPipeline implements LayerSink {
       this.#totals.chunks += 1;
       this.#totals.bytes += piece.length;
       if (known !== null) {
-        piece.node.chunks.push(known);
+        addChunk(piece.node, known);
         this.#totals.reusedChunks += 1;
         this.#totals.reusedBytes += piece.length;
         continue;
       }
       const index = this.#chunks.add(digest, piece.length);
-      piece.node.chunks.push(this.#chunks.all[index]!);
+      addChunk(piece.node, this.#chunks.all[index]!);
       const data = slot.input.subarray(piece.offset, piece.offset + piece.length);
       const isMember = piece.node.size === piece.length && this.#batches.takes(piece.length);
       // What is stored alone ends a batch, and a batch ends a run of what is stored alone.

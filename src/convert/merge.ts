@@ -32,7 +32,7 @@ export async function mergeLayers(
     layers.map((layer) => layer.tree),
     subject,
   );
-  referToFirst(root, firstOf(layers));
+  if (layers.filter(({ chunks }) => chunks.length > 0).length > 1) referToFirst(root, firstOf(layers));
   const own = layers.flatMap(({ blob, meta }) => (blob === null ? [] : [{ blob, meta }]));
   const all = [...referred, ...own];
   const onDropped = warnOncePerName(plan.log, subject);
@@ -63,10 +63,10 @@ function firstOf(layers: readonly ConvertedLayer[]): ReadonlyMap<string, FileChu
 }
 
 function referToFirst(directory: FileNode, first: ReadonlyMap<string, FileChunk>): void {
+  const firstLike = (chunk: FileChunk): FileChunk => first.get(byteString(chunk.digest)) ?? chunk;
   for (const node of directory.children!.values()) {
     if (node.type === 'dir') referToFirst(node, first);
-    else if (node.chunks.length > 0)
-      node.chunks = node.chunks.map((chunk) => first.get(byteString(chunk.digest)) ?? chunk);
+    else if (node.chunks.some((chunk) => firstLike(chunk) !== chunk)) node.chunks = node.chunks.map(firstLike);
   }
 }
 

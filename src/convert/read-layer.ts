@@ -25,7 +25,7 @@ export interface LayerInput {
 
 /** A piece of file content in a batch's input buffer: one chunk. */
 export interface Piece {
-  readonly node: FileNode & { chunks: FileChunk[] };
+  readonly node: FileNode;
   readonly offset: number;
   readonly length: number;
 }
@@ -156,7 +156,7 @@ class Collector implements TarHandler {
   readonly builder = new LayerBuilder();
   readonly #chunkSize: number;
   #pieces: Piece[] = [];
-  #current: Piece['node'] | null = null;
+  #current: FileNode | null = null;
 
   constructor(chunkSize: number) {
     this.#chunkSize = chunkSize;
@@ -173,8 +173,7 @@ class Collector implements TarHandler {
   }
 
   entry(entry: TarEntry): void {
-    const node = this.builder.add(entry);
-    this.#current = node === null ? null : withChunks(node);
+    this.#current = this.builder.add(entry);
   }
 
   content(_buffer: Buffer, start: number, available: number, remaining: number): number {
@@ -189,7 +188,8 @@ class Collector implements TarHandler {
   }
 }
 
-function withChunks(node: FileNode): Piece['node'] {
-  const chunks: FileChunk[] = [];
-  return Object.assign(node, { chunks });
+/** Adds a chunk to a file. Most files have one, and an array that was pushed to has room for sixteen more. */
+export function addChunk(node: FileNode, chunk: FileChunk): void {
+  if (node.chunks.length === 0) node.chunks = [chunk];
+  else (node.chunks as FileChunk[]).push(chunk);
 }

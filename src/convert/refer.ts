@@ -10,7 +10,7 @@ import { BlobChunks, type UnitDraft } from './blob-chunks.ts';
 import type { PipelineTotals } from './chunks.ts';
 import type { ConvertedLayer, LayerWork } from './layer.ts';
 import type { LayerOptions } from './options.ts';
-import { type LayerInput, type LayerSink, type Piece, readLayer, ringFor } from './read-layer.ts';
+import { addChunk, type LayerInput, type LayerSink, type Piece, readLayer, ringFor } from './read-layer.ts';
 import type { Ring, Slot } from './ring.ts';
 import { SpanIndex } from './spans.ts';
 
@@ -102,7 +102,7 @@ class Referring implements LayerSink {
     this.#totals.bytes += length;
     const known = this.#chunks.find(digest);
     if (known !== null) {
-      node.chunks.push(known);
+      addChunk(node, known);
       this.#totals.reusedChunks += 1;
       this.#totals.reusedBytes += length;
       return;
@@ -113,7 +113,7 @@ class Referring implements LayerSink {
     if (place.span === this.#units.length) this.#addUnit();
     const crc32c = this.#addon.crc32c(input.subarray(offset, offset + length));
     this.#chunks.placeWithin(index, place.span, place.offset, crc32c);
-    node.chunks.push(this.#chunks.all[index]!);
+    addChunk(node, this.#chunks.all[index]!);
   }
 
   #addUnit(): void {

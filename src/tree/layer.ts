@@ -3,7 +3,7 @@
  * hard links to names that only they have). What the layers look like on top of each other is `overlay.ts`.
  */
 import { FormatError } from '../errors.ts';
-import type { ByteString, FileNode } from './node.ts';
+import { type ByteString, byteString, bytesOf, type FileNode } from './node.ts';
 import { quote } from './path.ts';
 import { componentsOf, lookup, resolveDirectory } from './resolve.ts';
 import type { TarEntry } from './tar.ts';
@@ -107,7 +107,9 @@ export class LayerBuilder {
     return node;
   }
 
-  #put(parent: FileNode, name: ByteString, node: FileNode): void {
+  #put(parent: FileNode, cut: ByteString, node: FileNode): void {
+    // A piece of a string keeps the whole alive, and there is a path for every name.
+    const name = byteString(bytesOf(cut));
     const before = parent.children!.get(name);
     // A replaced directory or symlink changes what paths through it mean.
     if (before?.type === 'dir' || before?.type === 'symlink') this.#lastParent = null;
@@ -190,6 +192,8 @@ function nodeOf(entry: TarEntry): FileNode {
     target: type === 'symlink' ? entry.linkName : null,
     xattrs: entry.xattrs,
     children: null,
-    chunks: [],
+    chunks: NO_CHUNKS,
   };
 }
+
+const NO_CHUNKS: FileNode['chunks'] = [];

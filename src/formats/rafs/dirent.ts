@@ -38,7 +38,7 @@ export function planDirectory(children: Iterable<ByteString>): DirectoryLayout {
 /** The directory's bytes; its last block ends where the last name ends. */
 export function encodeDirectory(
   layout: DirectoryLayout,
-  target: (name: ByteString) => { nid: number; type: NodeType },
+  target: (index: number) => { nid: number; type: NodeType },
 ): Buffer {
   const out = Buffer.alloc(layout.size);
   for (const [block, first] of layout.starts.entries()) {
@@ -46,7 +46,7 @@ export function encodeDirectory(
     const base = block * BLOCK;
     let nameoff = names.length * DIRENT;
     for (const [i, name] of names.entries()) {
-      const { nid, type } = target(name);
+      const { nid, type } = target(first + i);
       const at = base + i * DIRENT;
       putU64(out, nid, at);
       out.writeUInt16LE(nameoff, at + 8);

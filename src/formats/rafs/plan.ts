@@ -27,7 +27,8 @@ export interface PlannedInode {
   readonly ino: number;
   /** Where a directory's ".." leads; the root's to itself. */
   readonly parent: PlannedInode | null;
-  readonly children: Map<ByteString, PlannedInode> | null;
+  /** What the names of {@link directory} lead to, in their order. */
+  readonly targets: PlannedInode[] | null;
   readonly directory: DirectoryLayout | null;
   /** Those that are written. */
   readonly xattrs: FileNode['xattrs'];
@@ -139,7 +140,7 @@ export function walkTree(
       node,
       ino: inodes.length + 1,
       parent,
-      children: node.type === 'dir' ? new Map() : null,
+      targets: node.type === 'dir' ? [] : null,
       directory: node.type === 'dir' ? planDirectory(node.children!.keys()) : null,
       xattrs,
       xattrSize: xattrSize(xattrs),
@@ -158,9 +159,12 @@ export function walkTree(
   // `inodes` grows while it is walked: that is the breadth-first order.
   for (const inode of inodes) {
     for (const name of inode.directory?.names ?? []) {
-      if (name === '.' || name === '..') continue;
-      inode.children!.set(name, add(inode.node.children!.get(name)!, inode, name));
-      names++;
+      if (name === '.') inode.targets!.push(inode);
+      else if (name === '..') inode.targets!.push(inode.parent ?? inode);
+      else {
+        inode.targets!.push(add(inode.node.children!.get(name)!, inode, name));
+        names++;
+      }
     }
   }
   return { inodes, names, known };
@@ -204,7 +208,9 @@ function planChunks(
   const offered = new Map(blobs.map((blob) => [blob.id, blob]));
   const used: RafsBlob[] = [];
   const blobIndexes = new Map<string, number>();
-  const chunks = new Map<number, PlannedChunk>();
+  const chunks: PlannedChunk[] = [];
+  /** By blob: a bit for each of its chunks. */
+  const seen: Uint8Array[] = [];
   for (const { node } of inodes) {
     if (node.type !== 'reg') continue;
     let fileOffset = 0;
@@ -214,24 +220,28 @@ function planChunks(
         const blob = offered.get(chunk.blob);
         if (blob === undefined) throw wrong(`a chunk lies in blob ${chunk.blob}, which is not given`);
         blobIndex = used.push(blob) - 1;
+        seen.push(new Uint8Array(Math.ceil(blob.chunkCount / 8)));
         blobIndexes.set(chunk.blob, blobIndex);
       }
       checkChunk(chunk, used[blobIndex]!, Math.min(chunkSize, node.size - fileOffset));
-      const key = blobIndex * (MAX_CHUNKS + 1) + chunk.index;
-      if (!chunks.has(key)) chunks.set(key, { chunk, blobIndex, fileOffset });
+      const bits = seen[blobIndex]!;
+      const bit = 1 << (chunk.index & 7);
+      if ((bits[chunk.index >>> 3]! & bit) === 0) chunks.push({ chunk, blobIndex, fileOffset });
+      bits[chunk.index >>> 3]! |= bit;
       fileOffset += chunk.uncompressedSize;
     }
     if (fileOffset !== node.size) throw wrong(`the chunks of a file of ${node.size} bytes cover ${fileOffset}`);
   }
   if (used.length > MAX_BLOBS) throw cannot(`${used.length} blobs; a RAFS v6 image has at most ${MAX_BLOBS}`);
-  return { blobs: used, blobIndexes, chunks: sortedByDigest([...chunks.values()]) };
+  return { blobs: used, blobIndexes, chunks: sortedByDigest(chunks) };
 }
 
 function sortedByDigest(chunks: readonly PlannedChunk[]): PlannedChunk[] {
   // Nearly always the first 48 bits decide, and numbers compare ten times faster than buffers.
-  const keyed = chunks.map((planned) => ({ planned, key: planned.chunk.digest.readUIntBE(0, 6) }));
-  keyed.sort((a, b) => a.key - b.key || byDigest(a.planned, b.planned));
-  return keyed.map(({ planned }) => planned);
+  const keys = Float64Array.from(chunks, ({ chunk }) => chunk.digest.readUIntBE(0, 6));
+  const order = Uint32Array.from(chunks.keys());
+  order.sort((a, b) => keys[a]! - keys[b]! || byDigest(chunks[a]!, chunks[b]!));
+  return Array.from(order, (i) => chunks[i]!);
 }
 
 function byDigest(a: PlannedChunk, b: PlannedChunk): number {

@@ -32,8 +32,8 @@ const unionOf = ({ node, blocksOffset }: PlannedInode): number =>
   node.rdev === null ? blocksOffset / BLOCK : encodeDevice(node.rdev.major, node.rdev.minor);
 
 function directoryBytes(inode: PlannedInode, metaOffset: number): Buffer {
-  return encodeDirectory(inode.directory!, (name) => {
-    const target = name === '.' ? inode : name === '..' ? (inode.parent ?? inode) : inode.children!.get(name)!;
+  return encodeDirectory(inode.directory!, (index) => {
+    const target = inode.targets![index]!;
     return { nid: nidOf(target, metaOffset), type: target.node.type };
   });
 }
