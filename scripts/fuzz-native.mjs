@@ -7,7 +7,8 @@
  * that corpus the smallest inputs that reach what no other one reaches.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -31,7 +32,12 @@ function cargoFuzz(command, target, ...rest) {
   return spawnSync('cargo', [...args, target, ...rest], {
     cwd: join(root, 'native'),
     stdio: 'inherit',
-    env: { ...process.env, ASAN_OPTIONS: 'quarantine_size_mb=16' },
+    // Stores of devices lie in memory: a busy disk is no hang of ours.
+    env: {
+      ...process.env,
+      ASAN_OPTIONS: 'quarantine_size_mb=16',
+      TMPDIR: existsSync('/dev/shm') ? '/dev/shm' : tmpdir(),
+    },
   });
 }
 
