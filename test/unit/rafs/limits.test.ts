@@ -1,5 +1,5 @@
-/** docs/limits.md lists every limit with its value, and each limit of a bootstrap is kept. */
-import { readFileSync } from 'node:fs';
+/** What the documents about RAFS list is what there is. */
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { checkout } from '#cache';
@@ -8,6 +8,7 @@ import * as limits from '../../../src/formats/rafs/limits.ts';
 import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
 import { MAX_DEPTH, MAX_NAME, MAX_PATH } from '../../../src/tree/path.ts';
 import { DEFAULT_MAX_PAX } from '../../../src/tree/tar.ts';
+import { fixture } from '../../kit/layers.ts';
 
 const SIZES: ReadonlyMap<string, number> = new Map([
   ['', 1],
@@ -23,4 +24,10 @@ it('docs/limits.md lists every limit with its value', () => {
     return [name!, Number(number) * SIZES.get(unit ?? '')!] as const;
   });
   expect(Object.fromEntries(listed)).toEqual({ ...limits, ...others });
+});
+
+it('docs/rafs-variants.md has a row for every variant that there is a fixture of', () => {
+  const text = readFileSync(join(checkout, 'docs/rafs-variants.md'), 'utf8');
+  const listed = [...text.matchAll(/^\| `([\w-]+)` \|/gm)].map(([, name]) => name!);
+  expect(listed.sort()).toEqual(readdirSync(fixture('rafs')).sort());
 });
