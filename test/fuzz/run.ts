@@ -1,4 +1,5 @@
 /** Runs fuzz targets and tells what breaks the rules: only LacunaErrors, no second spent on one input, memory bounded. */
+import { setImmediate } from 'node:timers/promises';
 import { isLacunaError } from '../../src/errors.ts';
 import { random } from '../kit/random.ts';
 import type { Target } from './targets.ts';
@@ -7,8 +8,9 @@ import type { Target } from './targets.ts';
 export const MAX_MS = 1000;
 /** Bytes that the process may grow by, garbage included. */
 export const MAX_GROWTH = 256 * 1024 * 1024;
-/** Executions between two looks at the memory. */
+/** Executions between two looks at the memory, and between two rests in which what native code holds is let go. */
 const LOOK_EVERY = 2000;
+const REST_EVERY = 50;
 
 /** A fault of ours, with the input that shows it. */
 export interface Fault {
@@ -75,7 +77,9 @@ export async function fuzz(targets: readonly Target[], runs: number, seed: numbe
       executions.set(target.name, (executions.get(target.name) ?? 0) + 1);
       if (wasRefused) refused.set(target.name, (refused.get(target.name) ?? 0) + 1);
       if (problem !== null) faults.push({ target: target.name, input, problem });
-      if (++done % LOOK_EVERY === 0) growth = Math.max(growth, process.memoryUsage.rss() - before);
+      done++;
+      if (done % REST_EVERY === 0) await setImmediate();
+      if (done % LOOK_EVERY === 0) growth = Math.max(growth, process.memoryUsage.rss() - before);
     }
   }
   growth = Math.max(growth, process.memoryUsage.rss() - before);
