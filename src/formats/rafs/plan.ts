@@ -16,7 +16,7 @@ import {
   DEVICE_TABLE_OFFSET,
   PREFETCH_ENTRY_SIZE,
 } from './layout.ts';
-import { MAX_BLOBS, MAX_CHUNKS } from './limits.ts';
+import { MAX_BLOBS } from './limits.ts';
 import { Space } from './space.ts';
 import { isStorable, xattrSize } from './xattr.ts';
 
