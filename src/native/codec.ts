@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { gunzipSync } from 'node:zlib';
+import type { DCtx } from 'zstd-napi/binding.js';
 import { FormatError, LacunaError } from '../errors.ts';
 import { type Addon, type Compressor, type Decoder, type Digester, findAddon } from './addon.ts';
 import { decryptXts, inflateSpan } from './unit.ts';
@@ -154,9 +155,7 @@ function gunzip(data: Buffer, limit: number): Buffer {
 
 /** Memory grows with what really comes out, never by what a frame's header says. */
 function zstdDecompress(data: Buffer, limit: number): Buffer {
-  const { DCtx, DParameter } = optional<typeof import('zstd-napi/binding.js')>('zstd-napi/binding.js');
-  const context = new DCtx();
-  context.setParameter(DParameter.windowLogMax, MAX_WINDOW_LOG);
+  const context = zstdContext();
   const pieces: Buffer[] = [];
   let [at, length, inside] = [0, 0, true];
   while (at < data.length || inside) {
@@ -171,6 +170,17 @@ function zstdDecompress(data: Buffer, limit: number): Buffer {
     pieces.push(target.subarray(0, produced));
   }
   return Buffer.concat(pieces, length);
+}
+
+let zstd: DCtx | null = null;
+
+/** The one context, ready for a new stream: another for every call would hold its memory until the collector runs. */
+function zstdContext(): DCtx {
+  const { DCtx, DParameter, ResetDirective } = optional<typeof import('zstd-napi/binding.js')>('zstd-napi/binding.js');
+  zstd ??= new DCtx();
+  zstd.reset(ResetDirective.sessionAndParameters);
+  zstd.setParameter(DParameter.windowLogMax, MAX_WINDOW_LOG);
+  return zstd;
 }
 
 function frames<T>(offset: number, step: () => T): T {
