@@ -55,12 +55,15 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
       sourceSize: expect.any(Number),
       blob: expect.stringMatching(/^sha256:[0-9a-f]{64}$/),
       blobSize: expect.any(Number),
+      meta: null,
+      metaSize: 0,
       chunks: expect.any(Number),
       bytes: expect.any(Number),
       reusedBytes: expect.any(Number),
     };
     expect(JSON.parse(stdout)).toEqual({
       schema: 'lacuna.convert.v1',
+      as: 'lazy',
       source: SOURCE,
       target: target('json'),
       digest: refDigest(join(dir, 'json'), 'lazy'),
@@ -72,6 +75,7 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
           layers: [layer, layer, layer],
           bootstrap: { digest: expect.any(String), size: expect.any(Number), plainSize: expect.any(Number) },
           blobs: expect.any(Array),
+          dictionary: [],
         },
       ],
     });
@@ -134,7 +138,7 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
 
   it.each([
     ['--json first', ['--json', 'oci:/nowhere:x', 'oci:/tmp/y:z'], 3, 'NOT_FOUND'],
-    ['a wrong reference', ['dir:/x', 'oci:/tmp/y:z', '--json'], 2, 'REFERENCE'],
+    ['a wrong reference', ['zip:/x', 'oci:/tmp/y:z', '--json'], 2, 'REFERENCE'],
     ['a missing platform', ['--platform', 'linux/s390x', SOURCE, 'oci:/tmp/y:z', '--json'], 3, 'NOT_FOUND'],
   ])('prints an error as a document with --json: %s', (_, args, exit, code) => {
     const { status, stdout, stderr } = lacuna(['convert', ...args]);
