@@ -1,9 +1,11 @@
 /**
  * The chunks of one blob as it grows, in the order of their data: 64 bytes each in pages, and found by their digest
- * through a table of numbers, because a blob can have millions. Chunk objects are views of them.
+ * through a table of numbers, because a blob can have millions. Chunk objects are views of them, made when asked for.
  */
 import { DIGEST_SIZE, type Unit, type Within } from '../blob/table.ts';
+import type { ChunkList } from '../formats/rafs/chunkinfo.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
+import type { ChunkSource } from '../tree/file.ts';
 import type { FileChunk } from '../tree/node.ts';
 
 /** Blob devices are addressed in blocks of this size. */
@@ -24,13 +26,13 @@ const PAGE_RECORDS = 4096;
 /** A unit whose place becomes known when it is written. */
 export type UnitDraft = { -readonly [K in keyof Unit]: Unit[K] };
 
-export class BlobChunks {
+export class BlobChunks implements ChunkSource, ChunkList<FileChunk> {
   readonly digester: Digester;
   readonly compressor: Compressor;
   /** Lower-case hex; known when the blob is whole. */
   blob = '';
   readonly #pages: Buffer[] = [];
-  readonly #views: FileChunk[] = [];
+  #count = 0;
   readonly #units: UnitDraft[] = [];
   #plainEnd = 0;
   /** Open addressing: index + 1 of a chunk, 0 where there is none. At most half full. */
@@ -41,35 +43,53 @@ export class BlobChunks {
     this.compressor = compressor;
   }
 
-  /** All of them. The blob's id is filled in as soon as it is known. */
-  get all(): readonly FileChunk[] {
-    return this.#views;
+  get length(): number {
+    return this.#count;
+  }
+
+  /** The chunk with this index, which is there. */
+  chunk(index: number): FileChunk {
+    return new ChunkView(this, index);
+  }
+
+  at(index: number): FileChunk | undefined {
+    const place = index < 0 ? this.#count + index : index;
+    return place >= 0 && place < this.#count ? this.chunk(place) : undefined;
+  }
+
+  *[Symbol.iterator](): Generator<FileChunk> {
+    for (let index = 0; index < this.#count; index++) yield this.chunk(index);
   }
 
   /** Adds a chunk behind the others; returns its index. */
   add(digest: Buffer, size: number): number {
-    const index = this.#views.length;
+    const index = this.#count++;
     if (index % PAGE_RECORDS === 0) this.#pages.push(Buffer.alloc(PAGE_RECORDS * RECORD));
     const [page, at] = this.record(index);
     digest.copy(page, at);
     page.writeUInt32LE(this.#plainEnd / BLOCK, at + AT.plain);
     page.writeUInt32LE(size, at + AT.size);
     this.#plainEnd += Math.ceil(size / BLOCK) * BLOCK;
-    this.#views.push(new ChunkView(this, index));
-    if (this.#views.length * 2 > this.#buckets.length) this.#grow();
+    if (this.#count * 2 > this.#buckets.length) this.#grow();
     else this.#insert(this.#buckets, index);
     return index;
   }
 
-  /** The chunk with this digest; null when there is none. */
-  find(digest: Buffer): FileChunk | null {
+  /** The index of the chunk with this digest; null when there is none. */
+  find(digest: Buffer): number | null {
     const { length } = this.#buckets;
     for (let bucket = hashOf(digest, 0) % length; this.#buckets[bucket] !== 0; bucket = (bucket + 1) % length) {
       const index = this.#buckets[bucket]! - 1;
       const [page, at] = this.record(index);
-      if (digest.compare(page, at, at + DIGEST_SIZE) === 0) return this.#views[index]!;
+      if (digest.compare(page, at, at + DIGEST_SIZE) === 0) return index;
     }
     return null;
+  }
+
+  /** Plain bytes of a chunk. */
+  sizeOf(index: number): number {
+    const [page, at] = this.record(index);
+    return page.readUInt32LE(at + AT.size);
   }
 
   /** It lies alone at `offset` of the blob. */
@@ -111,7 +131,7 @@ export class BlobChunks {
 
   #grow(): void {
     const buckets = new Uint32Array(this.#buckets.length * 2);
-    for (let index = 0; index < this.#views.length; index++) this.#insert(buckets, index);
+    for (let index = 0; index < this.#count; index++) this.#insert(buckets, index);
     this.#buckets = buckets;
   }
 }

@@ -9,7 +9,7 @@ import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { Batches, OpenBatch } from './batches.ts';
 import { BlobChunks } from './blob-chunks.ts';
 import type { LayerOptions } from './options.ts';
-import { addChunk, type LayerSink, type Piece } from './read-layer.ts';
+import type { LayerSink, Piece } from './read-layer.ts';
 import type { Ring, Slot } from './ring.ts';
 
 /** Where a blob's bytes go. `data` may be reused once the promise resolved. */
@@ -123,17 +123,15 @@ export class ChunkPipeline implements LayerSink {
     let used = 0;
     for (const [i, piece] of pieces.entries()) {
       const digest = digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE);
-      const known = this.#find(digest, others, piece.length);
       this.#totals.chunks += 1;
       this.#totals.bytes += piece.length;
-      if (known !== null) {
-        addChunk(piece.node, known);
+      if (this.#refer(piece, digest, others)) {
         this.#totals.reusedChunks += 1;
         this.#totals.reusedBytes += piece.length;
         continue;
       }
       const index = this.#chunks.add(digest, piece.length);
-      addChunk(piece.node, this.#chunks.all[index]!);
+      piece.node.addOwnChunk(this.#chunks, index);
       const data = slot.input.subarray(piece.offset, piece.offset + piece.length);
       const isMember = piece.node.size === piece.length && this.#batches.takes(piece.length);
       // What is stored alone ends a batch, and a batch ends a run of what is stored alone.
@@ -156,9 +154,18 @@ export class ChunkPipeline implements LayerSink {
     return segments;
   }
 
-  #find(digest: Buffer, others: ReadonlyMap<ByteString, FileChunk>, size: number): FileChunk | null {
-    const found = (others.size > 0 && others.get(byteString(digest))) || this.#chunks.find(digest);
-    return found !== null && found.uncompressedSize === size ? found : null;
+  /** Gives the file a known chunk, if there is one: of another blob first. */
+  #refer({ node, length }: Piece, digest: Buffer, others: ReadonlyMap<ByteString, FileChunk>): boolean {
+    const other = others.size === 0 ? undefined : others.get(byteString(digest));
+    if (other !== undefined) {
+      if (other.uncompressedSize !== length) return false;
+      node.addChunk(other);
+      return true;
+    }
+    const own = this.#chunks.find(digest);
+    if (own === null || this.#chunks.sizeOf(own) !== length) return false;
+    node.addOwnChunk(this.#chunks, own);
+    return true;
   }
 
   async #write({ stored, output }: Segment, { length, records }: CompressResult): Promise<void> {

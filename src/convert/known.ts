@@ -1,23 +1,33 @@
 /** Chunks that are somewhere already and may be referred to instead of being stored again. */
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
+import type { BlobChunks } from './blob-chunks.ts';
 import type { KnownChunks } from './chunks.ts';
 
 /** The chunks of the layers below. */
 export class LowerChunks implements KnownChunks {
-  readonly #chunks = new Map<ByteString, FileChunk>();
+  readonly #layers: BlobChunks[] = [];
 
-  add(chunks: readonly FileChunk[]): void {
-    for (const chunk of chunks) this.#chunks.set(byteString(chunk.digest), chunk);
+  add(chunks: BlobChunks): void {
+    if (chunks.length > 0) this.#layers.push(chunks);
+  }
+
+  /** The lowest layer's chunk with this digest. */
+  find(digest: Buffer): FileChunk | null {
+    for (const layer of this.#layers) {
+      const index = layer.find(digest);
+      if (index !== null) return layer.chunk(index);
+    }
+    return null;
   }
 
   async lookup(digests: Buffer): Promise<ReadonlyMap<ByteString, FileChunk>> {
     const found = new Map<ByteString, FileChunk>();
-    if (this.#chunks.size === 0) return found;
+    if (this.#layers.length === 0) return found;
     for (let at = 0; at < digests.length; at += DIGEST_SIZE) {
-      const key = byteString(digests.subarray(at, at + DIGEST_SIZE));
-      const chunk = this.#chunks.get(key);
-      if (chunk !== undefined) found.set(key, chunk);
+      const digest = digests.subarray(at, at + DIGEST_SIZE);
+      const chunk = this.find(digest);
+      if (chunk !== null) found.set(byteString(digest), chunk);
     }
     return found;
   }

@@ -7,7 +7,7 @@ import { finishBlob, type RafsBlob } from '../formats/rafs/blob.ts';
 import { addon, type LayerDigests, type Sha256Stream } from '../native/addon.ts';
 import type { BlobUpload } from '../registry/store.ts';
 import type { LayerTree } from '../tree/layer.ts';
-import type { FileChunk } from '../tree/node.ts';
+import type { BlobChunks } from './blob-chunks.ts';
 import { ChunkPipeline, type KnownChunks, type PipelineTotals } from './chunks.ts';
 import type { LayerOptions } from './options.ts';
 import { type LayerInput, readLayer, ringFor } from './read-layer.ts';
@@ -20,12 +20,13 @@ export interface ConvertedLayer {
   readonly meta: Buffer;
   /** The blob that holds its chunk info, named after its sha256, where that does not lie in the blob itself; else null. */
   readonly metaBlob: Buffer | null;
-  readonly chunks: readonly FileChunk[];
+  /** Of its own blob. */
+  readonly chunks: BlobChunks;
   readonly source: LayerDigests;
   readonly totals: PipelineTotals;
 }
 
-/** One try: it uses up its {@link upload}. */
+/** One try: it uses up its {@link upload}, which is the caller's to abort after an error. */
 export interface LayerWork {
   readonly options: LayerOptions;
   /** Chunks that may be referred to instead of being stored again. */
@@ -38,20 +39,14 @@ export interface LayerWork {
 
 /** Converts a layer; the blob has been committed to `work.upload` when this returns (aborted when there is none). */
 export async function convertLayer(input: LayerInput, work: LayerWork): Promise<ConvertedLayer> {
-  try {
-    const { options, signal, onRead } = work;
-    const native = addon();
-    const ring = ringFor(options.chunkSize);
-    const hasher = native.sha256Stream();
-    const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
-    const reading = { compression: input.compression, chunkSize: options.chunkSize, signal, onRead };
-    const { tree, source } = await readLayer(input, reading, ring, pipeline);
-    return await finish(pipeline, hasher, tree, source, work);
-  } catch (error) {
-    await work.upload.abort();
-    work.signal.throwIfAborted();
-    throw error;
-  }
+  const { options, signal, onRead } = work;
+  const native = addon();
+  const ring = ringFor(options.chunkSize);
+  const hasher = native.sha256Stream();
+  const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
+  const reading = { compression: input.compression, chunkSize: options.chunkSize, signal, onRead };
+  const { tree, source } = await readLayer(input, reading, ring, pipeline);
+  return finish(pipeline, hasher, tree, source, work);
 }
 
 async function finish(
@@ -62,15 +57,15 @@ async function finish(
   work: LayerWork,
 ): Promise<ConvertedLayer> {
   const { chunks, storedSize, totals } = await pipeline.finish();
-  if (chunks.all.length === 0) {
+  if (chunks.length === 0) {
     await work.upload.abort();
-    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks: [], source, totals };
+    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, source, totals };
   }
   const append = async (data: Buffer) => {
     await Promise.all([hasher.update(data, data.length), work.upload.write(data)]);
   };
   const end = await finishBlob(
-    chunks.all,
+    chunks,
     {
       dataSize: storedSize,
       sha256WithHeader: async (header) => {
@@ -90,7 +85,7 @@ async function finish(
     blob: { ...end.blob, id },
     meta: end.meta,
     metaBlob: end.metaBlob,
-    chunks: chunks.all,
+    chunks,
     source,
     totals,
   };

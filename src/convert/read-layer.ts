@@ -1,8 +1,8 @@
 /** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
 import { LacunaError } from '../errors.ts';
 import { type Addon, addon, type LayerDigests, type LayerStream } from '../native/addon.ts';
+import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
-import type { FileChunk, FileNode } from '../tree/node.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
 import { Ring, type Slot } from './ring.ts';
 
@@ -25,7 +25,7 @@ export interface LayerInput {
 
 /** A piece of file content in a batch's input buffer: one chunk. */
 export interface Piece {
-  readonly node: FileNode;
+  readonly node: LayerFile;
   readonly offset: number;
   readonly length: number;
 }
@@ -156,7 +156,7 @@ class Collector implements TarHandler {
   readonly builder = new LayerBuilder();
   readonly #chunkSize: number;
   #pieces: Piece[] = [];
-  #current: FileNode | null = null;
+  #current: LayerFile | null = null;
 
   constructor(chunkSize: number) {
     this.#chunkSize = chunkSize;
@@ -186,10 +186,4 @@ class Collector implements TarHandler {
     }
     return taken;
   }
-}
-
-/** Adds a chunk to a file. Most files have one, and an array that was pushed to has room for sixteen more. */
-export function addChunk(node: FileNode, chunk: FileChunk): void {
-  if (node.chunks.length === 0) node.chunks = [chunk];
-  else (node.chunks as FileChunk[]).push(chunk);
 }

@@ -10,7 +10,7 @@ import { BlobChunks, type UnitDraft } from './blob-chunks.ts';
 import type { PipelineTotals } from './chunks.ts';
 import type { ConvertedLayer, LayerWork } from './layer.ts';
 import type { LayerOptions } from './options.ts';
-import { addChunk, type LayerInput, type LayerSink, type Piece, readLayer, ringFor } from './read-layer.ts';
+import { type LayerInput, type LayerSink, type Piece, readLayer, ringFor } from './read-layer.ts';
 import type { Ring, Slot } from './ring.ts';
 import { SpanIndex } from './spans.ts';
 
@@ -31,13 +31,13 @@ export async function referLayer(input: LayerInput, { options, signal, onRead }:
   const reading = { compression: 'indexed-gzip', chunkSize: options.chunkSize, signal, onRead } as const;
   const { tree, source } = await readLayer(input, reading, ring, sink);
   const { chunks, units, totals } = await sink.finish();
-  if (chunks.all.length === 0) {
-    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks: [], source, totals };
+  if (chunks.length === 0) {
+    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, source, totals };
   }
   const id = input.digest.slice('sha256:'.length);
-  const { blob, meta, metaBlob } = referringBlob(chunks.all, units, input.size, options);
+  const { blob, meta, metaBlob } = referringBlob(chunks, units, input.size, options);
   chunks.blob = id;
-  return { tree, blob: { ...blob, id }, meta, metaBlob, chunks: chunks.all, source, totals };
+  return { tree, blob: { ...blob, id }, meta, metaBlob, chunks, source, totals };
 }
 
 /** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
@@ -102,7 +102,7 @@ class Referring implements LayerSink {
     this.#totals.bytes += length;
     const known = this.#chunks.find(digest);
     if (known !== null) {
-      addChunk(node, known);
+      node.addOwnChunk(this.#chunks, known);
       this.#totals.reusedChunks += 1;
       this.#totals.reusedBytes += length;
       return;
@@ -113,7 +113,7 @@ class Referring implements LayerSink {
     if (place.span === this.#units.length) this.#addUnit();
     const crc32c = this.#addon.crc32c(input.subarray(offset, offset + length));
     this.#chunks.placeWithin(index, place.span, place.offset, crc32c);
-    addChunk(node, this.#chunks.all[index]!);
+    node.addOwnChunk(this.#chunks, index);
   }
 
   #addUnit(): void {

@@ -3,6 +3,7 @@
  * hard links to names that only they have). What the layers look like on top of each other is `overlay.ts`.
  */
 import { FormatError } from '../errors.ts';
+import { LayerFile } from './file.ts';
 import { type ByteString, byteString, bytesOf, type FileNode } from './node.ts';
 import { quote } from './path.ts';
 import { componentsOf, lookup, resolveDirectory } from './resolve.ts';
@@ -65,7 +66,7 @@ export class LayerBuilder {
    * Adds an entry. Returns the node of a regular file, whose content follows in the tar, so that the caller can set
    * its chunks; null for everything else. Throws FormatError for names that cannot be.
    */
-  add(entry: TarEntry): FileNode | null {
+  add(entry: TarEntry): LayerFile | null {
     const slash = entry.name.lastIndexOf('/');
     const name = entry.name.slice(slash + 1);
     const parentPath = slash < 0 ? '' : entry.name.slice(0, slash);
@@ -83,7 +84,7 @@ export class LayerBuilder {
     else {
       const node = nodeOf(entry);
       this.#put(parent, name, node);
-      return node.type === 'reg' ? node : null;
+      return node instanceof LayerFile ? node : null;
     }
     return null;
   }
@@ -180,20 +181,11 @@ function isAufs(path: ByteString, name: ByteString): boolean {
 
 /** A fresh non-directory node; of a hard link, the placeholder for the inode it joins. */
 function nodeOf(entry: TarEntry): FileNode {
-  const type = entry.type === 'hardlink' ? 'reg' : entry.type;
-  return {
-    type,
-    mode: type === 'symlink' ? 0o777 : entry.mode,
-    uid: entry.uid,
-    gid: entry.gid,
-    mtime: entry.mtime,
-    size: entry.size,
-    rdev: entry.rdev,
-    target: type === 'symlink' ? entry.linkName : null,
-    xattrs: entry.xattrs,
-    children: null,
-    chunks: NO_CHUNKS,
-  };
+  const { type, uid, gid, mtime, rdev, xattrs } = entry;
+  if (type === 'reg' || type === 'hardlink') return new LayerFile(entry);
+  const isLink = type === 'symlink';
+  const own = { type, mode: isLink ? 0o777 : entry.mode, target: isLink ? entry.linkName : null };
+  return { ...own, uid, gid, mtime, size: 0, rdev, xattrs, children: null, chunks: NO_CHUNKS };
 }
 
 const NO_CHUNKS: FileNode['chunks'] = [];

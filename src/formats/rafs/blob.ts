@@ -5,11 +5,13 @@
  *     hdr image.blob · chunk info (CI) · CI header · hdr blob.meta · digests · hdr blob.digest · TOC · hdr rafs.blob.toc
  */
 import { createHash } from 'node:crypto';
+import { DIGEST_SIZE } from '../../blob/table.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
 import { putU64 } from './bytes.ts';
 import {
   blobMetaFile,
   type ChunkInfo,
+  type ChunkList,
   CI_HEADER,
   chunkInfoOf,
   encodeCiHeader,
@@ -101,12 +103,12 @@ export const metaNameOf = ({ id, metaDigest }: Pick<RafsBlob, 'id' | 'metaDigest
  * UNSUPPORTED for more chunks than a blob can have.
  */
 export async function finishBlob(
-  chunks: readonly WrittenChunk[],
+  chunks: ChunkList<WrittenChunk>,
   at: BlobSoFar,
   options: BlobOptions,
 ): Promise<BlobEnd> {
   const info = chunkInfoOf(chunks, options.compressor);
-  const last = chunks[chunks.length - 1]!;
+  const last = chunks.at(-1)!;
   const uncompressedSize = alignUp(last.uncompressedOffset + last.uncompressedSize, BLOCK);
   const { chunkSize, compressor, digester } = options;
   const common = { chunkSize, compressor, digester, uncompressedSize };
@@ -122,7 +124,9 @@ export async function finishBlob(
   const dataDigest = await at.sha256WithHeader(tarHeader('image.blob', at.dataSize));
   const ciOffset = at.dataSize + TAR_HEADER;
   const header = encodeCiHeader(info, features, ciOffset);
-  const digests = Buffer.concat(chunks.map((chunk) => chunk.digest));
+  const digests = Buffer.allocUnsafe(chunks.length * DIGEST_SIZE);
+  let end = 0;
+  for (const { digest } of chunks) end += digest.copy(digests, end);
 
   const { stored, plain } = info;
   const headerOffset = ciOffset + stored.length;
@@ -164,12 +168,12 @@ export async function finishBlob(
  * `layerSize`: bytes of the layer, whose digest is the blob's id.
  */
 export function referringBlob(
-  chunks: readonly WrittenChunk[],
+  chunks: ChunkList<WrittenChunk>,
   units: readonly ReferredUnit[],
   layerSize: number,
   { chunkSize, digester }: Pick<BlobOptions, 'chunkSize' | 'digester'>,
 ): Omit<BlobEnd, 'tail'> {
-  const last = chunks[chunks.length - 1]!;
+  const last = chunks.at(-1)!;
   const uncompressedSize = alignUp(last.uncompressedOffset + last.uncompressedSize, BLOCK);
   const common = { chunkSize, compressor: 2, digester, uncompressedSize } as const;
   return separateEnd(referredChunkInfo(chunks, units), common, layerSize);

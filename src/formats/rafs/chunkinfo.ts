@@ -35,6 +35,12 @@ export interface ChunkInfo {
   readonly contexts: { readonly offset: number; readonly size: number; readonly count: number };
 }
 
+/** Chunks in the order of their data: an array, or what makes them when they are asked for. */
+export interface ChunkList<T> extends Iterable<T> {
+  readonly length: number;
+  at(index: number): T | undefined;
+}
+
 /** A chunk of a blob that we write. */
 export interface WrittenChunk extends Chunk {
   readonly crc32c?: number | null;
@@ -50,27 +56,29 @@ export interface ReferredUnit {
  * Of chunks in the order of their data. Each follows the one before it; those of a batch follow each other. The second
  * version only where batches need it.
  */
-export function chunkInfoOf(chunks: readonly WrittenChunk[], compressor: Compressor): ChunkInfo {
+export function chunkInfoOf(chunks: ChunkList<WrittenChunk>, compressor: Compressor): ChunkInfo {
   checkCount(chunks.length);
   const units = new Map<Unit, number>();
   for (const { within } of chunks) if (within !== null && !units.has(within.unit)) units.set(within.unit, units.size);
   checkPlaces(chunks);
   if (units.size === 0) return packed(encodeV1(chunks), 0, chunks.length, [], compressor);
   const entries = Buffer.alloc(chunks.length * V2_ENTRY);
-  for (const [i, chunk] of chunks.entries()) {
+  let at = 0;
+  for (const chunk of chunks) {
     const isMember = chunk.within !== null;
     const isChecked = !isMember && (chunk.crc32c ?? 0) !== 0;
     const flags = isMember
       ? // Also of a batch that was kept raw: its two sizes tell.
         V2_FLAG.BATCH | V2_FLAG.COMPRESSED
       : (chunk.compressor === 0 ? 0 : V2_FLAG.COMPRESSED) | (isChecked ? V2_FLAG.HAS_CRC32 : 0);
-    writeV2(entries, i * V2_ENTRY, chunk, {
+    writeV2(entries, at, chunk, {
       flags,
       offset: chunk.compressedOffset,
       size: isMember ? 0 : chunk.compressedSize,
       low: isMember ? chunk.within.offset : isChecked ? chunk.crc32c! : 0,
       high: isMember ? units.get(chunk.within.unit)! : 0,
     });
+    at += V2_ENTRY;
   }
   const contexts = [...units.keys()].map(({ compressedSize, size }) => {
     const out = Buffer.alloc(CONTEXT);
@@ -93,16 +101,18 @@ export function spanOf({ within, uncompressedSize }: Chunk): { offset: number; l
 }
 
 /** Of the chunks of a layer that stays as it is, and the units they lie within, both in the order of the tar. */
-export function referredChunkInfo(chunks: readonly Chunk[], units: readonly ReferredUnit[]): ChunkInfo {
+export function referredChunkInfo(chunks: ChunkList<Chunk>, units: readonly ReferredUnit[]): ChunkInfo {
   checkCount(chunks.length);
   const entries = Buffer.alloc(chunks.length * V2_ENTRY);
   const numbers = new Map(units.map(({ unit }, i) => [unit, i]));
-  for (const [i, chunk] of chunks.entries()) {
+  let at = 0;
+  for (const chunk of chunks) {
     const { unit, offset } = chunk.within!;
     const flags = V2_FLAG.ZRAN | V2_FLAG.COMPRESSED;
     const span = spanOf(chunk);
     const place = { flags, offset: span.offset, size: span.length, low: offset, high: numbers.get(unit)! };
-    writeV2(entries, i * V2_ENTRY, chunk, place);
+    writeV2(entries, at, chunk, place);
+    at += V2_ENTRY;
   }
   const contexts: Buffer[] = [];
   const windows: Buffer[] = [];
@@ -182,14 +192,12 @@ function checkCount(count: number): void {
   });
 }
 
-function checkPlaces(chunks: readonly Chunk[]): void {
+function checkPlaces(chunks: ChunkList<Chunk>): void {
   let plainEnd = 0;
   let storedEnd = 0;
   let before: Unit | null = null;
-  for (const [
-    i,
-    { within, uncompressedOffset, uncompressedSize, compressedOffset, compressedSize },
-  ] of chunks.entries()) {
+  let i = 0;
+  for (const { within, uncompressedOffset, uncompressedSize, compressedOffset, compressedSize } of chunks) {
     const isInSame = within !== null && within.unit === before;
     if (uncompressedOffset !== plainEnd || (!isInSame && compressedOffset !== storedEnd)) {
       throw wrong(`chunk ${i} does not follow the one before it`);
@@ -197,6 +205,7 @@ function checkPlaces(chunks: readonly Chunk[]): void {
     plainEnd = alignUp(plainEnd + uncompressedSize, BLOCK);
     if (!isInSame) storedEnd += compressedSize;
     before = within?.unit ?? null;
+    i++;
   }
 }
 
@@ -204,18 +213,19 @@ function checkPlaces(chunks: readonly Chunk[]): void {
  * Chunk info V1, two u64: 0xfffff000 and 12 bits above of the uncompressed offset, 40 bits of the compressed one; the
  * sizes minus one lie in the upper 20 bits, their bits 20…23 in 8…11 of the first and 40…43 of the second word.
  */
-function encodeV1(chunks: readonly Chunk[]): Buffer {
+function encodeV1(chunks: ChunkList<Chunk>): Buffer {
   const out = Buffer.alloc(chunks.length * V1_ENTRY);
-  for (const [i, chunk] of chunks.entries()) {
+  let at = 0;
+  for (const chunk of chunks) {
     const usize = chunk.uncompressedSize - 1;
     const csize = chunk.compressedSize - 1;
     const uoffHigh = Math.floor(chunk.uncompressedOffset / 2 ** 32);
     const coffHigh = Math.floor(chunk.compressedOffset / 2 ** 32);
-    const at = i * V1_ENTRY;
     out.writeUInt32LE(((chunk.uncompressedOffset % 2 ** 32) + ((usize >>> 20) << 8)) >>> 0, at);
     out.writeUInt32LE(((usize << 12) | uoffHigh) >>> 0, at + 4);
     out.writeUInt32LE(chunk.compressedOffset % 2 ** 32, at + 8);
     out.writeUInt32LE(((csize << 12) | ((csize >>> 20) << 8) | coffHigh) >>> 0, at + 12);
+    at += V1_ENTRY;
   }
   return out;
 }

@@ -1,0 +1,80 @@
+/** A regular file of a layer. A layer has millions of them, so it carries no field that only other types need. */
+import type { ByteString, FileChunk, FileNode, Mtime } from './node.ts';
+import type { TarEntry } from './tar.ts';
+
+/** The chunks of a layer's own blob. */
+export interface ChunkSource {
+  chunk(index: number): FileChunk;
+}
+
+/** A chunk of another blob, or the index of one of the layer's own. */
+type Content = FileChunk | number;
+
+const NOTHING: readonly Content[] = [];
+
+export class LayerFile implements FileNode {
+  mode: number;
+  uid: number;
+  gid: number;
+  size: number;
+  xattrs: Map<ByteString, Buffer> | null;
+  readonly #sec: number;
+  readonly #nsec: number;
+  #source: ChunkSource | null = null;
+  /** Most files have one chunk, which needs no array. */
+  #content: Content | readonly Content[] = NOTHING;
+
+  /** Of a regular file, or of a hard link: then it stands for the inode that it joins. */
+  constructor({ mode, uid, gid, size, xattrs, mtime }: TarEntry) {
+    this.mode = mode;
+    this.uid = uid;
+    this.gid = gid;
+    this.size = size;
+    this.xattrs = xattrs;
+    this.#sec = mtime.sec;
+    this.#nsec = mtime.nsec;
+  }
+
+  get type() {
+    return 'reg' as const;
+  }
+  get rdev() {
+    return null;
+  }
+  get target() {
+    return null;
+  }
+  get children() {
+    return null;
+  }
+  get mtime(): Mtime {
+    return { sec: this.#sec, nsec: this.#nsec };
+  }
+  get chunks(): readonly FileChunk[] {
+    const contents = isList(this.#content) ? this.#content : [this.#content];
+    return contents.map((content) => (typeof content === 'number' ? this.#source!.chunk(content) : content));
+  }
+  set chunks(chunks: readonly FileChunk[]) {
+    this.#content = chunks.length === 1 ? chunks[0]! : [...chunks];
+  }
+
+  /** Adds a chunk of another blob behind those it has. */
+  addChunk(chunk: FileChunk): void {
+    this.#add(chunk);
+  }
+
+  /** Adds a chunk of the layer's own blob behind those it has; `source` is the same each time. */
+  addOwnChunk(source: ChunkSource, index: number): void {
+    this.#source = source;
+    this.#add(index);
+  }
+
+  #add(content: Content): void {
+    const before = this.#content;
+    if (!isList(before)) this.#content = [before, content];
+    else if (before.length === 0) this.#content = content;
+    else (before as Content[]).push(content);
+  }
+}
+
+const isList = (content: Content | readonly Content[]): content is readonly Content[] => Array.isArray(content);
