@@ -9,11 +9,12 @@ import type { FileChunk, FileNode } from '../../tree/node.ts';
 import { putU64 } from './bytes.ts';
 import { INDEX_SIZE } from './chunks.ts';
 import { CHUNK_FORMAT_INDEXES, INODE_SIZE, LAYOUT } from './inode.ts';
+import type { Inodes } from './inodes.ts';
 import { alignUp, BLOCK, BLOCK_BITS, EROFS_MAGIC, ROOT_NID, SUPERBLOCK_OFFSET } from './layout.ts';
 import { MAX_BLOCKS } from './limits.ts';
-import { type OnDropped, type PlannedInode, placeInline, walkTree } from './plan.ts';
+import { type OnDropped, placeIndexed, placeInline, walkTree } from './plan.ts';
 import { Space } from './space.ts';
-import { behindXattrs, writePlannedInode } from './writeinode.ts';
+import { writePlannedInode } from './writeinode.ts';
 
 /** EROFS_FEATURE_INCOMPAT_CHUNKED_FILE */
 const INCOMPAT_CHUNKED_FILE = 0x4;
@@ -37,18 +38,17 @@ export interface PlainImage {
 /** Plans the image of a lazy image's tree; the same tree gives the same bytes. UNSUPPORTED for what EROFS has no room for. */
 export function planPlain(root: FileNode, onDropped?: OnDropped): PlainImage {
   const { inodes } = walkTree(root, onDropped);
-  const files = inodes.filter(({ node }) => node.type === 'reg');
-  const places = placeChunks(files);
+  const places = placeChunks(inodes.nodes);
   const space = new Space(BLOCK);
-  for (const inode of inodes) placeInode(inode, space, places);
+  for (let number = 0; number < inodes.count; number++) placeInode(inodes, number, space, places);
   const metadataSize = alignUp(space.end, BLOCK);
   const size = metadataSize + places.size;
   if (size / BLOCK > MAX_BLOCKS) {
     throw new LacunaError('UNSUPPORTED', `an image of ${size} bytes; EROFS ends at 16 TiB`, { op: 'export' });
   }
   const metadata = Buffer.alloc(metadataSize);
-  for (const inode of inodes) writeInodeAndIndexes(metadata, inode, places);
-  writeSuperblock(metadata, inodes.length, size, files.some(isChunked));
+  for (let number = 0; number < inodes.count; number++) writeInodeAndIndexes(metadata, inodes, number, places);
+  writeSuperblock(metadata, inodes.count, size, inodes.layouts.includes(LAYOUT.CHUNK_BASED));
   return {
     metadata,
     size,
@@ -70,10 +70,10 @@ const contentOf = ({ blob, digest, digester, uncompressedOffset, uncompressedSiz
     : `${digester}${uncompressedSize}:${digest.toString('latin1')}`;
 
 /** In the order of the blobs, so that each is read once from its start to its end, and files stay in one piece. */
-function placeChunks(files: readonly PlannedInode[]): Places {
+function placeChunks(nodes: readonly FileNode[]): Places {
   const distinct = new Map<string, FileChunk>();
-  for (const { node } of files) {
-    for (const chunk of node.chunks) {
+  for (const { chunks } of nodes) {
+    for (const chunk of chunks) {
       const key = contentOf(chunk);
       if (!distinct.has(key)) distinct.set(key, chunk);
     }
@@ -94,18 +94,13 @@ function placeChunks(files: readonly PlannedInode[]): Places {
   return { byContent, chunks, size };
 }
 
-function placeInode(inode: PlannedInode, space: Space, places: Places): void {
-  const { node, xattrSize } = inode;
-  if (node.type !== 'reg') {
-    placeInline(inode, space);
-  } else if (isOnePiece(node, places)) {
-    // Its first address is enough.
-    inode.layout = LAYOUT.PLAIN;
-    inode.offset = space.take(INODE_SIZE + xattrSize);
-  } else {
-    inode.layout = LAYOUT.CHUNK_BASED;
-    inode.offset = space.take(alignUp(INODE_SIZE + xattrSize, INDEX_SIZE) + node.chunks.length * INDEX_SIZE);
-  }
+function placeInode(inodes: Inodes, number: number, space: Space, places: Places): void {
+  const node = inodes.nodes[number]!;
+  if (node.type !== 'reg') placeInline(inodes, number, space);
+  // The first address is enough for a file in one piece.
+  else if (isOnePiece(node, places))
+    inodes.put(number, LAYOUT.PLAIN, space.take(INODE_SIZE + inodes.xattrSize(number)));
+  else placeIndexed(inodes, number, space);
 }
 
 function isOnePiece({ chunks }: FileNode, { byContent }: Places): boolean {
@@ -118,18 +113,17 @@ function isOnePiece({ chunks }: FileNode, { byContent }: Places): boolean {
   });
 }
 
-const isChunked = ({ layout }: PlannedInode): boolean => layout === LAYOUT.CHUNK_BASED;
-
-function writeInodeAndIndexes(metadata: Buffer, inode: PlannedInode, { byContent }: Places): void {
-  const { chunks } = inode.node;
+function writeInodeAndIndexes(metadata: Buffer, inodes: Inodes, number: number, { byContent }: Places): void {
+  const { chunks } = inodes.nodes[number]!;
   const [first] = chunks;
   const blockOf = (chunk: FileChunk): number => (metadata.length + byContent.get(contentOf(chunk))!) / BLOCK;
-  if (first === undefined || !isChunked(inode)) {
-    writePlannedInode(metadata, inode, 0, first === undefined ? 0 : blockOf(first));
+  if (first === undefined || inodes.layouts[number] !== LAYOUT.CHUNK_BASED) {
+    writePlannedInode(metadata, inodes, number, 0, first === undefined ? 0 : blockOf(first));
     return;
   }
-  writePlannedInode(metadata, inode, 0, CHUNK_FORMAT_INDEXES | (Math.log2(first.uncompressedSize) - BLOCK_BITS));
-  const at = alignUp(behindXattrs(inode), INDEX_SIZE);
+  const format = CHUNK_FORMAT_INDEXES | (Math.log2(first.uncompressedSize) - BLOCK_BITS);
+  writePlannedInode(metadata, inodes, number, 0, format);
+  const at = alignUp(inodes.behindXattrs(number), INDEX_SIZE);
   // struct erofs_inode_chunk_index: startblk_hi and device_id are 0, this device's.
   for (const [i, chunk] of chunks.entries()) metadata.writeUInt32LE(blockOf(chunk), at + i * INDEX_SIZE + 4);
 }

@@ -3,8 +3,8 @@ import type { Compressor, Digester } from '../../native/addon.ts';
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
-import { spanOf } from './chunkinfo.ts';
-import { type ChunkEntry, INDEX_SIZE, writeChunkEntry, writeChunkIndex } from './chunks.ts';
+import { INDEX_SIZE, writeChunkIndex } from './chunks.ts';
+import { ChunkTableWriter } from './chunktable-writer.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES } from './inode.ts';
 import {
   alignUp,
@@ -12,7 +12,6 @@ import {
   BLOCK,
   BLOCK_BITS,
   CHUNK_ENTRY_SIZE,
-  CHUNK_FLAG,
   COMPRESSION_FLAG,
   DEVICE_ALIGN,
   FEATURE,
@@ -22,9 +21,9 @@ import {
   ROOT_NID,
 } from './layout.ts';
 import { MAX_BLOCKS } from './limits.ts';
-import { cannot, type OnDropped, type Plan, type PlannedChunk, type PlannedInode, planBootstrap } from './plan.ts';
+import { cannot, type OnDropped, type Plan, planBootstrap } from './plan.ts';
 import { writeSuperblock } from './superblock.ts';
-import { behindXattrs, nidOf, writePlannedInode } from './writeinode.ts';
+import { writePlannedInode } from './writeinode.ts';
 
 export interface BootstrapOptions {
   /** Bytes of every chunk but a file's last: a power of two of 4 KiB … 16 MiB. */
@@ -66,7 +65,7 @@ export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
     blockBits: BLOCK_BITS,
     buildTime: { sec: 0, nsec: 0 },
     rootNid: ROOT_NID,
-    inos: plan.names,
+    inos: plan.inodes.names,
     blocks: mapped,
     metaBlkaddr: plan.metaOffset / BLOCK,
     extraDevices: plan.blobs.length,
@@ -75,17 +74,16 @@ export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
     blobTableSize: plan.blobs.length * BLOB_ENTRY_SIZE,
     chunkSize: options.chunkSize,
     chunkTableOffset: plan.chunkTableOffset,
-    chunkTableSize: plan.chunks.length * CHUNK_ENTRY_SIZE,
+    chunkTableSize: plan.chunkCount * CHUNK_ENTRY_SIZE,
     prefetchTableOffset: plan.prefetch.length === 0 ? 0 : plan.prefetchTableOffset,
     prefetchTableSize: plan.prefetch.length * PREFETCH_ENTRY_SIZE,
   });
   for (const [i, inode] of plan.prefetch.entries()) {
-    out.writeUInt32LE(nidOf(inode, plan.metaOffset), plan.prefetchTableOffset + i * PREFETCH_ENTRY_SIZE);
+    out.writeUInt32LE(plan.inodes.nid(inode, plan.metaOffset), plan.prefetchTableOffset + i * PREFETCH_ENTRY_SIZE);
   }
-  for (const inode of plan.inodes) writePlanned(out, plan, inode, options.chunkSize);
-  for (const [i, chunk] of plan.chunks.entries()) {
-    writeChunkEntry(out, plan.chunkTableOffset + i * CHUNK_ENTRY_SIZE, entryOf(chunk));
-  }
+  const table = new ChunkTableWriter(out.subarray(plan.chunkTableOffset), plan.blobs);
+  for (let number = 0; number < plan.inodes.count; number++) writePlanned(out, plan, number, options.chunkSize, table);
+  table.finish();
   return { bytes: out, blobs: plan.blobs };
 }
 
@@ -106,7 +104,7 @@ function writeDevices(out: Buffer, plan: Plan, align: number): number {
 }
 
 function flagsOf(plan: Plan, options: BootstrapOptions): number {
-  const hasXattrs = plan.inodes.some((inode) => inode.xattrSize > 0);
+  const hasXattrs = plan.inodes.xattrs.size > 0;
   const hasDigests = plan.blobs.length > 0 && plan.blobs.every((blob) => blob.features & FEATURE.INLINED_CHUNK_DIGEST);
   return (
     (COMPRESSION_FLAG[options.compressor] |
@@ -119,15 +117,24 @@ function flagsOf(plan: Plan, options: BootstrapOptions): number {
   );
 }
 
-function writePlanned(out: Buffer, plan: Plan, inode: PlannedInode, chunkSize: number): void {
-  const { node } = inode;
-  if (node.type !== 'reg') {
-    writePlannedInode(out, inode, plan.metaOffset);
+function writePlanned(out: Buffer, plan: Plan, number: number, chunkSize: number, table: ChunkTableWriter): void {
+  const { inodes } = plan;
+  const { type, size, chunks } = inodes.nodes[number]!;
+  if (type !== 'reg') {
+    writePlannedInode(out, inodes, number, plan.metaOffset);
     return;
   }
-  const format = CHUNK_FORMAT_INDEXES | (Math.log2(extentSize(node, chunkSize)) - BLOCK_BITS);
-  writePlannedInode(out, inode, plan.metaOffset, format);
-  writeChunkIndexes(out, plan, node, alignUp(behindXattrs(inode), INDEX_SIZE));
+  const format = CHUNK_FORMAT_INDEXES | (Math.log2(extentSize(chunks, size, chunkSize)) - BLOCK_BITS);
+  writePlannedInode(out, inodes, number, plan.metaOffset, format);
+  const at = alignUp(inodes.behindXattrs(number), INDEX_SIZE);
+  let fileOffset = 0;
+  for (const [i, chunk] of chunks.entries()) {
+    const blobIndex = plan.blobIndexes.get(chunk.blob)!;
+    const { index, uncompressedOffset } = chunk;
+    writeChunkIndex(out, at + i * INDEX_SIZE, { blobIndex, index, uncompressedOffset });
+    table.add(chunk, blobIndex, fileOffset);
+    fileOffset += chunk.uncompressedSize;
+  }
 }
 
 /** Five bits for the logarithm above that of a block. */
@@ -137,54 +144,11 @@ const MAX_EXTENT = 2 ** (BLOCK_BITS + CHUNK_FORMAT_BITS);
  * The chunk size that the kernel is told. A file that lies in one piece in one blob is one chunk to it, so that it maps
  * the file with one lookup and reads ahead over chunk borders; Nydus does the same and does not read this field.
  */
-function extentSize(node: FileNode, chunkSize: number): number {
-  const [first] = node.chunks;
-  const isOnePiece = node.chunks.every(
+function extentSize(chunks: readonly FileChunk[], size: number, chunkSize: number): number {
+  const [first] = chunks;
+  const isOnePiece = chunks.every(
     (chunk, i) => chunk.blob === first!.blob && chunk.uncompressedOffset === first!.uncompressedOffset + i * chunkSize,
   );
-  const isExtent = isOnePiece && node.chunks.length > 1 && node.size <= MAX_EXTENT;
-  return isExtent ? 2 ** Math.ceil(Math.log2(node.size)) : chunkSize;
-}
-
-function writeChunkIndexes(out: Buffer, plan: Plan, node: FileNode, at: number): void {
-  for (const [i, chunk] of node.chunks.entries()) {
-    const { index, uncompressedOffset } = chunk;
-    const blobIndex = plan.blobIndexes.get(chunk.blob)!;
-    writeChunkIndex(out, at + i * INDEX_SIZE, { blobIndex, index, uncompressedOffset });
-  }
-}
-
-function entryOf({ chunk, blobIndex, fileOffset }: PlannedChunk): ChunkEntry {
-  return {
-    digest: chunk.digest,
-    blobIndex,
-    ...placeOf(chunk),
-    uncompressedSize: chunk.uncompressedSize,
-    uncompressedOffset: chunk.uncompressedOffset,
-    fileOffset,
-    index: chunk.index,
-    crc32c: chunk.crc32c,
-  };
-}
-
-/** Where the stored bytes are, and how. The members of a batch are found with the chunk info of their blob only. */
-function placeOf(chunk: FileChunk): Pick<ChunkEntry, 'flags' | 'compressedOffset' | 'compressedSize'> {
-  const { compressedOffset, compressedSize } = chunk;
-  const crc = chunk.crc32c === null ? 0 : CHUNK_FLAG.HAS_CRC32;
-  const compressed = chunk.compressor === 0 ? 0 : CHUNK_FLAG.COMPRESSED;
-  switch (chunk.within?.unit.decoder.kind) {
-    case 'batch':
-      return { flags: crc, compressedOffset: 0, compressedSize: 0 };
-    case 'zran':
-      return { flags: CHUNK_FLAG.COMPRESSED | crc, ...compressedSpan(chunk) };
-    case 'encrypted':
-      return { flags: CHUNK_FLAG.ENCRYPTED | compressed | crc, compressedOffset, compressedSize };
-    case undefined:
-      return { flags: compressed | crc, compressedOffset, compressedSize };
-  }
-}
-
-function compressedSpan(chunk: FileChunk) {
-  const { offset, length } = spanOf(chunk);
-  return { compressedOffset: offset, compressedSize: length };
+  const isExtent = isOnePiece && chunks.length > 1 && size <= MAX_EXTENT;
+  return isExtent ? 2 ** Math.ceil(Math.log2(size)) : chunkSize;
 }
