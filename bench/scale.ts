@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import { packBootstrapLayer } from '../src/convert/bootstrap-layer.ts';
 import { convertLayer } from '../src/convert/layer.ts';
 import { mergeLayers } from '../src/convert/merge.ts';
 import { planOf } from '../src/convert/options.ts';
@@ -113,7 +114,8 @@ const layer = await convertLayer(
   },
 );
 const afterLayer = alive() - before;
-const merged = await mergeLayers([layer], [], plan, 'image');
+const merged = mergeLayers([layer], [], plan, 'image');
+await packBootstrapLayer(merged.bootstrap, merged.metas, nowhere);
 clearInterval(watch);
 peak = Math.max(peak, process.memoryUsage().rss, process.resourceUsage().maxRSS * 1024);
 
@@ -123,4 +125,4 @@ console.log(
 );
 console.log(`layer, alive: ${perFile(afterLayer)}`);
 console.log(`image, peak of the process: ${perFile(peak - rssBefore)}, ${(peak / 1e6).toFixed(0)} MB in all`);
-console.log(`bootstrap: ${perFile(merged.bootstrapSize)}`);
+console.log(`bootstrap: ${perFile(merged.bootstrap.length)}`);

@@ -4,14 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { buffer } from 'node:stream/consumers';
 import { createGzip } from 'node:zlib';
+import type { BlobUpload } from '../registry/store.ts';
 
 export interface BootstrapLayer {
-  /** The gzip bytes as they are pushed. */
-  readonly data: Buffer;
-  /** `sha256:` of {@link data}. */
+  /** `sha256:` of the gzip bytes, and how many there are. */
   readonly digest: string;
+  readonly size: number;
   /** `sha256:` of the tar inside. */
   readonly diffId: string;
 }
@@ -23,10 +22,14 @@ const GZIP_OS_UNKNOWN = 255;
 /** Bytes that come out of gzip at once. */
 const GZIP_PIECE = 256 * 1024;
 
-/** `metas`: what a blob's `blob.meta` file is called before the dot → its bytes, in the order of the blob table. */
+/**
+ * Writes the layer to an upload and commits it. `metas`: what a blob's `blob.meta` file is called before the dot → its
+ * bytes, in the order of the blob table.
+ */
 export async function packBootstrapLayer(
   bootstrap: Buffer,
   metas: ReadonlyMap<string, Buffer>,
+  upload: BlobUpload,
 ): Promise<BootstrapLayer> {
   const members = [member('image/', '5', 0o755, Buffer.alloc(0)), member('image/image.boot', '0', 0o444, bootstrap)];
   for (const [id, meta] of metas) members.push(member(`image/${id}.blob.meta`, '0', 0o444, meta));
@@ -38,9 +41,19 @@ export async function packBootstrapLayer(
       yield piece;
     }
   };
-  const data = await buffer(Readable.from(hashed()).pipe(createGzip({ level: 6, chunkSize: GZIP_PIECE })));
-  data[GZIP_OS_OFFSET] = GZIP_OS_UNKNOWN;
-  return { data, digest: sha256(data), diffId: `sha256:${tar.digest('hex')}` };
+  const gzip = Readable.from(hashed()).pipe(createGzip({ level: 6, chunkSize: GZIP_PIECE }));
+  const hash = createHash('sha256');
+  let size = 0;
+  for await (const piece of gzip as AsyncIterable<Buffer>) {
+    // The whole header comes at once.
+    if (size === 0) piece[GZIP_OS_OFFSET] = GZIP_OS_UNKNOWN;
+    hash.update(piece);
+    size += piece.length;
+    await upload.write(piece);
+  }
+  const digest = `sha256:${hash.digest('hex')}`;
+  await upload.commit(digest, size);
+  return { digest, size, diffId: `sha256:${tar.digest('hex')}` };
 }
 
 /** One ustar member, padded; times and owners are zero. */
@@ -63,5 +76,3 @@ function member(name: string, type: '0' | '5', mode: number, data: Buffer): Buff
 function octal(header: Buffer, value: number, at: number, width: number): void {
   header.write(`${value.toString(8).padStart(width - 1, '0')}\0`, at, 'latin1');
 }
-
-const sha256 = (data: Buffer): string => `sha256:${createHash('sha256').update(data).digest('hex')}`;

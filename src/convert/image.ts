@@ -13,13 +13,14 @@ import {
 } from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
-import type { ImageStore } from '../registry/store.ts';
+import { type BootstrapLayer, packBootstrapLayer } from './bootstrap-layer.ts';
 import { type Conversion, forgetLayers } from './conversion.ts';
 import { blobEntry, entriesOf } from './entries.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
-import type { ConvertPlan, TargetForm } from './options.ts';
+import type { TargetForm } from './options.ts';
+import { pushBlob, pushMade } from './push.ts';
 import { platformOfConfig } from './select.ts';
 
 export interface LayerReport {
@@ -92,26 +93,28 @@ export async function convertImage(
   }
   const { layers, referred } = await convertLayers(conversion, manifest, config);
   for (const { metaBlob } of layers) if (metaBlob !== null) await pushBlob(to, metaBlob, digestOf(metaBlob), plan);
-  const merged = await mergeLayers(layers, referred, plan, from.subject);
+  const merged = mergeLayers(layers, referred, plan, from.subject);
   const blobs = [
     ...layers.flatMap(entriesOf),
     ...referred.map(({ blob, size }) => blobEntry(`sha256:${blob.id}`, size)),
   ];
-  await pushBlob(to, merged.data, merged.digest, plan);
-  const configBytes = json(lazyConfig(config, layers, blobs, merged));
+  const bootstrap = await pushMade(to, plan, plan.signal, 'bootstrap', (upload) =>
+    packBootstrapLayer(merged.bootstrap, merged.metas, upload),
+  );
+  const configBytes = json(lazyConfig(config, layers, blobs, bootstrap));
   const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
   await pushBlob(to, configBytes, configDescriptor.digest, plan);
   // A directory's path means nothing to anybody else.
   const isElsewhere = plan.ociRef && from.subject.startsWith('docker://');
   const reference = isElsewhere ? from.subject.slice('docker://'.length) : null;
   const manifestBytes = json(
-    lazyManifest(source, manifest, configDescriptor, blobs, bootstrapEntry(merged, referred), plan.as, reference),
+    lazyManifest(source, manifest, configDescriptor, blobs, bootstrapEntry(bootstrap, referred), plan.as, reference),
   );
   await dictionary?.verify(referred);
   const ref = as === 'named' ? null : digestOf(manifestBytes);
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
   const platform = source.platform ?? platformOfConfig(config);
-  const report = reportOf(source, config, descriptor, manifest, layers, merged);
+  const report = reportOf(source, config, descriptor, manifest, layers, merged, bootstrap);
   forgetLayers(conversion, manifest);
   return {
     descriptor,
@@ -128,20 +131,6 @@ function knownOf(layers: readonly ConvertedLayer[], referred: readonly ReferredB
   return [...referred.map(({ blob, size, meta }) => ({ blob, size, meta, chunks: [] })), ...own];
 }
 
-/** Pushes a small blob unless the target has it. */
-async function pushBlob(to: ImageStore, data: Buffer, digest: string, plan: ConvertPlan): Promise<void> {
-  const signal = { signal: plan.signal };
-  if (await to.has({ mediaType: MEDIA.ociLayer, digest, size: data.length }, signal)) return;
-  const upload = await to.upload(signal);
-  try {
-    await upload.write(data);
-    await upload.commit(digest, data.length);
-  } catch (error) {
-    await upload.abort();
-    throw error;
-  }
-}
-
 function refuseConverted(manifest: Manifest, subject: string): void {
   if (bootstrapLayerOf(manifest) === null) return;
   throw new LacunaError('USAGE', 'the source is a lazy image already', {
@@ -156,12 +145,12 @@ function lazyConfig(
   config: ImageConfig,
   layers: readonly ConvertedLayer[],
   blobs: readonly Descriptor[],
-  merged: MergedImage,
+  packed: BootstrapLayer,
 ): ImageConfig {
   const bootstrap = { created_by: 'lacuna convert', comment: 'Nydus Bootstrap Layer' };
   return {
     ...config,
-    rootfs: { ...config.rootfs, diff_ids: [...blobs.map(({ digest }) => digest), merged.diffId] },
+    rootfs: { ...config.rootfs, diff_ids: [...blobs.map(({ digest }) => digest), packed.diffId] },
     history: [
       ...historyOf(config.history ?? [], layers),
       ...blobs.slice(layers.flatMap(entriesOf).length).map(() => ({ comment: 'a blob of the chunk dictionary' })),
@@ -217,15 +206,15 @@ function lazyManifest(
   };
 }
 
-function bootstrapEntry(merged: MergedImage, referred: readonly ReferredBlob[]): Descriptor {
+function bootstrapEntry(packed: BootstrapLayer, referred: readonly ReferredBlob[]): Descriptor {
   return {
     mediaType: MEDIA.ociLayerGzip,
-    digest: merged.digest,
-    size: merged.data.length,
+    digest: packed.digest,
+    size: packed.size,
     annotations: {
       [ANNOTATION.nydusBootstrap]: 'true',
       [ANNOTATION.nydusFsVersion]: '6',
-      [ANNOTATION.uncompressed]: merged.diffId,
+      [ANNOTATION.uncompressed]: packed.diffId,
       ...(referred.length === 0
         ? {}
         : { [ANNOTATION.nydusReferenceBlobIds]: JSON.stringify(referred.map(({ blob }) => blob.id)) }),
@@ -245,6 +234,7 @@ function reportOf(
   manifest: Manifest,
   layers: readonly ConvertedLayer[],
   merged: MergedImage,
+  packed: BootstrapLayer,
 ): Omit<ImageReport, 'dictionary'> {
   return {
     platform: [config.os, config.architecture, config.variant].filter((part) => part !== undefined).join('/'),
@@ -261,7 +251,7 @@ function reportOf(
       bytes: totals.bytes,
       reusedBytes: totals.reusedBytes,
     })),
-    bootstrap: { digest: merged.digest, size: merged.data.length, plainSize: merged.bootstrapSize },
+    bootstrap: { digest: packed.digest, size: packed.size, plainSize: merged.bootstrap.length },
     blobs: merged.blobs.map((id) => `sha256:${id}`),
   };
 }

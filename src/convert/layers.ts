@@ -1,23 +1,20 @@
 /** The layers of one image → blobs in the target, several at a time. */
 import type { ReferredBlob } from '../dict/session.ts';
-import { isLacunaError, LacunaError } from '../errors.ts';
+import { LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression, MEDIA } from '../image/media.ts';
 import { copyBlob } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Conversion, LayerCache } from './conversion.ts';
 import { firstKnown, LowerChunks } from './known.ts';
-import { type ConvertedLayer, convertLayer, type LayerWork } from './layer.ts';
-import type { ConvertPlan } from './options.ts';
+import { type ConvertedLayer, convertLayer } from './layer.ts';
 import { mapParallel } from './parallel.ts';
+import { pushMade } from './push.ts';
 import type { LayerInput } from './read-layer.ts';
 import { type ReferWork, referLayer } from './refer.ts';
 
 /** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
 const PARALLEL_LAYERS = 3;
-
-/** How often a layer is converted at most: what was written of a lost upload is nowhere any more. */
-const MAX_TRIES = 3;
 
 /** The layers of an image, and what they refer to of the dictionary, which the target has. */
 export interface ConvertedLayers {
@@ -58,7 +55,9 @@ async function convertOnce(
       plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
     const converted = plan.ociRef
       ? await referTo(input, from, to, { options: plan.layer, signal, onRead })
-      : await convertPatiently(input, to, { options: plan.layer, known, signal, onRead }, plan);
+      : await pushMade(to, plan, signal, `of layer ${input.digest}`, (upload) =>
+          convertLayer(input, { options: plan.layer, known, signal, onRead, upload }),
+        );
     if (plan.dedup === 'image') lower.add(converted.chunks);
     plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
     return converted;
@@ -109,25 +108,3 @@ async function referTo(input: LayerInput, from: ImageStore, to: ImageStore, work
   }
   return referred;
 }
-
-/** Converts a layer anew when the registry has lost what was uploaded of it (docker-registry 2.8 does so after a cut). */
-async function convertPatiently(
-  input: LayerInput,
-  to: ImageStore,
-  work: Omit<LayerWork, 'upload'>,
-  { log }: ConvertPlan,
-): Promise<ConvertedLayer> {
-  for (let tries = 1; ; tries++) {
-    const upload = await to.upload({ signal: work.signal });
-    try {
-      return await convertLayer(input, { ...work, upload });
-    } catch (error) {
-      if (tries === MAX_TRIES || !isLostUpload(error)) throw error;
-      log.warn({ layer: input.digest, attempt: tries, error: error.message }, 'converting the layer again');
-    }
-  }
-}
-
-/** Reading has its own retries, which go on where it broke; a failed push is worth another upload. */
-const isLostUpload = (error: unknown): error is LacunaError =>
-  isLacunaError(error) && error.code === 'UNAVAILABLE' && error.op === 'push';
