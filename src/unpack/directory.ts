@@ -40,7 +40,8 @@ export async function unpackDirectory(
     await rename(temporary, path);
     return skipped;
   } catch (cause) {
-    await remove(temporary);
+    // What cannot be removed must not hide why.
+    await rm(temporary, { recursive: true, force: true }).catch(() => {});
     throw toLacunaError(cause, { op: 'unpack', subject: target });
   }
 }
@@ -57,11 +58,6 @@ async function checkTarget(path: string): Promise<void> {
     subject: path,
     hint: 'name an empty or new one',
   });
-}
-
-/** Also directories that their owner may not write to. */
-async function remove(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true }).catch(() => {});
 }
 
 async function fill(image: OpenedImage, tree: TreePlan, path: string, plan: UnpackPlan): Promise<Skipped> {

@@ -1,6 +1,7 @@
 /**
- * Random trees, many to an image: written, read back, mounted by the kernel, extracted by fsck.erofs, and put together from
- * layers. 300 of them here; `npm run trees -- --count 20000` takes more.
+ * Random trees, many to an image: written, read back, mounted by the kernel, extracted by fsck.erofs, put together from
+ * layers, and made an ordinary image that is converted and unpacked. 300 of them here; `npm run trees -- --count 20000`
+ * takes more.
  */
 import { deepStrictEqual } from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -9,15 +10,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { convert } from '../../src/convert/convert.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
-import { writeBootstrap } from '../../src/formats/rafs/write.ts';
-import type { FileNode } from '../../src/tree/node.ts';
 import { overlay } from '../../src/tree/overlay.ts';
+import { unpack } from '../../src/unpack/unpack.ts';
 import { erofsMount } from '../kit/erofs.ts';
 import { rowsOf } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
+import { keptByTar, writeRafs, writeTree } from '../kit/rafs-room.ts';
 import { random } from '../kit/random.ts';
-import { CHUNK_SIZE, type RandomTree, randomTree } from '../kit/random-tree.ts';
+import { expectedRows, randomTree } from '../kit/random-tree.ts';
 import { needs } from '../kit/skip.ts';
 import { diffTrees, type Row, walk } from '../kit/tree.ts';
 import { asLayers, combine } from '../kit/tree-batch.ts';
@@ -27,15 +29,17 @@ const SEED = Number(process.env.LACUNA_SEED ?? 5);
 /** Trees of an image. */
 const PER_IMAGE = 75;
 
-const OPTIONS = { chunkSize: CHUNK_SIZE, compressor: 3, digester: 1 } as const;
-const write = ({ root, blobs }: RandomTree): Buffer => writeBootstrap(root, blobs, OPTIONS);
-
-const skip = needs('root', 'erofs', 'python3', 'fsck.erofs');
+const skip = needs('root', 'addon', 'erofs', 'python3', 'fsck.erofs');
 
 describe.skipIf(skip.reason)('random trees', () => {
   const dir = mkdtempSync(join(tmpdir(), 'trees-'));
   const mountpoint = join(dir, 'mnt');
-  beforeAll(() => mkdirSync(mountpoint));
+  // Attributes of any size, and times of any age: more than a disk's file system keeps.
+  const memory = join(dir, 'tmpfs');
+  beforeAll(() => {
+    for (const path of [mountpoint, memory]) mkdirSync(path);
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', memory]);
+  });
   afterAll(() => {
     unmountBelow(dir);
     rmSync(dir, { recursive: true });
@@ -47,7 +51,7 @@ describe.skipIf(skip.reason)('random trees', () => {
     const numRuns = Math.min(PER_IMAGE, COUNT - session * PER_IMAGE);
     const trees = fc.sample(randomTree(), { seed: SEED * 1_000_003 + session, numRuns });
     const tree = combine(trees);
-    const bytes = write(tree);
+    const bytes = writeTree(tree);
 
     const image = openBootstrap(bytes, { subject: 'test' });
     const expected = expectedRows(tree.root, tree.devices);
@@ -55,7 +59,7 @@ describe.skipIf(skip.reason)('random trees', () => {
 
     // The same tree out of layers that hide, replace and add: the same bytes.
     const layers = asLayers(tree.root, random(session));
-    expect(write({ ...tree, root: overlay(layers) }).equals(bytes)).toBe(true);
+    expect(writeTree({ ...tree, root: overlay(layers) }).equals(bytes)).toBe(true);
 
     const file = join(dir, 'bootstrap');
     writeFileSync(file, bytes);
@@ -73,6 +77,14 @@ describe.skipIf(skip.reason)('random trees', () => {
     execFileSync('fsck.erofs', [`--extract=${out}`, '--preserve', ...flags, file], { stdio: 'pipe' });
     expect(diffTrees(extractable(expected), extractable(await walk(out)), { ignore: NOT_EXTRACTED })).toEqual([]);
     for (const path of [out, ...devices]) rmSync(path, { recursive: true });
+
+    const room = join(memory, String(session));
+    mkdirSync(room);
+    await unpack(writeRafs(tree, room), `oci:${room}/ordinary:x`);
+    await convert(`oci:${room}/ordinary:x`, `oci:${room}/lazy:x`);
+    await unpack(`oci:${room}/lazy:x`, join(room, 'rootfs'));
+    expect(diffTrees(keptByTar(expected), await walk(join(room, 'rootfs')))).toEqual([]);
+    rmSync(room, { recursive: true });
   });
 });
 
@@ -85,16 +97,3 @@ const extractable = (rows: readonly Row[]): Row[] =>
   rows
     .filter(({ type }) => ['reg', 'dir', 'symlink'].includes(type))
     .map((row) => ({ ...row, mtime: null, mode: (Number.parseInt(row.mode, 8) & 0o1777).toString(8) }));
-
-function expectedRows(root: FileNode, devices: ReadonlyMap<string, Buffer>): Row[] {
-  const contents = new Map<FileNode, Buffer>();
-  const todo = [root];
-  for (const node of todo) {
-    todo.push(...(node.children?.values() ?? []));
-    const parts = node.chunks.map(({ blob, uncompressedOffset: at, uncompressedSize }) =>
-      devices.get(blob)!.subarray(at, at + uncompressedSize),
-    );
-    if (node.type === 'reg') contents.set(node, Buffer.concat(parts));
-  }
-  return rowsOf(root, contents);
-}
