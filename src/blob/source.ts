@@ -49,3 +49,20 @@ export function fileSource(path: string): BlobSource {
 
 const truncated = (path: string, at: number): LacunaError =>
   new LacunaError('SIZE_MISMATCH', `the file ends at byte ${at}`, { op: 'read blob', subject: path });
+
+/** The bytes of a range in one buffer. SIZE_MISMATCH when there are fewer. */
+export async function readRange(
+  source: BlobSource,
+  offset: number,
+  length: number,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of source.read(offset, length, signal)) pieces.push(piece);
+  const bytes = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
+  if (bytes.length === length) return bytes;
+  throw new LacunaError('SIZE_MISMATCH', `the blob ended after ${bytes.length} of ${length} bytes`, {
+    op: 'read blob',
+    subject: source.subject,
+  });
+}

@@ -1,18 +1,16 @@
 /**
  * The chunk info (`blob.meta`) of blobs whose chunks lie in batches or gzip streams: from beside the bootstrap, where whoever
- * unpacked a bootstrap layer may have put it, else from the blob's end, or the file that the blob table names, wherever
- * blobs come from. Nobody vouches for it, nor need anybody: what it says is held against the digests of the bootstrap.
+ * unpacked a bootstrap layer may have put it, else from the blob's end, or the file that the blob table names by its
+ * digest, wherever blobs come from. Nobody else vouches for it, nor need anybody: what it says is held against the digests
+ * of the bootstrap.
  */
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { BlobSource } from '../blob/source.ts';
+import { type BlobSource, readRange } from '../blob/source.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import type { ImageRecord } from './record.ts';
 import type { Sources } from './sources.ts';
-
-/** 24 bytes a chunk, and windows of 32 KiB a megabyte of gzip: a layer of several GiB, or a blob of ten million chunks. */
-const MAX_STORED_META = 256 * 1024 * 1024;
 
 /** Milliseconds until a source that does not answer is given up: whoever attaches waits for it. */
 const TIMEOUT = 30_000;
@@ -24,9 +22,10 @@ export async function readMetas(
   places: Sources,
 ): Promise<Map<string, Buffer>> {
   const metas = new Map<string, Buffer>();
-  const { needsMeta } = await import('../formats/rafs/blob.ts');
+  const { metaNameOf, needsMeta } = await import('../formats/rafs/blob.ts');
+  const named = (name: string) => readFile(join(dirname(bootstrap), `${name}.blob.meta`)).catch(() => null);
   for (const blob of blobs.filter(needsMeta)) {
-    const beside = await readFile(join(dirname(bootstrap), `${blob.id}.blob.meta`)).catch(() => null);
+    const beside = (await named(blob.id)) ?? (await named(metaNameOf(blob)));
     metas.set(blob.id, beside ?? (await fetchMeta(blob, bootstrap, (id, size) => places.of(sources, id, size))));
   }
   return metas;
@@ -38,22 +37,16 @@ async function fetchMeta(
   subject: string,
   of: (id: string, size: number) => BlobSource[],
 ): Promise<Buffer> {
-  const [{ metaRange, unpackMeta }, { codec }] = await Promise.all([
-    import('../formats/rafs/meta.ts'),
+  const [{ metaPlaceOf, openMetaFile }, { codec }] = await Promise.all([
+    import('../formats/rafs/metafile.ts'),
     import('../native/codec.ts'),
   ]);
-  const { offset, size } = metaRange(blob);
-  if (size > MAX_STORED_META) {
-    throw new LacunaError('UNSUPPORTED', `chunk info of ${size} bytes`, { op: 'attach', subject });
-  }
-  const isOwnFile = blob.metaDigest !== null;
-  const id = blob.metaDigest?.toString('hex') ?? blob.id;
+  const { id, fileSize, offset, size } = metaPlaceOf(blob, subject);
   let problem: unknown = null;
-  for (const source of of(id, isOwnFile ? blob.metaSize : blob.compressedSize)) {
+  for (const source of of(id, fileSize)) {
     try {
-      const pieces: Buffer[] = [];
-      for await (const piece of source.read(offset, size, AbortSignal.timeout(TIMEOUT))) pieces.push(piece);
-      return await unpackMeta(Buffer.concat(pieces), blob, codec(), subject);
+      const stored = await readRange(source, offset, size, AbortSignal.timeout(TIMEOUT));
+      return await openMetaFile(stored, blob, codec(), source.subject);
     } catch (error) {
       problem = error;
     }

@@ -1,12 +1,10 @@
 /** Brings the chunk info (`blob.meta`) of the blobs that cannot be read without it. */
-import { createHash } from 'node:crypto';
-import type { BlobSource } from '../blob/source.ts';
-import { FormatError, isLacunaError } from '../errors.ts';
-import { needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
-import { MAX_META_SIZE } from '../formats/rafs/limits.ts';
-import { metaRange, metaSize, unpackMeta } from '../formats/rafs/meta.ts';
+import { type BlobSource, readRange } from '../blob/source.ts';
+import { isLacunaError } from '../errors.ts';
+import { metaNameOf, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
+import { metaSize } from '../formats/rafs/meta.ts';
+import { metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
 import type { Codec } from '../native/codec.ts';
-import { readRange } from './whole-blob.ts';
 
 export interface MetaPlaces {
   /** The plain `blob.meta` that is named after a hex digest, in the bootstrap layer or beside it; null when there is none. */
@@ -27,7 +25,7 @@ export async function readMetas(
 ): Promise<Map<string, Buffer>> {
   const metas = new Map<string, Buffer>();
   const read = async (blob: RafsBlob): Promise<void> => {
-    const file = blob.metaDigest?.toString('hex') ?? blob.id;
+    const file = metaNameOf(blob);
     const meta = (await named(blob.id)) ?? (await named(file));
     // Beside lz4 blobs only the header is kept there.
     if (meta?.length === metaSize(blob)) metas.set(blob.id, meta);
@@ -42,19 +40,7 @@ export async function readMetas(
 }
 
 async function readMeta(blob: RafsBlob, source: BlobSource, codec: Codec, signal: AbortSignal): Promise<Buffer> {
-  const { offset, size } = metaRange(blob);
   const { subject } = source;
-  if (blob.metaDigest === null) {
-    return unpackMeta(await readRange(source, offset, size, signal), blob, codec, subject);
-  }
-  if (blob.metaSize > MAX_META_SIZE || offset + size > blob.metaSize) {
-    throw new FormatError('blob_meta_size', `${blob.metaSize} bytes for chunk info up to ${offset + size}`, {
-      subject,
-    });
-  }
-  const file = await readRange(source, 0, blob.metaSize, signal);
-  if (!createHash('sha256').update(file).digest().equals(blob.metaDigest)) {
-    throw new FormatError('blob_meta_digest', 'the file of the chunk info is another one', { subject });
-  }
-  return unpackMeta(file.subarray(offset, offset + size), blob, codec, subject);
+  const { offset, size } = metaPlaceOf(blob, subject);
+  return openMetaFile(await readRange(source, offset, size, signal), blob, codec, subject);
 }

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { fileSource } from '../blob/source.ts';
+import { fileSource, readRange } from '../blob/source.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
@@ -14,7 +14,6 @@ import type { Codec } from '../native/codec.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
 import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
 import { decompressTar } from './layer-stream.ts';
-import { readRange } from './whole-blob.ts';
 
 const HEX64 = /^[0-9a-f]{64}$/;
 /** A bootstrap is recognised by its superblock, a tar by its first header. */

@@ -1,8 +1,7 @@
 /** Units that chunks are cut out of: fetched and decoded once, the last ones kept while a file or its neighbours are read. */
-import type { BlobSource } from '../blob/source.ts';
+import { type BlobSource, readRange } from '../blob/source.ts';
 import type { Unit } from '../blob/table.ts';
 import type { Codec } from '../native/codec.ts';
-import { readRange } from './whole-blob.ts';
 
 /** Plain bytes that are kept: the largest unit twice, hundreds of usual ones. */
 const KEPT_BYTES = 64 * 1024 * 1024;

@@ -3,7 +3,7 @@
  * are taken on the way verify every later read. So no byte is handed out that was not a part of the whole.
  */
 import { createHash } from 'node:crypto';
-import type { BlobSource } from '../blob/source.ts';
+import { type BlobSource, readRange } from '../blob/source.ts';
 import { LacunaError } from '../errors.ts';
 
 /** Bytes that share a digest: 32 bytes are kept for each, and a small read fetches so many. */
@@ -42,23 +42,6 @@ async function hashPieces(source: BlobSource, id: string, size: number, signal: 
   }
   if (whole.digest('hex') !== id) throw changed(source, id);
   return pieces;
-}
-
-/** The bytes of a range in one buffer. SIZE_MISMATCH when there are fewer. */
-export async function readRange(
-  source: BlobSource,
-  offset: number,
-  length: number,
-  signal: AbortSignal,
-): Promise<Buffer> {
-  const pieces: Buffer[] = [];
-  for await (const piece of source.read(offset, length, signal)) pieces.push(piece);
-  const bytes = pieces.length === 1 ? pieces[0]! : Buffer.concat(pieces);
-  if (bytes.length === length) return bytes;
-  throw new LacunaError('SIZE_MISMATCH', `the blob ended after ${bytes.length} of ${length} bytes`, {
-    op: 'read blob',
-    subject: source.subject,
-  });
 }
 
 const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();

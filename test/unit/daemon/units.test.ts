@@ -9,6 +9,7 @@ import { readMetas } from '../../../src/daemon/metas.ts';
 import { type ImageRecord, recordOf } from '../../../src/daemon/record.ts';
 import { Sources } from '../../../src/daemon/sources.ts';
 import { ensureView, loadView, nameOf, readViews } from '../../../src/daemon/view.ts';
+import type { RafsBlob } from '../../../src/formats/rafs/blob.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import { silentLog } from '../../../src/observe/log.ts';
 import { fixture } from '../../kit/layers.ts';
@@ -45,6 +46,22 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
     await expect(readViews(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources)).rejects.toMatchObject({
       code: 'FORMAT',
     });
+  });
+
+  it('a file of its own must have its digest, and one that has it is found elsewhere', async () => {
+    const [{ metaDigest }] = openBootstrap(readFileSync(fixture('rafs/zran-single/bootstrap')), { subject: 'zran' })
+      .blobs as [RafsBlob];
+    const place = join(dir, metaDigest!.toString('hex'));
+    const bytes = readFileSync(fixture('rafs/zran-single', metaDigest!.toString('hex')));
+    // A bit of a window: whatever it says of chunks stays what it was.
+    bytes[bytes.length - 5000]! ^= 1;
+    writeFileSync(place, bytes);
+    await expect(readViews(ofFixture('zran-single', dir), sources)).rejects.toMatchObject({
+      code: 'FORMAT',
+      message: expect.stringContaining('blob_meta_digest'),
+    });
+    const views = await readViews(ofFixture('zran-single', dir, fixture('rafs/zran-single')), sources);
+    expect(views).toHaveLength(1);
   });
 
   it('are refused when it is nowhere', async () => {
