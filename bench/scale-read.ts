@@ -1,6 +1,6 @@
 /**
- * What reading a bootstrap of a million files costs: memory per file over the bootstrap itself, for a part of it and for all, and the
- * time that one directory takes. `npm run bench:scale-read [-- FILES]`.
+ * What reading a bootstrap of a million files costs: memory per file over the bootstrap itself, for a part of it and
+ * for all, and the time that one directory takes. `npm run bench:scale-read [-- FILES]`.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -19,8 +19,9 @@ export function demoImageDir() {
 }
 
 /**
- * The test oracles: programs of other projects, or a few lines of ours around their libraries. Program → the folder below
- * test/oracles that says what it is made of: a Cargo workspace, a Go module, or a crate's name and version. The quick ones first.
+ * The test oracles: programs of other projects, or a few lines of ours around their libraries. Program → the folder
+ * below test/oracles that says what it is made of: a Cargo workspace, a Go module, or a crate's name and version. The
+ * quick ones first.
  */
 export const ORACLES = {
   'go-erofs-walk': 'go-erofs',

@@ -149,7 +149,10 @@ async function checkPiece(
   }
 }
 
-/** Every chunk of the table, and those of the chunk info whose digests are known, by the place of what is decoded for them. */
+/**
+ * Every chunk of the table, and those of the chunk info whose digests are known, by the place of what is decoded for
+ * them.
+ */
 function planPieces(context: DataContext, size: number, findings: Findings): Piece[] {
   const { blob, blobIndex, chunks, digests } = context;
   const info = openInfo(context, findings);

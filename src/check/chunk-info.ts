@@ -1,4 +1,7 @@
-/** Claims of a blob's chunk info, in its plain form: entries, contexts, windows and header, held against blob and chunk table. */
+/**
+ * Claims of a blob's chunk info, in its plain form: entries, contexts, windows and header, held against blob and chunk
+ * table.
+ */
 import { MAX_UNIT_SIZE } from '../blob/table.ts';
 import { alignUp, BLOCK, CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_WINDOW } from '../formats/rafs/limits.ts';

@@ -130,7 +130,10 @@ function checkFlags(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
   }
 }
 
-/** Where and how the chunk is stored. Of members of a batch and of spans of a gzip stream only the blob's chunk info knows. */
+/**
+ * Where and how the chunk is stored. Of members of a batch and of spans of a gzip stream only the blob's chunk info
+ * knows.
+ */
 function checkStored({ findings }: Bytes, entry: TableEntry, blob: CheckedBlob): void {
   const { at, compressedSize: stored, uncompressedSize: plain, flags } = entry;
   const isBatchMember = (blob.features & FEATURE.BATCH) !== 0 && stored === 0;

@@ -69,7 +69,10 @@ async function readConfig(
   return config;
 }
 
-/** Presence and sizes of all layers; with `deep` the bytes of those that are tars. Data blobs are read where their chunks are. */
+/**
+ * Presence and sizes of all layers; with `deep` the bytes of those that are tars. Data blobs are read where their
+ * chunks are.
+ */
 async function checkLayers(
   store: ImageStore,
   manifest: Manifest,

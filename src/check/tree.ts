@@ -1,6 +1,6 @@
 /**
- * Walks the tree of a bootstrap from its root and holds every inode, directory and name against what it claims. A directory is
- * entered once, whatever leads to it, and what is read is paid for out of a budget of the file's length.
+ * Walks the tree of a bootstrap from its root and holds every inode, directory and name against what it claims. A
+ * directory is entered once, whatever leads to it, and what is read is paid for out of a budget of the file's length.
  */
 import { INDEX_SIZE } from '../formats/rafs/chunks.ts';
 import {

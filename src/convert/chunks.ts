@@ -17,7 +17,10 @@ export type Append = (data: Buffer) => Promise<void>;
 
 /** Chunks that lie in other blobs and may be referred to. Asked once per batch. */
 export interface KnownChunks {
-  /** `digests`: {@link DIGEST_SIZE} bytes each, back to back. Those that are known, by digest; a chunk of another size does not count. */
+  /**
+   * `digests`: {@link DIGEST_SIZE} bytes each, back to back. Those that are known, by digest; a chunk of another size
+   * does not count.
+   */
   lookup(digests: Buffer): Promise<ReadonlyMap<ByteString, FileChunk>>;
 }
 

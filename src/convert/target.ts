@@ -1,4 +1,7 @@
-/** What a conversion leaves besides lazy manifests: an index of them, with the originals or without, or the original image. */
+/**
+ * What a conversion leaves besides lazy manifests: an index of them, with the originals or without, or the original
+ * image.
+ */
 import { type Descriptor, type Index, parseIndex } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
 import { copyImage } from '../registry/copy.ts';

@@ -1,6 +1,7 @@
 /**
- * What one blob is to an image: the chunk table of its device, and the units that chunks lie within. It comes from the bootstrap once; from then on it lies
- * beside the device's cache, so that a daemon that takes over from a dead one has it without parsing bootstraps.
+ * What one blob is to an image: the chunk table of its device, and the units that chunks lie within. It comes from the
+ * bootstrap once; from then on it lies beside the device's cache, so that a daemon that takes over from a dead one has
+ * it without parsing bootstraps.
  */
 import { createHash } from 'node:crypto';
 import { open, readFile, rename, writeFile } from 'node:fs/promises';

@@ -226,7 +226,10 @@ function chunkOf(row: ChunkRow, digest: Buffer, kind: ChunkKind): FileChunk {
   };
 }
 
-/** What says where chunks are. Features and table of contents are told differently by merged images and those of one layer. */
+/**
+ * What says where chunks are. Features and table of contents are told differently by merged images and those of one
+ * layer.
+ */
 const ADDRESSING = [
   ...(['chunkSize', 'compressor', 'digester', 'uncompressedSize'] as const),
   ...(['ciCompressor', 'ciOffset', 'ciCompressedSize', 'ciUncompressedSize'] as const),

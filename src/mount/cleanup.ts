@@ -228,7 +228,10 @@ async function holderLock({ holderSocket }: RootPaths): Promise<NativeHandle> {
   throw new LacunaError('LOCKED', 'the holder does not end', { op: 'clean up', subject: path });
 }
 
-/** Deletes what Lacuna has made in the root; then the root, unless others keep something in it. PRECONDITION when a mount is left. */
+/**
+ * Deletes what Lacuna has made in the root; then the root, unless others keep something in it. PRECONDITION when a
+ * mount is left.
+ */
 async function purge(paths: RootPaths): Promise<void> {
   const left = (await readMounts()).find(({ target }) => isBelow(target, paths.root));
   if (left !== undefined) {

@@ -30,8 +30,9 @@ export async function lockOwner(path: string): Promise<number | null> {
 }
 
 /**
- * Takes the lock at `path` (absolute, without links) away from whoever has it: `ask` tells the owner to end (null: there
- * is no way to), then come SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it cannot be had.
+ * Takes the lock at `path` (absolute, without links) away from whoever has it: `ask` tells the owner to end (null:
+ * there is no way to), then come SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it
+ * cannot be had.
  */
 export async function takeLock(path: string, ask: (() => Promise<void>) | null): Promise<TakenLock> {
   let ended: number | null = null;

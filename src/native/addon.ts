@@ -83,7 +83,10 @@ export interface Sha256Stream {
 export interface CompressResult {
   /** How many bytes of `output` were used; chunk data lies back to back in order. */
   length: number;
-  /** Three numbers per chunk: stored size, 1 if compressed else 0 (kept raw when not strictly smaller), CRC-32C of the plain bytes. */
+  /**
+   * Three numbers per chunk: stored size, 1 if compressed else 0 (kept raw when not strictly smaller), CRC-32C of the
+   * plain bytes.
+   */
   records: Uint32Array;
 }
 
@@ -121,7 +124,10 @@ export interface DeviceOptions {
   units: Buffer | null;
   /** Directory of the blob's store (files `data` and `map`), shared by every device of this blob. Must exist. */
   sharedDir: string;
-  /** Directory of this device's own store, used for chunks whose place in the shared one is taken by another record. Must exist. */
+  /**
+   * Directory of this device's own store, used for chunks whose place in the shared one is taken by another record.
+   * Must exist.
+   */
   ownDir: string;
 }
 
@@ -154,8 +160,8 @@ export interface BlobFsCounters {
 /** The one FUSE session of a host: one flat directory of read-only device files. */
 export interface BlobFs {
   /**
-   * The device's file appears. Throws FORMAT for a table or units that break their rules, PRECONDITION when there is one of this
-   * name. Reads the map of the store when this is the first device on it.
+   * The device's file appears. Throws FORMAT for a table or units that break their rules, PRECONDITION when there is
+   * one of this name. Reads the map of the store when this is the first device on it.
    */
   addDevice(options: DeviceOptions): number;
   /**
@@ -238,7 +244,8 @@ export interface Addon {
   hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;
   /**
    * Compresses each chunk alone into `output` (which must be as long as the sum of the chunks), CRC-32C included.
-   * UNSUPPORTED for compressor 2; `level` is zstd's and must be one of its levels, others have none. A batch is one chunk here.
+   * UNSUPPORTED for compressor 2; `level` is zstd's and must be one of its levels, others have none. A batch is one
+   * chunk here.
    */
   compressChunks(
     data: Buffer,

@@ -1,4 +1,7 @@
-/** Takes bootstrap and chunk info out of a lazy image's last layer: `image/image.boot` and its companions in a small compressed tar. */
+/**
+ * Takes bootstrap and chunk info out of a lazy image's last layer: `image/image.boot` and its companions in a small
+ * compressed tar.
+ */
 import { FormatError } from '../errors.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { Descriptor } from '../image/manifest.ts';

@@ -178,7 +178,10 @@ class BothDigests implements AsyncDisposable {
   }
 }
 
-/** Whether two files of one size are equal, by digests of the same kind over the same pieces; null where they are not comparable. */
+/**
+ * Whether two files of one size are equal, by digests of the same kind over the same pieces; null where they are not
+ * comparable.
+ */
 function compareChunks(from: readonly FileChunk[], to: readonly FileChunk[]): boolean | null {
   if (from.length !== to.length || from.length === 0) return null;
   const isComparable = from.every(

@@ -22,11 +22,17 @@ export interface InspectedBlob {
   readonly features: readonly string[];
   /** Chunks that it has. */
   readonly chunks: number;
-  /** Those that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk info or tar tells. */
+  /**
+   * Those that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk
+   * info or tar tells.
+   */
   readonly usedChunks: number | null;
   readonly usedUncompressed: number | null;
   readonly usedCompressed: number | null;
-  /** Where its chunk info lies in it, with its header, how it is compressed, and how long it is plain; null where it has none. */
+  /**
+   * Where its chunk info lies in it, with its header, how it is compressed, and how long it is plain; null where it has
+   * none.
+   */
   readonly chunkInfo: {
     readonly offset: number;
     readonly size: number;
@@ -173,7 +179,10 @@ function listed(chunk: FileChunk): Omit<StatChunk, 'fileOffset'> {
   return described;
 }
 
-/** What cannot be told without chunk info that is not there (NOT_FOUND), or at all (UNSUPPORTED), is null; damage is an error. */
+/**
+ * What cannot be told without chunk info that is not there (NOT_FOUND), or at all (UNSUPPORTED), is null; damage is an
+ * error.
+ */
 function orNull<T>(tell: () => T): T | null {
   try {
     return tell();

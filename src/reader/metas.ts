@@ -14,8 +14,8 @@ export interface MetaPlaces {
 }
 
 /**
- * Blob id → plain `blob.meta`: out of the bootstrap layer, else from the end of the blob or from its own file. One that is nowhere is
- * left out: the tree can be read without it, and who asks for its chunks is told.
+ * Blob id → plain `blob.meta`: out of the bootstrap layer, else from the end of the blob or from its own file. One that
+ * is nowhere is left out: the tree can be read without it, and who asks for its chunks is told.
  */
 export async function readMetas(
   blobs: readonly RafsBlob[],

@@ -1,4 +1,7 @@
-/** Opens an image for reading without mounting it: a lazy one out of its bootstrap and blobs, an ordinary one out of its layers. */
+/**
+ * Opens an image for reading without mounting it: a lazy one out of its bootstrap and blobs, an ordinary one out of its
+ * layers.
+ */
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';

@@ -1,5 +1,6 @@
 /**
- * A bootstrap in a file, in whatever form it comes: by itself, inside its blob, or in a bootstrap layer. `rafs:` names such a file.
+ * A bootstrap in a file, in whatever form it comes: by itself, inside its blob, or in a bootstrap layer. `rafs:` names
+ * such a file.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';

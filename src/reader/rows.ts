@@ -42,8 +42,9 @@ export interface ListOptions {
 }
 
 /**
- * The rows of `path` (absolute, `/` = everything) and what is in it, sorted bytewise. Link counts are the whole image's: counted, or,
- * when a part of an image is listed that tells them itself, taken from it, so that the rest need not be read.
+ * The rows of `path` (absolute, `/` = everything) and what is in it, sorted bytewise. Link counts are the whole
+ * image's: counted, or, when a part of an image is listed that tells them itself, taken from it, so that the rest need
+ * not be read.
  */
 export function* listTree(root: FileNode, path: ByteString, options: ListOptions): Generator<Listed> {
   if (root.nlink !== undefined && (path !== '/' || !options.recursive)) {

@@ -1,6 +1,7 @@
 /**
- * A blob whose chunks have no digests (tarfs): it is read once from end to end and must hash to its id; the digests of its pieces that
- * are taken on the way verify every later read. So no byte is handed out that was not a part of the whole.
+ * A blob whose chunks have no digests (tarfs): it is read once from end to end and must hash to its id; the digests of
+ * its pieces that are taken on the way verify every later read. So no byte is handed out that was not a part of the
+ * whole.
  */
 import { createHash } from 'node:crypto';
 import { type BlobSource, readRange } from '../blob/source.ts';

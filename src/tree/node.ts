@@ -39,8 +39,9 @@ export function plainChunk(chunk: FileChunk, changes: Partial<FileChunk> = {}): 
 }
 
 /**
- * One inode. Two directory entries that are hard links hold the same object. A node that was read from a bootstrap is a view of it:
- * what is not asked for is not read, asking can throw FormatError, and it is copied field by field, never with `{ ...node }`.
+ * One inode. Two directory entries that are hard links hold the same object. A node that was read from a bootstrap is a
+ * view of it: what is not asked for is not read, asking can throw FormatError, and it is copied field by field, never
+ * with `{ ...node }`.
  */
 export interface FileNode {
   type: NodeType;

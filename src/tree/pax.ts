@@ -8,7 +8,10 @@ export type PaxRecords = Map<ByteString, ByteString>;
 /** Prefix of the records that carry extended attributes. */
 export const XATTR_PREFIX = 'SCHILY.xattr.';
 
-/** Adds the records in `body` ("LENGTH KEY=VALUE\n" …) to `records`; the last of a key wins, an empty value stays as a deletion mark. */
+/**
+ * Adds the records in `body` ("LENGTH KEY=VALUE\n" …) to `records`; the last of a key wins, an empty value stays as a
+ * deletion mark.
+ */
 export function parsePax(body: Buffer, records: PaxRecords, subject: string): void {
   const bad = (problem: string, offset: number) => new FormatError('pax header', problem, { subject, offset });
   let at = 0;

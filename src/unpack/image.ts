@@ -1,4 +1,7 @@
-/** A lazy image → an ordinary one: one layer with all of its content, or the layers of the original where it is still to be had. */
+/**
+ * A lazy image → an ordinary one: one layer with all of its content, or the layers of the original where it is still to
+ * be had.
+ */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';

@@ -1,4 +1,7 @@
-/** What a daemon knows of its predecessor: the cache, also after a reboot, and whose word to take for which chunk; no credentials. */
+/**
+ * What a daemon knows of its predecessor: the cache, also after a reboot, and whose word to take for which chunk; no
+ * credentials.
+ */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

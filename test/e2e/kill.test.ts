@@ -28,7 +28,10 @@ const KILLS = 3;
 /** Milliseconds of reading before, between and after the kills. */
 const PHASE = 4000;
 
-/** Kills the daemon and waits for its successor to have answered a reader. Returns how many reads it was resent and got anew. */
+/**
+ * Kills the daemon and waits for its successor to have answered a reader. Returns how many reads it was resent and got
+ * anew.
+ */
 async function killDaemon(daemon: DaemonClient): Promise<{ readonly resent: number; readonly reads: number }> {
   const { pid } = await daemon.status();
   process.kill(pid, 'SIGKILL');

@@ -1,4 +1,7 @@
-/** Everything that RAFS v6 can say, through the daemon and the kernel's EROFS: read in random order by several processes, equal to the truth. */
+/**
+ * Everything that RAFS v6 can say, through the daemon and the kernel's EROFS: read in random order by several
+ * processes, equal to the truth.
+ */
 import { cpSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,4 +1,7 @@
-/** Changes of bytes and documents that find what a decoder forgot to check. Seeded: the same numbers make the same changes. */
+/**
+ * Changes of bytes and documents that find what a decoder forgot to check. Seeded: the same numbers make the same
+ * changes.
+ */
 
 /** A number of 0 … below − 1. */
 export type Pick = (below: number) => number;

@@ -1,4 +1,7 @@
-/** The kernel as an oracle: an EROFS image mounted by mount(2) with its devices, by a program that shares no code with src. */
+/**
+ * The kernel as an oracle: an EROFS image mounted by mount(2) with its devices, by a program that shares no code with
+ * src.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 
 const MOUNT = `
@@ -11,7 +14,10 @@ if libc.mount(image, target, b"erofs", MS_RDONLY, options) != 0:
     raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 `;
 
-/** Mounts a bootstrap file; `devices` are files of plain blob content in the order of the blob table. Unmounted when disposed of. */
+/**
+ * Mounts a bootstrap file; `devices` are files of plain blob content in the order of the blob table. Unmounted when
+ * disposed of.
+ */
 export function erofsMount(image: string, devices: readonly string[], target: string): Disposable {
   execFileSync('python3', ['-c', MOUNT, image, target, ...devices], { stdio: ['ignore', 'ignore', 'pipe'] });
   return { [Symbol.dispose]: () => void spawnSync('umount', [target]) };

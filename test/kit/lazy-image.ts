@@ -3,7 +3,10 @@ import { createHash } from 'node:crypto';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** A layout with the lazy manifest of `from` alone, its config of OCI's type: what plain containerd would pull. Its ref is `retyped`. */
+/**
+ * A layout with the lazy manifest of `from` alone, its config of OCI's type: what plain containerd would pull. Its ref
+ * is `retyped`.
+ */
 export function retype(from: string, to: string): void {
   cpSync(from, to, { recursive: true });
   const read = (digest: string) => JSON.parse(readFileSync(join(to, 'blobs', ...digest.split(':')), 'utf8'));

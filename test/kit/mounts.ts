@@ -24,7 +24,10 @@ export function mountsBelow(dir: string): Mounted[] {
     .reverse();
 }
 
-/** Aborts the FUSE connections of mounts below `dir` (their readers get an error instead of waiting for ever), then unmounts all. */
+/**
+ * Aborts the FUSE connections of mounts below `dir` (their readers get an error instead of waiting for ever), then
+ * unmounts all.
+ */
 export function unmountBelow(dir: string): void {
   const connections = '/sys/fs/fuse/connections';
   for (const { device, type } of mountsBelow(dir)) {

@@ -1,12 +1,15 @@
-/** The kernel's overlayfs as an oracle for layers: each unpacked by tar into a directory of its own, none applied to another. */
+/**
+ * The kernel's overlayfs as an oracle for layers: each unpacked by tar into a directory of its own, none applied to
+ * another.
+ */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
  * Turns the markers of layers into those of overlayfs: `.wh.NAME` into a device 0:0 called NAME, `.wh..wh..opq` into an
- * attribute of its directory. A whiteout hides lower layers only: beside an entry of its own layer it makes a directory opaque
- * and says nothing about anything else.
+ * attribute of its directory. A whiteout hides lower layers only: beside an entry of its own layer it makes a directory
+ * opaque and says nothing about anything else.
  */
 const MARKERS = `
 import os, stat, sys

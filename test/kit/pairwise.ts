@@ -1,4 +1,7 @@
-/** Rows of choices in which any two choices meet at least once: far fewer than all combinations, and two is what faults take. */
+/**
+ * Rows of choices in which any two choices meet at least once: far fewer than all combinations, and two is what faults
+ * take.
+ */
 
 export type Choices<F extends Readonly<Record<string, readonly unknown[]>>> = { [K in keyof F]: F[K][number] };
 

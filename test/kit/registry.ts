@@ -18,7 +18,10 @@ import { type UploadOptions, Uploads } from './registry-uploads.ts';
 export interface RegistryOptions extends Partial<AuthOptions>, UploadOptions {
   /** Certificate and key as PEM text; without them it is plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
-  /** Speak the referrers API of distribution-spec 1.1, this many a page. Default: no such API, as docker-registry has none. */
+  /**
+   * Speak the referrers API of distribution-spec 1.1, this many a page. Default: no such API, as docker-registry has
+   * none.
+   */
   readonly referrers?: { readonly perPage: number };
   /** Shared with another registry, which so becomes its mirror or its storage behind redirects. */
   readonly storage?: Storage;

@@ -48,8 +48,8 @@ export interface RafsBlob {
   /** AES-128-XTS: how the chunks and the chunk info of an encrypted blob are read; else null. */
   readonly cipher: Cipher | null;
   /**
-   * Of a blob whose chunk info is a file of its own (SEPARATE: references of ordinary layers): sha256 and length of that file,
-   * which is named after its digest. Null and 0 for all others.
+   * Of a blob whose chunk info is a file of its own (SEPARATE: references of ordinary layers): sha256 and length of
+   * that file, which is named after its digest. Null and 0 for all others.
    */
   readonly metaDigest: Buffer | null;
   readonly metaSize: number;

@@ -145,7 +145,10 @@ export function decodeBlobEntry(reader: Reader, at: number): RawBlobEntry {
   };
 }
 
-/** The same bytes are key and tweak of an encrypted blob, digest and length of the chunk info's file of a referenced layer. */
+/**
+ * The same bytes are key and tweak of an encrypted blob, digest and length of the chunk info's file of a referenced
+ * layer.
+ */
 function decodeMetaOrCipher(
   reader: Reader,
   at: number,

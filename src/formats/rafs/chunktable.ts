@@ -1,6 +1,6 @@
 /**
- * The chunk table of a bootstrap, read where it lies: a chunk is a view of its entry, made and checked when it is asked for, and what
- * is kept for the others is a few bytes of an index by blob and number.
+ * The chunk table of a bootstrap, read where it lies: a chunk is a view of its entry, made and checked when it is asked
+ * for, and what is kept for the others is a few bytes of an index by blob and number.
  */
 import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, type Within } from '../../blob/table.ts';
 import { LacunaError } from '../../errors.ts';

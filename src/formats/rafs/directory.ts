@@ -1,4 +1,7 @@
-/** The entries of a directory as a Map that reads itself: one is found by bisection, all are read when they are walked or counted. */
+/**
+ * The entries of a directory as a Map that reads itself: one is found by bisection, all are read when they are walked
+ * or counted.
+ */
 import type { ByteString, FileNode } from '../../tree/node.ts';
 import type { Reader } from './bytes.ts';
 import { type DirectoryEntry, decodeDirectoryBlock } from './dirent.ts';

@@ -1,6 +1,7 @@
 /**
- * How much a RAFS image may claim before it is not believed: the one list of bounds, each checked before anything is read, sized or
- * allocated by it. What else bounds a bootstrap is its own length: structures that do not overlap cannot exceed it.
+ * How much a RAFS image may claim before it is not believed: the one list of bounds, each checked before anything is
+ * read, sized or allocated by it. What else bounds a bootstrap is its own length: structures that do not overlap cannot
+ * exceed it.
  */
 
 /** Bytes of a bootstrap. Some 100 a file and 80 a chunk: this is an image of millions of files. */

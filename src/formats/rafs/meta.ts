@@ -1,6 +1,7 @@
 /**
- * The chunk info (CI) of a blob and its header, bytes → objects: `blob.meta` of Nydus (storage/src/meta). For plain blobs it repeats
- * what the chunk table of the bootstrap says; where chunks lie inside batches or gzip streams, only it tells how to reach them:
+ * The chunk info (CI) of a blob and its header, bytes → objects: `blob.meta` of Nydus (storage/src/meta). For plain
+ * blobs it repeats what the chunk table of the bootstrap says; where chunks lie inside batches or gzip streams, only it
+ * tells how to reach them:
  *
  *     entries V1 (16 bytes) or V2 (24) · contexts (40 each: batches, or spans of a gzip stream) · windows │ header (4096)
  */
@@ -34,8 +35,8 @@ export function metaRange(blob: RafsBlob): { readonly offset: number; readonly s
 export const metaSize = (blob: RafsBlob): number => alignUp(blob.ciUncompressedSize, BLOCK) + CI_HEADER_SIZE;
 
 /**
- * What lies at {@link metaRange} → the plain `blob.meta`: chunk info padded to blocks, then its header. It is decrypted where the blob is
- * encrypted; chunk info and header are a unit each then.
+ * What lies at {@link metaRange} → the plain `blob.meta`: chunk info padded to blocks, then its header. It is decrypted
+ * where the blob is encrypted; chunk info and header are a unit each then.
  */
 export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, subject: string): Promise<Buffer> {
   const { size } = metaRange(blob);
@@ -255,7 +256,10 @@ export interface SpanContext {
   readonly bits: number;
 }
 
-/** in_offset u64 · out_offset u64 · dict_offset u64 · in_len u32 · out_len u32 · dict_size u32 · ctx_byte u8 · ctx_bits u8 · reserved[2] */
+/**
+ * in_offset u64 · out_offset u64 · dict_offset u64 · in_len u32 · out_len u32 · dict_size u32 · ctx_byte u8 · ctx_bits
+ * u8 · reserved[2]
+ */
 export const decodeSpan = (reader: Reader, at: number): SpanContext => ({
   compressedOffset: reader.u64(at, 'in_offset'),
   plainOffset: reader.u64(at + 8, 'out_offset'),

@@ -19,8 +19,8 @@ export interface OpenOptions {
   /** Hex id of the blob this bootstrap was taken out of: inside it, it cannot name it. */
   readonly blobId?: string;
   /**
-   * Blob id → its `blob.meta`: plain chunk info, padded to blocks, and its header. Needed for blobs that `needsMeta()` names, when
-   * their chunks are asked for: NOT_FOUND then where it is missing.
+   * Blob id → its `blob.meta`: plain chunk info, padded to blocks, and its header. Needed for blobs that `needsMeta()`
+   * names, when their chunks are asked for: NOT_FOUND then where it is missing.
    */
   readonly metas?: ReadonlyMap<string, Buffer>;
 }
@@ -33,11 +33,14 @@ export interface RafsImage {
   /** In the order of the kernel's devices. */
   readonly blobs: readonly RafsBlob[];
   /**
-   * The tree, which reads itself where it is looked at: its directories and nodes throw FormatError when what they are asked for is
-   * damaged, UNSUPPORTED or NOT_FOUND for chunks that cannot be read.
+   * The tree, which reads itself where it is looked at: its directories and nodes throw FormatError when what they are
+   * asked for is damaged, UNSUPPORTED or NOT_FOUND for chunks that cannot be read.
    */
   root(): FileNode;
-  /** The chunks of a blob that the image uses, sorted by uncompressed offset, not overlapping. UNSUPPORTED for tarfs, which has none. */
+  /**
+   * The chunks of a blob that the image uses, sorted by uncompressed offset, not overlapping. UNSUPPORTED for tarfs,
+   * which has none.
+   */
   chunksOf(blobIndex: number): readonly FileChunk[];
   /** Bytes of the blob's device: its uncompressed address space. */
   deviceSize(blobIndex: number): number;

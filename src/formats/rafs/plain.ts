@@ -1,7 +1,8 @@
 /**
  * A tree as a plain EROFS image: one device, no device table, nothing of Nydus's, all content uncompressed. So it needs
- * nothing but itself, and every reader of EROFS takes it, the kernel since 4.19. Content that is there twice is stored once;
- * only a file that is not in one piece then needs chunk indexes (Linux 5.15). No content is read here: the plan says where it goes.
+ * nothing but itself, and every reader of EROFS takes it, the kernel since 4.19. Content that is there twice is stored
+ * once; only a file that is not in one piece then needs chunk indexes (Linux 5.15). No content is read here: the plan
+ * says where it goes.
  */
 import { createHash } from 'node:crypto';
 import { LacunaError } from '../../errors.ts';

@@ -1,6 +1,7 @@
 /**
- * Inodes and directories of a bootstrap as a FileTree that reads itself: a node is a view of its inode, the entries of a directory are
- * looked for or read when they are asked for. So listing one directory touches what is on the way to it, and nothing else.
+ * Inodes and directories of a bootstrap as a FileTree that reads itself: a node is a view of its inode, the entries of
+ * a directory are looked for or read when they are asked for. So listing one directory touches what is on the way to
+ * it, and nothing else.
  */
 import type { ByteString, FileChunk, FileNode, Mtime, NodeType } from '../../tree/node.ts';
 import { MAX_DEPTH, MAX_PATH } from '../../tree/path.ts';

@@ -1,6 +1,6 @@
 /**
- * What lies at the end of a blob that brings more than chunks: members with their tar headers *behind* them, so that they are found
- * from the end, and a table of contents (nydus, storage/src/meta/toc.rs).
+ * What lies at the end of a blob that brings more than chunks: members with their tar headers *behind* them, so that
+ * they are found from the end, and a table of contents (nydus, storage/src/meta/toc.rs).
  */
 import type { Compressor } from '../../native/addon.ts';
 import { Reader } from './bytes.ts';

@@ -1,6 +1,6 @@
 /**
- * Whatever bytes are changed: the check ends, throws nothing, and what the strict reader refuses it calls an error. So no rule of
- * the reader is missing here.
+ * Whatever bytes are changed: the check ends, throws nothing, and what the strict reader refuses it calls an error. So
+ * no rule of the reader is missing here.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';

@@ -1,4 +1,7 @@
-/** A place for tests of the blob file system: blobs whose content is known, a holder, a mount, readers that are other processes. */
+/**
+ * A place for tests of the blob file system: blobs whose content is known, a holder, a mount, readers that are other
+ * processes.
+ */
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,7 @@
-/** Damaged and hostile bootstraps: an error that names the field, or a tree; never a crash, a hang, or memory by their say-so. */
+/**
+ * Damaged and hostile bootstraps: an error that names the field, or a tree; never a crash, a hang, or memory by their
+ * say-so.
+ */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';

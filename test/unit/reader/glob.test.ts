@@ -81,7 +81,10 @@ const PATTERNS = [
   ],
 ];
 
-/** Ours have ASCII's classes, and glibc falls back to bytes where characters do not match: there names beyond ASCII do not count. */
+/**
+ * Ours have ASCII's classes, and glibc falls back to bytes where characters do not match: there names beyond ASCII do
+ * not count.
+ */
 const ASCII_ONLY = new Set(['??', '[[:alpha:]]']);
 const isAscii = (name: string): boolean => Buffer.byteLength(name) === name.length;
 

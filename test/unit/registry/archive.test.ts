@@ -1,4 +1,7 @@
-/** Archives and directories: what skopeo and docker write is read, what we write skopeo reads, and what nobody should write is refused. */
+/**
+ * Archives and directories: what skopeo and docker write is read, what we write skopeo reads, and what nobody should
+ * write is refused.
+ */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
