@@ -50,7 +50,7 @@ async function main(argv: readonly string[]): Promise<number> {
   let code: number = EXIT.ok;
   // Help lists all verbs, so it loads all; any other call loads one.
   const wanted = argv.find((word) => !word.startsWith('-'));
-  const names = wanted !== undefined && wanted in VERBS ? [wanted] : Object.keys(VERBS);
+  const names = wanted !== undefined && Object.hasOwn(VERBS, wanted) ? [wanted] : Object.keys(VERBS);
   if (!argv.some((word) => word === '-V' || word === '--version')) {
     for (const name of names) {
       const { verb } = await VERBS[name]!();

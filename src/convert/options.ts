@@ -126,15 +126,15 @@ export function planOf(options: ConvertOptions): ConvertPlan {
     level: levelOf(options),
     digester: numberOf(DIGESTERS, options.digester ?? 'blake3', 'digester'),
     batchSize: batchSize === 0 ? 0 : chunkSizeOf('batch size', batchSize),
-    form: options.blob ?? 'one',
+    form: oneOf(['one', 'separate'], options.blob ?? 'one', 'blob form'),
   };
   const plan = {
     layer,
     prefetch: (options.prefetch ?? []).map(fromText),
     align: powerOfTwo('alignment', options.align ?? DEFAULT_ALIGN, MIN_ALIGN, MAX_ALIGN, '4 KiB to 1 GiB'),
     ociRef: options.ociRef ?? false,
-    dedup: options.dedup ?? 'merge',
-    as: options.as ?? 'lazy',
+    dedup: oneOf(['merge', 'image'], options.dedup ?? 'merge', 'dedup'),
+    as: oneOf(['lazy', 'index', 'referrer'], options.as ?? 'lazy', 'form of the target'),
     log: options.log ?? silentLog,
     onProgress: options.onProgress ?? (() => {}),
     signal: options.signal ?? new AbortController().signal,
@@ -142,10 +142,10 @@ export function planOf(options: ConvertOptions): ConvertPlan {
   return plan.ociRef ? referring(plan, options) : plan;
 }
 
-/** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
 /** The blob table's number for a layer's own compression. */
 const GZIP: Compressor = 2;
 
+/** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
 function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
   const chosen = (['dicts', 'compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
     (name) => options[name] !== undefined,
@@ -162,8 +162,12 @@ function levelOf({ level, compressor }: ConvertOptions): number {
 }
 
 function numberOf<K extends string, N>(table: Readonly<Record<K, N>>, name: K, what: string): N {
-  if (Object.hasOwn(table, name)) return table[name];
-  throw usage(`${what} ${JSON.stringify(name)} is none of ${Object.keys(table).join(', ')}`);
+  return table[oneOf(Object.keys(table) as K[], name, what)];
+}
+
+function oneOf<T extends string>(names: readonly T[], name: T, what: string): T {
+  if (names.includes(name)) return name;
+  throw usage(`${what} ${JSON.stringify(name)} is none of ${names.join(', ')}`);
 }
 
 const chunkSizeOf = (what: string, value: number): number =>

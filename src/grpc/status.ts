@@ -53,7 +53,7 @@ function detailOf(error: ServiceError): Detail | null {
   const parsed: unknown = JSON.parse(value.toString('utf8'));
   if (typeof parsed !== 'object' || parsed === null || !('code' in parsed)) return null;
   const fields = parsed as Record<string, unknown>;
-  if (typeof fields.code !== 'string' || !(fields.code in CODES)) return null;
+  if (typeof fields.code !== 'string' || !Object.hasOwn(CODES, fields.code)) return null;
   const detail: Detail = { code: fields.code as ErrorCode };
   for (const key of ['op', 'subject', 'hint'] as const) {
     const text = fields[key];

@@ -28,6 +28,12 @@ describe.skipIf(skip.reason)('lacuna', () => {
   const dir = mkdtempSync(join(tmpdir(), 'lacuna-verbs-'));
   afterAll(() => rmSync(dir, { recursive: true }));
 
+  it.each(['toString', 'constructor', '__proto__', 'convrt'])('there is no verb %s', async (word) => {
+    const { code, stderr } = await lacuna(word);
+    expect(code).toBe(2);
+    expect(stderr).toContain('unknown command');
+  });
+
   it('find gives programs the bytes of names', async () => {
     const bytes = MERGED.map(({ path, path_b64: base64 }) =>
       path === undefined ? Buffer.from(base64!, 'base64') : Buffer.from(path),

@@ -321,6 +321,9 @@ describe.skipIf(skip.reason)('a converted image', () => {
     [{ level: 0 }, 'zstd level 0 is not from 1 to 19'],
     [{ level: 2.5 }, 'zstd level 2.5 is'],
     [{ level: Number.NaN }, 'zstd level NaN is'],
+    [{ compressor: 'toString' as 'zstd' }, 'compressor "toString" is none of'],
+    [{ dedup: 'all' as 'merge' }, 'dedup "all" is none of merge, image'],
+    [{ as: 'list' as 'index' }, 'form of the target "list" is none of'],
   ])('is not made with %j', async (options, message) => {
     const attempt = convert('oci:/nowhere:x', 'oci:/nowhere:y', options);
     await expect(attempt).rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) });
