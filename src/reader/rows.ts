@@ -47,65 +47,78 @@ export interface ListOptions {
  * not be read.
  */
 export function* listTree(root: FileNode, path: ByteString, options: ListOptions): Generator<Listed> {
-  if (root.nlink !== undefined && (path !== '/' || !options.recursive)) {
-    yield* listPart(root, path, options);
-    return;
-  }
-  const all = pathsOf('/', root, true);
-  const inodes = countNames(all);
-  const below = path === '/' ? '/' : `${path}/`;
-  for (const { path: here, node } of all) {
-    const isInside = here.startsWith(below) && here !== below;
-    const isDirect = isInside && !here.includes('/', below.length);
-    if (here !== path && !isDirect && !(isInside && options.recursive)) continue;
-    const names = inodes.get(node)!;
-    const nlink = node.type === 'dir' ? 2 + subdirectories(node) : names.count;
-    yield { path: here, node, row: rowOf(here, node, nlink, names.group) };
-  }
-}
-
-/** The rows of a part of an image; nothing outside of it is looked at. */
-function* listPart(root: FileNode, path: ByteString, options: ListOptions): Generator<Listed> {
-  const groups = new Map<FileNode, number>();
   const start = lookup(root, path.slice(1), 'image');
   if (start === null) return;
+  const isToldLinks = root.nlink !== undefined && (path !== '/' || !options.recursive);
+  const counted = isToldLinks ? null : countNames(root);
+  const groups = new Map<FileNode, number>();
   for (const { path: here, node } of pathsOf(path, start, options.recursive)) {
-    const nlink = node.nlink!;
+    const nlink =
+      counted === null ? node.nlink! : node.type === 'dir' ? directoryLinks(node) : (counted.get(node) ?? 1);
     const isShared = node.type !== 'dir' && nlink > 1;
     if (isShared && !groups.has(node)) groups.set(node, groups.size + 1);
     yield { path: here, node, row: rowOf(here, node, nlink, isShared ? groups.get(node)! : 0) };
   }
 }
 
-/** `path` and what is in it; with `recursive` also what is below its directories. */
-function pathsOf(path: ByteString, start: FileNode, recursive: boolean): Array<{ path: ByteString; node: FileNode }> {
-  const found = [{ path, node: start }];
-  // Grows while it is walked.
-  for (const { path: here, node } of found) {
-    const prefix = here === '/' ? '/' : `${here}/`;
-    if (node !== start && !recursive) break;
-    for (const [name, child] of node.children ?? []) found.push({ path: prefix + name, node: child });
-  }
-  // Not the order of a walk: "a.b" sorts before "a/b".
-  return found.sort((a, b) => (a.path < b.path ? -1 : 1));
+/** What is listed of one directory: names, and names with a slash for what is below them, in the order of paths. */
+interface Level {
+  readonly prefix: ByteString;
+  readonly children: NonNullable<FileNode['children']>;
+  readonly steps: readonly ByteString[];
+  at: number;
 }
 
-interface Names {
-  count: number;
-  group: number;
+function levelOf(prefix: ByteString, children: Level['children'], recursive: boolean): Level {
+  const steps: ByteString[] = [];
+  for (const [name, { type }] of children) {
+    steps.push(name);
+    if (recursive && type === 'dir') steps.push(`${name}/`);
+  }
+  return { prefix, children, steps: steps.sort(), at: 0 };
 }
 
-/** How many names each inode has; inodes with several are numbered in the order of their first name. */
-function countNames(all: ReadonlyArray<{ node: FileNode }>): Map<FileNode, Names> {
-  const names = new Map<FileNode, Names>();
-  for (const { node } of all) {
-    const before = names.get(node);
-    if (before === undefined) names.set(node, { count: 1, group: 0 });
-    else before.count++;
+/**
+ * `path` and what is in it; with `recursive` also what is below its directories. Not the order of a walk: "a.b" sorts
+ * before "a/b". Only the directories on the way to a path are held.
+ */
+function* pathsOf(
+  path: ByteString,
+  start: FileNode,
+  recursive: boolean,
+): Generator<{ readonly path: ByteString; readonly node: FileNode }> {
+  yield { path, node: start };
+  if (start.children === null) return;
+  const levels = [levelOf(path === '/' ? '/' : `${path}/`, start.children, recursive)];
+  for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+    const step = level.steps[level.at++];
+    if (step === undefined) levels.pop();
+    else if (step.endsWith('/')) {
+      levels.push(levelOf(level.prefix + step, level.children.get(step.slice(0, -1))!.children!, recursive));
+    } else yield { path: level.prefix + step, node: level.children.get(step)! };
   }
-  let groups = 0;
-  for (const entry of names.values()) if (entry.count > 1) entry.group = ++groups;
-  return names;
+}
+
+/** How many names those inodes have that have several; directories have one. */
+function countNames(root: FileNode): ReadonlyMap<FileNode, number> {
+  const seen = new Set<FileNode>();
+  const several = new Map<FileNode, number>();
+  const directories = [root];
+  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+    for (const node of directory.children!.values()) {
+      if (node.type === 'dir') directories.push(node);
+      else if (seen.has(node)) several.set(node, (several.get(node) ?? 1) + 1);
+      else seen.add(node);
+    }
+  }
+  return several;
+}
+
+/** Its name, its own `.`, and the `..` of its subdirectories. */
+function directoryLinks(node: FileNode): number {
+  let count = 2;
+  for (const child of node.children!.values()) if (child.type === 'dir') count++;
+  return count;
 }
 
 /** `group`: 0 for an inode that has one name. */
@@ -135,12 +148,6 @@ function xattrFields(node: FileNode): Pick<Row, 'xattrs' | 'xattrs_b64'> {
     else fields.xattrs_b64 = { ...fields.xattrs_b64, [base64!]: value.toString('hex') };
   }
   return fields;
-}
-
-function subdirectories(node: FileNode): number {
-  let count = 0;
-  for (const child of node.children!.values()) if (child.type === 'dir') count++;
-  return count;
 }
 
 /** A name as text; as base64 when it is not UTF-8. */
