@@ -4,12 +4,10 @@
  */
 import { DIGEST_SIZE, type Unit, type Within } from '../blob/table.ts';
 import type { ChunkList } from '../formats/rafs/chunkinfo.ts';
+import { alignUp, BLOCK } from '../formats/rafs/layout.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 import type { ChunkSource } from '../tree/file.ts';
 import type { FileChunk } from '../tree/node.ts';
-
-/** Blob devices are addressed in blocks of this size. */
-const BLOCK = 4096;
 
 /**
  * digest[32] · uncompressed_offset in blocks u32 · uncompressed_size u32 · compressed_offset u64 · compressed_size u32 ·
@@ -69,7 +67,7 @@ export class BlobChunks implements ChunkSource, ChunkList<FileChunk> {
     digest.copy(page, at);
     page.writeUInt32LE(this.#plainEnd / BLOCK, at + AT.plain);
     page.writeUInt32LE(size, at + AT.size);
-    this.#plainEnd += Math.ceil(size / BLOCK) * BLOCK;
+    this.#plainEnd += alignUp(size, BLOCK);
     if (this.#count * 2 > this.#buckets.length) this.#grow();
     else this.#insert(this.#buckets, index);
     return index;
@@ -84,12 +82,6 @@ export class BlobChunks implements ChunkSource, ChunkList<FileChunk> {
       if (digest.compare(page, at, at + DIGEST_SIZE) === 0) return index;
     }
     return null;
-  }
-
-  /** Plain bytes of a chunk. */
-  sizeOf(index: number): number {
-    const [page, at] = this.record(index);
-    return page.readUInt32LE(at + AT.size);
   }
 
   /** It lies alone at `offset` of the blob. */

@@ -166,7 +166,7 @@ export class ChunkPipeline implements LayerSink {
       return true;
     }
     const own = this.#chunks.find(digest);
-    if (own === null || this.#chunks.sizeOf(own) !== length) return false;
+    if (own === null || this.#chunks.chunk(own).uncompressedSize !== length) return false;
     node.addOwnChunk(this.#chunks, own);
     return true;
   }

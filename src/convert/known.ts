@@ -4,12 +4,17 @@ import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import type { BlobChunks } from './blob-chunks.ts';
 import type { KnownChunks } from './chunks.ts';
 
-/** The chunks of the layers below. */
+/** The chunks of layers that lie below others, the lowest first. */
 export class LowerChunks implements KnownChunks {
   readonly #layers: BlobChunks[] = [];
 
   add(chunks: BlobChunks): void {
     if (chunks.length > 0) this.#layers.push(chunks);
+  }
+
+  /** Layers that have chunks. */
+  get layers(): number {
+    return this.#layers.length;
   }
 
   /** The lowest layer's chunk with this digest. */

@@ -31,7 +31,7 @@ export function mergeLayers(
   );
   const lowest = new LowerChunks();
   for (const { chunks } of layers) lowest.add(chunks);
-  if (layers.length > 1) referToFirst(root, lowest);
+  if (lowest.layers > 1) referToFirst(root, lowest);
   const own = layers.flatMap(({ blob, meta }) => (blob === null ? [] : [{ blob, meta }]));
   const all = [...referred, ...own];
   const onDropped = warnOncePerName(plan.log, subject);
