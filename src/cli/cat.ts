@@ -7,7 +7,9 @@ import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
   name: 'cat',
+  group: 'look',
   summary: 'print files of an image, without mounting it',
+  examples: ['lacuna cat docker://registry.example/app:1-lazy /etc/os-release'],
   configure(command: Command): void {
     withImage(command).argument('<path...>', 'files in the image');
   },

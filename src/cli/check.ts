@@ -9,7 +9,9 @@ import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
   name: 'check',
+  group: 'look',
   summary: 'recompute every claim of an image and list all that is wrong; exit code 5 when something is',
+  examples: ['lacuna check --deep docker://registry.example/app:1-lazy'],
   configure(command: Command): void {
     withRegistryOptions(command)
       .argument('<image>', IMAGE_FORMS)

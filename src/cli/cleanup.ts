@@ -5,7 +5,12 @@ import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 export const verb: Verb = {
   name: 'cleanup',
+  group: 'operate',
   summary: 'end daemon, holder and mounts of a root; records and cache stay',
+  examples: [
+    'lacuna cleanup --root /var/lib/lacuna',
+    'lacuna cleanup --root /var/lib/lacuna --purge  # delete records, snapshots and cache too',
+  ],
 
   configure(command: Command): void {
     command

@@ -14,15 +14,15 @@ const SHELLS: Readonly<Record<string, (verbs: readonly CompletedVerb[]) => strin
 
 export const verb: Verb = {
   name: 'completion',
+  group: 'operate',
   summary: 'print a script that completes the command line in a shell',
+  examples: [
+    'source <(lacuna completion bash)  # in ~/.bashrc',
+    'source <(lacuna completion zsh)  # in ~/.zshrc, behind compinit',
+    'lacuna completion fish | source  # in ~/.config/fish/config.fish',
+  ],
   configure(command: Command): void {
-    command.addArgument(new Argument('<shell>', 'whose script').choices(Object.keys(SHELLS))).addHelpText(
-      'after',
-      `
-bash: source <(lacuna completion bash)      in ~/.bashrc
-zsh:  source <(lacuna completion zsh)       in ~/.zshrc, behind compinit
-fish: lacuna completion fish | source       in ~/.config/fish/config.fish`,
-    );
+    command.addArgument(new Argument('<shell>', 'whose script').choices(Object.keys(SHELLS)));
   },
   async run(context, [shell]) {
     const script = SHELLS[shell!]!(describeCommands(await context.commands()));

@@ -1,6 +1,5 @@
 /** `lacuna convert SRC DST`. */
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseSize } from '../config/units.ts';
+import { type Command, Option } from 'commander';
 import { convert } from '../convert/convert.ts';
 import type { ImageReport } from '../convert/image.ts';
 import {
@@ -19,6 +18,7 @@ import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
 import { readList } from './read-list.ts';
 import { SOURCE_FORMS, storeOptions, TARGET_FORMS, withRegistryOptions } from './registry-options.ts';
+import { sizeOption } from './size-option.ts';
 import type { Verb } from './verb.ts';
 
 interface Options {
@@ -37,21 +37,26 @@ interface Options {
   readonly as: TargetForm;
 }
 
-const size = (text: string): number => {
-  const bytes = parseSize(text);
-  if (bytes === null) throw new InvalidArgumentError('give a size with its unit, for example 128KiB.');
-  return bytes;
-};
-
 export const verb: Verb = {
   name: 'convert',
+  group: 'build',
   summary: 'make a lazy image of an OCI or Docker image',
+  examples: [
+    'lacuna convert docker://registry.example/app:1 docker://registry.example/app:1-lazy',
+    'lacuna convert oci:build:app oci:build:app-lazy --platform linux/arm64',
+    'lacuna convert docker://registry.example/app:1 --as referrer  # the original stays as it is',
+    'docker save app | lacuna convert docker-archive:- oci-archive:- > app-lazy.tar',
+  ],
   configure(command: Command): void {
     withRegistryOptions(command)
       .argument('<source>', SOURCE_FORMS)
       .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`)
       .option('--platform <os/arch>', 'convert only this platform of an index (repeatable)', collect)
-      .option('--chunk-size <size>', 'unit of fetching and of dedup', size, DEFAULT_CHUNK_SIZE)
+      .addOption(
+        new Option('--chunk-size <size>', 'unit of fetching and of dedup')
+          .argParser(sizeOption)
+          .default(DEFAULT_CHUNK_SIZE, `${DEFAULT_CHUNK_SIZE / 1024}KiB`),
+      )
       .addOption(
         new Option('--compressor <name>', 'how chunks are compressed (default: zstd)').choices(
           Object.keys(COMPRESSORS),
@@ -61,14 +66,14 @@ export const verb: Verb = {
       .addOption(
         new Option('--digester <name>', 'how chunks are named (default: blake3)').choices(Object.keys(DIGESTERS)),
       )
-      .option('--batch-size <size>', 'compress small files together up to this size (default: each alone)', size)
+      .option('--batch-size <size>', 'compress small files together up to this size (default: each alone)', sizeOption)
       .addOption(
         new Option(
           '--blob <form>',
           'one: chunk info lies in the blob; separate: in a small blob of its own (default: one)',
         ).choices(['one', 'separate']),
       )
-      .option('--align <size>', "where a blob's device begins in the flat address space (default: 512KiB)", size)
+      .option('--align <size>', "where a blob's device begins in the flat address space (default: 512KiB)", sizeOption)
       .option('--prefetch <file>', 'list of paths that readers fetch first, one a line; - is standard input')
       .option('--oci-ref', 'keep the gzip layers as the data and make only an index into them; copies nothing')
       .option(

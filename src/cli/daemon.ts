@@ -5,24 +5,24 @@ import type { Verb } from './verb.ts';
 
 interface Options {
   readonly root: string;
-  readonly config?: string;
 }
 
 export const verb: Verb = {
   name: 'daemon',
+  group: 'operate',
   summary: 'run the data plane of a root in the foreground',
+  examples: ['lacuna daemon --root /var/lib/lacuna --config /etc/lacuna/config.toml'],
+  takesConfig: true,
   configure(command: Command): void {
-    command
-      .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
-      .option('--config <file>', 'TOML file, version = 1');
+    command.option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT);
   },
-  async run({ log, signal }, _args, options) {
-    const { root, config } = options as unknown as Options;
-    const [{ defaultConfig, loadConfig }, { runDaemon }] = await Promise.all([
+  async run({ log, signal, settings }, _args, options) {
+    const { root } = options as unknown as Options;
+    const [{ defaultConfig }, { runDaemon }] = await Promise.all([
       import('../config/load.ts'),
       import('../daemon/run.ts'),
     ]);
-    await runDaemon({ root, config: config === undefined ? defaultConfig() : await loadConfig(config), log, signal });
+    await runDaemon({ root, config: settings.config ?? defaultConfig(), log, signal });
     return null;
   },
 };

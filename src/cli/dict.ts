@@ -11,7 +11,13 @@ type Action = (typeof ACTIONS)[number];
 
 export const verb: Verb = {
   name: 'dict',
+  group: 'build',
   summary: 'look after a chunk dictionary: add images, see what it knows, forget blobs that are gone',
+  examples: [
+    'lacuna dict add chunks.db docker://registry.example/base:1-lazy',
+    'lacuna dict stat chunks.db',
+    'lacuna dict prune chunks.db  # forget blobs that are gone',
+  ],
   configure(command: Command): void {
     withImage(command, [])
       .addArgument(

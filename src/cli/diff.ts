@@ -18,7 +18,12 @@ interface Options {
 
 export const verb: Verb = {
   name: 'diff',
+  group: 'look',
   summary: 'compare two images: files, attributes, content; exit code 0 when equal, 1 when not',
+  examples: [
+    'lacuna diff oci:build:app oci:build:app-lazy --ignore mtime',
+    'lacuna diff registry.example/app:1 registry.example/app:2 --config --summary',
+  ],
   configure(command: Command): void {
     withImage(command, ['a', 'b'])
       .option('--ignore <what>', `leave out, separated by commas: ${IGNORABLE.join(', ')}`, parseIgnored)

@@ -6,7 +6,9 @@ import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 export const verb: Verb = {
   name: 'doctor',
+  group: 'operate',
   summary: 'find out what works on this machine',
+  examples: ['lacuna doctor', 'lacuna doctor --root /var/lib/lacuna --json'],
 
   configure(command: Command): void {
     command.option('--root <dir>', 'try it on the file system of this folder (default: the one of temporary files)');

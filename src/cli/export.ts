@@ -6,7 +6,9 @@ import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
   name: 'export',
+  group: 'build',
   summary: 'write a lazy image as one EROFS disk image, for mount and for virtual machines',
+  examples: ['lacuna export docker://registry.example/app:1-lazy app.erofs'],
   configure(command: Command): void {
     withImage(command).argument('<file>', 'what to write; a file that is there is replaced');
   },

@@ -1,6 +1,6 @@
 /** `lacuna find IMAGE [PATH]`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseSize } from '../config/units.ts';
+import { parseSize, SIZE_FORMS } from '../config/units.ts';
 import { type FindQuery, findListed, type Permissions } from '../reader/find.ts';
 import type { Row } from '../reader/rows.ts';
 import { bytesOf, type Mtime, type NodeType } from '../tree/node.ts';
@@ -27,14 +27,19 @@ interface Options {
 
 export const verb: Verb = {
   name: 'find',
+  group: 'look',
   summary: 'list the paths of an image that fit, without mounting it',
+  examples: [
+    "lacuna find docker://registry.example/app:1-lazy --type f --name '*.so'",
+    'lacuna find oci:build:app /usr --size +1MiB --perm /6000',
+  ],
   configure(command: Command): void {
     withImage(command)
       .argument('[path]', 'where to search', '/')
       .option('--name <glob>', 'last component: *, ? and […], as in find -name')
       .option('--path <glob>', 'whole path; * matches slashes too')
       .option('--type <letters>', 'any of f,d,l,b,c,p,s', parseTypes)
-      .option('--size <n>', 'bytes of a file, also 4KiB, 2MB: N exactly, +N more, -N less', parseSizeRange)
+      .option('--size <n>', 'bytes of a file, also 4k, 4KiB, 2MB: N exactly, +N more, -N less', parseSizeRange)
       .option('--newer <time>', 'changed after 2026-01-31[T12:00:00Z], @SECONDS, or /PATH of the image was', parseNewer)
       .option('--perm <mode>', 'octal: MODE exactly, -MODE all of its bits, /MODE any', parsePermissions)
       .option('--uid <n>', 'owner', parseCount)
@@ -95,7 +100,7 @@ export function parseTypes(text: string): NodeType[] {
 export function parseSizeRange(text: string): NonNullable<FindQuery['size']> {
   const sign = /^[+-]?/.exec(text)![0];
   const size = parseSize(text.slice(sign.length));
-  if (size === null) throw new InvalidArgumentError('Sizes are written as 4096, +4KiB or -2MB.');
+  if (size === null) throw new InvalidArgumentError(`Sizes are written as N, +N or -N, where N is ${SIZE_FORMS}.`);
   if (sign === '') return { min: size, max: size };
   return sign === '+' ? { min: size + 1 } : { max: size - 1 };
 }

@@ -8,7 +8,9 @@ import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
   name: 'inspect',
+  group: 'look',
   summary: 'show what an image consists of: layers, blobs, chunks, sizes',
+  examples: ['lacuna inspect docker://registry.example/app:1-lazy', 'lacuna inspect oci:build:app --tree --json'],
   configure(command: Command): void {
     withImage(command)
       .option('--tree', 'also count files and what they share, and list what is prefetched (reads all metadata)')

@@ -14,7 +14,9 @@ interface Options {
 
 export const verb: Verb = {
   name: 'ls',
+  group: 'look',
   summary: 'list what is in an image, without mounting it',
+  examples: ['lacuna ls oci:build:app /etc', 'lacuna ls --recursive --ndjson docker://registry.example/app:1-lazy'],
   configure(command: Command): void {
     withImage(command)
       .argument('[path]', 'a path in the image', '/')

@@ -1,110 +1,71 @@
 #!/usr/bin/env node
 /**
- * The command line: common options, one lazily loaded file per verb, errors and exit codes.
+ * The command line: finds the command and loads it, reports errors, sets the exit code.
  * stdout carries the result only; progress and logs go to stderr.
  */
-import { createRequire } from 'node:module';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { EXIT, exitCodeOf, toLacunaError } from '../errors.ts';
-import { DEFAULT_LOG_LEVEL, LOG_LEVELS, type LogLevel, openLog } from '../observe/log.ts';
-import { openProgress, type ProgressStyle } from '../observe/progress.ts';
-import type { Verb } from './verb.ts';
-
-/** Name → loader. The summary stands in the verb's file; only the verb that runs is loaded. */
-const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
-  convert: () => import('./convert.ts'),
-  dict: () => import('./dict.ts'),
-  merge: () => import('./merge.ts'),
-  inspect: () => import('./inspect.ts'),
-  check: () => import('./check.ts'),
-  ls: () => import('./ls.ts'),
-  cat: () => import('./cat.ts'),
-  stat: () => import('./stat.ts'),
-  find: () => import('./find.ts'),
-  diff: () => import('./diff.ts'),
-  export: () => import('./export.ts'),
-  unpack: () => import('./unpack.ts'),
-  mount: () => import('./mount.ts'),
-  umount: () => import('./umount.ts'),
-  pull: () => import('./pull.ts'),
-  snapshotter: () => import('./snapshotter.ts'),
-  daemon: () => import('./daemon.ts'),
-  cleanup: () => import('./cleanup.ts'),
-  doctor: () => import('./doctor.ts'),
-  completion: () => import('./completion.ts'),
-};
-
-interface CommonOptions {
-  readonly logLevel: LogLevel;
-  readonly progress: ProgressStyle;
-  readonly json?: boolean;
-}
+import { packageVersion } from '../observe/package-version.ts';
+import { COMMANDS, loadAll } from './commands.ts';
+import { withCommonOptions } from './common-options.ts';
+import { commandOf } from './frame.ts';
+import { HEADINGS, helpFormat, output, PROGRAM_EPILOGUE } from './help.ts';
+import { unknownCommand, usageError } from './usage.ts';
 
 async function main(argv: readonly string[]): Promise<number> {
-  const program = new Command('lacuna')
-    .description('Container images that start before they have arrived.')
-    .version(packageVersion(), '-V, --version')
-    .enablePositionalOptions()
-    .exitOverride()
-    .showSuggestionAfterError();
   let code: number = EXIT.ok;
-  // Help lists all verbs, so it loads all; any other call loads one.
-  const wanted = argv.find((word) => !word.startsWith('-'));
-  const names = wanted !== undefined && Object.hasOwn(VERBS, wanted) ? [wanted] : Object.keys(VERBS);
-  if (!argv.some((word) => word === '-V' || word === '--version')) {
-    for (const name of names) {
-      const { verb } = await VERBS[name]!();
-      program.addCommand(commandOf(verb, (exitCode) => (code = exitCode)));
-    }
-  }
+  const program = programOf();
+  const { words, name } = normalize(argv, program);
+  let command = program;
   try {
-    await program.parseAsync([...argv], { from: 'user' });
+    if (name !== '' && !Object.hasOwn(COMMANDS, name)) throw unknownCommand(name, Object.keys(COMMANDS));
+    const verbs = name === '' ? await loadAll() : [(await COMMANDS[name]!()).verb];
+    for (const verb of verbs) program.addCommand(commandOf(verb, (exitCode) => (code = exitCode)));
+    if (name !== '') command = program.commands[0]!;
+    await program.parseAsync(words, { from: 'user' });
     return code;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    report(error, argv.includes('--json'));
-    return exitCodeOf(error);
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
+    const failure = error instanceof CommanderError ? usageError(error, command, words) : error;
+    report(failure, isJson(words));
+    return exitCodeOf(failure);
   }
 }
 
-const allCommands = (): Promise<Command[]> =>
-  Promise.all(Object.values(VERBS).map(async (load) => commandOf((await load()).verb, () => {})));
-
-function commandOf(verb: Verb, setExitCode: (code: number) => void): Command {
-  const command = new Command(verb.name).description(verb.summary).exitOverride();
-  verb.configure(command);
-  command
-    .addOption(new Option('--log-level <level>', 'what to log').choices(LOG_LEVELS).default(DEFAULT_LOG_LEVEL))
-    .addOption(
-      new Option('--progress <style>', 'how to show progress').choices(['auto', 'bar', 'json', 'none']).default('auto'),
-    )
-    .option('--json', 'print the result as one JSON document')
-    .action(async () => {
-      const options = command.opts<CommonOptions & Record<string, unknown>>();
-      const abort = new AbortController();
-      const stop = () => abort.abort();
-      process.once('SIGINT', stop);
-      process.once('SIGTERM', stop);
-      const progress = await openProgress(options.progress);
-      try {
-        const log = openLog({ level: options.logLevel });
-        const json = options.json === true;
-        const context = { log, onProgress: progress.onProgress, json, signal: abort.signal, commands: allCommands };
-        const result = await verb.run(context, command.processedArgs.flat() as string[], options);
-        progress.close();
-        if (result === null) return;
-        const output = result.toStderr === true ? process.stderr : process.stdout;
-        if (context.json) output.write(`${JSON.stringify(result.document)}\n`);
-        else if (result.text !== '') output.write(`${result.text.replace(/\n$/, '')}\n`);
-        setExitCode(result.exitCode ?? EXIT.ok);
-      } finally {
-        progress.close();
-        process.off('SIGINT', stop);
-        process.off('SIGTERM', stop);
-      }
-    });
-  return command;
+function programOf(): Command {
+  const program = new Command('lacuna')
+    .description('Container images that start before they have arrived.')
+    .version(packageVersion(), '-v, --version', 'print the version')
+    .configureHelp(helpFormat)
+    .configureOutput(output)
+    .enablePositionalOptions()
+    .exitOverride()
+    .showSuggestionAfterError(false)
+    .addHelpText('after', PROGRAM_EPILOGUE);
+  const help = new Command('help').argument('[command]').description('show the help of a command');
+  return withCommonOptions(program).addHelpCommand(help.helpGroup(HEADINGS.operate));
 }
+
+/**
+ * The words for the parser and the name of the command in them, '' when there is none or an option before it is unknown.
+ * `help NAME` is `NAME --help`, and `-V` is `-v`.
+ */
+function normalize(argv: readonly string[], { options }: Command): { words: string[]; name: string } {
+  const words = argv.map((word, at) => (word === '-V' && at === 0 ? '-v' : word));
+  let at = 0;
+  for (; words[at]?.startsWith('-'); at++) {
+    const [flag, value] = words[at]!.split('=', 2);
+    const option = options.find(({ long, short }) => flag === long || flag === short);
+    if (option === undefined && flag !== '-h' && flag !== '--help') return { words, name: '' };
+    if (option?.required === true && value === undefined) at++;
+  }
+  const name = words[at] ?? '';
+  if (name !== 'help') return { words, name };
+  return { words: [...words.slice(0, at), ...words.slice(at + 1), '--help'], name: words[at + 1] ?? '' };
+}
+
+const isJson = (words: readonly string[]): boolean =>
+  (words.includes('--') ? words.slice(0, words.indexOf('--')) : words).includes('--json');
 
 /** An error for people on stderr, or as a document on stdout where a document was asked for. */
 function report(error: unknown, json: boolean): void {
@@ -117,12 +78,7 @@ function report(error: unknown, json: boolean): void {
   if (failure.code === 'INTERNAL' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
 }
 
-function packageVersion(): string {
-  const found = createRequire(import.meta.url)('../../package.json') as { version: string };
-  return found.version;
-}
-
-// A reader that went away (`lacuna ls … | head`) is no error.
+// A reader that went away (`lacuna ls … | head`) is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
   throw error;

@@ -12,7 +12,9 @@ interface Options {
 
 export const verb: Verb = {
   name: 'merge',
+  group: 'build',
   summary: 'merge bare RAFS bootstraps, one per layer, into one',
+  examples: ['lacuna merge merged.boot lower.boot upper.boot --blobs blobs/'],
   configure(command: Command): void {
     command
       .argument('<output>', 'the file to write')

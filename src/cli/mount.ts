@@ -9,22 +9,25 @@ import type { CliContext, Verb } from './verb.ts';
 interface Options {
   readonly root: string;
   readonly platform?: string;
-  readonly config?: string;
   readonly ca?: string;
   readonly driver: 'auto' | ImageDriver;
 }
 
 export const verb: Verb = {
   name: 'mount',
+  group: 'run',
   summary: 'mount a lazy image on a directory, read-only, until it is unmounted',
-
+  examples: [
+    'lacuna mount docker://registry.example/app:1-lazy /mnt/app',
+    'lacuna mount oci:build:app-lazy /mnt/app --driver fuse-native  # without root',
+  ],
+  takesConfig: true,
   configure(command: Command): void {
     withReferrers(withRegistryOptions(command))
       .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, dir:DIR, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
       .argument('<dir>', 'an existing directory')
       .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
       .option('--platform <os/arch>', "default: this machine's")
-      .option('--config <file>', 'TOML file for the data plane, version = 1')
       .addOption(
         new Option(
           '--driver <name>',
@@ -36,7 +39,7 @@ export const verb: Verb = {
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
-    const { root, platform, config, ca, driver } = raw as unknown as Options;
+    const { root, platform, ca, driver } = raw as unknown as Options;
     const { mountImage } = await import('../mount/image.ts');
     const mounted = await mountImage(args[0]!, args[1]!, {
       root,
@@ -46,7 +49,8 @@ export const verb: Verb = {
       ...(driver === 'auto' ? {} : { driver }),
       ...referrersOf(raw),
       ...(platform === undefined ? {} : { platform }),
-      ...(config === undefined ? {} : { config }),
+      ...context.logging,
+      ...(context.settings.configFile === undefined ? {} : { config: context.settings.configFile }),
       ...(ca === undefined ? {} : { caFile: ca }),
     });
     const { target } = mounted;

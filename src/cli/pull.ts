@@ -16,7 +16,13 @@ interface Options {
 
 export const verb: Verb = {
   name: 'pull',
+  group: 'run',
   summary: 'put an image into containerd, lazily where it can be',
+  examples: [
+    'lacuna pull registry.example/app:1-lazy',
+    'lacuna pull registry.example/app:1-lazy --namespace k8s.io',
+    'lacuna pull registry.example/app:1-lazy --username ci --password-stdin < password',
+  ],
 
   configure(command: Command): void {
     command

@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
 import { dockerConfigCredentials } from '../registry/credentials.ts';
 import type { StoreOptions } from '../registry/store.ts';
+import { REGISTRY_OPTIONS } from './help.ts';
 import type { CliContext } from './verb.ts';
 
 /** Help for an argument that names an image of a store. */
@@ -26,9 +27,11 @@ interface RegistryOptions {
 
 export function withRegistryOptions(command: Command): Command {
   return command
+    .optionsGroup(REGISTRY_OPTIONS)
     .option('--plain-http', 'use HTTP (default: for loopback hosts only)')
     .option('--ca <file>', 'PEM certificates to trust besides the system ones')
-    .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'));
+    .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'))
+    .optionsGroup('Options:');
 }
 
 /** Declares whether lazy images that refer to the one that is named are looked for. */

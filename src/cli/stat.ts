@@ -7,7 +7,9 @@ import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
   name: 'stat',
+  group: 'look',
   summary: 'show everything that is known of files of an image',
+  examples: ['lacuna stat oci:build:app /etc/os-release'],
   configure(command: Command): void {
     withImage(command)
       .argument('<path...>', 'paths in the image')

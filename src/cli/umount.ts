@@ -4,7 +4,9 @@ import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 export const verb: Verb = {
   name: 'umount',
+  group: 'run',
   summary: 'unmount a lazy image',
+  examples: ['lacuna umount /mnt/app'],
 
   configure(command: Command): void {
     command

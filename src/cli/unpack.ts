@@ -9,7 +9,13 @@ type Options = Pick<UnpackOptions, 'format' | 'layers' | 'compress' | 'rootless'
 
 export const verb: Verb = {
   name: 'unpack',
+  group: 'build',
   summary: 'make a directory, a tar or an ordinary image of a lazy (or any) image',
+  examples: [
+    'lacuna unpack docker://registry.example/app:1-lazy app/',
+    'lacuna unpack oci:build:app app.tar --format tar',
+    'lacuna unpack docker://registry.example/app:1-lazy oci:build:app --layers  # the original again',
+  ],
   configure(command: Command): void {
     withImage(command)
       .argument(

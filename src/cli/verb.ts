@@ -1,28 +1,46 @@
-/** The shape of a verb. One file per verb in this folder; each only parses options and calls the library. */
+/** The shape of a command. One file per command in this folder; each only parses options and calls the library. */
 import type { Command } from 'commander';
-import type { Log } from '../observe/log.ts';
+import type { Config } from '../config/table.ts';
+import type { Log, LogFormat, LogLevel } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
 
-/** What every verb gets from the command line's common options. */
+/** What a command gets from the command line's common options. */
 export interface CliContext {
   readonly log: Log;
   readonly onProgress: OnProgress;
-  /** `--json`: the verb's result is one document on stdout. */
+  /** `--json`: the command's result is one document on stdout. */
   readonly json: boolean;
   /** Aborted by the first Ctrl-C or SIGTERM. */
   readonly signal: AbortSignal;
-  /** The commands of all verbs, loaded for this; they are described, not run. */
+  /** Of a command that `takesConfig`: its settings, at their defaults without a file. */
+  readonly settings: Settings;
+  /** How a process that this one starts has to log; a level only where one was chosen. */
+  readonly logging: { readonly logLevel?: LogLevel; readonly logFormat: LogFormat };
+  /** All commands, loaded for this; they are described, not run. */
   commands(): Promise<Command[]>;
 }
 
+export interface Settings {
+  readonly config?: Config;
+  readonly configFile?: string;
+}
+
+/** Where help lists a command; the headings are in help.ts. */
+export type Group = 'build' | 'look' | 'run' | 'operate';
+
 export interface Verb {
   readonly name: string;
+  readonly group: Group;
   readonly summary: string;
-  /** Declares arguments and options on the verb's own command. */
+  /** Lines as people type them, from `lacuna` on, each with ` # what for` where it does not speak for itself. */
+  readonly examples: readonly string[];
+  /** Has `--config FILE`, which is read and checked before it runs. */
+  readonly takesConfig?: true;
+  /** Declares arguments and options on the command. */
   configure(command: Command): void;
   /**
-   * Runs the verb. A returned object that has a `schema` is printed by the caller when `--json` is given; `text`
-   * prints it for people otherwise. A verb that streams its result to stdout itself returns null.
+   * Runs the command. A returned object that has a `schema` is printed by the caller when `--json` is given; `text`
+   * prints it for people otherwise. A command that streams its result to stdout itself returns null.
    */
   run(context: CliContext, args: string[], options: Record<string, unknown>): Promise<VerbResult | null>;
 }
@@ -32,7 +50,7 @@ export interface VerbResult {
   readonly document: { readonly schema: string } & Record<string, unknown>;
   /** The same for people; may be empty. */
   readonly text: string;
-  /** The verb has written an archive to stdout, so the result goes to stderr. */
+  /** The command has written an archive to stdout, so the result goes to stderr. */
   readonly toStderr?: boolean;
   /** Exit code when not 0. */
   readonly exitCode?: number;

@@ -1,9 +1,11 @@
 /** TOML text → {@link Config}. `version = 1`, snake_case; an unknown key is an error with a suggestion. */
 import { readFile } from 'node:fs/promises';
-import { parse } from 'smol-toml';
+import { parse, TomlError } from 'smol-toml';
 import { LacunaError } from '../errors.ts';
+import { checkCertificates } from './certificates.ts';
+import { didYouMean, OP, problem, reasonOf } from './problem.ts';
 import { type Config, SECTIONS } from './table.ts';
-import { DURATION_UNITS, parseUnit, SIZE_UNITS, type Units } from './units.ts';
+import { checkedValue, wordValue } from './values.ts';
 
 export const CONFIG_VERSION = 1;
 
@@ -12,9 +14,14 @@ export function defaultConfig(): Config {
   return configOf({}, 'defaults');
 }
 
-/** Reads and checks the file at `path`. */
+/** Reads and checks the file at `path`, and the files that it names. CONFIG, with the key, for whatever is wrong. */
 export async function loadConfig(path: string): Promise<Config> {
-  return parseConfig(await readFile(path, 'utf8'), path);
+  const source = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new LacunaError('CONFIG', `cannot be read: ${reasonOf(cause)}`, { op: OP, subject: path, cause });
+  });
+  const config = parseConfig(source, path);
+  await checkCertificates(config.registry.ca, path);
+  return config;
 }
 
 /** `subject` names the file in errors. */
@@ -23,11 +30,7 @@ export function parseConfig(source: string, subject: string): Config {
   try {
     document = parse(source);
   } catch (cause) {
-    throw new LacunaError('CONFIG', cause instanceof Error ? cause.message : String(cause), {
-      op: 'read configuration',
-      subject,
-      cause,
-    });
+    throw tomlProblem(cause, subject);
   }
   const { version, ...sections } = document;
   if (version !== CONFIG_VERSION) {
@@ -36,13 +39,20 @@ export function parseConfig(source: string, subject: string): Config {
   return configOf(sections, subject);
 }
 
+/** In one line: the parser's message goes on with an excerpt of the source. */
+function tomlProblem(cause: unknown, subject: string): LacunaError {
+  const place = cause instanceof TomlError ? `line ${cause.line}, column ${cause.column}: ` : '';
+  const [first = ''] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
+  return new LacunaError('CONFIG', `${place}${first}`, { op: OP, subject, cause });
+}
+
 /** The sample file: every key with its meaning and default, commented out. */
 export function sampleConfig(): string {
   const lines = [`version = ${CONFIG_VERSION}`];
   for (const [section, keys] of Object.entries(SECTIONS)) {
     lines.push('', `[${section}]`);
     for (const [name, key] of Object.entries(keys)) {
-      lines.push(`# ${key.doc}`, `# ${name} = ${sampleValue(key.type, key.default)}`);
+      lines.push(`# ${key.doc}`, `# ${name} = ${wordValue(key.type, key.default)}`);
     }
   }
   return `${lines.join('\n')}\n`;
@@ -60,42 +70,10 @@ function configOf(document: Record<string, unknown>, subject: string): Config {
     for (const [name, key] of Object.entries(keys)) {
       const value = values[name];
       result[section][name] =
-        value === undefined ? key.default : checkedValue(key.type, value, `${section}.${name}`, subject);
+        value === undefined ? key.default : checkedValue(key, value, `${section}.${name}`, subject);
     }
   }
   return result as unknown as Config;
-}
-
-function checkedValue(type: string, value: unknown, name: string, subject: string): unknown {
-  switch (type) {
-    case 'size':
-      return withUnit(value, SIZE_UNITS, name, subject, '"256KiB"');
-    case 'duration':
-      return withUnit(value, DURATION_UNITS, name, subject, '"30s"');
-    case 'count':
-      if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 1) return value;
-      throw problem(subject, name, 'must be a whole number of at least 1', null);
-    case 'boolean':
-      if (typeof value === 'boolean') return value;
-      throw problem(subject, name, 'must be true or false', null);
-    case 'text':
-      if (typeof value === 'string') return value;
-      throw problem(subject, name, 'must be a string', null);
-    default:
-      if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value;
-      throw problem(subject, name, 'must be a list of strings', null);
-  }
-}
-
-function withUnit(value: unknown, units: Units, name: string, subject: string, example: string): number {
-  const result = typeof value === 'string' ? parseUnit(value, units) : null;
-  if (result !== null) return result;
-  throw problem(
-    subject,
-    name,
-    'must be a string with a unit',
-    `one of ${Object.keys(units).join(', ')}, as in ${example}`,
-  );
 }
 
 function refuseUnknown(
@@ -106,39 +84,6 @@ function refuseUnknown(
 ): void {
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
-    const near = known.toSorted((a, b) => distance(a, name) - distance(b, name))[0];
-    throw problem(
-      subject,
-      `${prefix}${name}`,
-      'is not a known key',
-      near === undefined ? null : `did you mean ${prefix}${near}?`,
-    );
+    throw problem(subject, `${prefix}${name}`, 'is not a known key', didYouMean(name, known, prefix));
   }
-}
-
-function problem(subject: string, name: string, what: string, hint: string | null): LacunaError {
-  return new LacunaError('CONFIG', `${name} ${what}`, {
-    op: 'read configuration',
-    subject,
-    ...(hint === null ? {} : { hint }),
-  });
-}
-
-/** Levenshtein distance, for suggestions only. */
-function distance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(next[j - 1]! + 1, row[j]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
-    }
-    row = next;
-  }
-  return row[b.length]!;
-}
-
-function sampleValue(type: string, value: unknown): string {
-  if (type === 'size') return `"${Number(value) / 1024}KiB"`;
-  if (type === 'duration') return `"${Number(value) / 1000}s"`;
-  return JSON.stringify(value);
 }

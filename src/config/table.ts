@@ -3,15 +3,33 @@
  * reference in the docs all come from it. Sizes are bytes, durations milliseconds once parsed.
  */
 
-interface Key<T> {
-  readonly type: 'size' | 'duration' | 'count' | 'boolean' | 'text' | 'texts';
+import { LOG_LEVELS, type LogLevel } from '../observe/log.ts';
+
+export interface Key<T> {
+  readonly type: 'size' | 'duration' | 'count' | 'boolean' | 'text' | 'texts' | 'choice';
   readonly default: T;
   readonly doc: string;
+  /** Of a size, duration or count; what is absurd is a mistake. */
+  readonly least?: number;
+  readonly most?: number;
+  /** Of a choice. */
+  readonly choices?: readonly T[];
 }
 
-const size = (value: number, doc: string): Key<number> => ({ type: 'size', default: value, doc });
-const duration = (value: number, doc: string): Key<number> => ({ type: 'duration', default: value, doc });
-const count = (value: number, doc: string): Key<number> => ({ type: 'count', default: value, doc });
+type Range = readonly [least: number, most: number];
+
+const size = (value: number, [least, most]: Range, doc: string): Key<number> => ({
+  ...{ type: 'size', default: value, least, most, doc },
+});
+const duration = (value: number, [least, most]: Range, doc: string): Key<number> => ({
+  ...{ type: 'duration', default: value, least, most, doc },
+});
+const count = (value: number, [least, most]: Range, doc: string): Key<number> => ({
+  ...{ type: 'count', default: value, least, most, doc },
+});
+const choice = <T extends string>(value: T, choices: readonly T[], doc: string): Key<T> => ({
+  ...{ type: 'choice', default: value, choices, doc },
+});
 const text = (value: string, doc: string): Key<string> => ({ type: 'text', default: value, doc });
 const texts = (value: readonly string[], doc: string): Key<readonly string[]> => ({
   type: 'texts',
@@ -20,26 +38,30 @@ const texts = (value: readonly string[], doc: string): Key<readonly string[]> =>
 });
 
 const KIB = 1024;
+const GIB = 1024 ** 3;
+const DAY = 86_400_000;
 
 export const CONFIG_TABLE = {
   log: {
-    level: text('info', 'What is logged: debug, info, warn, error or silent.'),
+    level: choice<LogLevel>('info', LOG_LEVELS, 'What is logged: debug, info, warn, error or silent.'),
   },
   fetch: {
     window: size(
       1536 * KIB,
+      [0, GIB],
       'Chunks of this aligned part of a blob follow the ones that a reader waits for. 0 = none.',
     ),
     in_flight: size(
       1024 * KIB,
+      [0, GIB],
       'At most so many compressed bytes that nobody waits for are asked for at once, and behind any wanted chunk.',
     ),
-    connections: count(16, 'At most so many requests at once that a reader waits for.'),
-    deadline: duration(30_000, 'A read whose data cannot be had for so long fails with an I/O error.'),
+    connections: count(16, [1, 1024], 'At most so many requests at once that a reader waits for.'),
+    deadline: duration(30_000, [1, DAY], 'A read whose data cannot be had for so long fails with an I/O error.'),
   },
   daemon: {
-    threads: count(2, 'Threads that answer file system requests.'),
-    workers: count(2, 'Threads that decode and verify fetched chunks.'),
+    threads: count(2, [1, 256], 'Threads that answer file system requests.'),
+    workers: count(2, [1, 256], 'Threads that decode and verify fetched chunks.'),
   },
   registry: {
     plain_http: texts([], 'Hosts (`host` or `host:port`) reached without TLS. Loopback addresses always are.'),

@@ -1,30 +1,31 @@
 /** Sizes and durations as people write them. */
 
-export type Units = Readonly<Record<string, number>>;
-
-/** Bytes per unit. */
-export const SIZE_UNITS: Units = {
-  B: 1,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-  TiB: 2 ** 40,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  TB: 1e12,
-};
-
 /** Milliseconds per unit. */
-export const DURATION_UNITS: Units = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+export const DURATION_UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
-/** The value of `12KiB` or `1.5 s` in the base unit; null when it is not a number with one of the units. */
-export function parseUnit(text: string, units: Units): number | null {
-  const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/.exec(text);
-  const unit = match === null ? undefined : units[match[2]!];
+/** For hints. */
+export const SIZE_FORMS = '4096, 0x1000, 128KiB (or 128K, of 1024 bytes), 1.5MB (of 1000000), 1GiB';
+
+const NUMBER = /^(0x[0-9a-f]+|\d+(?:\.\d+)?)\s*([a-z]*)$/i;
+
+/** Bytes of a size unit, in either case, as GNU's programs have it: K and KiB are 1024, KB is 1000. */
+function bytesPer(unit: string): number | undefined {
+  const match = /^([kmgtp])(i?b)?$/i.exec(unit);
+  if (match === null) return /^b?$/i.test(unit) ? 1 : undefined;
+  const power = 'kmgtp'.indexOf(match[1]!.toLowerCase()) + 1;
+  return (match[2]?.toLowerCase() === 'b' ? 1000 : 1024) ** power;
+}
+
+function parse(text: string, unitOf: (unit: string) => number | undefined): number | null {
+  const match = NUMBER.exec(text.trim());
+  const unit = match === null ? undefined : unitOf(match[2]!);
   const value = unit === undefined ? Number.NaN : Math.round(Number(match![1]) * unit);
   return Number.isSafeInteger(value) ? value : null;
 }
 
-/** Bytes of `128KiB`; a bare number is bytes. */
-export const parseSize = (text: string): number | null => parseUnit(/^\d+$/.test(text) ? `${text}B` : text, SIZE_UNITS);
+/** Bytes of `128KiB`, `128k`, `1.5 MB`, `0x1000`; a bare number is bytes. Null when it is not a size. */
+export const parseSize = (text: string): number | null => parse(text, bytesPer);
+
+/** Milliseconds of `30s`; null when it is not a number with one of the units. */
+export const parseDuration = (text: string): number | null =>
+  parse(text, (unit) => (Object.hasOwn(DURATION_UNITS, unit) ? DURATION_UNITS[unit] : undefined));

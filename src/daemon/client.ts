@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { EXIT, LacunaError, toLacunaError } from '../errors.ts';
 import { type CallSettings, unixChannel } from '../grpc/unix.ts';
-import { type Log, silentLog } from '../observe/log.ts';
+import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import {
   type AttachRequest,
   type AttachResponse,
@@ -61,11 +61,17 @@ export function connectDaemon(root: string): DaemonClient {
   };
 }
 
-export interface EnsureOptions {
-  readonly log?: Log;
-  /** Configuration file for a daemon that is started now; one that runs keeps its own. */
+/** For a daemon that is started now; one that runs keeps its own. */
+export interface DaemonStart {
+  /** Configuration file. */
   readonly config?: string;
-  readonly logLevel?: string;
+  /** Wins over the configuration's. */
+  readonly logLevel?: LogLevel;
+  readonly logFormat?: LogFormat;
+}
+
+export interface EnsureOptions extends DaemonStart {
+  readonly log?: Log;
   readonly signal?: AbortSignal;
   /** Milliseconds until a daemon that does not come up is given up; default {@link DEFAULT_START_TIMEOUT}. */
   readonly startTimeout?: number;
@@ -130,6 +136,7 @@ async function startDaemon(paths: RootPaths, options: EnsureOptions): Promise<St
   const words = [DAEMON_MAIN, '--root', paths.root];
   if (options.config !== undefined) words.push('--config', options.config);
   if (options.logLevel !== undefined) words.push('--log-level', options.logLevel);
+  if (options.logFormat !== undefined) words.push('--log-format', options.logFormat);
   const child = spawn(process.execPath, words, {
     detached: true,
     cwd: '/',

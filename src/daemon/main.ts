@@ -5,21 +5,27 @@
 import { parseArgs } from 'node:util';
 import { defaultConfig, loadConfig } from '../config/load.ts';
 import { exitCodeOf, toLacunaError } from '../errors.ts';
-import { LOG_LEVELS, type LogLevel, openLog } from '../observe/log.ts';
+import { DEFAULT_LOG_FORMAT, LOG_FORMATS, LOG_LEVELS, type LogLevel, openLog } from '../observe/log.ts';
 import { runDaemon } from './run.ts';
 
 const { values } = parseArgs({
-  options: { root: { type: 'string' }, config: { type: 'string' }, 'log-level': { type: 'string' } },
+  options: {
+    root: { type: 'string' },
+    config: { type: 'string' },
+    'log-level': { type: 'string' },
+    'log-format': { type: 'string' },
+  },
 });
 
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 process.once('SIGINT', () => stop.abort());
 
-let log = openLog({ name: 'daemon' });
+const format = LOG_FORMATS.find((name) => name === values['log-format']) ?? DEFAULT_LOG_FORMAT;
+let log = openLog({ name: 'daemon', format });
 try {
   const config = values.config === undefined ? defaultConfig() : await loadConfig(values.config);
-  log = openLog({ name: 'daemon', level: levelOf(values['log-level'] ?? config.log.level) });
+  log = openLog({ name: 'daemon', format, level: levelOf(values['log-level']) ?? config.log.level });
   if (values.root === undefined) throw new Error('--root is missing');
   await runDaemon({ root: values.root, config, log, signal: stop.signal });
 } catch (error) {
@@ -28,6 +34,6 @@ try {
   process.exitCode = exitCodeOf(failure);
 }
 
-function levelOf(text: string): LogLevel {
-  return LOG_LEVELS.find((level) => level === text) ?? 'info';
+function levelOf(text: string | undefined): LogLevel | undefined {
+  return LOG_LEVELS.find((level) => level === text);
 }

@@ -14,7 +14,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
 import { findAddon } from '../native/addon.ts';
-import { type Log, silentLog } from '../observe/log.ts';
+import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import { openImage } from '../reader/open.ts';
@@ -46,6 +46,9 @@ export interface MountImageOptions {
   readonly caFile?: string;
   /** Configuration file for a daemon that is started now. */
   readonly config?: string;
+  /** How that daemon logs; a level wins over the configuration's. */
+  readonly logLevel?: LogLevel;
+  readonly logFormat?: LogFormat;
   readonly log?: Log;
   readonly signal?: AbortSignal;
 }
@@ -146,6 +149,8 @@ async function mountOnDaemon(
   const supervisor = await superviseDaemon(root, {
     log: options.log ?? silentLog,
     ...(options.config === undefined ? {} : { config: resolve(options.config) }),
+    ...(options.logLevel === undefined ? {} : { logLevel: options.logLevel }),
+    ...(options.logFormat === undefined ? {} : { logFormat: options.logFormat }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   try {

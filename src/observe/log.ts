@@ -1,15 +1,22 @@
 /**
- * The one logger. Logs go to stderr: JSON lines for machines, one readable line each on a terminal.
+ * The one logger. Logs go to stderr: a readable line each, or JSON lines for machines.
  * Secrets never reach it: what may hold one is redacted by name, and callers pass subjects, not headers.
  */
 import { createRequire } from 'node:module';
-import type { DestinationStream, Logger } from 'pino';
+import type { Logger } from 'pino';
+import { screen } from './screen.ts';
+import { paint } from './style.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error', 'silent'];
 export const DEFAULT_LOG_LEVEL: LogLevel = 'info';
 
-/** What the rooms need of a logger; a library user may pass an own one. */
+export type LogFormat = 'text' | 'json';
+export const LOG_FORMATS: readonly LogFormat[] = ['text', 'json'];
+/** Of the programs. */
+export const DEFAULT_LOG_FORMAT: LogFormat = 'text';
+
+/** What the modules need of a logger; a library user may pass an own one. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -21,14 +28,14 @@ export interface LogOptions {
   readonly level?: LogLevel;
   /** Which process speaks, e.g. `daemon`. */
   readonly name?: string;
-  /** `auto`: text on a terminal, JSON elsewhere. */
-  readonly format?: 'auto' | 'json' | 'text';
+  /** `auto`, the default: text on a terminal, JSON elsewhere. */
+  readonly format?: LogFormat | 'auto';
 }
 
 /** Field names whose values are never printed, at the top and one level down. */
 const SECRET_FIELDS = ['password', 'authorization', 'token', 'identityToken', 'secret', 'credentials'];
 
-/** pino is loaded by the first line that is written: most runs of a verb write none. */
+/** pino is loaded by the first line that is written: most runs of a command write none. */
 export function openLog(options: LogOptions = {}): Log {
   const lowest = LOG_LEVELS.indexOf(options.level ?? DEFAULT_LOG_LEVEL);
   let logger: Logger | null = null;
@@ -43,7 +50,7 @@ export function openLog(options: LogOptions = {}): Log {
 function openPino(options: LogOptions): Logger {
   const { pino } = createRequire(import.meta.url)('pino') as typeof import('pino');
   const format = options.format ?? 'auto';
-  const text = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
+  const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return pino(
     {
       level: options.level ?? DEFAULT_LOG_LEVEL,
@@ -52,26 +59,28 @@ function openPino(options: LogOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       redact: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
     },
-    text ? textDestination : pino.destination({ fd: 2, sync: true }),
+    { write: (line: string) => screen.print(isText ? textLine(line) : line) },
   );
 }
 
 /** A logger that says nothing: the library's default. */
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
-const textDestination: DestinationStream = {
-  write(line: string): void {
-    const { level, time, name, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
-    const clock = String(time).slice(11, 19);
-    const details = Object.entries(fields).map(([key, value]) => `${key}=${describe(value)}`);
-    const who = name === undefined ? '' : `${name}: `;
-    process.stderr.write(`${clock} ${String(level).toUpperCase()} ${who}${msg} ${details.join(' ')}`.trimEnd());
-    process.stderr.write('\n');
-  },
-};
+const STYLES: Readonly<Record<string, Parameters<typeof paint>[0]>> = { warn: 'yellow', error: 'red', debug: 'dim' };
 
+/** `2026-01-31T12:00:00.000Z WARN  daemon: message field=value`. */
+function textLine(line: string): string {
+  const { level, time, name, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
+  const word = String(level).toUpperCase().padEnd(5);
+  const style = STYLES[String(level)];
+  const details = Object.entries(fields).map(([key, value]) => `${key}=${describe(value)}`);
+  const who = name === undefined ? '' : `${name}: `;
+  return `${[time, style === undefined ? word : paint(style, word), `${who}${msg}`, ...details].join(' ')}\n`;
+}
+
+/** Control characters of a value are escaped: a log is not to be driven by what it tells of. */
 function describe(value: unknown): string {
-  if (typeof value === 'string') return /[\s"]/.test(value) ? JSON.stringify(value) : value;
+  if (typeof value === 'string') return /[\s"\p{Cc}]/u.test(value) ? JSON.stringify(value) : value;
   if (typeof value === 'object' && value !== null && 'message' in value) return JSON.stringify(value.message);
   return JSON.stringify(value);
 }

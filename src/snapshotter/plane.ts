@@ -1,5 +1,5 @@
 /** The daemon as the snapshotter sees it: started and kept alive, and not in the way of plain images when it is not there. */
-import type { DaemonClient } from '../daemon/client.ts';
+import type { DaemonClient, DaemonStart } from '../daemon/client.ts';
 import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
 import { toLacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
@@ -9,8 +9,7 @@ export interface PlaneOptions {
   readonly root: string;
   readonly registries: Registries;
   readonly log: Log;
-  /** Configuration file for a daemon that is started. */
-  readonly config?: string;
+  readonly daemon: DaemonStart;
 }
 
 export class DataPlane implements AsyncDisposable {
@@ -53,10 +52,10 @@ export class DataPlane implements AsyncDisposable {
   }
 
   async #start(): Promise<Supervisor> {
-    const { root, log, config } = this.#options;
+    const { root, log, daemon } = this.#options;
     const { signal } = this.#abort;
     try {
-      this.#supervisor = await superviseDaemon(root, { log, signal, ...(config === undefined ? {} : { config }) });
+      this.#supervisor = await superviseDaemon(root, { log, signal, ...daemon });
       return this.#supervisor;
     } catch (error) {
       if (!signal.aborted)

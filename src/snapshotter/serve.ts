@@ -3,10 +3,11 @@ import { mkdir, realpath } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
+import type { DaemonStart } from '../daemon/client.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { lockFor } from '../native/lock.ts';
-import { type Log, silentLog } from '../observe/log.ts';
+import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import { dockerConfigCredentials } from '../registry/credentials.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
@@ -25,6 +26,9 @@ export interface ServeOptions {
   /** Where `config` came from: a daemon that is started reads it too. */
   readonly configFile?: string;
   readonly log?: Log;
+  /** How a daemon that is started logs; a level wins over the configuration's. */
+  readonly logLevel?: LogLevel;
+  readonly logFormat?: LogFormat;
 }
 
 export interface SnapshotterServer extends AsyncDisposable {
@@ -59,8 +63,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
       credentials: dockerConfigCredentials(),
       log,
     });
-    const config = options.configFile === undefined ? {} : { config: resolve(options.configFile) };
-    const plane = new DataPlane({ root, registries, log, ...config });
+    const plane = new DataPlane({ root, registries, log, daemon: daemonStart(options) });
     undo.push(() => plane.close());
     const images = await Images.open({ folder: join(folder, 'images'), plane, registries, log });
     const snapshotter = await Snapshotter.open({ folder, images, log });
@@ -83,4 +86,12 @@ function startDaemon(plane: DataPlane, snapshotter: Snapshotter, log: Log): void
     .client()
     .then(() => snapshotter.cleanup())
     .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'no daemon yet'));
+}
+
+function daemonStart({ configFile, logLevel, logFormat }: ServeOptions): DaemonStart {
+  return {
+    ...(configFile === undefined ? {} : { config: resolve(configFile) }),
+    ...(logLevel === undefined ? {} : { logLevel }),
+    ...(logFormat === undefined ? {} : { logFormat }),
+  };
 }

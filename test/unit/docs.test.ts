@@ -2,24 +2,16 @@
  * What the documents say is true: their tables, commands and links are compared with the code, the library's example is
  * compiled and run. `npx vitest run -u test/unit/docs.test.ts` writes docs/config.md and docs/cli.md anew.
  */
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { parse } from 'smol-toml';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkout } from '#cache';
 import { lacuna } from '../../bench/lacuna.ts';
-import type { Verb } from '../../src/cli/verb.ts';
+import { loadAll } from '../../src/cli/commands.ts';
+import { commandOf } from '../../src/cli/frame.ts';
 import { sampleConfig } from '../../src/config/load.ts';
 import { CODES, EXIT } from '../../src/errors.ts';
 import { fixture } from '../kit/layers.ts';
@@ -59,20 +51,12 @@ function table(first: string): string[][] {
 
 const code = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
 
-/** Every verb with its own command; the options that all have are added in main.ts. */
-async function verbs(): Promise<Map<string, Command>> {
-  const folder = join(checkout, 'src', 'cli');
-  const files = readdirSync(folder).filter((name) => name !== 'main.ts');
-  const found = new Map<string, Command>();
-  for (const file of files.sort()) {
-    const { verb } = (await import(/* @vite-ignore */ join(folder, file))) as { verb?: Verb };
-    if (verb === undefined) continue;
-    const command = new Command(verb.name);
-    verb.configure(command);
-    found.set(verb.name, command);
-  }
-  return found;
-}
+/** Every command, with its options. */
+const verbs = async (): Promise<Map<string, Command>> =>
+  new Map((await loadAll()).map((verb) => [verb.name, commandOf(verb)]));
+
+/** The words of a command line of a shell, without its comment, its pipe and its redirections. */
+const wordsOf = (line: string): string[] => line.replace(/\s+[#|<>].*/, '').split(' ');
 
 describe('README', () => {
   it('has every verb, and no other', async () => {
@@ -100,11 +84,28 @@ describe('README', () => {
     );
     expect(commands.length).toBeGreaterThan(8);
     for (const line of commands) {
-      const [, , name, ...words] = line.replace(/\s+#.*/, '').split(' ');
+      const [, , name, ...words] = wordsOf(line);
       const command = known.get(name!);
       expect(command, line).toBeDefined();
-      const options = [...command!.options.map(({ long }) => long), '--json', '--progress', '--log-level'];
+      const options = command!.options.map(({ long }) => long);
       for (const word of words.filter((text) => text.startsWith('-'))) expect(options, line).toContain(word);
+    }
+  });
+
+  it('and every command shows examples that it would accept', async () => {
+    const known = await verbs();
+    for (const { name, examples } of await loadAll()) {
+      const lines = examples.map((line) => /(?:^|[|(] ?)(lacuna [^)]*)/.exec(line)![1]!);
+      expect(lines.length, name).toBeGreaterThan(0);
+      for (const line of lines) {
+        const [, given, ...words] = wordsOf(line);
+        expect(given, line).toBe(name);
+        const command = known.get(name)!;
+        const options = command.options.flatMap(({ long, short }) => [long, short]);
+        for (const word of words.filter((text) => /^--?[a-z]/.test(text))) expect(options, line).toContain(word);
+        const needed = command.registeredArguments.filter(({ required }) => required).length;
+        expect(words.filter((text) => !text.startsWith('--')).length, line).toBeGreaterThanOrEqual(needed);
+      }
     }
   });
 
@@ -181,7 +182,8 @@ const built = needs('dist');
 describe.skipIf(built.reason)('the command line', () => {
   it('is described in docs/cli.md as it describes itself', { timeout: 120_000 }, async () => {
     const names = [...(await verbs()).keys()].sort();
-    const help = async (name: string): Promise<string> => (await lacuna([name, '--help'])).stdout.trimEnd();
+    const help = async (name: string): Promise<string> =>
+      (await lacuna([name, '--help'], { env: { COLUMNS: '80' } })).stdout.trimEnd();
     const sections: string[] = [];
     for (const name of names) sections.push(`## ${name}\n\n\`\`\`text\n${await help(name)}\n\`\`\`\n`);
     const text = ['# Command line\n', 'What `lacuna VERB --help` prints.\n', ...sections].join('\n');
@@ -189,7 +191,7 @@ describe.skipIf(built.reason)('the command line', () => {
   });
 
   it('offers the verbs of src/cli', async () => {
-    const { stdout } = await lacuna(['--help']);
+    const { stdout } = await lacuna(['--help'], { env: { COLUMNS: '80' } });
     const offered = [...stdout.matchAll(/^ {2}([a-z]+) (?:\[options\] )?/gm)].map(([, name]) => name!);
     expect(offered.filter((name) => name !== 'help').toSorted()).toEqual([...(await verbs()).keys()].toSorted());
   });

@@ -18,8 +18,9 @@ import {
  */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
+  'suggest.ts': [],
   observe: ['errors.ts'],
-  config: ['errors.ts'],
+  config: ['errors.ts', 'suggest.ts', 'observe'],
   // ―――
   native: [],
   grpc: [],
@@ -69,15 +70,16 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-const EVERYBODYS = ['errors.ts', 'observe', 'config'];
-/** Of everybody's rooms these know errors alone, not even the logger or the settings. */
+const EVERYBODYS = ['errors.ts', 'suggest.ts', 'observe', 'config'];
+/** Of everybody's rooms these know errors and hints alone, not even the logger or the settings. */
+const ERRORS = ['errors.ts', 'suggest.ts'];
 const BARE = new Set(['native', 'grpc', 'image', 'blob/table.ts', 'tree', 'formats']);
 
 const roomOf = (path: string): string => (path in ROOMS ? path : path.split('/')[0]!);
 
 function mayImport(room: string): readonly string[] {
   if (EVERYBODYS.includes(room)) return [room, ...ROOMS[room]!];
-  return [room, ...ROOMS[room]!, ...(BARE.has(room) ? ['errors.ts'] : EVERYBODYS)];
+  return [room, ...ROOMS[room]!, ...(BARE.has(room) ? ERRORS : EVERYBODYS)];
 }
 
 /** Imports that a room may not have. */
@@ -167,7 +169,15 @@ describe('imports', () => {
   it('load a verb only when it runs, and gRPC and SQLite behind it', () => {
     const verbs = [...graph.keys()].filter((path) => path.startsWith('cli/'));
     const start = loadedWith(graph, 'cli/main.ts');
-    expect([...start].filter((name) => name.startsWith('cli/'))).toEqual(['cli/main.ts']);
+    const lazy = graph
+      .get('cli/commands.ts')!
+      .filter(({ kind }) => kind === 'lazy')
+      .map(({ target }) => target!);
+    expect(lazy.length).toBeGreaterThan(20);
+    expect(lazy.filter((path) => start.has(path))).toEqual([]);
+    expect(
+      [...start].filter((name) => !/^(?:cli|observe)\/|^(?:errors|suggest)\.ts$|^node:|^commander$/.test(name)),
+    ).toEqual([]);
     for (const path of verbs) {
       const loaded = loadedWith(graph, path);
       for (const name of ['@grpc/grpc-js', 'protobufjs', 'better-sqlite3']) {
@@ -216,7 +226,7 @@ describe('the check of imports', () => {
       'attic/old.ts': '',
     });
     expect(misdirected(graph)).toEqual([
-      'src/tree/tar.ts imports src/blob/fetcher.ts: tree may import tree, blob/table.ts, errors.ts',
+      'src/tree/tar.ts imports src/blob/fetcher.ts: tree may import tree, blob/table.ts, errors.ts, suggest.ts',
       'src/attic/old.ts: no room is called attic',
     ]);
   });

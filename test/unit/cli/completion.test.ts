@@ -73,7 +73,7 @@ describe.skipIf(built.reason)('completion', () => {
       expect(file).toBe(`oci:${dir}/layout`);
       expect(value).toBe('undici');
       const { stdout: help } = await lacuna(['--help']);
-      for (const [, name] of help.matchAll(/^ {2}([a-z]+) \[/gm)) expect(verbs!.split(' ')).toContain(name);
+      for (const [, name] of help.matchAll(/^ {2}([a-z]+) /gm)) expect(verbs!.split(' ')).toContain(name);
     },
   );
 

@@ -7,7 +7,8 @@ describe('the options of find', () => {
     expect(parseSizeRange('4096')).toEqual({ min: 4096, max: 4096 });
     expect(parseSizeRange('+4KiB')).toEqual({ min: 4097 });
     expect(parseSizeRange('-2MB')).toEqual({ max: 1_999_999 });
-    expect(() => parseSizeRange('4k')).toThrow(/written/);
+    expect(parseSizeRange('+4k')).toEqual({ min: 4097 });
+    expect(() => parseSizeRange('4 parsec')).toThrow(/written/);
     expect(() => parseSizeRange('--4')).toThrow(/written/);
   });
 

@@ -1,0 +1,21 @@
+/** What runs here, for bug reports. */
+import { findAddon } from '../native/addon.ts';
+import { packageVersion } from '../observe/package-version.ts';
+
+export interface Version {
+  readonly lacuna: string;
+  /** Null where the native addon cannot be loaded. */
+  readonly addon: string | null;
+  readonly node: string;
+  /** As in `linux/x64`: Node's words. */
+  readonly platform: string;
+}
+
+export function version(): Version {
+  return {
+    lacuna: packageVersion(),
+    addon: findAddon()?.version() ?? null,
+    node: process.versions.node,
+    platform: `${process.platform}/${process.arch}`,
+  };
+}
