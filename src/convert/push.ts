@@ -1,6 +1,7 @@
 /** Pushing what a conversion makes. */
 import { isLacunaError, type LacunaError } from '../errors.ts';
 import { MEDIA } from '../image/media.ts';
+import { isGivenUp } from '../registry/retry.ts';
 import type { BlobUpload, ImageStore } from '../registry/store.ts';
 import type { ConvertPlan } from './options.ts';
 
@@ -46,6 +47,6 @@ export async function pushMade<T>(
   }
 }
 
-/** Reading has its own retries, which go on where it broke; a failed push is worth another upload. */
+/** Reading has its own retries, which go on where it broke; a failed push is worth another upload, unless it had its own. */
 const isLostUpload = (error: unknown): error is LacunaError =>
-  isLacunaError(error) && error.code === 'UNAVAILABLE' && error.op === 'push';
+  isLacunaError(error) && error.code === 'UNAVAILABLE' && error.op === 'push' && !isGivenUp(error);

@@ -2,7 +2,7 @@
 import { type ErrorCode, LacunaError } from '../errors.ts';
 import { parseJson } from '../image/json.ts';
 import { parseRetryAfter, ResponseError } from './retry.ts';
-import { discard, type TransportResponse, transportError } from './transport.ts';
+import { discard, PROXY_LOGIN, type TransportResponse, transportError } from './transport.ts';
 
 /** A response and the URL that it came from, which is another one than asked for after a redirect. */
 export interface Answer extends TransportResponse {
@@ -106,7 +106,7 @@ const BY_REMOTE_CODE: Readonly<Record<string, ErrorCode>> = {
 };
 
 function codeFor(status: number, remote: readonly RemoteError[]): ErrorCode {
-  if (status === 401) return 'UNAUTHORIZED';
+  if (status === 401 || status === 407) return 'UNAUTHORIZED';
   if (status === 403) return 'FORBIDDEN';
   if (status === 404 || status === 410) return 'NOT_FOUND';
   if (status === 429) return 'RATE_LIMITED';
@@ -138,7 +138,7 @@ export async function responseError(answer: Answer, purpose: Purpose): Promise<R
   const remote = await remoteErrors(answer, purpose);
   const code = codeFor(answer.status, remote);
   const details = remote.map((row) => (row.message === '' ? row.code : `${row.code} (${row.message})`)).join(', ');
-  const hint = hintFor(code);
+  const hint = answer.status === 407 ? PROXY_LOGIN : hintFor(code);
   const message = `${op} ${subject}: ${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
   return new ResponseError(code, message, {
     op,

@@ -3,7 +3,7 @@ import { LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
 import { type Answer, type Purpose, plainUrl, responseError } from './answer.ts';
 import type { Authorizer } from './auth.ts';
-import { Retries } from './retry.ts';
+import { noteAnswer, Retries } from './retry.ts';
 import type { RetryOptions } from './store.ts';
 import { abortError, discard, isAborted, type Method, type Transport, transportError } from './transport.ts';
 
@@ -46,7 +46,7 @@ export class RegistryHttp {
 
   /** A fresh count of tries. */
   retries(): Retries {
-    return new Retries(this.#options.retry, this.log);
+    return new Retries(this.#options.retry, this.log, this.base.host);
   }
 
   /** {@link once}, tried again with back-off while the error is retryable. The request must be idempotent. */
@@ -121,6 +121,7 @@ export class RegistryHttp {
         body: exchange.body ?? null,
         signal,
       });
+      noteAnswer(url.host);
       this.log.debug({ method, url: plainUrl(url), status: response.status }, 'request');
       return { status: response.status, header: (name) => response.header(name), body: response.body, url };
     } catch (error) {

@@ -7,13 +7,14 @@ import { silentLog } from '../observe/log.ts';
 import { ArchiveStore } from './archive.ts';
 import { ArchiveWriter } from './archive-writer.ts';
 import { Authorizer } from './auth.ts';
+import { hostCertificates } from './cert-dir.ts';
 import { RegistryStore } from './client.ts';
 import { openDir } from './dir.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
 import { DEFAULT_RETRY } from './retry.ts';
-import type { ImageStore, StoreOptions } from './store.ts';
-import { DEFAULT_TIMEOUTS, type Transport, type TransportOptions } from './transport.ts';
+import type { CredentialSource, ImageStore, StoreOptions } from './store.ts';
+import { DEFAULT_TIMEOUTS, discard, type Transport, type TransportOptions } from './transport.ts';
 
 /** Where the API of a registry is when not at its name. */
 const API_HOSTS: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
@@ -58,17 +59,51 @@ const cannotOpen = (subject: string) => (cause: unknown) => {
 };
 
 async function openRegistry(reference: DockerReference, options: StoreOptions): Promise<RegistryStore> {
-  const { host } = reference;
-  const scheme = (options.plainHttp ?? isLoopback(host)) ? 'http' : 'https';
-  const base = new URL(`${scheme}://${Object.hasOwn(API_HOSTS, host) ? API_HOSTS[host] : host}/v2/`);
+  const { http, transport } = await openRegistryHttp(reference.host, options, reference.repository);
+  return new RegistryStore({ reference, http, transport });
+}
+
+/** HTTP to the registry `host`, with what `options` say of it; the caller closes the transport. */
+export async function openRegistryHttp(
+  host: string,
+  options: StoreOptions,
+  repository?: string,
+): Promise<{ http: RegistryHttp; transport: Transport }> {
+  const { ca, cert, key, credentials: source, log = silentLog } = options;
+  const kept = options.plainHttp === true ? {} : await hostCertificates(host);
+  const authorities = [kept.ca, ca].filter((text) => text != null).join('\n');
   const transport = await openTransport(options.transport ?? 'undici', {
-    ca: options.ca ?? null,
+    tls: {
+      ...kept,
+      ...(authorities === '' ? {} : { ca: authorities }),
+      ...(cert === undefined && key === undefined ? {} : { cert: cert ?? null, key: key ?? null }),
+      verify: options.tlsVerify !== false,
+    },
     timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
   });
-  const authorizer = new Authorizer({ host, base, credentials: options.credentials ?? null, transport });
-  const retry = { ...DEFAULT_RETRY, ...options.retry };
-  const http = new RegistryHttp({ base, transport, authorizer, retry, log: options.log ?? silentLog });
-  return new RegistryStore({ reference, http, transport });
+  const address = Object.hasOwn(API_HOSTS, host) ? API_HOSTS[host]! : host;
+  const base = new URL(`${await schemeOf(address, options, transport)}://${address}/v2/`);
+  const credentials: CredentialSource | null = source === undefined ? null : (name) => source(name, repository);
+  const authorizer = new Authorizer({ host, base, credentials, transport });
+  return {
+    http: new RegistryHttp({ base, transport, authorizer, retry: { ...DEFAULT_RETRY, ...options.retry }, log }),
+    transport,
+  };
+}
+
+async function schemeOf(address: string, options: StoreOptions, transport: Transport): Promise<'http' | 'https'> {
+  const { plainHttp, tlsVerify } = options;
+  if (plainHttp !== undefined) return plainHttp ? 'http' : 'https';
+  if (tlsVerify === undefined) return isLoopback(address) ? 'http' : 'https';
+  if (tlsVerify) return 'https';
+  // As docker and skopeo do with a registry that need not be verified.
+  try {
+    const url = new URL(`https://${address}/v2/`);
+    await discard(await transport.request({ method: 'GET', url, headers: {}, body: null, signal: null }));
+    return 'https';
+  } catch {
+    return 'http';
+  }
 }
 
 /** Loads the default HTTP client ahead of the first request, for processes that wait for work: it takes 0.1 s. */

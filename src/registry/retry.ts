@@ -3,9 +3,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
 import type { RetryOptions } from './store.ts';
-import { abortError, isAborted } from './transport.ts';
+import { abortError, ConnectError, isAborted } from './transport.ts';
 
-/** Six tries within about 6 s: a registry that restarts is waited for, one that is gone is soon reported. */
+/** Six tries within about 6 s: a registry that restarts is waited for. */
 export const DEFAULT_RETRY: Required<RetryOptions> = {
   attempts: 6,
   minDelay: 200,
@@ -44,15 +44,58 @@ export function parseRetryAfter(value: string | null, now = Date.now()): number 
   return Number.isNaN(at) ? null : Math.max(0, at - now);
 }
 
+/** Tries to reach a host that has never answered; one that has is waited for, as it may be restarting. */
+const FIRST_CONTACT_ATTEMPTS = 3;
+/** Milliseconds for which a host that was given up is not tried twice by anybody. */
+const GIVEN_UP = 5_000;
+/** Milliseconds between two warnings about one host. */
+const WARNING_INTERVAL = 10_000;
+const MAX_HOSTS = 1024;
+
+/** What this process has seen of a host. Times in milliseconds since the epoch. */
+interface Host {
+  hasAnswered: boolean;
+  givenUpUntil: number;
+  quietUntil: number;
+}
+
+const hosts = new Map<string, Host>();
+
+function hostOf(name: string): Host {
+  let host = hosts.get(name);
+  if (host === undefined) {
+    if (hosts.size >= MAX_HOSTS) hosts.clear();
+    host = { hasAnswered: false, givenUpUntil: 0, quietUntil: 0 };
+    hosts.set(name, host);
+  }
+  return host;
+}
+
+/** Something arrived from `host` (`HOST[:PORT]`). */
+export function noteAnswer(host: string): void {
+  const known = hostOf(host);
+  known.hasAnswered = true;
+  known.givenUpUntil = 0;
+}
+
+/** Errors that ended somebody's tries: work around that work does not begin again, so retries do not nest. */
+const givenUp = new WeakSet<Error>();
+
+/** Whether `error` is the last of several tries, so that the work is not worth another round of them. */
+export const isGivenUp = (error: Error): boolean => givenUp.has(error);
+
 /** Counts the tries of one piece of work and decides about the next. */
 export class Retries {
   readonly #options: Required<RetryOptions>;
   readonly #log: Log;
+  /** Whose failures these are, where the error does not say it. */
+  readonly #host: string;
   #failures = 0;
 
-  constructor(options: Required<RetryOptions>, log: Log) {
+  constructor(options: Required<RetryOptions>, log: Log, host = '') {
     this.#options = options;
     this.#log = log;
+    this.#host = host;
   }
 
   /** Something was achieved: the count begins again. */
@@ -62,13 +105,25 @@ export class Retries {
 
   /** Milliseconds to wait before trying again after `error`; throws it when that is not worth it. */
   next(error: unknown): number {
-    if (!isLacunaError(error) || !error.retryable) throw error;
+    if (!isLacunaError(error) || !error.retryable || givenUp.has(error)) throw error;
     this.#failures++;
-    if (this.#failures >= this.#options.attempts) throw error;
     const asked = error instanceof ResponseError ? error.retryAfter : null;
-    if (asked !== null && asked > this.#options.maxRetryAfter) throw error;
+    if (this.#failures >= this.#attempts(error) || (asked !== null && asked > this.#options.maxRetryAfter)) {
+      givenUp.add(error);
+      if (error instanceof ConnectError) hostOf(error.host).givenUpUntil = Date.now() + GIVEN_UP;
+      throw error;
+    }
     const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
     return (asked ?? 0) + Math.random() * ceiling;
+  }
+
+  #attempts(error: LacunaError): number {
+    const { attempts } = this.#options;
+    if (!(error instanceof ConnectError)) return attempts;
+    const { hasAnswered, givenUpUntil } = hostOf(error.host);
+    if (Date.now() < givenUpUntil) return 1;
+    if (hasAnswered) return attempts;
+    return error.isDecided ? 1 : Math.min(attempts, FIRST_CONTACT_ATTEMPTS);
   }
 
   /** Returns after a pause when `error` is worth another try, else throws it. */
@@ -76,12 +131,21 @@ export class Retries {
     if (isAborted(signal)) throw abortError(signal, op, subject);
     const delay = this.next(error);
     const reason = error instanceof Error ? error.message : String(error);
-    this.#log.warn({ op, subject, attempt: this.#failures, delay: Math.round(delay), error: reason }, 'trying again');
+    const fields = { op, subject, attempt: this.#failures, delay: Math.round(delay), error: reason };
+    this.#log[this.#isNews(error) ? 'warn' : 'debug'](fields, 'trying again');
     try {
       await sleep(delay, undefined, signal === null ? undefined : { signal });
     } catch (cause) {
       if (isAborted(signal)) throw abortError(signal, op, subject);
       throw cause;
     }
+  }
+
+  /** One warning for a host and a while, whoever waits for it; of a host that has never answered the error itself tells. */
+  #isNews(error: unknown): boolean {
+    const host = hostOf(error instanceof ConnectError ? error.host : this.#host);
+    if ((error instanceof ConnectError && !host.hasAnswered) || Date.now() < host.quietUntil) return false;
+    host.quietUntil = Date.now() + WARNING_INTERVAL;
+    return true;
   }
 }

@@ -8,8 +8,11 @@ import type { Log } from '../observe/log.ts';
 /** A user name and password, or the refresh token that `docker login` got instead of one. */
 export type Credentials = { readonly username: string; readonly password: string } | { readonly identityToken: string };
 
-/** Credentials for a registry (`docker.io`, `localhost:5000`), null = none known. Called again whenever a token is needed. */
-export type CredentialSource = (host: string) => Promise<Credentials | null>;
+/**
+ * Credentials for a registry (`docker.io`, `localhost:5000`) and, where some are for a part of it only, a repository;
+ * null = none known. Called again whenever a token is needed.
+ */
+export type CredentialSource = (host: string, repository?: string) => Promise<Credentials | null>;
 
 /** How often and how patiently a request is tried again. Times in milliseconds. */
 export interface RetryOptions {
@@ -33,12 +36,20 @@ export interface TimeoutOptions {
 }
 
 export interface StoreOptions {
-  /** Default: nobody's. The CLI gives `dockerConfigCredentials()`. */
+  /** Default: nobody's. The CLI gives `storedCredentials()`. */
   readonly credentials?: CredentialSource;
-  /** HTTP instead of HTTPS. Default: only for `localhost`, 127.0.0.0/8 and `[::1]`. */
+  /** HTTP instead of HTTPS. Default: only for `localhost`, 127.0.0.0/8 and `[::1]`, unless `tlsVerify` is given. */
   readonly plainHttp?: boolean;
+  /**
+   * False: HTTPS with whatever certificate, or plain HTTP where the registry has no HTTPS; a request finds out when the
+   * store is opened. Default true.
+   */
+  readonly tlsVerify?: boolean;
   /** PEM text of certificate authorities trusted beside the system's. */
   readonly ca?: string;
+  /** PEM texts of a client certificate and its key. */
+  readonly cert?: string;
+  readonly key?: string;
   readonly transport?: 'undici' | 'node-fetch';
   readonly log?: Log;
   readonly retry?: RetryOptions;

@@ -1,12 +1,8 @@
 /** The transport over node-fetch and Node's own HTTP agents. Its timeouts are kept here: node-fetch has none. */
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
-import { rootCertificates } from 'node:tls';
 import fetch from 'node-fetch';
+import { AgentPool } from './agents.ts';
 import {
-  CONNECTIONS_PER_HOST,
   headersTimeoutOf,
-  KEEP_ALIVE,
   type Transport,
   type TransportOptions,
   type TransportRequest,
@@ -51,9 +47,7 @@ async function* pieces(
 async function* nothing(): AsyncGenerator<Buffer> {}
 
 export function fetchTransport(options: TransportOptions): Transport {
-  const pool = { keepAlive: true, maxSockets: CONNECTIONS_PER_HOST, timeout: KEEP_ALIVE };
-  const http = new HttpAgent(pool);
-  const https = new HttpsAgent({ ...pool, ...(options.ca === null ? {} : { ca: [...rootCertificates, options.ca] }) });
+  const agents = new AgentPool(options);
   return {
     async request(request: TransportRequest): Promise<TransportResponse> {
       // One controller for the caller's signal and for our clocks; node-fetch destroys the socket when it fires.
@@ -70,7 +64,7 @@ export function fetchTransport(options: TransportOptions): Transport {
           body: request.body,
           redirect: 'manual',
           compress: false,
-          agent: (url) => (url.protocol === 'https:' ? https : http),
+          agent: (url) => agents.for(url),
           signal: controller.signal,
         });
         const response = await within(limit, answer, stop);
@@ -88,8 +82,7 @@ export function fetchTransport(options: TransportOptions): Transport {
       }
     },
     async close() {
-      http.destroy();
-      https.destroy();
+      agents.close();
     },
   };
 }

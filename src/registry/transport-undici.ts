@@ -1,8 +1,10 @@
 /** The default transport: undici's Agent, a pool of kept connections for each host, no pipelining. */
-import { rootCertificates } from 'node:tls';
-import { Agent } from 'undici';
+import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
+import { proxyAuthorization, proxyFor } from './proxy.ts';
+import { tlsSettings } from './tls.ts';
 import {
   CONNECTIONS_PER_HOST,
+  ConnectTimeout,
   headersTimeoutOf,
   KEEP_ALIVE,
   type Transport,
@@ -12,26 +14,48 @@ import {
 } from './transport.ts';
 
 export function undiciTransport(options: TransportOptions): Transport {
-  const agent = new Agent({
+  const { connect: timeout, body: bodyTimeout } = options.timeouts;
+  const pool = {
     connections: CONNECTIONS_PER_HOST,
-    pipelining: 1,
+    pipelining: 1 as const,
     keepAliveTimeout: KEEP_ALIVE,
-    bodyTimeout: options.timeouts.body,
-    connect: {
-      timeout: options.timeouts.connect,
-      ...(options.ca === null ? {} : { ca: [...rootCertificates, options.ca] }),
-    },
-  });
+    bodyTimeout,
+  };
+  const agent = new Agent({ ...pool, connect: connectorOf(options) });
+  /** By the proxy's URL. */
+  const tunnels = new Map<string, ProxyAgent>();
+
+  function tunnelBy(proxy: URL): ProxyAgent {
+    const known = tunnels.get(proxy.href);
+    if (known !== undefined) return known;
+    const tls = { ...tlsSettings(options.tls), timeout };
+    const authorization = proxyAuthorization(proxy);
+    const made = new ProxyAgent({
+      ...pool,
+      uri: proxy.origin,
+      ...(authorization === null ? {} : { token: authorization }),
+      requestTls: tls,
+      proxyTls: tls,
+      clientFactory: (origin, settings) => new ProxyPool(origin, { ...settings, headersTimeout: timeout }),
+    });
+    tunnels.set(proxy.href, made);
+    return made;
+  }
+
   return {
     async request(request: TransportRequest): Promise<TransportResponse> {
-      const { statusCode, headers, body } = await agent.request({
-        origin: request.url.origin,
-        path: request.url.pathname + request.url.search,
+      const { url } = request;
+      const proxy = proxyFor(url);
+      const isTunnelled = proxy !== null && url.protocol === 'https:';
+      const dispatcher: Dispatcher = isTunnelled ? tunnelBy(proxy) : agent;
+      const target = proxy === null || isTunnelled ? direct(request) : absolute(request, proxy);
+      const { statusCode, headers, body } = await dispatcher.request({
+        ...target,
         method: request.method,
-        headers: request.headers,
         body: request.body,
         signal: request.signal,
         headersTimeout: headersTimeoutOf(request, options.timeouts),
+        bodyTimeout,
       });
       return {
         status: statusCode,
@@ -42,6 +66,56 @@ export function undiciTransport(options: TransportOptions): Transport {
         body,
       };
     },
-    close: () => agent.destroy(),
+    async close() {
+      await Promise.all([agent, ...tunnels.values()].map((it) => it.destroy()));
+    },
+  };
+}
+
+/** A proxy that does not open the way in time is like a host that does not answer. */
+class ProxyPool extends Pool {
+  // biome-ignore lint/suspicious/noExplicitAny: the overloads of undici's types have one implementation.
+  override async connect(options: any): Promise<any> {
+    try {
+      return await super.connect(options);
+    } catch (error) {
+      const isLate = error instanceof Error && 'code' in error && error.code === 'UND_ERR_HEADERS_TIMEOUT';
+      throw isLate ? new ConnectTimeout('the proxy did not answer in time') : error;
+    }
+  }
+}
+
+/** Certificates are read with the first TLS connection. */
+function connectorOf({ tls, timeouts }: TransportOptions): buildConnector.connector {
+  const plain = buildConnector({ timeout: timeouts.connect });
+  let secure: buildConnector.connector | null = null;
+  return (request, callback) => {
+    if (request.protocol !== 'https:') return plain(request, callback);
+    try {
+      secure ??= buildConnector({ timeout: timeouts.connect, ...tlsSettings(tls) });
+    } catch (error) {
+      return callback(error as Error, null);
+    }
+    secure(request, callback);
+  };
+}
+
+type Target = Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>;
+
+const pathOf = (url: URL): string => url.pathname + url.search;
+
+const direct = ({ url, headers }: TransportRequest): Target => ({ origin: url.origin, path: pathOf(url), headers });
+
+/** Plain HTTP by a proxy: the request goes to it, with the whole URL (RFC 9112 3.2.2). */
+function absolute({ url, headers }: TransportRequest, proxy: URL): Target {
+  const authorization = proxyAuthorization(proxy);
+  return {
+    origin: proxy.origin,
+    path: url.origin + pathOf(url),
+    headers: {
+      ...headers,
+      host: url.host,
+      ...(authorization === null ? {} : { 'proxy-authorization': authorization }),
+    },
   };
 }

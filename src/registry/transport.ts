@@ -2,8 +2,10 @@
  * One HTTP exchange, as small as we need it: no redirects, no retries, no decompression, no cookies. Those that are
  * wanted are ours, so that every transport behaves the same.
  */
-import { LacunaError } from '../errors.ts';
+import { LacunaError, type LacunaErrorOptions } from '../errors.ts';
+import { proxyFor } from './proxy.ts';
 import type { TimeoutOptions } from './store.ts';
+import type { TlsOptions } from './tls.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
 
@@ -31,12 +33,15 @@ export interface Transport {
 }
 
 export interface TransportOptions {
-  readonly ca: string | null;
+  readonly tls: TlsOptions;
   readonly timeouts: Required<TimeoutOptions>;
 }
 
-/** Milliseconds. A dead peer is noticed soon, and a slow one still gets its time: every byte starts the clock again. */
-export const DEFAULT_TIMEOUTS: Required<TimeoutOptions> = { connect: 10_000, headers: 60_000, body: 30_000 };
+/**
+ * Milliseconds. A dead peer is noticed soon, and a slow one still gets its time: every byte starts the clock again. While
+ * it connects, the kernel repeats itself after 1, 3 and 7 s.
+ */
+export const DEFAULT_TIMEOUTS: Required<TimeoutOptions> = { connect: 8_000, headers: 60_000, body: 30_000 };
 
 /** An upload slower than this is taken for stuck. Bytes per millisecond. */
 const SLOWEST_UPLOAD = 16;
@@ -72,6 +77,52 @@ export class TransportTimeout extends Error {
   readonly code = 'ETIMEDOUT';
 }
 
+/** A transport gave up waiting for a connection. */
+export class ConnectTimeout extends Error {
+  readonly code = 'UND_ERR_CONNECT_TIMEOUT';
+}
+
+/** A proxy did not open the way to a host. Its answer's status is in the code, which is all that node-fetch passes on. */
+export class ProxyRefusal extends Error {
+  readonly code: string;
+
+  constructor(status: number) {
+    super('the proxy refused');
+    this.code = `ERR_PROXY_${status}`;
+  }
+}
+
+/** No connection came about, so nothing was sent: nobody answers at this host, or its name leads nowhere. */
+export class ConnectError extends LacunaError {
+  readonly host: string;
+  /** The system has tried again by itself, or the answer is final. */
+  readonly isDecided: boolean;
+
+  constructor(...[code, message, options]: ConnectErrorArguments) {
+    super(code, message, options);
+    this.host = options.host;
+    this.isDecided = options.isDecided;
+  }
+}
+
+type ConnectErrorArguments = [
+  code: 'UNAVAILABLE' | 'TIMEOUT',
+  message: string,
+  options: LacunaErrorOptions & { readonly host: string; readonly isDecided: boolean },
+];
+
+/** Code of a connection that did not come about → what it means, and what to ask oneself. */
+const UNREACHABLE: Readonly<Record<string, readonly [meaning: string, hint: string | null]>> = {
+  ECONNREFUSED: ['connection refused', 'is the registry running?'],
+  ENOTFOUND: ['no such host', 'is the host name right?'],
+  EAI_AGAIN: ['the name could not be looked up', 'is the host name right, and does DNS work?'],
+  EHOSTUNREACH: ['host unreachable', null],
+  ENETUNREACH: ['network unreachable', null],
+  EHOSTDOWN: ['host down', null],
+  UND_ERR_CONNECT_TIMEOUT: ['no connection in time', 'does a firewall lie between? A proxy is named by HTTPS_PROXY'],
+};
+const DECIDED = new Set(['ENOTFOUND', 'UND_ERR_CONNECT_TIMEOUT']);
+
 const TIMEOUTS = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
 
 /** TLS failures that trying again does not mend (Node's `tls` documentation, "X509 certificate error codes"). */
@@ -80,6 +131,9 @@ const CERTIFICATE =
 
 /** Not TLS at the other end, or TLS that has nothing in common with ours. */
 const NOT_TLS = /^(EPROTO|ERR_SSL_)/;
+
+/** The transport was closed under the request. */
+const CLOSED = new Set(['UND_ERR_DESTROYED', 'UND_ERR_CLOSED']);
 
 const HTTP_SYNTAX = /^(HPE_|UND_ERR_INVALID_ARG|UND_ERR_HEADERS_OVERFLOW|ERR_INVALID_CHAR)/;
 
@@ -119,21 +173,52 @@ export function transportError(error: unknown, url: URL, op: string, subject: st
   if (code === '' && (error instanceof TypeError || error instanceof RangeError)) {
     return new LacunaError('INTERNAL', `${op} ${subject}: ${url.host}: ${error.name}`, { op, subject });
   }
+  const proxy = proxyFor(url);
+  const way = proxy === null ? url.host : `${url.host} by the proxy ${proxy.host}`;
+  const refusal = proxyStatus(error, code);
+  if (refusal !== null) return proxyRefused(refusal, `${op} ${subject}: ${way}`, { op, subject });
+  if (Object.hasOwn(UNREACHABLE, code)) {
+    const [meaning, question] = UNREACHABLE[code]!;
+    const hint = proxy === null ? question : 'is the proxy right that HTTPS_PROXY or HTTP_PROXY names?';
+    return new ConnectError(
+      TIMEOUTS.has(code) ? 'TIMEOUT' : 'UNAVAILABLE',
+      `${op} ${subject}: ${way}: ${meaning} (${code})`,
+      { op, subject, ...(hint === null ? {} : { hint }), host: url.host, isDecided: DECIDED.has(code) },
+    );
+  }
   const label = code === '' ? 'the connection failed' : code;
-  const message = `${op} ${subject}: ${url.host}: ${label}`;
+  const message = `${op} ${subject}: ${way}: ${label}`;
+  if (CLOSED.has(code)) return new LacunaError('ABORTED', message, { op, subject });
   if (TIMEOUTS.has(code)) return new LacunaError('TIMEOUT', message, { op, subject });
   if (CERTIFICATE.test(code)) {
-    const hint = 'give the certificate authority of the registry with the option ca';
-    return new LacunaError('UNAVAILABLE', message, { op, subject, hint, retryable: false });
+    const hint =
+      'if its certificate is right, give its authority with --ca FILE (the option ca), or add it to those of the system';
+    const problem = `${message}: its certificate is not trusted`;
+    return new LacunaError('UNAVAILABLE', problem, { op, subject, hint, retryable: false });
   }
   if (NOT_TLS.test(code)) {
-    const hint = 'if the registry speaks plain HTTP, say so with the option plainHttp';
+    const hint = 'if the registry speaks plain HTTP, say so with --plain-http (the option plainHttp)';
     return new LacunaError('UNAVAILABLE', message, { op, subject, hint, retryable: false });
   }
   if (HTTP_SYNTAX.test(code)) return new LacunaError('PROTOCOL', message, { op, subject });
-  if (code === 'ENOTFOUND')
-    return new LacunaError('UNAVAILABLE', message, { op, subject, hint: 'is the host name right?' });
-  if (code === 'ECONNREFUSED')
-    return new LacunaError('UNAVAILABLE', message, { op, subject, hint: 'is the registry running?' });
   return new LacunaError('UNAVAILABLE', message, { op, subject });
+}
+
+/** The status with which a proxy refused a tunnel; undici has it in its text alone. */
+function proxyStatus(error: unknown, code: string): number | null {
+  const text = error instanceof Error ? error.message : '';
+  const match = /^ERR_PROXY_([0-9]+)$/.exec(code) ?? /^Proxy response \(([0-9]{3})\)/.exec(text);
+  return match === null ? null : Number(match[1]);
+}
+
+/** The hint about a proxy that wants credentials. */
+export const PROXY_LOGIN = 'name the proxy with user and password, http://USER:PASSWORD@HOST:PORT';
+
+function proxyRefused(status: number, where: string, options: LacunaErrorOptions): LacunaError {
+  if (status === 407) {
+    const problem = `${where}: the proxy wants other credentials`;
+    return new LacunaError('UNAUTHORIZED', problem, { ...options, hint: PROXY_LOGIN });
+  }
+  const code = status === 403 ? 'FORBIDDEN' : 'UNAVAILABLE';
+  return new LacunaError(code, `${where}: the proxy answered ${status}`, options);
 }

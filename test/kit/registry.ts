@@ -18,6 +18,8 @@ import { type UploadOptions, Uploads } from './registry-uploads.ts';
 export interface RegistryOptions extends Partial<AuthOptions>, UploadOptions {
   /** Certificate and key as PEM text; without them it is plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** PEM of the authority whose client certificates are wanted. */
+  readonly clientCa?: string;
   /**
    * Speak the referrers API of distribution-spec 1.1, this many a page. Default: no such API, as docker-registry has
    * none.
@@ -197,7 +199,9 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     );
   }
 
-  const server = options.tls === undefined ? createServer(listener) : createTlsServer(options.tls, listener);
+  const client = options.clientCa === undefined ? {} : { ca: options.clientCa, requestCert: true };
+  const server =
+    options.tls === undefined ? createServer(listener) : createTlsServer({ ...options.tls, ...client }, listener);
   let open = 0;
   let peak = 0;
   server.on('connection', (socket) => {

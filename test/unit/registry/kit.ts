@@ -31,9 +31,12 @@ export const storeAt = (registry: TestRegistry, options: StoreOptions = {}, repo
 export const blobRequests = (registry: TestRegistry): LoggedRequest[] =>
   registry.requests.filter((row) => /\/blobs\/sha/.test(row.path));
 
-/** A log whose lines can be searched. */
-export function keptLog(): Log & { readonly lines: string[] } {
-  const lines: string[] = [];
-  const keep = (fields: object, message: string): void => void lines.push(`${message} ${JSON.stringify(fields)}`);
-  return { lines, debug: keep, info: keep, warn: keep, error: keep };
+/** A log whose lines can be searched; `levels`: of each line. */
+export function keptLog(): Log & { readonly lines: string[]; readonly levels: string[] } {
+  const [lines, levels]: [string[], string[]] = [[], []];
+  const keep = (level: string) => (fields: object, message: string) => {
+    lines.push(`${message} ${JSON.stringify(fields)}`);
+    levels.push(level);
+  };
+  return { lines, levels, debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
 }
