@@ -1,7 +1,6 @@
 /** An ordinary image: its tree out of all its layers, which are read once; content by reading its layer again. */
 import { createHash, type Hash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
-import type { OnProgress } from '../observe/progress.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import type { FileNode } from '../tree/node.ts';
@@ -16,8 +15,8 @@ import {
   type ReadFileOptions,
   rangeIn,
 } from './image.ts';
-import { type LayerSource, parseLayerSteps, parseLayerTar } from './layer-stream.ts';
-import { progressOf } from './progress.ts';
+import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
+import { progressOf, reportingStore } from './progress.ts';
 
 /** Where a file's content is: the entry's number among all of its layer. */
 interface Place {
@@ -36,23 +35,11 @@ export async function openLayers(
   const digests = new Map<FileNode, string>();
   for (const [i, layer] of chosen.manifest.layers.entries()) {
     const collector = new LayerCollector(i, places, options.digests === true ? digests : null);
-    await parseLayerTar(reporting(store, options.onProgress), layer, collector, options);
+    await parseLayerTar(reportingStore(store, 'read', options.onProgress), layer, collector, options);
     layers.push(collector.finish());
   }
   return new LayersImage(store, chosen, overlay(layers, store.subject), places, digests);
 }
-
-/** The store, telling how much of a layer has come in. */
-const reporting = (store: ImageStore, onProgress?: OnProgress): LayerSource => ({
-  async *open(layer, options) {
-    const subject = layer.digest.slice('sha256:'.length, 'sha256:'.length + 12);
-    const progress = progressOf(onProgress, { phase: 'read', subject, total: layer.size, unit: 'bytes' });
-    for await (const piece of store.open(layer, options)) {
-      progress(piece.length);
-      yield piece;
-    }
-  },
-});
 
 class LayerCollector implements TarHandler {
   readonly #builder = new LayerBuilder();
