@@ -1,7 +1,10 @@
 /** The data blobs of an image: that they are there, and what their own metadata and their data say. */
+import type { BlobSource } from '../blob/source.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { type Codec, codec } from '../native/codec.ts';
+import type { OnProgress } from '../observe/progress.ts';
+import { reportingPieces } from '../reader/progress.ts';
 import { checkData, type ReadData } from './blob-data.ts';
 import { type CheckedEnd, checkEnd } from './blob-end.ts';
 import type { CheckedBlob } from './blob-table.ts';
@@ -64,7 +67,10 @@ async function checkBlob(
   const context = { blob, known, blobIndex, chunks, packed, codec: decoder, findings: about, signal: options.signal };
   const end = metaPlace === null ? null : await checkEnd(metaPlace, place?.size ?? blob.compressedSize, context);
   const isRead = options.deep && place !== null;
-  if (isRead) await checkAllData(image, blobIndex, place, known, end, decoder, about, options.signal);
+  if (isRead) {
+    const told = { size: place.size, source: reportingSource(place, blob.id, options.onProgress) };
+    await checkAllData(image, blobIndex, told, known, end, decoder, about, options.signal);
+  }
   const dataSize = end?.dataSize ?? null;
   const covered = on(blob, FEATURE.BATCH) ? null : coveredBytes(used);
   return {
@@ -76,6 +82,12 @@ async function checkBlob(
     isRead,
   };
 }
+
+const reportingSource = ({ source, size: total }: BlobPlace, digest: string, onProgress?: OnProgress): BlobSource => ({
+  subject: source.subject,
+  read: (offset, length, signal) =>
+    reportingPieces(source.read(offset, length, signal), onProgress, { phase: 'check', digest, total }),
+});
 
 /** Null when something in the table has a number that nobody knows. */
 function knownBlob(blob: CheckedBlob): RafsBlob | null {

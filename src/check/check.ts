@@ -9,6 +9,7 @@ import { type Descriptor, examineIndex } from '../image/manifest.ts';
 import { isIndex } from '../image/media.ts';
 import { formatPlatform, matchPlatforms, type Platform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
+import type { OnProgress } from '../observe/progress.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore } from '../registry/store.ts';
@@ -20,6 +21,8 @@ import { type CheckedImage, type CheckReport, reportOf } from './report.ts';
 import { checkStoreImage } from './store-image.ts';
 
 export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referrers'> {
+  /** Phase `check`, in bytes of each layer and blob that is read whole. */
+  readonly onProgress?: OnProgress;
   /** Read all data: every layer, every chunk. Default false. */
   readonly deep?: boolean;
 }
@@ -28,14 +31,15 @@ export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referr
 export async function check(reference: string, options: CheckOptions = {}): Promise<CheckReport> {
   const parsed = parseReference(reference);
   const findings = new Findings(reference);
-  const { deep = false, signal = new AbortController().signal } = options;
+  const { deep = false, signal = new AbortController().signal, onProgress } = options;
+  const how = { deep, signal, ...(onProgress === undefined ? {} : { onProgress }) };
   if (parsed.transport === 'rafs') {
-    const image = await checkRafsFiles(parsed, findings, { deep, signal });
+    const image = await checkRafsFiles(parsed, findings, how);
     return reportOf(reference, deep, findings, [image]);
   }
   const platform = options.platform === undefined ? null : parsePlatform(options.platform);
   await using store = await openStore(parsed, options.store);
-  const images = await checkStore(store, platform, findings, { deep, signal });
+  const images = await checkStore(store, platform, findings, how);
   return reportOf(reference, deep, findings, images);
 }
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hasherFor } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
-import { parseLayerTar } from '../reader/layer-stream.ts';
+import { type LayerSource, parseLayerTar } from '../reader/layer-stream.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { TarHandler } from '../tree/tar.ts';
 import type { Findings } from './findings.ts';
@@ -62,7 +62,7 @@ const IGNORE: TarHandler = { entry() {}, content: (_buffer, _start, available) =
 
 /** Reads a tar layer whole: its digest, its tar, and the digest of that (`diffId`, null: nobody says). */
 export async function checkTar(
-  store: ImageStore,
+  store: LayerSource,
   layer: Descriptor,
   diffId: string | null,
   handler: TarHandler | null,

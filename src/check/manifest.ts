@@ -20,11 +20,14 @@ export function checkManifest(manifest: Manifest, listed: Descriptor, findings: 
   if (mediaType !== undefined && mediaType !== listed.mediaType) {
     findings.error('mediaType', null, `${mediaType}, and ${listed.mediaType} in what lists it`);
   }
-  if (!CONFIGS.includes(manifest.config.mediaType)) {
+  if (!CONFIGS.includes(manifest.config.mediaType) && !isArtifactOf(manifest)) {
     findings.warning('config.mediaType', null, `${manifest.config.mediaType} is no config of an image`);
   }
   const bootstrap = bootstrapLayerOf(manifest);
-  for (const [i, layer] of manifest.layers.entries()) checkLayer(layer, i, layer === bootstrap, findings);
+  const isArtifact = isArtifactOf(manifest);
+  for (const [i, layer] of manifest.layers.entries()) {
+    checkLayer(layer, i, { isBootstrap: layer === bootstrap, isArtifact }, findings);
+  }
   if (bootstrap !== null) checkLazy(manifest, bootstrap, findings);
   else if (manifest.layers.some(isNydusBlob)) {
     const hint = 'the last layer of a lazy image is its bootstrap, and marked as such';
@@ -36,12 +39,21 @@ export function checkManifest(manifest: Manifest, listed: Descriptor, findings: 
   }
 }
 
-function checkLayer(layer: Descriptor, index: number, isBootstrap: boolean, findings: Findings): void {
+/** Whether no layer is one of an image: a signature, a chart, the attestation that BuildKit lists beside an image. */
+const isArtifactOf = ({ layers }: Manifest): boolean =>
+  layers.length > 0 && layers.every((layer) => !isNydusBlob(layer) && layerCompression(layer.mediaType) === null);
+
+function checkLayer(
+  layer: Descriptor,
+  index: number,
+  { isBootstrap, isArtifact }: { readonly isBootstrap: boolean; readonly isArtifact: boolean },
+  findings: Findings,
+): void {
   const field = `layers[${index}]`;
   const annotation = (name: string) => `${field}.annotations.${name}`;
   const { annotations = {} } = layer;
   const isBlob = isNydusBlob(layer);
-  if (!isBlob && layerCompression(layer.mediaType) === null) {
+  if (!isArtifact && !isBlob && layerCompression(layer.mediaType) === null) {
     findings.warning(`${field}.mediaType`, null, `${layer.mediaType} is no layer that engines know`);
   }
   if (annotations[ANNOTATION.nydusBootstrap] === 'true' && !isBootstrap) {

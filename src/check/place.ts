@@ -1,5 +1,6 @@
 /** Where the bytes of an image's blobs are, whatever it is made of. */
 import type { BlobSource } from '../blob/source.ts';
+import type { OnProgress } from '../observe/progress.ts';
 import type { CheckedBlob } from './blob-table.ts';
 
 /** Where a blob is. */
@@ -22,4 +23,5 @@ export interface BlobPlaces {
 export interface BlobOptions {
   readonly deep: boolean;
   readonly signal: AbortSignal;
+  readonly onProgress?: OnProgress;
 }

@@ -24,7 +24,16 @@ export async function checkRafsFiles(
   const stem = basename(path).replace(/\.boot$/, '');
   const blobId = /^[0-9a-f]{64}$/.test(stem) ? stem : null;
   const bootstrap = checkBootstrap(bytes, findings.about('bootstrap'), { blobId });
-  const image = { digest: null, kind: 'lazy', layers: 0, inodes: 0, names: 0, chunks: 0, blobs: [] } as const;
+  const image = {
+    digest: null,
+    kind: 'lazy',
+    layers: 0,
+    layersSize: 0,
+    inodes: 0,
+    names: 0,
+    chunks: 0,
+    blobs: [],
+  } as const;
   if (bootstrap === null) return { ...image, kind: 'unknown' };
   const blobs = await checkBlobs(bootstrap, filePlaces(reference.blobs ?? dirname(path), findings), findings, options);
   const { inodes, names, chunks } = bootstrap;

@@ -9,6 +9,8 @@ export interface CheckedImage {
   /** `lazy`: bootstrap and blobs; `layers`: an ordinary image; `unknown`: too damaged to tell. */
   readonly kind: 'lazy' | 'layers' | 'unknown';
   readonly layers: number;
+  /** Bytes of all layers as they are stored. */
+  readonly layersSize: number;
   readonly inodes: number;
   readonly names: number;
   readonly chunks: number;

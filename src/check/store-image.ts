@@ -6,6 +6,7 @@ import { type Descriptor, examineConfig, examineManifest, type ImageConfig, type
 import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
 import type { Platform } from '../image/platform.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
+import { reportingStore } from '../reader/progress.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import { checkBlobs } from './blobs.ts';
@@ -30,6 +31,7 @@ export async function checkStoreImage(
     digest: listed.digest,
     kind: 'unknown',
     layers: 0,
+    layersSize: 0,
     inodes: 0,
     names: 0,
     chunks: 0,
@@ -41,7 +43,8 @@ export async function checkStoreImage(
   const config = await readConfig(store, manifest, platform, findings, options);
   await checkLayers(store, manifest, config, findings, about, options);
   const layer = bootstrapLayerOf(manifest);
-  const facts = { ...image, layers: manifest.layers.length } as const;
+  const layersSize = manifest.layers.reduce((sum, { size }) => sum + size, 0);
+  const facts = { ...image, layers: manifest.layers.length, layersSize } as const;
   if (layer === null) return { ...facts, kind: 'layers' };
   const diffId = config?.rootfs.diff_ids[manifest.layers.length - 1] ?? null;
   const members = await checkBootstrapLayer(store, layer, diffId, findings.about(`layer ${layer.digest}`), options);
@@ -87,7 +90,14 @@ async function checkLayers(
     if (!isThere || !options.deep || layer === bootstrap) continue;
     if (isNydusBlob(layer) || layerCompression(layer.mediaType) === null) continue;
     const diffId = config?.rootfs.diff_ids[i] ?? null;
-    await checkTar(store, layer, diffId, null, findings.about(`layer ${layer.digest}`), options);
+    await checkTar(
+      reportingStore(store, 'check', options.onProgress),
+      layer,
+      diffId,
+      null,
+      findings.about(`layer ${layer.digest}`),
+      options,
+    );
   }
 }
 

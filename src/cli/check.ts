@@ -4,6 +4,7 @@ import { check } from '../check/check.ts';
 import type { Problem } from '../check/findings.ts';
 import type { CheckReport } from '../check/report.ts';
 import { EXIT } from '../errors.ts';
+import { humanBytes } from '../observe/human.ts';
 import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -24,6 +25,7 @@ export const verb: Verb = {
       deep: deep === true,
       store: await storeOptions(context, options),
       signal: context.signal,
+      onProgress: context.onProgress,
       ...(platform === undefined ? {} : { platform }),
     });
     const exitCode = report.ok ? EXIT.ok : EXIT.badData;
@@ -49,15 +51,33 @@ function line({ severity, field, offset, path, message }: Problem): string {
   return `${severity}: ${field}${place}${path === null ? '' : ` of ${JSON.stringify(path)}`}: ${message}`;
 }
 
+/** What was checked: of a lazy image its metadata and blobs, of an ordinary one its layers. */
 function summary({ reference, deep, errors, warnings, images }: CheckReport): string {
   const total = (of: (image: CheckReport['images'][number]) => number) =>
     images.reduce((sum, image) => sum + of(image), 0);
-  const looked = [
-    `${images.length} ${images.length === 1 ? 'image' : 'images'}`,
-    `${total((image) => image.inodes)} inodes`,
-    `${total((image) => image.chunks)} chunks`,
-    `${total((image) => image.blobs.length)} blobs${deep ? ', all data that is there' : ''}`,
-  ].join(', ');
+  const size = humanBytes(total(({ layersSize }) => layersSize));
+  const looked = [counted(images.length, 'manifest')];
+  const layers = total((image) => image.layers);
+  if (layers > 0) looked.push(`${counted(layers, 'layer')} of ${size}`);
+  if (images.some(({ kind }) => kind === 'lazy')) {
+    looked.push(
+      counted(
+        total((image) => image.inodes),
+        'inode',
+      ),
+      counted(
+        total((image) => image.chunks),
+        'chunk',
+      ),
+      counted(
+        total((image) => image.blobs.length),
+        'blob',
+      ),
+    );
+  }
+  looked.push(deep ? 'all data read and hashed' : 'data not read, --deep reads it');
   const verdict = errors === 0 && warnings === 0 ? 'clean' : `${errors} errors, ${warnings} warnings`;
-  return `${reference}: ${verdict} (${looked})`;
+  return `${reference}: ${verdict} (${looked.join(', ')})`;
 }
+
+const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;

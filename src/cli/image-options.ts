@@ -15,5 +15,6 @@ export function withImage(command: Command, names: readonly string[] = ['image']
 export async function openOptions(context: CliContext, options: Record<string, unknown>): Promise<OpenImageOptions> {
   const platform = options.platform as string | undefined;
   const store = await storeOptions(context, options);
-  return { store, signal: context.signal, ...referrersOf(options), ...(platform === undefined ? {} : { platform }) };
+  const { signal, onProgress } = context;
+  return { store, signal, onProgress, ...referrersOf(options), ...(platform === undefined ? {} : { platform }) };
 }

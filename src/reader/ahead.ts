@@ -2,12 +2,12 @@
 
 /** At most `limit` items are worked on ahead of the one whose result is due. An error comes up when its item is due. */
 export async function* ahead<T, R>(
-  items: Iterable<T>,
+  items: Iterable<T> | AsyncIterable<T>,
   limit: number,
   work: (item: T) => Promise<R> | R,
 ): AsyncGenerator<R> {
   const waiting: Array<Promise<R> | R> = [];
-  for (const item of items) {
+  for await (const item of items) {
     const result = work(item);
     if (result instanceof Promise) result.catch(() => {});
     waiting.push(result);

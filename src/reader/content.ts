@@ -1,18 +1,12 @@
 /** The content of a file of a lazy image, out of its blobs: fetched in few requests, decoded, and verified chunk by chunk. */
-import { planRuns, type Run, type Span } from '../blob/planner.ts';
-import { Slicer } from '../blob/slicer.ts';
 import type { BlobSource } from '../blob/source.ts';
-import { LacunaError } from '../errors.ts';
 import type { Codec } from '../native/codec.ts';
 import type { FileChunk } from '../tree/node.ts';
+import { fetchPieces } from './fetch-pieces.ts';
 import type { UnitCache } from './units.ts';
 
 /** Where the bytes of a blob are, by its id. */
 export type SourceOf = (blob: string) => BlobSource;
-
-interface ChunkSpan extends Span {
-  readonly chunk: FileChunk;
-}
 
 /** What content is read with. */
 export interface ContentReader {
@@ -58,18 +52,15 @@ async function* readAlone(
   { sourceOf, codec }: ContentReader,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
-  const ranges = new Map(group.map(({ chunk, from, to }) => [chunk, { from, to }]));
-  const spans = group.map(({ chunk }) => ({ offset: chunk.compressedOffset, size: chunk.compressedSize, chunk }));
-  for (const run of planRuns(spans)) {
-    for await (const { chunk, stored } of fetchRun(run, sourceOf(group[0]!.chunk.blob), signal)) {
-      const { from, to } = ranges.get(chunk)!;
-      yield (await plainOf(chunk, stored, codec)).subarray(from, to);
-    }
+  const pieces = group.map((part) => ({ offset: part.chunk.compressedOffset, size: part.chunk.compressedSize, part }));
+  for await (const { piece, stored } of fetchPieces(pieces, sourceOf(group[0]!.chunk.blob), signal)) {
+    const { chunk, from, to } = piece.part;
+    yield (await plainOf(chunk, stored, codec)).subarray(from, to);
   }
 }
 
-/** Without a digest the source has verified the bytes, see `whole-blob.ts`: they are stored as they are. */
-async function plainOf(chunk: FileChunk, stored: Buffer, codec: Codec): Promise<Buffer> {
+/** The plain bytes of a chunk that is stored alone. Without a digest the source has verified the bytes, see `whole-blob.ts`: they are stored as they are. */
+export async function plainOf(chunk: FileChunk, stored: Buffer, codec: Codec): Promise<Buffer> {
   const { compressor, uncompressedSize, digester, digest } = chunk;
   if (digest.length === 0) return stored;
   return codec.decode(stored, compressor, uncompressedSize, digester, digest);
@@ -102,18 +93,4 @@ function ascending<T extends { readonly chunk: FileChunk }>(wanted: readonly T[]
     else groups.push([item]);
   }
   return groups;
-}
-
-async function* fetchRun(
-  run: Run<ChunkSpan>,
-  source: BlobSource,
-  signal: AbortSignal,
-): AsyncGenerator<{ chunk: FileChunk; stored: Buffer }> {
-  const slicer = new Slicer(run);
-  for await (const piece of source.read(run.offset, run.size, signal)) {
-    for (const { span, bytes } of slicer.push(piece)) yield { chunk: span.chunk, stored: bytes };
-  }
-  if (slicer.rest.length > 0) {
-    throw new LacunaError('SIZE_MISMATCH', 'the blob ended early', { op: 'read blob', subject: source.subject });
-  }
 }

@@ -1,8 +1,7 @@
 /** `diff`: what differs between the trees of two images, whatever each is made of. */
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
-import { ahead } from './ahead.ts';
-import { Digests, HASHED_AT_ONCE } from './digests.ts';
-import type { OpenedImage, OpenImageOptions } from './image.ts';
+import { batchesOf, HASHED_TOGETHER } from './batches.ts';
+import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
 import { openImage } from './open.ts';
 import { type Listed, listTree, named, type Row } from './rows.ts';
 
@@ -52,26 +51,28 @@ export async function* diff(a: string, b: string, options: DiffOptions = {}): As
 export async function* diffImages(
   first: OpenedImage,
   second: OpenedImage,
-  options: Pick<DiffOptions, 'ignore' | 'signal'> = {},
+  options: Pick<DiffOptions, 'ignore' | 'signal' | 'onProgress'> = {},
 ): AsyncGenerator<Difference> {
-  await using digests = new BothDigests(first, second, options.signal);
   const ignored = new Set(options.ignore);
   const links = ignored.has('links') ? null : ([linkNames(first.root), linkNames(second.root)] as const);
-  const compared = ahead(pairsOf(first.root, second.root), HASHED_AT_ONCE, async ({ from, to }) => {
-    if (from === null) return { kind: 'added' as const, ...named('path', to.path), type: to.node.type, changes: [] };
-    if (to === null)
-      return { kind: 'removed' as const, ...named('path', from.path), type: from.node.type, changes: [] };
-    const changes = fieldChanges(from.row, to.row, ignored);
-    changes.push(...(await digests.compare(from.node, to.node)));
-    if (links !== null) changes.push(...changeOf('links', links[0].get(from.node), links[1].get(to.node)));
-    return { kind: 'changed' as const, ...named('path', to.path), type: to.node.type, changes };
-  });
-  for await (const difference of compared) {
-    if (difference.kind !== 'changed' || difference.changes.length > 0) yield difference;
+  for (const batch of batchesOf(pairsOf(first.root, second.root), HASHED_TOGETHER)) {
+    const contents = await compareContents(first, second, batch, options);
+    for (const pair of batch) {
+      const { from, to } = pair;
+      if (from === null) yield { kind: 'added', ...named('path', to.path), type: to.node.type, changes: [] };
+      else if (to === null) yield { kind: 'removed', ...named('path', from.path), type: from.node.type, changes: [] };
+      else {
+        const changes = fieldChanges(from.row, to.row, ignored);
+        changes.push(...(contents.get(pair) ?? []));
+        if (links !== null) changes.push(...changeOf('links', links[0].get(from.node), links[1].get(to.node)));
+        if (changes.length > 0) yield { kind: 'changed', ...named('path', to.path), type: to.node.type, changes };
+      }
+    }
   }
 }
 
-type Pair = { from: Listed; to: Listed } | { from: Listed; to: null } | { from: null; to: Listed };
+type Both = { from: Listed; to: Listed };
+type Pair = Both | { from: Listed; to: null } | { from: null; to: Listed };
 
 /** The paths of both trees side by side: both listings are sorted. */
 function* pairsOf(a: FileNode, b: FileNode): Generator<Pair> {
@@ -154,27 +155,49 @@ function nameOf(path: ByteString): string {
   return text ?? `base64:${base64}`;
 }
 
-/** Compares content, with as little reading as possible. */
-class BothDigests implements AsyncDisposable {
-  readonly #from: Digests;
-  readonly #to: Digests;
-
-  constructor(from: OpenedImage, to: OpenedImage, signal?: AbortSignal) {
-    this.#from = new Digests(from, signal);
-    this.#to = new Digests(to, signal);
-  }
-
-  async compare(from: FileNode, to: FileNode): Promise<FieldChange[]> {
+/** The pairs whose content differs, with as little reading as possible: sizes, then chunks, then digests of all others. */
+async function compareContents(
+  first: OpenedImage,
+  second: OpenedImage,
+  pairs: readonly Pair[],
+  options: DigestsOptions,
+): Promise<Map<Pair, FieldChange[]>> {
+  const found = new Map<Pair, FieldChange[]>();
+  const unsure: Both[] = [];
+  for (const pair of pairs) {
+    if (pair.from === null || pair.to === null) continue;
+    const [from, to] = [pair.from.node, pair.to.node];
     // Of another size is another content, and that is told already.
-    if (from.type !== 'reg' || to.type !== 'reg' || from.size !== to.size || from.size === 0) return [];
+    if (from.type !== 'reg' || to.type !== 'reg' || from.size !== to.size || from.size === 0) continue;
     const verdict = compareChunks(from.chunks, to.chunks);
-    if (verdict !== null) return verdict ? [] : [{ field: 'content', from: null, to: null }];
-    return changeOf('content', ...(await Promise.all([this.#from.of(from), this.#to.of(to)])));
+    if (verdict === null) unsure.push(pair);
+    if (verdict === false) found.set(pair, [{ field: 'content', from: null, to: null }]);
   }
+  const [before, after] = await bothDigests(first, second, unsure, options);
+  for (const pair of unsure) found.set(pair, changeOf('content', before.get(pair.from.node), after.get(pair.to.node)));
+  return found;
+}
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#from[Symbol.asyncDispose]();
-    await this.#to[Symbol.asyncDispose]();
+/** Of both images at once. Where one fails, the other one is stopped before the error goes on. */
+async function bothDigests(first: OpenedImage, second: OpenedImage, pairs: readonly Both[], options: DigestsOptions) {
+  const stop = new AbortController();
+  const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
+  const reading = [
+    first.digests(
+      pairs.map(({ from }) => from.node),
+      { ...options, signal },
+    ),
+    second.digests(
+      pairs.map(({ to }) => to.node),
+      { ...options, signal },
+    ),
+  ] as const;
+  try {
+    return await Promise.all(reading);
+  } catch (error) {
+    stop.abort();
+    await Promise.allSettled(reading);
+    throw error;
   }
 }
 
@@ -184,6 +207,7 @@ class BothDigests implements AsyncDisposable {
  */
 function compareChunks(from: readonly FileChunk[], to: readonly FileChunk[]): boolean | null {
   if (from.length !== to.length || from.length === 0) return null;
+  if (from.every((chunk, i) => isSamePlace(chunk, to[i]!))) return true;
   const isComparable = from.every(
     (chunk, i) =>
       chunk.digester === to[i]!.digester &&
@@ -194,3 +218,13 @@ function compareChunks(from: readonly FileChunk[], to: readonly FileChunk[]): bo
   );
   return isComparable ? from.every((chunk, i) => chunk.digest.equals(to[i]!.digest)) : null;
 }
+
+/** The same bytes of the same blob, stored alone: without a digest they are as equal. */
+const isSamePlace = (from: FileChunk, to: FileChunk): boolean =>
+  from.blob === to.blob &&
+  from.within === null &&
+  to.within === null &&
+  from.compressor === to.compressor &&
+  from.compressedOffset === to.compressedOffset &&
+  from.compressedSize === to.compressedSize &&
+  from.uncompressedSize === to.uncompressedSize;

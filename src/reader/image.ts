@@ -1,6 +1,7 @@
 /** What an opened image is to its reader, whatever it is made of. Opening one is `open.ts`. */
 import { LacunaError } from '../errors.ts';
 import type { RafsImage } from '../formats/rafs/open.ts';
+import type { OnProgress } from '../observe/progress.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
 import type { ChosenManifest } from './choose.ts';
@@ -12,6 +13,8 @@ export interface OpenImageOptions {
   /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
   readonly referrers?: boolean;
   readonly signal?: AbortSignal;
+  /** Phase `read`, in bytes of each layer, while the layers of an ordinary image are read. */
+  readonly onProgress?: OnProgress;
   /** Hash every file while the layers of an ordinary image are read: without it each digest reads its layer again. */
   readonly digests?: boolean;
 }
@@ -21,6 +24,12 @@ export interface ReadFileOptions {
   readonly offset?: number;
   readonly length?: number;
   readonly signal?: AbortSignal;
+}
+
+export interface DigestsOptions {
+  readonly signal?: AbortSignal;
+  /** Phase `hash`, in bytes of the files' content. */
+  readonly onProgress?: OnProgress;
 }
 
 /** The next bytes of a file. */
@@ -46,6 +55,8 @@ export interface OpenedImage extends AsyncDisposable {
   contents(nodes: Iterable<FileNode>, options?: { readonly signal?: AbortSignal }): AsyncIterable<FilePiece>;
   /** Hex sha256 of a regular file's content. */
   digest(node: FileNode, options?: { readonly signal?: AbortSignal }): Promise<string>;
+  /** The same of many files, each read once, in the order that costs least and in few requests. */
+  digests(nodes: Iterable<FileNode>, options?: DigestsOptions): Promise<ReadonlyMap<FileNode, string>>;
   close(): Promise<void>;
 }
 

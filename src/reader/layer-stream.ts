@@ -12,6 +12,9 @@ import { type TarHandler, TarParser } from '../tree/tar.ts';
 /** Bytes decompressed at once. */
 const PIECE = 1024 * 1024;
 
+/** What of a store reading a layer takes. */
+export type LayerSource = Pick<ImageStore, 'open'>;
+
 export interface ParseOptions extends SignalOptions {
   /** Sees the tar's bytes before they are parsed: the diffID is their digest. */
   readonly onTar?: (piece: Buffer) => void;
@@ -19,7 +22,7 @@ export interface ParseOptions extends SignalOptions {
 
 /** Reads the whole layer and parses its tar. The layer's digest and size are verified on the way. */
 export async function parseLayerTar(
-  store: ImageStore,
+  store: LayerSource,
   layer: Descriptor,
   handler: TarHandler,
   options: ParseOptions = {},
@@ -29,7 +32,7 @@ export async function parseLayerTar(
 
 /** The same, and comes by after every piece: what a handler collected can be handed on before the next one. */
 export async function* parseLayerSteps(
-  store: ImageStore,
+  store: LayerSource,
   layer: Descriptor,
   handler: TarHandler,
   options: ParseOptions = {},
@@ -57,7 +60,7 @@ export async function* parseTarSteps(
 }
 
 /** The tar bytes of a layer; a piece is only valid until the next one is asked for. UNSUPPORTED when it is no tar layer. */
-export function layerTar(store: ImageStore, layer: Descriptor, options: SignalOptions = {}): AsyncIterable<Buffer> {
+export function layerTar(store: LayerSource, layer: Descriptor, options: SignalOptions = {}): AsyncIterable<Buffer> {
   const compression = layerCompression(layer.mediaType);
   if (compression === null) {
     throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is no tar`, { subject: layer.digest });

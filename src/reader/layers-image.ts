@@ -7,8 +7,16 @@ import type { FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
 import type { TarEntry, TarHandler } from '../tree/tar.ts';
 import type { ChosenManifest } from './choose.ts';
-import { type FilePiece, type OpenedImage, type OpenImageOptions, type ReadFileOptions, rangeIn } from './image.ts';
+import {
+  type DigestsOptions,
+  type FilePiece,
+  type OpenedImage,
+  type OpenImageOptions,
+  type ReadFileOptions,
+  rangeIn,
+} from './image.ts';
 import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
+import { progressOf, reportingStore } from './progress.ts';
 
 /** Where a file's content is: the entry's number among all of its layer. */
 interface Place {
@@ -27,7 +35,7 @@ export async function openLayers(
   const digests = new Map<FileNode, string>();
   for (const [i, layer] of chosen.manifest.layers.entries()) {
     const collector = new LayerCollector(i, places, options.digests === true ? digests : null);
-    await parseLayerTar(store, layer, collector, options);
+    await parseLayerTar(reportingStore(store, 'read', options.onProgress), layer, collector, options);
     layers.push(collector.finish());
   }
   return new LayersImage(store, chosen, overlay(layers, store.subject), places, digests);
@@ -134,6 +142,24 @@ class LayersImage implements OpenedImage {
     const hash = createHash('sha256');
     for await (const piece of this.read(node, options)) hash.update(piece);
     return hash.digest('hex');
+  }
+
+  async digests(nodes: Iterable<FileNode>, options: DigestsOptions = {}): Promise<ReadonlyMap<FileNode, string>> {
+    const digests = new Map<FileNode, string>();
+    const unknown = new Map<FileNode, Hash>();
+    for (const node of nodes) {
+      const known = this.#digests.get(node);
+      if (known === undefined) unknown.set(node, createHash('sha256'));
+      else digests.set(node, known);
+    }
+    const total = [...unknown.keys()].reduce((sum, { size }) => sum + size, 0);
+    const progress = progressOf(options.onProgress, { phase: 'hash', subject: this.subject, total, unit: 'bytes' });
+    for await (const { node, data } of this.contents(unknown.keys(), options)) {
+      unknown.get(node)!.update(data);
+      progress(data.length);
+    }
+    for (const [node, hash] of unknown) digests.set(node, hash.digest('hex'));
+    return digests;
   }
 
   async close(): Promise<void> {

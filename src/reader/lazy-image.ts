@@ -14,8 +14,10 @@ import { readBootstrapLayer } from './bootstrap.ts';
 import { readFiles } from './bulk.ts';
 import type { ChosenManifest } from './choose.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
-import { type FilePiece, type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
+import { hashFiles } from './hash-files.ts';
+import { type DigestsOptions, type FilePiece, type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
 import { type MetaPlaces, readMetas } from './metas.ts';
+import { progressOf } from './progress.ts';
 import { readMetaFile, readRafsFile } from './rafs-files.ts';
 import { UnitCache } from './units.ts';
 import { wholeBlobSource } from './whole-blob.ts';
@@ -126,6 +128,14 @@ class LazyImage implements OpenedImage {
     const hash = createHash('sha256');
     for await (const piece of this.read(node, options)) hash.update(piece);
     return hash.digest('hex');
+  }
+
+  async digests(nodes: Iterable<FileNode>, options: DigestsOptions = {}): Promise<ReadonlyMap<FileNode, string>> {
+    const files = [...nodes];
+    const total = files.reduce((sum, { size }) => sum + size, 0);
+    const onHashed = progressOf(options.onProgress, { phase: 'hash', subject: this.subject, total, unit: 'bytes' });
+    const blobs = this.rafs.blobs.map(({ id }) => id);
+    return await hashFiles(files, blobs, this.#content, { signal: options.signal ?? NEVER, onHashed });
   }
 
   async close(): Promise<void> {

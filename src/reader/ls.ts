@@ -2,9 +2,8 @@
 import { LacunaError } from '../errors.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import { ahead } from './ahead.ts';
-import { Digests, HASHED_AT_ONCE } from './digests.ts';
-import type { OpenedImage, OpenImageOptions } from './image.ts';
+import { batchesOf, HASHED_TOGETHER } from './batches.ts';
+import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
 import { openImage } from './open.ts';
 import { type Listed, listTree, type Row } from './rows.ts';
 
@@ -23,19 +22,20 @@ export async function* ls(reference: string, options: LsOptions = {}): AsyncGene
   const from = resolvePath(image.root, fromText(options.path ?? '/'), false, image.subject);
   if (from === null) throw noSuchPath(options.path ?? '/', image.subject);
   const listed = listTree(image.root, from.path, { recursive: options.recursive ?? false });
-  if (options.digests === true) yield* withDigests(image, listed, options.signal);
+  if (options.digests === true) yield* withDigests(image, listed, options);
   else for (const { row } of listed) yield row;
 }
 
 export const noSuchPath = (path: string, subject: string): LacunaError =>
   new LacunaError('NOT_FOUND', `${JSON.stringify(path)} is not in the image`, { op: 'read', subject });
 
-/** Rows in order, their digests made a few at a time; names of one inode are read once. */
-async function* withDigests(image: OpenedImage, rows: Iterable<Listed>, signal?: AbortSignal): AsyncGenerator<Row> {
-  await using digests = new Digests(image, signal);
-  yield* ahead(rows, HASHED_AT_ONCE, ({ row, node }) =>
-    node.type === 'reg' ? digests.of(node).then((sha256) => withDigest(row, sha256)) : row,
-  );
+/** Rows in order. Files are hashed many at a time, in the order of the blobs. */
+async function* withDigests(image: OpenedImage, rows: Iterable<Listed>, options: DigestsOptions): AsyncGenerator<Row> {
+  for (const batch of batchesOf(rows, HASHED_TOGETHER)) {
+    const files = batch.flatMap(({ node }) => (node.type === 'reg' ? [node] : []));
+    const digests = await image.digests(files, options);
+    for (const { row, node } of batch) yield node.type === 'reg' ? withDigest(row, digests.get(node)!) : row;
+  }
 }
 
 /** The digest comes before the link group, as in the format's description. */

@@ -4,7 +4,7 @@
  * whole.
  */
 import { createHash } from 'node:crypto';
-import { type BlobSource, readRange } from '../blob/source.ts';
+import type { BlobSource } from '../blob/source.ts';
 import { LacunaError } from '../errors.ts';
 
 /** Bytes that share a digest: 32 bytes are kept for each, and a small read fetches so many. */
@@ -24,10 +24,12 @@ export function wholeBlobSource(source: BlobSource, id: string, size: number): B
     subject: source.subject,
     async *read(offset, length, signal) {
       const pieces = await verified(signal);
-      for (let at = Math.floor(offset / PIECE) * PIECE; at < offset + length; at += PIECE) {
-        const bytes = await readRange(source, at, Math.min(PIECE, size - at), signal);
+      let at = Math.floor(offset / PIECE) * PIECE;
+      const end = Math.min(Math.ceil((offset + length) / PIECE) * PIECE, size);
+      for await (const bytes of piecesOf(source.read(at, end - at, signal))) {
         if (!sha256(bytes).equals(pieces[at / PIECE]!)) throw changed(source, id);
         yield bytes.subarray(Math.max(offset - at, 0), Math.min(offset + length - at, bytes.length));
+        at += bytes.length;
       }
     },
   };
@@ -36,13 +38,29 @@ export function wholeBlobSource(source: BlobSource, id: string, size: number): B
 async function hashPieces(source: BlobSource, id: string, size: number, signal: AbortSignal): Promise<Buffer[]> {
   const whole = createHash('sha256');
   const pieces: Buffer[] = [];
-  for (let at = 0; at < size; at += PIECE) {
-    const bytes = await readRange(source, at, Math.min(PIECE, size - at), signal);
+  for await (const bytes of piecesOf(source.read(0, size, signal))) {
     whole.update(bytes);
     pieces.push(sha256(bytes));
   }
   if (whole.digest('hex') !== id) throw changed(source, id);
   return pieces;
+}
+
+/** The same bytes in pieces of {@link PIECE}, the last one shorter. */
+async function* piecesOf(stream: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let held: Buffer[] = [];
+  let length = 0;
+  for await (const bytes of stream) {
+    held.push(bytes);
+    length += bytes.length;
+    if (length < PIECE) continue;
+    const all = Buffer.concat(held);
+    let at = 0;
+    for (; at + PIECE <= length; at += PIECE) yield all.subarray(at, at + PIECE);
+    held = [all.subarray(at)];
+    length -= at;
+  }
+  if (length > 0) yield Buffer.concat(held);
 }
 
 const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
