@@ -91,7 +91,7 @@ export function checkConfig(
 ): void {
   if (platform !== null) {
     for (const name of ['os', 'architecture'] as const) {
-      if (config[name] !== platform[name]) {
+      if (config[name] !== undefined && config[name] !== platform[name]) {
         findings.error(name, null, `${config[name]}, and ${platform[name]} in the index`);
       }
     }

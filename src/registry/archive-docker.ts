@@ -11,7 +11,7 @@ import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest 
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { dockerArchiveName } from '../image/reference.ts';
 import type { ArchiveContent, ArchiveFile } from './archive-file.ts';
-import type { BlobPlace } from './file-store.ts';
+import { type BlobPlace, inMemory } from './file-store.ts';
 import { abortError, isAborted } from './transport.ts';
 
 const MAX_IMAGES = 4096;
@@ -25,8 +25,8 @@ const images = z
   .array(
     z.object({
       Config: z.string().max(512),
-      RepoTags: z.array(z.string().max(512)).max(MAX_IMAGES).nullish(),
-      Layers: z.array(z.string().max(512)).max(MAX_LAYERS).nullish(),
+      RepoTags: z.array(z.string().max(512)).max(MAX_IMAGES).optional(),
+      Layers: z.array(z.string().max(512)).max(MAX_LAYERS).optional(),
     }),
   )
   .max(MAX_IMAGES);
@@ -176,18 +176,6 @@ async function compressionOf(place: BlobPlace): Promise<string> {
   if (magic.startsWith('1f8b')) return MEDIA.dockerLayerGzip;
   return magic === '28b52ffd' ? MEDIA.dockerLayerZstd : MEDIA.dockerLayer;
 }
-
-/** A blob that is in no file. */
-const inMemory = (bytes: Buffer): BlobPlace => ({
-  offset: 0,
-  size: bytes.length,
-  open: async () => ({
-    read: async (target, offset, length, position) => ({
-      bytesRead: bytes.copy(target, offset, position, position + length),
-    }),
-    close: async () => {},
-  }),
-});
 
 const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
   new FormatError(field, problem, { op: 'read archive', subject: file.subject });
