@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { FormatError, LacunaError } from '../errors.ts';
-import { isDigest } from './digest.ts';
+import { isDigest, isOtherDigest } from './digest.ts';
 import { parseRawJson, withoutNulls } from './json.ts';
 import { DOCKER_SCHEMA1, isIndex, isManifest, MEDIA } from './media.ts';
 
@@ -16,11 +16,16 @@ export const MAX_MANIFEST_SIZE = 8 * 1024 * 1024;
 const MAX_LAYERS = 1024;
 const MAX_INDEX_ENTRIES = 4096;
 
+/** The problem of a digest that is sound, and of an algorithm that cannot be checked here. */
+const OTHER_DIGEST = 'a digest of an algorithm that is not supported (supported: sha256, sha512)';
+
 const mediaType = z
   .string()
   .max(255)
   .regex(/^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/, 'not a media type');
-const digest = z.string().refine(isDigest, 'not a digest');
+const digest = z.string().refine(isDigest, {
+  error: ({ input }) => (isOtherDigest(String(input)) ? OTHER_DIGEST : 'not a digest'),
+});
 const size = z.int().min(0);
 const annotations = z.record(z.string(), z.string());
 
@@ -115,6 +120,10 @@ function judge<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: str
   // Compiling a schema takes longer than checking the few documents that a process reads.
   const result = schema.safeParse(withoutNulls(value), { jitless: true });
   if (result.success) return { document: result.data, problems: [] };
+  const other = result.error.issues.find(({ message }) => message === OTHER_DIGEST);
+  if (other !== undefined) {
+    throw new LacunaError('UNSUPPORTED', `${describe(other.path)}: ${OTHER_DIGEST}`, { op, subject });
+  }
   const problems = result.error.issues.map(
     (issue) => new FormatError(describe(issue.path), issue.message, { op, subject }),
   );

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { FormatError, LacunaError } from '../errors.ts';
-import { digestOf, isDigest } from '../image/digest.ts';
+import { digestOf, hasDigest, isDigest } from '../image/digest.ts';
 import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { dockerArchiveName } from '../image/reference.ts';
@@ -74,7 +74,7 @@ class SavedImages implements ArchiveContent {
       const next: Descriptor[] = [];
       for (const descriptor of level) {
         const bytes = await this.#file.read(`blobs/${descriptor.digest.replace(':', '/')}`);
-        if (bytes === null || digestOf(bytes) !== descriptor.digest) continue;
+        if (bytes === null || !hasDigest(bytes, descriptor.digest)) continue;
         if (isIndex(descriptor.mediaType)) next.push(...parseIndex(bytes, descriptor.digest).manifests);
         else if (isManifest(descriptor.mediaType)) this.#keep(descriptor, parseManifest(bytes, descriptor.digest));
       }

@@ -158,7 +158,7 @@ export class RegistryStore implements ImageStore {
       throw this.#usage(`${JSON.stringify(target)} is not a tag`);
     if (bytes.length > MAX_MANIFEST_SIZE) throw this.#usage(`a manifest of ${bytes.length} bytes is too large`);
     if (expected !== null) this.#compareDigest('push', expected, bytes);
-    const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.length };
+    const descriptor = { mediaType, digest: expected ?? digestOf(bytes), size: bytes.length };
     const answer = await this.#http.send({
       op: 'push',
       subject: this.subject,
