@@ -7,10 +7,12 @@
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, examineIndex } from '../image/manifest.ts';
 import { isIndex } from '../image/media.ts';
-import { formatPlatform, matchPlatforms, type Platform, parsePlatform } from '../image/platform.ts';
+import { formatPlatform, matchPlatforms, namesPlatform, type Platform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
 import type { OnProgress } from '../observe/progress.ts';
+import { readImage } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
+import { imagesOf, MAX_NESTING } from '../reader/index-images.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { readDocument } from './documents.ts';
@@ -27,7 +29,10 @@ export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referr
   readonly deep?: boolean;
 }
 
-/** Checks an image; of an index every manifest, or those for `options.platform`. */
+/**
+ * Checks an image; of an index every manifest, or those for `options.platform`. UNSUPPORTED when the reference is not that
+ * of an image.
+ */
 export async function check(reference: string, options: CheckOptions = {}): Promise<CheckReport> {
   const parsed = parseReference(reference);
   const findings = new Findings(reference);
@@ -50,30 +55,60 @@ async function checkStore(
   options: BlobOptions,
 ): Promise<CheckedImage[]> {
   const named = await store.resolve(null, options);
-  if (!isIndex(named.mediaType)) return [await checkStoreImage(store, named, null, findings, options)];
+  if (!isIndex(named.mediaType)) {
+    const image = await checkStoreImage(store, named, null, findings, options);
+    if (image.kind === 'artifact') await readImage(store, named, options);
+    return [image];
+  }
+  const listed = await checkIndex(store, named, findings, options);
+  const wanted = platform === null ? listed : await fitting(store, named, listed, platform, options);
+  const images: CheckedImage[] = [];
+  for (const entry of wanted) images.push(await checkStoreImage(store, entry, platformOf(entry), findings, options));
+  return images;
+}
+
+/** What an index lists, those within it included. */
+async function checkIndex(
+  store: ImageStore,
+  named: Descriptor,
+  findings: Findings,
+  options: BlobOptions,
+  depth = 0,
+): Promise<Descriptor[]> {
   const about = findings.about(`index ${named.digest}`);
   const index = await readDocument(store, named, examineIndex, about, options);
   if (index === null) return [];
   if (index.mediaType !== undefined && index.mediaType !== named.mediaType) {
     about.error('mediaType', null, `${index.mediaType}, and ${named.mediaType} in what lists it`);
   }
-  const wanted = platform === null ? index.manifests : matchPlatforms(index, platform);
-  if (wanted.length === 0 && platform !== null) {
-    throw new LacunaError('NOT_FOUND', `the image has no manifest for ${formatPlatform(platform)}`, {
-      op: 'check',
-      subject: store.subject,
-    });
+  const listed: Descriptor[] = [];
+  for (const entry of index.manifests) {
+    if (!isIndex(entry.mediaType)) listed.push(entry);
+    else if (depth + 1 < MAX_NESTING) listed.push(...(await checkIndex(store, entry, findings, options, depth + 1)));
+    else about.warning('manifests', null, `nested more than ${MAX_NESTING} deep: ${entry.digest} is not checked`);
   }
-  const images: CheckedImage[] = [];
-  for (const entry of wanted) {
-    // An index in an index: its manifests are somebody else's image.
-    if (isIndex(entry.mediaType)) continue;
-    images.push(await checkStoreImage(store, entry, platformOf(entry), findings, options));
-  }
-  return images;
+  return listed;
 }
 
-const platformOf = ({ platform }: Descriptor): Platform | null =>
-  platform === undefined || platform.os === 'unknown'
-    ? null
-    : { os: platform.os, architecture: platform.architecture, variant: platform.variant ?? null };
+async function fitting(
+  store: ImageStore,
+  named: Descriptor,
+  listed: Descriptor[],
+  platform: Platform,
+  options: BlobOptions,
+): Promise<Descriptor[]> {
+  const matching = matchPlatforms({ schemaVersion: 2, manifests: listed }, platform);
+  if (matching.length > 0) return matching;
+  const images = await imagesOf(store, named, platform, options);
+  if (images.length > 0) return images.map(({ descriptor }) => descriptor);
+  throw new LacunaError('NOT_FOUND', `the image has no manifest for ${formatPlatform(platform)}`, {
+    op: 'check',
+    subject: store.subject,
+  });
+}
+
+const platformOf = (entry: Descriptor): Platform | null => {
+  const { platform } = entry;
+  if (platform === undefined || !namesPlatform(entry) || platform.os === 'unknown') return null;
+  return { os: platform.os, architecture: platform.architecture, variant: platform.variant ?? null };
+};

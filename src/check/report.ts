@@ -6,8 +6,11 @@ import type { Findings, Problem } from './findings.ts';
 export interface CheckedImage {
   /** Digest of the manifest, null for bare files. */
   readonly digest: string | null;
-  /** `lazy`: bootstrap and blobs; `layers`: an ordinary image; `unknown`: too damaged to tell. */
-  readonly kind: 'lazy' | 'layers' | 'unknown';
+  /**
+   * `lazy`: bootstrap and blobs; `layers`: an ordinary image; `artifact`: an attestation, signature or chart that an index
+   * lists beside images; `unknown`: too damaged to tell.
+   */
+  readonly kind: 'lazy' | 'layers' | 'artifact' | 'unknown';
   readonly layers: number;
   /** Bytes of all layers as they are stored. */
   readonly layersSize: number;

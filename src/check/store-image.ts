@@ -2,8 +2,9 @@
 import { storeSource } from '../blob/source.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { parseJson } from '../image/json.ts';
+import { artifactTypeOf } from '../image/kind.ts';
 import { type Descriptor, examineConfig, examineManifest, type ImageConfig, type Manifest } from '../image/manifest.ts';
-import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import { ANNOTATION, isManifest, layerCompression, MEDIA } from '../image/media.ts';
 import type { Platform } from '../image/platform.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import { reportingStore } from '../reader/progress.ts';
@@ -37,8 +38,17 @@ export async function checkStoreImage(
     chunks: 0,
     blobs: [],
   } as const;
+  if (!isManifest(listed.mediaType)) {
+    await checkBlob(store, listed, 'manifest', about, options);
+    return { ...image, kind: 'artifact' };
+  }
   const manifest = await readDocument(store, listed, examineManifest, about, options);
   if (manifest === null) return image;
+  if (artifactTypeOf(manifest) !== null) {
+    const parts = [manifest.config, ...manifest.layers];
+    for (const part of parts) await checkBlob(store, part, part.digest, about, options);
+    return { ...image, kind: 'artifact', layers: manifest.layers.length };
+  }
   checkManifest(manifest, listed, about);
   const config = await readConfig(store, manifest, platform, findings, options);
   await checkLayers(store, manifest, config, findings, about, options);
@@ -57,6 +67,22 @@ export async function checkStoreImage(
   return { ...facts, kind: 'lazy', inodes, names, chunks: chunks.entries.length, blobs };
 }
 
+/** Presence and size of what is not read; with `deep` also its digest. */
+async function checkBlob(
+  store: ImageStore,
+  blob: Descriptor,
+  field: string,
+  about: Findings,
+  options: BlobOptions,
+): Promise<void> {
+  if (!(await checkPresence(store, blob, field, about, options)) || !options.deep) return;
+  try {
+    for await (const _ of store.open(blob, { signal: options.signal }));
+  } catch (error) {
+    about.caught(error, field);
+  }
+}
+
 async function readConfig(
   store: ImageStore,
   manifest: Manifest,
@@ -64,7 +90,7 @@ async function readConfig(
   findings: Findings,
   options: BlobOptions,
 ): Promise<ImageConfig | null> {
-  // An artifact has none.
+  // Not every converter writes one.
   if (manifest.config.mediaType === MEDIA.ociEmpty) return null;
   const about = findings.about(`config ${manifest.config.digest}`);
   const config = await readDocument(store, manifest.config, examineConfig, about, options);

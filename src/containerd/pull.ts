@@ -26,7 +26,7 @@ export interface PullResult {
   readonly image: string;
   /** Of the manifest, as the registry has it. */
   readonly digest: string;
-  /** Chain ID of the snapshot that containers are made on. */
+  /** Chain ID of the snapshot that containers are made on, empty for an image without layers. */
   readonly snapshot: string;
   readonly lazyLayers: number;
   /** Bytes that were fetched: manifest, config, bootstrap, and the layers that are not lazy. */
@@ -59,6 +59,8 @@ export async function pull(image: string, options: PullOptions): Promise<PullRes
     for (const outcome of [leased, linked]) if (outcome.status === 'rejected') throw outcome.reason;
     if (chosen.status === 'rejected') throw chosen.reason;
     return await bring({ containerd, store, reference, link, choice: chosen.value, config, options });
+  } catch (error) {
+    throw aboutDigests(error, nameOf(reference));
   } finally {
     link?.close();
     await containerd.endLease().catch((error: unknown) => {
@@ -90,12 +92,12 @@ async function bring(request: Bringing): Promise<PullResult> {
   const configBytes = await config;
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
   const { layers } = manifest;
-  if (layers.length === 0 || layers.length !== diffIds.length) {
+  if (layers.length !== diffIds.length) {
     throw new FormatError('rootfs.diff_ids', `${diffIds.length} of them for ${layers.length} layers`, {
       subject: image,
     });
   }
-  const snapshot = chainIdsOf(diffIds).at(-1)!;
+  const snapshot = chainIdsOf(diffIds).at(-1) ?? '';
   const target = runnable(choice);
   const source = { [`containerd.io/distribution.source.${reference.host}`]: reference.repository };
   const [{ lazyLayers, bytes }, fetched] = await Promise.all([
@@ -108,12 +110,28 @@ async function bring(request: Bringing): Promise<PullResult> {
     containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) }),
     containerd.writeContent(manifest.config, [configBytes], {
       ...source,
-      [`containerd.io/gc.ref.snapshot.${snapshotter}`]: snapshot,
+      ...(snapshot === '' ? {} : { [`containerd.io/gc.ref.snapshot.${snapshotter}`]: snapshot }),
     }),
   ]);
   await containerd.putImage(image, target);
   const total = choice.bytes.length + configBytes.length + bytes + fetched;
   return { image, digest: descriptor.digest, snapshot, lazyLayers, bytes: total };
+}
+
+/**
+ * Until 2026 containerd's content store named everything by its sha256, and its unpacking still does: a sound image with
+ * other digests is not damaged then, but more than that containerd can keep.
+ */
+function aboutDigests(error: unknown, image: string): unknown {
+  const { code, op, message } = toLacunaError(error);
+  const isRefusal = code === 'PRECONDITION' || (code === 'DIGEST_MISMATCH' && op === 'unpack');
+  if (!isRefusal || !message.includes('sha512:')) return error;
+  return new LacunaError('UNSUPPORTED', `containerd does not take an image with sha512 digests: ${message}`, {
+    op: 'pull',
+    subject: image,
+    hint: '`lacuna convert` makes a lazy image of it that is named by sha256 throughout',
+    cause: error,
+  });
 }
 
 interface Target extends Pick<Descriptor, 'mediaType' | 'digest' | 'size'> {

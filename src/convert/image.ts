@@ -12,6 +12,7 @@ import {
   parseManifest,
 } from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
+import { hostPlatform, namesPlatform, platformOfConfig } from '../image/platform.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
 import { type BootstrapLayer, packBootstrapLayer } from './bootstrap-layer.ts';
 import { type Conversion, forgetLayers } from './conversion.ts';
@@ -21,7 +22,6 @@ import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
 import type { TargetForm } from './options.ts';
 import { pushBlob, pushMade } from './push.ts';
-import { platformOfConfig } from './select.ts';
 
 export interface LayerReport {
   /** The original layer and its compressed bytes. */
@@ -113,7 +113,7 @@ export async function convertImage(
   await dictionary?.verify(referred);
   const ref = as === 'named' ? null : digestOf(manifestBytes);
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
-  const platform = source.platform ?? platformOfConfig(config);
+  const platform = platformOf(source, config);
   const report = reportOf(source, config, descriptor, manifest, layers, merged, bootstrap);
   forgetLayers(conversion, manifest);
   return {
@@ -122,6 +122,14 @@ export async function convertImage(
     known: dictionary === null ? [] : knownOf(layers, referred),
     report: { ...report, dictionary: referred.map(reportReferred) },
   };
+}
+
+/** As its index or its config says; an image that says it nowhere is for whoever has it, as for engines. */
+function platformOf(source: Descriptor, config: ImageConfig): NonNullable<Descriptor['platform']> {
+  const named = namesPlatform(source) ? source.platform : platformOfConfig(config);
+  if (named != null) return named;
+  const { os, architecture } = hostPlatform();
+  return { os, architecture };
 }
 
 function knownOf(layers: readonly ConvertedLayer[], referred: readonly ReferredBlob[]): ConvertedImage['known'] {

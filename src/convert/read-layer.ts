@@ -1,5 +1,7 @@
 /** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
+import type { Hash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
+import { hasherFor, parseDigest } from '../image/digest.ts';
 import { type Addon, addon, type LayerDigests, type LayerStream } from '../native/addon.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
@@ -12,7 +14,7 @@ const SLOTS = 4;
 const BATCH_BYTES = 4 * 1024 * 1024;
 
 export interface LayerInput {
-  /** For errors: `sha256:…` of the layer. */
+  /** For errors: the layer's digest. */
   readonly subject: string;
   readonly compression: 'gzip' | 'zstd' | 'none';
   /** The layer's bytes; they need not be verified. */
@@ -64,8 +66,9 @@ export async function readLayer(
   try {
     signal.throwIfAborted();
     signal.addEventListener('abort', () => stream.close(), { once: true });
-    const feeding = feed(stream, input, reading, signal);
-    const parsing = parse(stream, input, reading, ring, sink);
+    const hashes = { stored: otherHash(input.digest), tar: otherHash(input.diffId) };
+    const feeding = feed(stream, input, reading, hashes, signal);
+    const parsing = parse(stream, input, reading, hashes, ring, sink);
     // What is written may fail while the parser waits for a source that has gone silent.
     const [layer] = await bothOrFirstFailure([Promise.race([parsing, ring.broken]), feeding], stop);
     return layer;
@@ -90,11 +93,26 @@ async function bothOrFirstFailure<A, B>(halves: [Promise<A>, Promise<B>], stop: 
   }
 }
 
-async function feed(stream: LayerStream, input: LayerInput, reading: LayerReading, signal: AbortSignal): Promise<void> {
+/** Running hashes for digests that are not sha256, which the native stream makes itself; null for those that are. */
+interface OtherHashes {
+  readonly stored: Hash | null;
+  readonly tar: Hash | null;
+}
+
+const otherHash = (digest: string): Hash | null => (digest.startsWith('sha256:') ? null : hasherFor(digest));
+
+async function feed(
+  stream: LayerStream,
+  input: LayerInput,
+  reading: LayerReading,
+  { stored }: OtherHashes,
+  signal: AbortSignal,
+): Promise<void> {
   let read = 0;
   for await (const data of input.open(signal)) {
     read += data.length;
     if (read > input.size) throw sizeMismatch(input, `more than the promised ${input.size} bytes`);
+    stored?.update(data);
     await stream.write(data);
     reading.onRead(read);
   }
@@ -102,7 +120,14 @@ async function feed(stream: LayerStream, input: LayerInput, reading: LayerReadin
   stream.end();
 }
 
-async function parse(stream: LayerStream, input: LayerInput, { chunkSize }: LayerReading, ring: Ring, sink: LayerSink) {
+async function parse(
+  stream: LayerStream,
+  input: LayerInput,
+  { chunkSize }: LayerReading,
+  hashes: OtherHashes,
+  ring: Ring,
+  sink: LayerSink,
+) {
   const collector = new Collector(chunkSize);
   const parser = new TarParser(collector, { subject: input.subject });
   let slot = await ring.take();
@@ -111,6 +136,7 @@ async function parse(stream: LayerStream, input: LayerInput, { chunkSize }: Laye
   for (;;) {
     const filled = carried + (await stream.read(slot.input, carried));
     if (filled === carried) break;
+    hashes.tar?.update(slot.input.subarray(carried, filled));
     sink.onStream?.(stream);
     const consumed = parser.push(slot.input, 0, filled);
     // A batch without content is parsed on in the same buffer.
@@ -124,12 +150,15 @@ async function parse(stream: LayerStream, input: LayerInput, { chunkSize }: Laye
   sink.onStream?.(stream);
   parser.finish(carried);
   const source = stream.digests();
-  checkSource(source, input);
+  checkSource(source, hashes, input);
   return { tree: collector.builder.finish(), source };
 }
 
-function checkSource(source: LayerDigests, input: LayerInput): void {
-  const digest = `sha256:${source.compressedDigest}`;
+const digestFrom = (hash: Hash | null, sha256: string, promised: string): string =>
+  hash === null ? `sha256:${sha256}` : `${parseDigest(promised).algorithm}:${hash.digest('hex')}`;
+
+function checkSource(source: LayerDigests, hashes: OtherHashes, input: LayerInput): void {
+  const digest = digestFrom(hashes.stored, source.compressedDigest, input.digest);
   if (digest !== input.digest) {
     throw new LacunaError('DIGEST_MISMATCH', `the layer's bytes hash to ${digest}`, {
       op: 'convert',
@@ -137,7 +166,7 @@ function checkSource(source: LayerDigests, input: LayerInput): void {
       hint: 'the source is damaged or was changed on its way; fetch or push it again',
     });
   }
-  const diffId = `sha256:${source.uncompressedDigest}`;
+  const diffId = digestFrom(hashes.tar, source.uncompressedDigest, input.diffId);
   if (diffId !== input.diffId) {
     throw new LacunaError('DIGEST_MISMATCH', `the layer's tar hashes to ${diffId}, its config says ${input.diffId}`, {
       op: 'convert',

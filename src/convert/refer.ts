@@ -5,6 +5,7 @@
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError } from '../errors.ts';
 import { referringBlob } from '../formats/rafs/blob.ts';
+import { parseDigest } from '../image/digest.ts';
 import { type Addon, addon, type LayerStream } from '../native/addon.ts';
 import { BlobChunks, type UnitDraft } from './blob-chunks.ts';
 import type { PipelineTotals } from './chunks.ts';
@@ -26,6 +27,18 @@ export async function referLayer(input: LayerInput, { options, signal, onRead }:
       hint: 'convert the image without --oci-ref',
     });
   }
+  const { algorithm, hex: id } = parseDigest(input.digest);
+  if (algorithm !== 'sha256') {
+    throw new LacunaError(
+      'UNSUPPORTED',
+      `the layer is named by its ${algorithm}, and RAFS names blobs by their sha256`,
+      {
+        op: 'convert',
+        subject: input.subject,
+        hint: 'convert the image without --oci-ref',
+      },
+    );
+  }
   const ring = ringFor(options.chunkSize);
   const sink = new Referring(addon(), options, ring, input.subject);
   const reading = { compression: 'indexed-gzip', chunkSize: options.chunkSize, signal, onRead } as const;
@@ -34,7 +47,6 @@ export async function referLayer(input: LayerInput, { options, signal, onRead }:
   if (chunks.length === 0) {
     return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, source, totals };
   }
-  const id = input.digest.slice('sha256:'.length);
   const { blob, meta, metaBlob } = referringBlob(chunks, units, input.size, options);
   chunks.blob = id;
   return { tree, blob: { ...blob, id }, meta, metaBlob, chunks, source, totals };

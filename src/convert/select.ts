@@ -1,21 +1,17 @@
 /** Which manifests of a source are converted. */
 import { LacunaError } from '../errors.ts';
-import {
-  type Descriptor,
-  type ImageConfig,
-  type Index,
-  parseConfig,
-  parseIndex,
-  parseManifest,
-} from '../image/manifest.ts';
-import { isIndex, isManifest, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
-import { formatPlatform, matchPlatform, matchPlatforms, type Platform, parsePlatform } from '../image/platform.ts';
-import { bootstrapLayerOf } from '../reader/choose.ts';
+import { mayBeImage } from '../image/kind.ts';
+import { type Descriptor, parseConfig, parseIndex } from '../image/manifest.ts';
+import { isIndex, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
+import { formatPlatform, matchPlatform, type Platform, parsePlatform, platformOfConfig } from '../image/platform.ts';
+import { bootstrapLayerOf, readImage } from '../reader/choose.ts';
+import { type ChosenManifest, imagesOf, listManifests, readManifest } from '../reader/index-images.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 
 /**
- * The best manifest for each of `platforms`, or with none given every image of an index. Lazy images, build attestations
- * and nested indexes of an index are passed over. NOT_FOUND when nothing is left, or nothing for one of the platforms.
+ * The best manifest for each of `platforms`, or with none given every image of an index and of those within it. Lazy images
+ * and what is not an image are passed over. NOT_FOUND when nothing is left, or nothing for one of the platforms;
+ * UNSUPPORTED when the source is not an image.
  */
 export async function selectManifests(
   from: ImageStore,
@@ -25,62 +21,37 @@ export async function selectManifests(
 ): Promise<Descriptor[]> {
   const wanted = platforms.map(parsePlatform);
   if (!isIndex(found.mediaType)) {
+    const { manifest } = await readImage(from, found, options);
     if (wanted.length === 0) return [found];
-    const only = { ...found, platform: await platformOf(from, found, options) };
-    const images = { schemaVersion: 2 as const, manifests: [only] };
-    for (const platform of wanted) if (matchPlatform(images, platform) === null) throw missing(platform, images, from);
+    const platform = platformOfConfig(parseConfig(await from.manifest(manifest.config, options), from.subject));
+    const manifests = [platform === null ? found : { ...found, platform }];
+    for (const one of wanted) {
+      if (matchPlatform({ schemaVersion: 2, manifests }, one) === null) throw missing(one, manifests, from);
+    }
     return [found];
   }
-  const index = parseIndex(await from.manifest(found, options), from.subject);
-  const images = { ...index, manifests: index.manifests.filter(isImage) };
-  const selected: Descriptor[] = [];
-  if (wanted.length === 0) {
-    for (const entry of images.manifests) if (await isOrdinary(from, entry, options)) selected.push(entry);
+  const selected = new Map<string, Descriptor>();
+  for (const platform of wanted.length === 0 ? [null] : wanted) {
+    const images = (await imagesOf(from, found, platform, options)).filter(isOrdinary);
+    if (images.length === 0) throw missing(platform, await listManifests(from, found, options), from);
+    for (const { descriptor } of platform === null ? images : images.slice(0, 1)) {
+      // linux/arm64 and linux/arm64/v8 are the same manifest.
+      selected.set(`${descriptor.digest} ${JSON.stringify(descriptor.platform)}`, descriptor);
+    }
   }
-  for (const platform of wanted) selected.push(await bestOf(from, images, platform, options));
-  if (selected.length === 0) throw notFound('the index has no image that could be converted', from);
-  // linux/arm64 and linux/arm64/v8 are the same manifest.
-  return [...new Set(selected)];
+  return [...selected.values()];
 }
 
-async function bestOf(
-  from: ImageStore,
-  images: Index,
-  platform: Platform,
-  options: SignalOptions,
-): Promise<Descriptor> {
-  const lone = matchPlatform(images, platform);
-  const fitting = matchPlatforms(images, platform);
-  for (const entry of fitting.length === 0 && lone !== null ? [lone] : fitting) {
-    if (await isOrdinary(from, entry, options)) return entry;
-  }
-  throw missing(platform, images, from);
-}
-
-/** Not a build attestation (their platform is unknown/unknown), not a nested index, not marked as a lazy image. */
-const isImage = (entry: Descriptor): boolean =>
-  isManifest(entry.mediaType) && entry.platform?.os !== 'unknown' && !isMarkedLazy(entry);
+/** Not every lazy image is marked: then only the manifest tells. */
+const isOrdinary = ({ descriptor, manifest }: ChosenManifest): boolean =>
+  !isMarkedLazy(descriptor) && bootstrapLayerOf(manifest) === null;
 
 const isMarkedLazy = ({ artifactType, platform }: Descriptor): boolean =>
   artifactType === MEDIA.nydusArtifact || (platform?.['os.features'] ?? []).includes(NYDUS_OS_FEATURE);
 
-/** Not every lazy image is marked: then only the manifest tells. */
-async function isOrdinary(from: ImageStore, entry: Descriptor, options: SignalOptions): Promise<boolean> {
-  return bootstrapLayerOf(parseManifest(await from.manifest(entry, options), from.subject)) === null;
-}
-
-async function platformOf(from: ImageStore, found: Descriptor, options: SignalOptions) {
-  const manifest = parseManifest(await from.manifest(found, options), from.subject);
-  return platformOfConfig(parseConfig(await from.manifest(manifest.config, options), from.subject));
-}
-
-/** The platform as an index would name it. */
-export const platformOfConfig = ({ os, architecture, variant }: ImageConfig): NonNullable<Descriptor['platform']> =>
-  variant === undefined ? { os, architecture } : { os, architecture, variant };
-
 /**
- * The entries of a combined index that are not lazy ones: the `selected` images, and of a whole index also what stands
- * beside them (attestations, nested indexes).
+ * The entries of a combined index that are not lazy ones: the `selected` images, and of a whole index everything that
+ * stands beside them (attestations, artifacts, nested indexes).
  */
 export async function originalsOf(
   from: ImageStore,
@@ -92,19 +63,24 @@ export async function originalsOf(
   if (!isIndex(found.mediaType) || !isWhole) return [...selected];
   const { manifests } = parseIndex(await from.manifest(found, options), from.subject);
   const digests = new Set(selected.map(({ digest }) => digest));
-  return manifests.filter((entry) => digests.has(entry.digest) || !(isImage(entry) || isMarkedLazy(entry)));
+  const originals: Descriptor[] = [];
+  for (const entry of manifests) {
+    if (digests.has(entry.digest)) originals.push(entry);
+    else if (isMarkedLazy(entry)) continue;
+    else if (!mayBeImage(entry) || isOrdinary(await readManifest(from, entry, options))) originals.push(entry);
+  }
+  return originals;
 }
 
-const missing = (platform: Platform, { manifests }: Index, from: ImageStore): LacunaError => {
-  const offered = manifests.flatMap(({ platform: has }) =>
-    has === undefined ? [] : [formatPlatform({ ...has, variant: has.variant ?? null })],
-  );
-  return notFound(`no image for ${formatPlatform(platform)}`, from, `there is ${offered.join(', ') || 'none for any'}`);
-};
-
-const notFound = (problem: string, from: ImageStore, hint?: string): LacunaError =>
-  new LacunaError('NOT_FOUND', problem, {
-    op: 'convert',
-    subject: from.subject,
-    ...(hint === undefined ? {} : { hint }),
-  });
+/** `platform`: null when any would do. */
+function missing(platform: Platform | null, listed: readonly Descriptor[], { subject }: ImageStore): LacunaError {
+  const purpose = { op: 'convert', subject };
+  if (platform === null) return new LacunaError('NOT_FOUND', 'the index has no image that could be converted', purpose);
+  const offered = listed
+    .filter((entry) => mayBeImage(entry) && !isMarkedLazy(entry))
+    .flatMap(({ platform: has }) =>
+      has === undefined ? [] : [formatPlatform({ ...has, variant: has.variant ?? null })],
+    );
+  const hint = `there is ${offered.join(', ') || 'none for any'}`;
+  return new LacunaError('NOT_FOUND', `no image for ${formatPlatform(platform)}`, { ...purpose, hint });
+}

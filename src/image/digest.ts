@@ -20,6 +20,10 @@ function tryParse(text: string): Digest | null {
   return hex.length === HEX_LENGTH[algorithm] ? { algorithm, hex } : null;
 }
 
+/** Whether `text` is a digest of an algorithm that is not known here (image-spec descriptor.md, "Digests"). */
+export const isOtherDigest = (text: string): boolean =>
+  /^[a-z0-9]+([+._-][a-z0-9]+)*:[A-Za-z0-9=_-]+$/.test(text) && !/^(sha256|sha512):/.test(text);
+
 /** Whether `text` is a digest of a known algorithm, in its one canonical spelling. */
 export const isDigest = (text: string): boolean => tryParse(text) !== null;
 
@@ -29,7 +33,7 @@ export function parseDigest(text: string, field = 'digest'): Digest {
   if (digest === null) {
     throw new FormatError(field, `not a digest: ${JSON.stringify(text.slice(0, 160))}`, {
       op: 'parse digest',
-      hint: 'sha256: and 64 lower-case hex digits',
+      hint: 'sha256: and 64 lower-case hex digits, or sha512: and 128',
     });
   }
   return digest;
@@ -41,6 +45,10 @@ export const hexOf = (digest: string): string => parseDigest(digest).hex;
 /** The digest of `bytes`. */
 export const digestOf = (bytes: Uint8Array, algorithm: DigestAlgorithm = 'sha256'): string =>
   `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+
+/** Whether `bytes` have this digest. */
+export const hasDigest = (bytes: Uint8Array, digest: string): boolean =>
+  digestOf(bytes, parseDigest(digest).algorithm) === digest;
 
 /** A running hash of the algorithm that `digest` names. */
 export const hasherFor = (digest: string): Hash => createHash(parseDigest(digest).algorithm);

@@ -1,4 +1,4 @@
-/** JSON from elsewhere: bounded in size and depth before anybody looks at it. */
+/** JSON from elsewhere: bounded in size and depth before anybody looks at it, null read as Go programs mean it. */
 import { FormatError } from '../errors.ts';
 
 /** Deeper than any document of the OCI specs, shallow enough for every recursive reader of it. */
@@ -21,9 +21,22 @@ function depthOf(bytes: Uint8Array): number {
   return deepest;
 }
 
-/** The value of a JSON text. Throws a FormatError that says what is wrong, never with the text itself. */
-export function parseJson(bytes: Uint8Array, options: { op: string; subject: string; limit: number }): unknown {
-  const { op, subject, limit } = options;
+interface ParseJsonOptions {
+  readonly op: string;
+  readonly subject: string;
+  /** Bytes. */
+  readonly limit: number;
+}
+
+/**
+ * The value of a JSON text, without the fields that are null. Throws a FormatError that says what is wrong, never with
+ * the text itself.
+ */
+export const parseJson = (bytes: Uint8Array, options: ParseJsonOptions): unknown =>
+  withoutNulls(parseRawJson(bytes, options));
+
+/** As {@link parseJson}, with every null: for documents that are written again. */
+export function parseRawJson(bytes: Uint8Array, { op, subject, limit }: ParseJsonOptions): unknown {
   if (bytes.length > limit) throw new FormatError('document', `larger than ${limit} bytes`, { op, subject });
   if (depthOf(bytes) > MAX_DEPTH) throw new FormatError('document', `nested deeper than ${MAX_DEPTH}`, { op, subject });
   try {
@@ -32,4 +45,12 @@ export function parseJson(bytes: Uint8Array, options: { op: string; subject: str
     // The parser's own message would quote the text.
     throw new FormatError('document', 'not JSON', { op, subject });
   }
+}
+
+/** `value` without the fields of objects that are null: Go's encoder writes null for a list or map that is absent. */
+export function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNulls);
+  if (typeof value !== 'object' || value === null) return value;
+  const fields = Object.entries(value).filter(([, field]) => field !== null);
+  return Object.fromEntries(fields.map(([name, field]) => [name, withoutNulls(field)]));
 }

@@ -1,12 +1,13 @@
 /**
  * Descriptors, manifests, indexes and image configs, validated. Docker's variants have the same shape.
  * Fields that this file does not name are dropped from descriptors, manifests and indexes, and kept in configs.
+ * A list that is absent is empty, as it is in the structures of the Go programs that write these documents.
  */
 import { z } from 'zod';
 import { FormatError, LacunaError } from '../errors.ts';
-import { isDigest } from './digest.ts';
-import { parseJson } from './json.ts';
-import { DOCKER_SCHEMA1, isIndex, isManifest } from './media.ts';
+import { isDigest, isOtherDigest } from './digest.ts';
+import { parseRawJson, withoutNulls } from './json.ts';
+import { DOCKER_SCHEMA1, isIndex, isManifest, MEDIA } from './media.ts';
 
 /** The largest manifest, index or config that is read. The distribution spec asks registries for 4 MiB. */
 export const MAX_MANIFEST_SIZE = 8 * 1024 * 1024;
@@ -15,17 +16,22 @@ export const MAX_MANIFEST_SIZE = 8 * 1024 * 1024;
 const MAX_LAYERS = 1024;
 const MAX_INDEX_ENTRIES = 4096;
 
+/** The problem of a digest that is sound, and of an algorithm that cannot be checked here. */
+const OTHER_DIGEST = 'a digest of an algorithm that is not supported (supported: sha256, sha512)';
+
 const mediaType = z
   .string()
   .max(255)
   .regex(/^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}$/, 'not a media type');
-const digest = z.string().refine(isDigest, 'not a digest');
+const digest = z.string().refine(isDigest, {
+  error: ({ input }) => (isOtherDigest(String(input)) ? OTHER_DIGEST : 'not a digest'),
+});
 const size = z.int().min(0);
 const annotations = z.record(z.string(), z.string());
 
 const platform = z.object({
-  os: z.string().max(64),
-  architecture: z.string().max(64),
+  os: z.string().max(64).default(''),
+  architecture: z.string().max(64).default(''),
   variant: z.string().max(64).exactOptional(),
   'os.version': z.string().max(128).exactOptional(),
   'os.features': z.array(z.string().max(128)).max(64).exactOptional(),
@@ -47,7 +53,7 @@ const manifest = z.object({
   mediaType: mediaType.refine(isManifest, 'not a manifest type').exactOptional(),
   artifactType: mediaType.exactOptional(),
   config: descriptor,
-  layers: z.array(descriptor).max(MAX_LAYERS),
+  layers: z.array(descriptor).max(MAX_LAYERS).default([]),
   subject: descriptor.exactOptional(),
   annotations: annotations.exactOptional(),
 });
@@ -56,9 +62,14 @@ const index = z.object({
   schemaVersion: z.literal(2),
   mediaType: mediaType.refine(isIndex, 'not an index type').exactOptional(),
   artifactType: mediaType.exactOptional(),
-  manifests: z.array(descriptor).max(MAX_INDEX_ENTRIES),
+  manifests: z.array(descriptor).max(MAX_INDEX_ENTRIES).default([]),
   subject: descriptor.exactOptional(),
   annotations: annotations.exactOptional(),
+});
+
+const artifact = z.object({
+  mediaType: z.literal(MEDIA.ociArtifact),
+  blobs: z.array(descriptor).max(MAX_LAYERS).default([]),
 });
 
 const history = z.looseObject({
@@ -69,16 +80,19 @@ const history = z.looseObject({
   empty_layer: z.boolean().exactOptional(),
 });
 
-// Go programs write null for an empty list or map, so null is an absent one.
 const config = z.looseObject({
-  os: z.string().max(64),
-  architecture: z.string().max(64),
+  /** Engines take their own where the config does not say. */
+  os: z.string().max(64).exactOptional(),
+  architecture: z.string().max(64).exactOptional(),
   variant: z.string().max(64).exactOptional(),
-  created: z.string().nullable().exactOptional(),
+  created: z.string().exactOptional(),
   author: z.string().exactOptional(),
-  config: z.looseObject({}).nullable().exactOptional(),
-  rootfs: z.looseObject({ type: z.literal('layers'), diff_ids: z.array(digest).max(MAX_LAYERS) }),
-  history: z.array(history).nullable().exactOptional(),
+  config: z.looseObject({}).exactOptional(),
+  rootfs: z.looseObject({
+    type: z.literal('layers').default('layers'),
+    diff_ids: z.array(digest).max(MAX_LAYERS).default([]),
+  }),
+  history: z.array(history).exactOptional(),
 });
 
 /** What identifies an object of a store: its type, digest and size in bytes. */
@@ -94,55 +108,98 @@ function describe(path: readonly PropertyKey[]): string {
   return text.replace(/^\./, '').slice(0, 256) || 'document';
 }
 
-function validate<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: string): T {
-  const { document, problems } = judge(schema, value, op, subject);
-  if (document !== null) return document;
-  throw problems[0]!;
+/** How one kind of document is read. */
+interface Reader<T> {
+  readonly kind: string;
+  /** Fields of other documents: what has them may be taken for one thing by one program and for another by the next. */
+  readonly foreign: readonly string[];
+  readonly judge: (value: object, op: string, subject: string) => Examined<T>;
 }
 
 function judge<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: string): Examined<T> {
   // Compiling a schema takes longer than checking the few documents that a process reads.
-  const result = schema.safeParse(value, { jitless: true });
+  const result = schema.safeParse(withoutNulls(value), { jitless: true });
   if (result.success) return { document: result.data, problems: [] };
+  const other = result.error.issues.find(({ message }) => message === OTHER_DIGEST);
+  if (other !== undefined) {
+    throw new LacunaError('UNSUPPORTED', `${describe(other.path)}: ${OTHER_DIGEST}`, { op, subject });
+  }
   const problems = result.error.issues.map(
     (issue) => new FormatError(describe(issue.path), issue.message, { op, subject }),
   );
   return { document: null, problems };
 }
 
+/** The config with every field that the schema does not name as it is written: it is carried over into other images. */
+function judgeConfig(value: object, op: string, subject: string): Examined<ImageConfig> {
+  const { document, problems } = judge(config, value, op, subject);
+  if (document === null) return { document, problems };
+  const isRead = (name: string) => Object.hasOwn(config.shape, name);
+  const fields = Object.entries(value)
+    .filter(([name]) => !isRead(name) || Object.hasOwn(document, name))
+    .map(([name, field]) => [name, isRead(name) && name !== 'config' ? document[name] : field]);
+  return { document: Object.fromEntries(fields) as ImageConfig, problems };
+}
+
+const MANIFEST: Reader<Manifest> = {
+  kind: 'manifest',
+  foreign: ['manifests'],
+  judge: (value, op, subject) => judge(manifest, value, op, subject),
+};
+const INDEX: Reader<Index> = {
+  kind: 'index',
+  foreign: ['layers', 'config'],
+  judge: (value, op, subject) => judge(index, value, op, subject),
+};
+const ARTIFACT: Reader<{ readonly blobs: Descriptor[] }> = {
+  kind: 'artifact manifest',
+  foreign: ['layers', 'config', 'manifests'],
+  judge: (value, op, subject) => judge(artifact, value, op, subject),
+};
+const CONFIG: Reader<ImageConfig> = { kind: 'config', foreign: [], judge: judgeConfig };
+
 /** The document as an object, with what tells a manifest from an index checked (CVE-2021-41190). */
 function parseDocument(bytes: Uint8Array, op: string, subject: string, foreign: readonly string[]): object {
-  const value = parseJson(bytes, { op, subject, limit: MAX_MANIFEST_SIZE });
+  const value = parseRawJson(bytes, { op, subject, limit: MAX_MANIFEST_SIZE });
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new FormatError('document', 'not a JSON object', { op, subject });
   }
-  if ('schemaVersion' in value && value.schemaVersion === 1) throw schema1(op, subject);
-  if ('mediaType' in value && DOCKER_SCHEMA1.includes(String(value.mediaType))) throw schema1(op, subject);
-  for (const field of foreign) {
-    if (Object.hasOwn(value, field))
-      throw new FormatError(field, 'does not belong into this document', { op, subject });
-  }
+  if (isSchema1(value)) throw schema1(op, subject);
+  const found = foreign.find((field) => Object.hasOwn(value, field) && value[field as keyof typeof value] !== null);
+  if (found !== undefined) throw new FormatError(found, 'does not belong into this document', { op, subject });
   return value;
 }
 
-const schema1 = (op: string, subject: string): LacunaError =>
+/** Whether a document is a manifest of Docker's schema 1. */
+export const isSchema1 = (fields: object): boolean =>
+  ('schemaVersion' in fields && fields.schemaVersion === 1) ||
+  ('mediaType' in fields && DOCKER_SCHEMA1.includes(String(fields.mediaType)));
+
+/** The error of one. */
+export const schema1 = (op: string, subject: string): LacunaError =>
   new LacunaError('UNSUPPORTED', `${subject}: Docker image manifests of schema 1 are not supported`, {
     op,
     subject,
     hint: 'pull the image with a recent engine and push it again',
   });
 
+function parse<T>({ kind, foreign, judge }: Reader<T>) {
+  return (bytes: Uint8Array, subject: string): T => {
+    const op = `parse ${kind}`;
+    const { document, problems } = judge(parseDocument(bytes, op, subject, foreign), op, subject);
+    if (document !== null) return document;
+    throw problems[0]!;
+  };
+}
+
 /** An image manifest. Throws a FormatError that names the field. */
-export const parseManifest = (bytes: Uint8Array, subject: string): Manifest =>
-  validate(manifest, parseDocument(bytes, 'parse manifest', subject, ['manifests']), 'parse manifest', subject);
-
+export const parseManifest = parse(MANIFEST);
 /** An image index or Docker manifest list. Throws a FormatError that names the field. */
-export const parseIndex = (bytes: Uint8Array, subject: string): Index =>
-  validate(index, parseDocument(bytes, 'parse index', subject, ['layers', 'config']), 'parse index', subject);
-
+export const parseIndex = parse(INDEX);
+/** The blobs of a manifest of type `MEDIA.ociArtifact`. Throws a FormatError that names the field. */
+export const parseArtifact = parse(ARTIFACT);
 /** An image config. Throws a FormatError that names the field. */
-export const parseConfig = (bytes: Uint8Array, subject: string): ImageConfig =>
-  validate(config, parseDocument(bytes, 'parse config', subject, []), 'parse config', subject);
+export const parseConfig = parse(CONFIG);
 
 /** A document with all that is wrong with it, each naming its field; null when something is. */
 export interface Examined<T> {
@@ -150,25 +207,26 @@ export interface Examined<T> {
   readonly problems: readonly FormatError[];
 }
 
-function examine<T>(schema: z.ZodType<T>, kind: string, foreign: readonly string[]) {
+function examine<T>({ kind, foreign, judge }: Reader<T>) {
   return (bytes: Uint8Array, subject: string): Examined<T> => {
     const op = `parse ${kind}`;
-    let value: object;
     try {
-      value = parseDocument(bytes, op, subject, foreign);
+      return judge(parseDocument(bytes, op, subject, foreign), op, subject);
     } catch (error) {
       if (error instanceof FormatError) return { document: null, problems: [error] };
       throw error;
     }
-    return judge(schema, value, op, subject);
   };
 }
 
 /** As `parseManifest`, `parseIndex` and `parseConfig`, with every problem instead of the first one thrown. */
-export const examineManifest = examine(manifest, 'manifest', ['manifests']);
-export const examineIndex = examine(index, 'index', ['layers', 'config']);
-export const examineConfig = examine(config, 'config', []);
+export const examineManifest = examine(MANIFEST);
+export const examineIndex = examine(INDEX);
+export const examineConfig = examine(CONFIG);
 
 /** A descriptor from an already parsed JSON value, for readers of other documents that hold some. */
-export const validateDescriptor = (value: unknown, subject: string): Descriptor =>
-  validate(descriptor, value, 'parse descriptor', subject);
+export function validateDescriptor(value: unknown, subject: string): Descriptor {
+  const { document, problems } = judge(descriptor, value, 'parse descriptor', subject);
+  if (document !== null) return document;
+  throw problems[0]!;
+}

@@ -14,12 +14,15 @@ export const MEDIA = {
   ociForeignLayerGzip: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
   ociForeignLayerZstd: 'application/vnd.oci.image.layer.nondistributable.v1.tar+zstd',
   ociEmpty: 'application/vnd.oci.empty.v1+json',
+  /** Of release candidates of OCI 1.1 only, and in use by BuildKit, ORAS and SOCI of that time. */
+  ociArtifact: 'application/vnd.oci.artifact.manifest.v1+json',
   dockerIndex: 'application/vnd.docker.distribution.manifest.list.v2+json',
   dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
   dockerConfig: 'application/vnd.docker.container.image.v1+json',
   dockerLayer: 'application/vnd.docker.image.rootfs.diff.tar',
   dockerLayerGzip: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
   dockerLayerZstd: 'application/vnd.docker.image.rootfs.diff.tar.zstd',
+  dockerForeignLayer: 'application/vnd.docker.image.rootfs.foreign.diff.tar',
   dockerForeignLayerGzip: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
   nydusBlob: 'application/vnd.oci.image.layer.nydus.blob.v1',
   nydusConfig: 'application/vnd.nydus.image.config.v1+json',
@@ -63,12 +66,17 @@ export const MANIFEST_ACCEPT: string = [
   MEDIA.ociManifest,
   MEDIA.dockerIndex,
   MEDIA.dockerManifest,
+  MEDIA.ociArtifact,
 ].join(', ');
 
 export const isIndex = (mediaType: string): boolean => mediaType === MEDIA.ociIndex || mediaType === MEDIA.dockerIndex;
 
 export const isManifest = (mediaType: string): boolean =>
   mediaType === MEDIA.ociManifest || mediaType === MEDIA.dockerManifest;
+
+/** Whether a registry keeps what has this type among its manifests. */
+export const isDocument = (mediaType: string): boolean =>
+  isManifest(mediaType) || isIndex(mediaType) || mediaType === MEDIA.ociArtifact;
 
 export type LayerCompression = 'gzip' | 'zstd' | 'none';
 
@@ -82,6 +90,7 @@ const LAYERS: Readonly<Record<string, LayerCompression>> = {
   [MEDIA.dockerLayer]: 'none',
   [MEDIA.dockerLayerGzip]: 'gzip',
   [MEDIA.dockerLayerZstd]: 'zstd',
+  [MEDIA.dockerForeignLayer]: 'none',
   [MEDIA.dockerForeignLayerGzip]: 'gzip',
 };
 

@@ -1,6 +1,6 @@
 /** Platforms: `os/architecture[/variant]`, and which manifest of an index is for one. */
 import { LacunaError } from '../errors.ts';
-import type { Descriptor, Index } from './manifest.ts';
+import type { Descriptor, ImageConfig, Index } from './manifest.ts';
 
 export interface Platform {
   readonly os: string;
@@ -61,9 +61,21 @@ export const formatPlatform = (platform: Platform): string =>
 /** The platform of this machine's images. Always Linux: containers elsewhere run in a Linux guest. */
 export const hostPlatform = (): Platform => normalize('linux', NODE_ARCHITECTURES[process.arch] ?? process.arch, null);
 
+/** A platform as the entry of an index has it. */
+type NamedPlatform = NonNullable<Descriptor['platform']>;
+
+/** The platform as an index would name it; null where the config does not say. */
+export function platformOfConfig({ os, architecture, variant }: ImageConfig): NamedPlatform | null {
+  if (!os || !architecture) return null;
+  return variant ? { os, architecture, variant } : { os, architecture };
+}
+
+/** Whether an entry of an index names its platform. */
+export const namesPlatform = ({ platform }: Descriptor): boolean => platform !== undefined && platform.os !== '';
+
 /** How well an entry fits: 0 = exactly, larger = less well, null = not at all. */
 function distance(entry: Descriptor, wanted: Platform): number | null {
-  if (entry.platform === undefined) return null;
+  if (entry.platform === undefined || !namesPlatform(entry)) return null;
   const has = normalize(entry.platform.os, entry.platform.architecture, entry.platform.variant ?? null);
   if (has.os !== wanted.os || has.architecture !== wanted.architecture) return null;
   if (has.variant === wanted.variant) return 0;
@@ -87,5 +99,5 @@ export function matchPlatform(index: Index, platform: Platform): Descriptor | nu
   const [best] = matchPlatforms(index, platform);
   if (best !== undefined) return best;
   const [only] = index.manifests;
-  return index.manifests.length === 1 && only?.platform === undefined ? (only ?? null) : null;
+  return index.manifests.length === 1 && only !== undefined && !namesPlatform(only) ? only : null;
 }

@@ -1,16 +1,13 @@
 /** Which manifest of an image is meant: the lazy one for the platform where there is one, else the ordinary one. */
 import { LacunaError } from '../errors.ts';
-import { type Descriptor, type Manifest, parseIndex, parseManifest } from '../image/manifest.ts';
+import { artifactTypeOf, notAnImage } from '../image/kind.ts';
+import type { Descriptor, Manifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
-import { formatPlatform, matchPlatform, matchPlatforms, type Platform } from '../image/platform.ts';
+import { formatPlatform, type Platform } from '../image/platform.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
+import { type ChosenManifest, imagesOf, readManifest } from './index-images.ts';
 
-/** A manifest that was read, with its bytes as they are stored. */
-export interface ChosenManifest {
-  readonly descriptor: Descriptor;
-  readonly manifest: Manifest;
-  readonly bytes: Buffer;
-}
+export type { ChosenManifest } from './index-images.ts';
 
 /**
  * The layer with the bootstrap, when the image is a lazy one. Converters agree on nothing but the annotation of the
@@ -35,7 +32,7 @@ export interface ChooseOptions extends SignalOptions {
 /**
  * The manifest that `store`'s reference means on `platform`. An index may hold two for one platform, the original and
  * the lazy one, and only the manifests themselves tell which is which; a lazy one may also refer to the original. NOT_FOUND
- * when there is none.
+ * when there is none, UNSUPPORTED when the reference is not that of an image.
  */
 export async function chooseManifest(
   store: ImageStore,
@@ -63,28 +60,27 @@ async function lazyReferrer(
   return null;
 }
 
-async function readManifest(
-  store: ImageStore,
-  descriptor: Descriptor,
-  options: SignalOptions,
-): Promise<ChosenManifest> {
-  const bytes = await store.manifest(descriptor, options);
-  return { descriptor, bytes, manifest: parseManifest(bytes, store.subject) };
-}
-
 async function findManifest(store: ImageStore, platform: Platform, options: SignalOptions): Promise<ChosenManifest> {
-  const read = (descriptor: Descriptor) => readManifest(store, descriptor, options);
   const descriptor = await store.resolve(null, options);
-  if (!isIndex(descriptor.mediaType)) return read(descriptor);
-  const index = parseIndex(await store.manifest(descriptor, options), store.subject);
-  const fitting = matchPlatforms(index, platform);
-  const lone = fitting.length === 0 ? matchPlatform(index, platform) : null;
-  const choices = await Promise.all((lone === null ? fitting : [lone]).map(read));
-  const chosen = choices.find(({ manifest }) => bootstrapLayerOf(manifest) !== null) ?? choices[0];
+  if (!isIndex(descriptor.mediaType)) return await readImage(store, descriptor, options);
+  const images = await imagesOf(store, descriptor, platform, options);
+  const chosen = images.find(({ manifest }) => bootstrapLayerOf(manifest) !== null) ?? images[0];
   if (chosen !== undefined) return chosen;
   throw new LacunaError('NOT_FOUND', `the image has no manifest for ${formatPlatform(platform)}`, {
     op: 'open',
     subject: store.subject,
     hint: 'choose another one with --platform',
   });
+}
+
+/** The manifest of an image. UNSUPPORTED when it is that of something else. */
+export async function readImage(
+  store: ImageStore,
+  descriptor: Descriptor,
+  options: SignalOptions,
+): Promise<ChosenManifest> {
+  const read = await readManifest(store, descriptor, options);
+  const type = artifactTypeOf(read.manifest);
+  if (type === null) return read;
+  throw notAnImage(type, store.subject);
 }

@@ -6,12 +6,12 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { FormatError, LacunaError } from '../errors.ts';
-import { digestOf, isDigest } from '../image/digest.ts';
+import { digestOf, hasDigest, isDigest } from '../image/digest.ts';
 import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { dockerArchiveName } from '../image/reference.ts';
 import type { ArchiveContent, ArchiveFile } from './archive-file.ts';
-import type { BlobPlace } from './file-store.ts';
+import { type BlobPlace, inMemory } from './file-store.ts';
 import { abortError, isAborted } from './transport.ts';
 
 const MAX_IMAGES = 4096;
@@ -25,8 +25,8 @@ const images = z
   .array(
     z.object({
       Config: z.string().max(512),
-      RepoTags: z.array(z.string().max(512)).max(MAX_IMAGES).nullish(),
-      Layers: z.array(z.string().max(512)).max(MAX_LAYERS).nullish(),
+      RepoTags: z.array(z.string().max(512)).max(MAX_IMAGES).optional(),
+      Layers: z.array(z.string().max(512)).max(MAX_LAYERS).optional(),
     }),
   )
   .max(MAX_IMAGES);
@@ -74,7 +74,7 @@ class SavedImages implements ArchiveContent {
       const next: Descriptor[] = [];
       for (const descriptor of level) {
         const bytes = await this.#file.read(`blobs/${descriptor.digest.replace(':', '/')}`);
-        if (bytes === null || digestOf(bytes) !== descriptor.digest) continue;
+        if (bytes === null || !hasDigest(bytes, descriptor.digest)) continue;
         if (isIndex(descriptor.mediaType)) next.push(...parseIndex(bytes, descriptor.digest).manifests);
         else if (isManifest(descriptor.mediaType)) this.#keep(descriptor, parseManifest(bytes, descriptor.digest));
       }
@@ -176,18 +176,6 @@ async function compressionOf(place: BlobPlace): Promise<string> {
   if (magic.startsWith('1f8b')) return MEDIA.dockerLayerGzip;
   return magic === '28b52ffd' ? MEDIA.dockerLayerZstd : MEDIA.dockerLayer;
 }
-
-/** A blob that is in no file. */
-const inMemory = (bytes: Buffer): BlobPlace => ({
-  offset: 0,
-  size: bytes.length,
-  open: async () => ({
-    read: async (target, offset, length, position) => ({
-      bytesRead: bytes.copy(target, offset, position, position + length),
-    }),
-    close: async () => {},
-  }),
-});
 
 const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
   new FormatError(field, problem, { op: 'read archive', subject: file.subject });

@@ -4,7 +4,7 @@
  * place. Whoever is killed before leaves what was there.
  */
 import { rmSync } from 'node:fs';
-import { mkdtemp, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
@@ -144,11 +144,12 @@ async function sweep(folder: string, prefix: string): Promise<void> {
 /** `index.json` last: what comes before it is there when it is read. */
 async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promise<Member[]> {
   const blobs: Member[] = [];
-  for (const hex of (await readdir(join(dir, 'blobs', 'sha256'))).sort()) {
-    const file = await open(join(dir, 'blobs', 'sha256', hex), 'r');
-    const { size } = await file.stat();
-    await file.close();
-    blobs.push([`blobs/sha256/${hex}`, { mediaType: 'application/octet-stream', digest: `sha256:${hex}`, size }]);
+  for (const algorithm of (await readdir(join(dir, 'blobs'))).sort()) {
+    for (const hex of (await readdir(join(dir, 'blobs', algorithm))).sort()) {
+      const { size } = await stat(join(dir, 'blobs', algorithm, hex));
+      const digest = `${algorithm}:${hex}`;
+      blobs.push([`blobs/${algorithm}/${hex}`, { mediaType: 'application/octet-stream', digest, size }]);
+    }
   }
   return [
     ['oci-layout', Buffer.from('{"imageLayoutVersion":"1.0.0"}')],

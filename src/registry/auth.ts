@@ -21,7 +21,7 @@ const OP = 'authenticate';
 const tokenResponse = z.object({
   token: z.string().optional(),
   access_token: z.string().optional(),
-  expires_in: z.number().min(0).max(1e9).nullish(),
+  expires_in: z.number().min(0).max(1e9).optional(),
 });
 
 interface Bearer {

@@ -1,9 +1,9 @@
 /** One repository of a registry that speaks the OCI distribution protocol. */
 import { LacunaError } from '../errors.ts';
 import { type DigestAlgorithm, digestOf, isDigest, parseDigest } from '../image/digest.ts';
-import { parseJson } from '../image/json.ts';
+import { manifestTypeOf } from '../image/kind.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
-import { DOCKER_SCHEMA1, isIndex, isManifest, MANIFEST_ACCEPT, MEDIA } from '../image/media.ts';
+import { isDocument, MANIFEST_ACCEPT, MEDIA } from '../image/media.ts';
 import { type DockerReference, formatReference, isTag } from '../image/reference.ts';
 import { type Answer, contentLength, readBody } from './answer.ts';
 import { BlobReader } from './blob-reader.ts';
@@ -85,7 +85,7 @@ export class RegistryStore implements ImageStore {
         },
       );
     }
-    if (!isManifest(descriptor.mediaType) && !isIndex(descriptor.mediaType)) {
+    if (!isDocument(descriptor.mediaType)) {
       const pieces: Buffer[] = [];
       for await (const piece of this.#reader.read(descriptor, options)) pieces.push(piece);
       return Buffer.concat(pieces, descriptor.size);
@@ -103,7 +103,7 @@ export class RegistryStore implements ImageStore {
 
   async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {
     const purpose = { op: 'look up', subject: this.subject };
-    const kind = isManifest(descriptor.mediaType) || isIndex(descriptor.mediaType) ? 'manifests' : 'blobs';
+    const kind = isDocument(descriptor.mediaType) ? 'manifests' : 'blobs';
     const answer = await this.#http.send({
       ...purpose,
       method: 'HEAD',
@@ -158,7 +158,7 @@ export class RegistryStore implements ImageStore {
       throw this.#usage(`${JSON.stringify(target)} is not a tag`);
     if (bytes.length > MAX_MANIFEST_SIZE) throw this.#usage(`a manifest of ${bytes.length} bytes is too large`);
     if (expected !== null) this.#compareDigest('push', expected, bytes);
-    const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.length };
+    const descriptor = { mediaType, digest: expected ?? digestOf(bytes), size: bytes.length };
     const answer = await this.#http.send({
       op: 'push',
       subject: this.subject,
@@ -230,24 +230,9 @@ export class RegistryStore implements ImageStore {
     });
   }
 
-  /** What the registry and the document itself say, which must not differ (CVE-2021-41190). */
   #mediaType(bytes: Buffer, answer: Answer): string {
     const said = (answer.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase();
-    const document = parseJson(bytes, { op: 'resolve', subject: this.subject, limit: MAX_MANIFEST_SIZE });
-    const field =
-      typeof document === 'object' && document !== null && 'mediaType' in document ? document.mediaType : null;
-    const isKnown = (type: unknown): type is string => typeof type === 'string' && (isManifest(type) || isIndex(type));
-    if (DOCKER_SCHEMA1.includes(said)) return said;
-    if (isKnown(said) && (field === null || field === said)) return said;
-    if (!isKnown(said) && isKnown(field)) return field;
-    throw new LacunaError(
-      'PROTOCOL',
-      `resolve ${this.subject}: the registry says it is ${JSON.stringify(said.slice(0, 128))}, which is no image`,
-      {
-        op: 'resolve',
-        subject: this.subject,
-      },
-    );
+    return manifestTypeOf(bytes, said, this.subject);
   }
 
   #usage(problem: string): LacunaError {

@@ -1,7 +1,7 @@
 /** Copies blobs and whole images from one store to another, moving no byte that need not move. */
 import { LacunaError } from '../errors.ts';
-import { type Descriptor, parseIndex, parseManifest } from '../image/manifest.ts';
-import { isIndex } from '../image/media.ts';
+import { type Descriptor, parseArtifact, parseIndex, parseManifest } from '../image/manifest.ts';
+import { isIndex, MEDIA } from '../image/media.ts';
 import type { ImageStore, SignalOptions } from './store.ts';
 
 /** How deep indexes of indexes are followed. */
@@ -61,14 +61,20 @@ async function copyTree(
     const { manifests } = parseIndex(bytes, from.subject);
     for (const child of manifests) await copyTree(from, to, child, child.digest, options, depth + 1);
   } else if (!isThere) {
-    const { config, layers } = parseManifest(bytes, from.subject);
-    for (const part of [config, ...layers]) {
+    for (const part of partsOf(bytes, image, from.subject)) {
       // Layers that may not be distributed are elsewhere, and fetched from there.
       if (part.urls !== undefined && !(await from.has(part, options))) continue;
       await copyBlob(from, to, part, options);
     }
   }
   await to.pushManifest(bytes, image.mediaType, ref, options);
+}
+
+/** The blobs that a manifest names. */
+function partsOf(bytes: Buffer, { mediaType }: Descriptor, subject: string): Descriptor[] {
+  if (mediaType === MEDIA.ociArtifact) return parseArtifact(bytes, subject).blobs;
+  const { config, layers } = parseManifest(bytes, subject);
+  return [config, ...layers];
 }
 
 const tooDeep = (from: ImageStore): LacunaError =>

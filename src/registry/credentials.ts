@@ -8,6 +8,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { LacunaError } from '../errors.ts';
+import { withoutNulls } from '../image/json.ts';
 import type { CredentialSource, Credentials } from './store.ts';
 
 const OP = 'read credentials';
@@ -27,9 +28,9 @@ const authEntry = z.looseObject({
 });
 
 const dockerConfig = z.looseObject({
-  auths: z.record(z.string(), authEntry).nullish(),
-  credHelpers: z.record(z.string(), z.string()).nullish(),
-  credsStore: z.string().nullish(),
+  auths: z.record(z.string(), authEntry).optional(),
+  credHelpers: z.record(z.string(), z.string()).optional(),
+  credsStore: z.string().optional(),
 });
 
 type DockerConfig = z.infer<typeof dockerConfig>;
@@ -68,7 +69,7 @@ async function readConfig(path: string): Promise<DockerConfig | null> {
 
 function tryJson(text: string): unknown {
   try {
-    return JSON.parse(text) as unknown;
+    return withoutNulls(JSON.parse(text));
   } catch {
     return undefined;
   }

@@ -6,9 +6,10 @@ import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { digestOf, hexOf, isDigest } from '../image/digest.ts';
+import { manifestTypeOf } from '../image/kind.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import { type DirReference, formatReference } from '../image/reference.ts';
-import { type BlobPlace, FileStore, filePlace, mediaTypeOf } from './file-store.ts';
+import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { hasCode, replaceFile, sweepTemporary } from './layout-temporary.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
@@ -102,7 +103,7 @@ export class DirStore extends FileStore {
       throw new FormatError(MANIFEST, `${place.size} bytes are too many`, { op: 'resolve', subject: this.#dir });
     }
     const bytes = await readFile(path);
-    return { mediaType: mediaTypeOf(bytes, path), digest: digestOf(bytes), size: bytes.length };
+    return { mediaType: manifestTypeOf(bytes, '', path), digest: digestOf(bytes), size: bytes.length };
   }
 }
 

@@ -1,10 +1,11 @@
 /** What stores made of files have in common: a blob is a range of a file, and reading one is the same everywhere. */
 import { open, stat } from 'node:fs/promises';
 import { FormatError, LacunaError } from '../errors.ts';
-import { isDigest } from '../image/digest.ts';
-import { parseJson } from '../image/json.ts';
-import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
+import { digestOf, isDigest } from '../image/digest.ts';
+import { manifestTypeOf, notAnImage } from '../image/kind.ts';
+import { type Descriptor, MAX_MANIFEST_SIZE, parseConfig, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
+import { platformOfConfig } from '../image/platform.ts';
 import { hasCode } from './layout-temporary.ts';
 import { rangeOf, sizeMismatch, Verifier } from './range.ts';
 import { ofType, referrerOf } from './referrers.ts';
@@ -45,7 +46,22 @@ export async function filePlace(path: string): Promise<BlobPlace | null> {
 /** The ref name of an entry of an index. */
 export const refNameOf = (entry: Descriptor): string | null => entry.annotations?.[ANNOTATION.refName] ?? null;
 
+/** A blob that is in no file. */
+export const inMemory = (bytes: Buffer): BlobPlace => ({
+  offset: 0,
+  size: bytes.length,
+  open: async () => ({
+    read: async (target, offset, length, position) => ({
+      bytesRead: bytes.copy(target, offset, position, position + length),
+    }),
+    close: async () => {},
+  }),
+});
+
 export abstract class FileStore implements ImageStore {
+  /** Digest → an index that is in no file: see {@link #together}. */
+  readonly #made = new Map<string, BlobPlace>();
+
   abstract readonly subject: string;
   abstract readonly isPinned: boolean;
 
@@ -83,7 +99,7 @@ export abstract class FileStore implements ImageStore {
     const { partial = false } = options;
     const isWhole = start === 0 && end === descriptor.size && !partial;
     const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
-    const place = await this.find(descriptor.digest, options);
+    const place = this.#made.get(descriptor.digest) ?? (await this.find(descriptor.digest, options));
     if (place === null) throw this.#missingBlob(descriptor.digest);
     const fits = partial ? place.size >= descriptor.size : place.size === descriptor.size;
     if (!fits) throw sizeMismatch(descriptor, this.subject, String(place.size));
@@ -116,16 +132,16 @@ export abstract class FileStore implements ImageStore {
     wanted: string | null,
     options: SignalOptions,
   ): Promise<Descriptor> {
-    if (wanted === null) return this.#only(entries);
-    const named = entries.find((entry) => refNameOf(entry) === wanted);
-    if (named !== undefined) return named;
+    if (wanted === null) return await this.#only(entries, options);
+    const named = entries.filter((entry) => refNameOf(entry) === wanted);
+    if (named.length > 0) return await this.#together(named, wanted, options);
     if (!isDigest(wanted)) throw this.#notFound(wanted, entries);
     const listed = entries.find((entry) => entry.digest === wanted);
-    if (listed !== undefined) return listed;
+    if (listed !== undefined) return this.#image(listed);
     const size = (await this.find(wanted, options))?.size;
     if (size === undefined) throw this.#notFound(wanted, entries);
     const bytes = await this.manifest({ mediaType: 'application/json', digest: wanted, size }, options);
-    return { mediaType: mediaTypeOf(bytes, wanted), digest: wanted, size };
+    return { mediaType: manifestTypeOf(bytes, '', this.subject), digest: wanted, size };
   }
 
   /** Those of `entries` that point at `digest`. */
@@ -144,17 +160,63 @@ export abstract class FileStore implements ImageStore {
     return ofType(found, artifactType);
   }
 
-  #only(entries: readonly Descriptor[]): Descriptor {
+  async #only(entries: readonly Descriptor[], options: SignalOptions): Promise<Descriptor> {
     // Referrers and parts of images are listed without a name.
     const named = entries.filter((entry) => refNameOf(entry) !== null);
-    const [only, ...others] = named.length === 0 ? entries : named;
-    if (only !== undefined && others.length === 0) return only;
+    const refs = new Set(named.map(refNameOf));
+    const [ref] = refs;
+    if (refs.size === 1 && ref != null) return await this.#together(named, ref, options);
+    const [only] = entries;
+    if (only !== undefined && entries.length === 1) return this.#image(only);
     const purpose = { op: 'resolve', subject: this.subject };
-    if (entries.length === 0) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, purpose);
+    if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, purpose);
     throw new LacunaError('REFERENCE', `${this.subject} has ${entries.length} images`, {
       ...purpose,
       hint: `say which: ${names(entries)}`,
     });
+  }
+
+  /** What one name means: its entry, or an index of its entries when they are images of several platforms. */
+  async #together(entries: readonly Descriptor[], ref: string, options: SignalOptions): Promise<Descriptor> {
+    const [only, ...others] = new Map(entries.map((entry) => [entry.digest, entry])).values();
+    if (others.length === 0) return this.#image(only!);
+    const manifests: Descriptor[] = [];
+    for (const entry of [only!, ...others]) manifests.push(await this.#withPlatform(entry, options));
+    const platforms = manifests.map(({ platform }) => JSON.stringify(platform));
+    const twice = platforms.find((platform, at) => platforms.indexOf(platform) !== at);
+    if (platforms.includes(undefined as never) || twice !== undefined) throw this.#ambiguous(ref, manifests);
+    const bytes = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests }));
+    const made = { mediaType: MEDIA.ociIndex, digest: digestOf(bytes), size: bytes.length };
+    this.#made.set(made.digest, inMemory(bytes));
+    return made;
+  }
+
+  /** The entry with the platform that its image's config names, where it names none itself. */
+  async #withPlatform(entry: Descriptor, options: SignalOptions): Promise<Descriptor> {
+    if (entry.platform !== undefined || !isManifest(entry.mediaType)) return entry;
+    const { config } = parseManifest(await this.manifest(entry, options), entry.digest);
+    const platform = platformOfConfig(parseConfig(await this.manifest(config, options), config.digest));
+    return platform === null ? entry : { ...entry, platform };
+  }
+
+  #image(entry: Descriptor): Descriptor {
+    if (isManifest(entry.mediaType) || isIndex(entry.mediaType)) return entry;
+    throw notAnImage(entry.mediaType, this.subject);
+  }
+
+  #ambiguous(ref: string, entries: readonly Descriptor[]): LacunaError {
+    const images = entries.map(({ digest, platform }) =>
+      platform === undefined ? digest : `${digest} (${platform.os}/${platform.architecture})`,
+    );
+    return new LacunaError(
+      'REFERENCE',
+      `${this.subject}: ${JSON.stringify(ref)} is the name of ${images.join(' and ')}`,
+      {
+        op: 'resolve',
+        subject: this.subject,
+        hint: 'name one by its digest: oci:DIR:sha256:…',
+      },
+    );
   }
 
   #missingBlob(digest: string): LacunaError {
@@ -171,21 +233,6 @@ export abstract class FileStore implements ImageStore {
       hint: entries.length === 0 ? 'it is empty' : `it has: ${names(entries)}`,
     });
   }
-}
-
-/** What a document is, by its own word; where it has none, by what it holds (as containers/image guesses). */
-export function mediaTypeOf(bytes: Buffer, subject: string): string {
-  const document = parseJson(bytes, { op: 'resolve', subject, limit: MAX_MANIFEST_SIZE });
-  const fields = typeof document === 'object' && document !== null ? document : {};
-  if ('mediaType' in fields) {
-    const { mediaType } = fields;
-    if (typeof mediaType === 'string' && (isManifest(mediaType) || isIndex(mediaType))) return mediaType;
-  } else if ('config' in fields && 'layers' in fields) {
-    return MEDIA.ociManifest;
-  } else if ('manifests' in fields) {
-    return MEDIA.ociIndex;
-  }
-  throw new FormatError('mediaType', 'not a manifest or index', { op: 'resolve', subject });
 }
 
 const names = (entries: readonly Descriptor[]): string =>

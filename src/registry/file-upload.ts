@@ -1,9 +1,10 @@
 /** A blob on its way into a store of files: a temporary file, hashed as it is written, renamed when it is whole and right. */
 import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { mkdir, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LacunaError } from '../errors.ts';
-import { digestOf, isDigest, parseDigest } from '../image/digest.ts';
+import { digestOf, hasherFor, isDigest, parseDigest } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { openTemporary, removeTemporary } from './layout-temporary.ts';
 import type { BlobUpload } from './store.ts';
@@ -15,9 +16,10 @@ type Temporary = Awaited<ReturnType<typeof openTemporary>>;
 
 /** The descriptor of a manifest that is pushed as `ref`. DIGEST_MISMATCH when that is the digest of another one. */
 export function describeManifest(bytes: Buffer, mediaType: string, ref: string | null, subject: string): Descriptor {
-  const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.length };
-  if (ref === null || !isDigest(ref) || ref === descriptor.digest) return descriptor;
-  throw new LacunaError('DIGEST_MISMATCH', `push ${subject}: a manifest should be ${ref} and is ${descriptor.digest}`, {
+  const promised = ref !== null && isDigest(ref) ? ref : null;
+  const digest = digestOf(bytes, promised === null ? 'sha256' : parseDigest(promised).algorithm);
+  if (promised === null || promised === digest) return { mediaType, digest, size: bytes.length };
+  throw new LacunaError('DIGEST_MISMATCH', `push ${subject}: a manifest should be ${promised} and is ${digest}`, {
     op: 'push',
     subject,
   });
@@ -57,7 +59,7 @@ export class FileUpload implements BlobUpload {
   async commit(digest: string, size: number): Promise<void> {
     try {
       const { file, path } = await this.#open();
-      this.#check(digest, size);
+      await this.#check(digest, size, path);
       await file.close();
       const target = this.#options.pathOf(digest);
       await mkdir(dirname(target), { recursive: true });
@@ -92,10 +94,7 @@ export class FileUpload implements BlobUpload {
     return temporary;
   }
 
-  #check(digest: string, size: number): void {
-    const { algorithm } = parseDigest(digest);
-    if (algorithm !== 'sha256')
-      throw new LacunaError('UNSUPPORTED', `${OP} ${digest}: only sha256 is written`, { op: OP, subject: digest });
+  async #check(digest: string, size: number, path: string): Promise<void> {
     if (this.#size !== size) {
       throw new LacunaError(
         'SIZE_MISMATCH',
@@ -106,11 +105,19 @@ export class FileUpload implements BlobUpload {
         },
       );
     }
-    const found = `sha256:${this.#hash.digest('hex')}`;
+    const { algorithm } = parseDigest(digest);
+    // Which one it is shows only now, and a blob of another algorithm is rare: it is read again.
+    const hash = algorithm === 'sha256' ? this.#hash : await hashFile(path, hasherFor(digest));
+    const found = `${algorithm}:${hash.digest('hex')}`;
     if (found === digest) return;
     throw new LacunaError('DIGEST_MISMATCH', `${OP} ${digest}: the bytes written hash to ${found}`, {
       op: OP,
       subject: digest,
     });
   }
+}
+
+async function hashFile(path: string, hash: Hash): Promise<Hash> {
+  for await (const piece of createReadStream(path)) hash.update(piece as Buffer);
+  return hash;
 }

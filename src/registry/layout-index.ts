@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, LacunaError } from '../errors.ts';
-import { parseJson } from '../image/json.ts';
+import { parseRawJson } from '../image/json.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE, parseIndex, validateDescriptor } from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { refNameOf } from './file-store.ts';
@@ -60,14 +60,13 @@ async function readDocument(path: string): Promise<{ manifests: unknown[]; [fiel
     if (!hasCode(error, 'ENOENT')) throw error;
     return { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] };
   }
-  const document = parseJson(bytes, { ...purpose, limit: MAX_MANIFEST_SIZE });
-  if (
-    typeof document !== 'object' ||
-    document === null ||
-    !('manifests' in document) ||
-    !Array.isArray(document.manifests)
-  ) {
-    throw new FormatError('manifests', 'not a list', purpose);
+  const document = parseRawJson(bytes, { ...purpose, limit: MAX_MANIFEST_SIZE });
+  if (typeof document !== 'object' || document === null || Array.isArray(document)) {
+    throw new FormatError('document', 'not a JSON object', purpose);
   }
-  return { ...document, manifests: document.manifests as unknown[] };
+  const { manifests } = document as Record<string, unknown>;
+  // As `umoci init` writes an empty one.
+  if (manifests === null || manifests === undefined) return { ...document, manifests: [] };
+  if (!Array.isArray(manifests)) throw new FormatError('manifests', 'not a list', purpose);
+  return { ...document, manifests: manifests as unknown[] };
 }

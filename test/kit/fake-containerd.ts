@@ -169,7 +169,8 @@ export class FakeContainerd implements AsyncDisposable {
       if (message.action !== 'COMMIT') return;
       const bytes = Buffer.concat(pieces);
       if (digestOf(bytes) !== message.expected) {
-        call.emit('error', toStatus(new LacunaError('USAGE', 'unexpected commit digest')));
+        const problem = `unexpected commit digest ${digestOf(bytes)}, expected ${message.expected}`;
+        call.emit('error', toStatus(new LacunaError('PRECONDITION', `${problem}: failed precondition`)));
         return;
       }
       this.content.set(message.expected, bytes);

@@ -28,6 +28,12 @@ export class Repository {
 
 export const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
+/** The digest of `bytes`, made with the algorithm of `digest`. */
+export function digestLike(digest: string, bytes: Uint8Array): string {
+  const algorithm = digest.startsWith('sha512:') ? 'sha512' : 'sha256';
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`;
+}
+
 export class Storage {
   readonly repositories = new Map<string, Repository>();
 
@@ -43,8 +49,9 @@ export class Storage {
     return { mediaType, digest, size: bytes.length };
   }
 
-  putManifest(name: string, mediaType: string, bytes: Buffer, tag?: string): StoredDescriptor {
-    const digest = sha256(bytes);
+  /** `like`: a digest of the algorithm that names it, default sha256. */
+  putManifest(name: string, mediaType: string, bytes: Buffer, tag?: string, like = ''): StoredDescriptor {
+    const digest = digestLike(like, bytes);
     const repository = this.repository(name);
     repository.manifests.set(digest, { mediaType, bytes });
     if (tag !== undefined) repository.tags.set(tag, digest);
@@ -57,11 +64,15 @@ export class Storage {
     const index = JSON.parse(readFileSync(join(dir, 'index.json'), 'utf8'));
     const put = (entry: StoredDescriptor & { annotations?: Record<string, string> }, tag?: string): void => {
       const bytes = blob(entry.digest);
-      this.putManifest(name, entry.mediaType, bytes, tag);
+      const repository = this.repository(name);
+      repository.manifests.set(entry.digest, { mediaType: entry.mediaType, bytes });
+      if (tag !== undefined) repository.tags.set(tag, entry.digest);
       const document = JSON.parse(bytes.toString('utf8'));
       for (const child of document.manifests ?? []) put(child);
       const { config, layers = [] } = document;
-      for (const part of config === undefined ? [] : [config, ...layers]) this.putBlob(name, blob(part.digest));
+      for (const part of config === undefined ? [] : [config, ...layers]) {
+        repository.blobs.set(part.digest, blob(part.digest));
+      }
     };
     for (const entry of index.manifests) put(entry, entry.annotations?.['org.opencontainers.image.ref.name']);
   }

@@ -139,7 +139,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
 
   function putManifest(request: IncomingMessage, { repository, ref }: Route, body: Buffer): Reply {
     const tag = ref.includes(':') ? undefined : ref;
-    const { digest } = storage.putManifest(repository, request.headers['content-type'] ?? '', body, tag);
+    const { digest } = storage.putManifest(repository, request.headers['content-type'] ?? '', body, tag, ref);
     if (tag === undefined && digest !== ref) return refuse(400, 'DIGEST_INVALID');
     const { subject } = JSON.parse(body.toString('utf8')) as { subject?: { digest: string } };
     return reply(201, {

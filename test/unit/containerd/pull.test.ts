@@ -11,6 +11,8 @@ import { parsePlatform } from '../../../src/image/platform.ts';
 import { FakeContainerd } from '../../kit/fake-containerd.ts';
 import { fixture } from '../../kit/layers.ts';
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
+import { putImage, putLayout, type SourceImage } from '../../kit/source-image.ts';
+import { END, member } from '../../kit/tar.ts';
 
 const NYDUS_MANIFEST = 'sha256:78e2c06e8d960e23ef446a5461e0f89e3125bfc2c3aca4fca647b55d20999735';
 const NYDUS_CONFIG = 'sha256:2b0fcd46aa0af29520cfcb1229a08f9a8e1bbd567313db1820a920afbf8d5ac4';
@@ -192,6 +194,39 @@ test('a plain image: layers are downloaded, unpacked in order, and never twice',
   expect(await pull(image, options())).toMatchObject({ snapshot: result.snapshot });
   // The config again, which tells what the layers unpack to.
   expect(asked('/blobs/')).toBe(requests + 1);
+});
+
+test('an image without layers: its record, and a config that names no snapshot', async () => {
+  const dir = join(directory, 'layout');
+  putLayout(dir, putImage(dir, { layers: [], config: { rootfs: { type: 'layers', diff_ids: null } } }));
+  registry.storage.putLayout('empty', dir);
+  const result = await pull(`${registry.host}/empty:image`, options());
+  expect(result).toMatchObject({ snapshot: '', lazyLayers: 0 });
+  const target = containerd.images.get(result.image)!;
+  const { config } = JSON.parse(containerd.content.get(target.digest)!.toString());
+  expect(Object.keys(containerd.contentLabels.get(config.digest)!)).toEqual([
+    `containerd.io/distribution.source.${registry.host}`,
+  ]);
+});
+
+describe('sha512', () => {
+  const tar = Buffer.concat([member({ name: 'a', data: 'a' }), END]);
+
+  test.each<[name: string, image: SourceImage]>([
+    ['of a config', { layers: [{ tar }], algorithm: 'sha512' }],
+    ['of a layer', { layers: [{ tar, algorithm: 'sha512', diffId: digestOf(tar) }] }],
+    ['of a diff ID', { layers: [{ tar, diffId: digestOf(tar, 'sha512') }] }],
+  ])('%s is more than containerd can keep, not damage', async (_name, image) => {
+    const dir = join(directory, 'layout');
+    const entry = putImage(dir, image);
+    putLayout(dir, entry);
+    registry.storage.putLayout('app', dir);
+    containerd.diffIdOf = () => digestOf(tar);
+    const work = pull(`${registry.host}/app:image`, options());
+    await expect(work).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('sha512') });
+    expect(containerd.images.size).toBe(0);
+    expect(containerd.leases.size).toBe(0);
+  });
 });
 
 test('chain IDs are those of the image spec', () => {

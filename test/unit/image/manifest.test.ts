@@ -73,23 +73,102 @@ test('Docker manifests have the same shape', () => {
   expect(layerCompression('constructor')).toBeNull();
 });
 
-test('a config keeps what it does not know, and null lists of Go programs', () => {
+test('a config keeps what it does not know, with its nulls and its order', () => {
   const full = {
+    container_config: { Volumes: null },
     ...config,
     'os.version': '1',
-    config: { Env: ['A=b'], Healthcheck: { Test: ['x'] } },
-    history: null,
+    config: { Env: ['A=b'], Volumes: null, Healthcheck: { Test: ['x'] } },
+    history: [{ created_by: 'a', moby: [null] }],
     moby: [1],
   };
-  expect(parseConfig(bytes(full), 'x')).toEqual(full);
-  expect(parseConfig(bytes({ ...config, config: null }), 'x').config).toBeNull();
+  const read = parseConfig(bytes(full), 'x');
+  expect(JSON.stringify(read)).toBe(JSON.stringify(full));
+});
+
+describe('null, as Go programs write what is absent', () => {
+  const all = { variant: null, created: null, author: null, config: null, history: null };
+  test.each<[name: string, read: object, expected: object]>([
+    ['in a config', parseConfig(bytes({ ...config, ...all }), 'x'), config],
+    [
+      'for the strings of a config',
+      parseConfig(bytes({ ...config, os: null, architecture: null }), 'x'),
+      { rootfs: config.rootfs },
+    ],
+    [
+      'in a history',
+      parseConfig(bytes({ ...config, history: [{ created: null, created_by: 'x', empty_layer: null }] }), 'x'),
+      { ...config, history: [{ created_by: 'x' }] },
+    ],
+    [
+      'in a manifest',
+      parseManifest(
+        bytes({ ...manifest, mediaType: null, artifactType: null, subject: null, annotations: null, manifests: null }),
+        'x',
+      ),
+      manifest,
+    ],
+    [
+      'in a descriptor',
+      parseManifest(
+        bytes({
+          ...manifest,
+          layers: [{ ...manifest.layers[0], annotations: null, platform: null, urls: null, data: null }],
+        }),
+        'x',
+      ),
+      manifest,
+    ],
+    [
+      'for an annotation',
+      parseManifest(bytes({ ...manifest, annotations: { a: null, b: 'c' } }), 'x'),
+      { ...manifest, annotations: { b: 'c' } },
+    ],
+    [
+      'in a platform',
+      parseIndex(
+        bytes({
+          schemaVersion: 2,
+          manifests: [
+            {
+              ...descriptor(MEDIA.ociManifest),
+              platform: { os: 'linux', architecture: 'amd64', variant: null, 'os.features': null },
+            },
+          ],
+        }),
+        'x',
+      ),
+      {
+        schemaVersion: 2,
+        manifests: [{ ...descriptor(MEDIA.ociManifest), platform: { os: 'linux', architecture: 'amd64' } }],
+      },
+    ],
+    [
+      'in an index',
+      parseIndex(bytes({ schemaVersion: 2, manifests: null, layers: null }), 'x'),
+      { schemaVersion: 2, manifests: [] },
+    ],
+  ])('%s', (_name, read, expected) => {
+    expect(read).toStrictEqual(expected);
+  });
+
+  test.each([[[]], [null], [undefined]])('layers and diff_ids that are %j', (list) => {
+    expect(parseManifest(bytes({ ...manifest, layers: list }), 'x').layers).toEqual([]);
+    expect(parseConfig(bytes({ ...config, rootfs: { type: 'layers', diff_ids: list } }), 'x').rootfs.diff_ids).toEqual(
+      [],
+    );
+  });
+
+  test.each(['config', 'schemaVersion'])('does not stand for %s, which a manifest needs', (field) => {
+    expect(problemOf(() => parseManifest(bytes({ ...manifest, [field]: null }), 'x')).field).toBe(field);
+  });
 });
 
 describe('hostile manifests', () => {
   const cases: [name: string, value: unknown, field: string][] = [
     ['a list', [], 'document'],
     ['null', null, 'document'],
-    ['no layers', { ...manifest, layers: undefined }, 'layers'],
+    ['layers that are no list', { ...manifest, layers: {} }, 'layers'],
     ['version 3', { ...manifest, schemaVersion: 3 }, 'schemaVersion'],
     ['a size below zero', { ...manifest, layers: [descriptor(MEDIA.ociLayer, -1)] }, 'layers[0].size'],
     ['a fractional size', { ...manifest, layers: [descriptor(MEDIA.ociLayer, 1.5)] }, 'layers[0].size'],
