@@ -1,6 +1,8 @@
 /** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
 import { LacunaError } from '../errors.ts';
+import type { LayerCompression } from '../image/media.ts';
 import { type Addon, addon, type LayerDigests, type LayerStream } from '../native/addon.ts';
+import { findCompression } from '../reader/layer-stream.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
@@ -14,7 +16,6 @@ const BATCH_BYTES = 4 * 1024 * 1024;
 export interface LayerInput {
   /** For errors: `sha256:…` of the layer. */
   readonly subject: string;
-  readonly compression: 'gzip' | 'zstd' | 'none';
   /** The layer's bytes; they need not be verified. */
   open(signal: AbortSignal): AsyncIterable<Buffer>;
   /** What the manifest and the config promise; both are checked. */
@@ -39,7 +40,8 @@ export interface LayerSink {
 }
 
 export interface LayerReading {
-  readonly compression: Parameters<Addon['layerStream']>[0];
+  /** The decoder for a layer that is compressed so; default: the plain one. UNSUPPORTED where there is none. */
+  decoder?(compression: LayerCompression): Parameters<Addon['layerStream']>[0];
   readonly chunkSize: number;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
@@ -58,13 +60,15 @@ export async function readLayer(
   ring: Ring,
   sink: LayerSink,
 ): Promise<{ tree: LayerTree; source: LayerDigests }> {
-  const stream = addon().layerStream(reading.compression);
   const stop = new AbortController();
   const signal = AbortSignal.any([reading.signal, stop.signal]);
+  let stream: LayerStream | null = null;
   try {
     signal.throwIfAborted();
-    signal.addEventListener('abort', () => stream.close(), { once: true });
-    const feeding = feed(stream, input, reading, signal);
+    const { compression, bytes } = await findCompression(input.open(signal), input.subject);
+    stream = addon().layerStream(reading.decoder?.(compression) ?? compression);
+    signal.addEventListener('abort', () => stream!.close(), { once: true });
+    const feeding = feed(stream, input, reading, bytes);
     const parsing = parse(stream, input, reading, ring, sink);
     // What is written may fail while the parser waits for a source that has gone silent.
     const [layer] = await bothOrFirstFailure([Promise.race([parsing, ring.broken]), feeding], stop);
@@ -73,7 +77,8 @@ export async function readLayer(
     reading.signal.throwIfAborted();
     throw error;
   } finally {
-    stream.close();
+    stop.abort();
+    stream?.close();
   }
 }
 
@@ -90,9 +95,14 @@ async function bothOrFirstFailure<A, B>(halves: [Promise<A>, Promise<B>], stop: 
   }
 }
 
-async function feed(stream: LayerStream, input: LayerInput, reading: LayerReading, signal: AbortSignal): Promise<void> {
+async function feed(
+  stream: LayerStream,
+  input: LayerInput,
+  reading: LayerReading,
+  bytes: AsyncIterable<Buffer>,
+): Promise<void> {
   let read = 0;
-  for await (const data of input.open(signal)) {
+  for await (const data of bytes) {
     read += data.length;
     if (read > input.size) throw sizeMismatch(input, `more than the promised ${input.size} bytes`);
     await stream.write(data);
