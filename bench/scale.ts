@@ -97,7 +97,6 @@ const plan = planOf({});
 const layer = await convertLayer(
   {
     subject: 'layer',
-    compression: 'none',
     open: async function* () {
       yield* pieces();
     },

@@ -44,7 +44,7 @@ export async function convertLayer(input: LayerInput, work: LayerWork): Promise<
   const ring = ringFor(options.chunkSize);
   const hasher = native.sha256Stream();
   const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
-  const reading = { compression: input.compression, chunkSize: options.chunkSize, signal, onRead };
+  const reading = { chunkSize: options.chunkSize, signal, onRead };
   const { tree, source } = await readLayer(input, reading, ring, pipeline);
   return finish(pipeline, hasher, tree, source, work);
 }

@@ -81,8 +81,7 @@ async function convertOnce(
 
 /** Throws UNSUPPORTED for a layer that is no tar, before any is read. */
 function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: string): LayerInput {
-  const compression = layerCompression(layer.mediaType);
-  if (compression === null) {
+  if (layerCompression(layer.mediaType) === null) {
     throw new LacunaError('UNSUPPORTED', `layer ${index + 1} has the media type ${layer.mediaType}`, {
       op: 'convert',
       subject: from.subject,
@@ -91,7 +90,6 @@ function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: str
   }
   return {
     subject: `${from.subject}, layer ${layer.digest}`,
-    compression,
     open: (signal) => from.open(layer, { signal, verify: false }),
     digest: layer.digest,
     size: layer.size,

@@ -9,9 +9,10 @@ import type { OnDropped } from '../formats/rafs/plan.ts';
 import { type BuiltBootstrap, buildBootstrap } from '../formats/rafs/write.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 import { openImage } from '../reader/open.ts';
-import { type DirectoryMarks, implicitDirectory, type LayerTree, OPAQUE, WHITEOUT } from '../tree/layer.ts';
+import { type DirectoryMarks, implicitDirectory, type LayerTree, OPAQUE } from '../tree/layer.ts';
 import { type ByteString, type FileNode, fromText } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
+import { WHITEOUT } from '../tree/path.ts';
 
 export interface MergeOptions {
   /** Paths that a reader fetches first, in this order; `/` = everything. */

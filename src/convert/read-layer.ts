@@ -2,7 +2,9 @@
 import type { Hash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
 import { hasherFor, parseDigest } from '../image/digest.ts';
+import type { LayerCompression } from '../image/media.ts';
 import { type Addon, addon, type LayerDigests, type LayerStream } from '../native/addon.ts';
+import { findCompression } from '../reader/layer-stream.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
@@ -16,7 +18,6 @@ const BATCH_BYTES = 4 * 1024 * 1024;
 export interface LayerInput {
   /** For errors: the layer's digest. */
   readonly subject: string;
-  readonly compression: 'gzip' | 'zstd' | 'none';
   /** The layer's bytes; they need not be verified. */
   open(signal: AbortSignal): AsyncIterable<Buffer>;
   /** What the manifest and the config promise; both are checked. */
@@ -41,7 +42,8 @@ export interface LayerSink {
 }
 
 export interface LayerReading {
-  readonly compression: Parameters<Addon['layerStream']>[0];
+  /** The decoder for a layer that is compressed so; default: the plain one. UNSUPPORTED where there is none. */
+  decoder?(compression: LayerCompression): Parameters<Addon['layerStream']>[0];
   readonly chunkSize: number;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
@@ -60,14 +62,16 @@ export async function readLayer(
   ring: Ring,
   sink: LayerSink,
 ): Promise<{ tree: LayerTree; source: LayerDigests }> {
-  const stream = addon().layerStream(reading.compression);
   const stop = new AbortController();
   const signal = AbortSignal.any([reading.signal, stop.signal]);
+  let stream: LayerStream | null = null;
   try {
     signal.throwIfAborted();
-    signal.addEventListener('abort', () => stream.close(), { once: true });
+    const { compression, bytes } = await findCompression(input.open(signal), input.subject);
+    stream = addon().layerStream(reading.decoder?.(compression) ?? compression);
+    signal.addEventListener('abort', () => stream!.close(), { once: true });
     const hashes = { stored: otherHash(input.digest), tar: otherHash(input.diffId) };
-    const feeding = feed(stream, input, reading, hashes, signal);
+    const feeding = feed(stream, input, reading, hashes, bytes);
     const parsing = parse(stream, input, reading, hashes, ring, sink);
     // What is written may fail while the parser waits for a source that has gone silent.
     const [layer] = await bothOrFirstFailure([Promise.race([parsing, ring.broken]), feeding], stop);
@@ -76,7 +80,8 @@ export async function readLayer(
     reading.signal.throwIfAborted();
     throw error;
   } finally {
-    stream.close();
+    stop.abort();
+    stream?.close();
   }
 }
 
@@ -106,10 +111,10 @@ async function feed(
   input: LayerInput,
   reading: LayerReading,
   { stored }: OtherHashes,
-  signal: AbortSignal,
+  bytes: AsyncIterable<Buffer>,
 ): Promise<void> {
   let read = 0;
-  for await (const data of input.open(signal)) {
+  for await (const data of bytes) {
     read += data.length;
     if (read > input.size) throw sizeMismatch(input, `more than the promised ${input.size} bytes`);
     stored?.update(data);

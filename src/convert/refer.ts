@@ -6,6 +6,7 @@ import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError } from '../errors.ts';
 import { referringBlob } from '../formats/rafs/blob.ts';
 import { parseDigest } from '../image/digest.ts';
+import type { LayerCompression } from '../image/media.ts';
 import { type Addon, addon, type LayerStream } from '../native/addon.ts';
 import { BlobChunks, type UnitDraft } from './blob-chunks.ts';
 import type { PipelineTotals } from './chunks.ts';
@@ -19,29 +20,13 @@ export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;
 
 /** Makes the index of a layer. UNSUPPORTED for one that is not gzip. */
 export async function referLayer(input: LayerInput, { options, signal, onRead }: ReferWork): Promise<ConvertedLayer> {
-  if (input.compression !== 'gzip') {
-    const what = input.compression === 'none' ? 'not compressed' : `${input.compression}, not gzip`;
-    throw new LacunaError('UNSUPPORTED', `the layer is ${what}: it cannot be referred to`, {
-      op: 'convert',
-      subject: input.subject,
-      hint: 'convert the image without --oci-ref',
-    });
-  }
   const { algorithm, hex: id } = parseDigest(input.digest);
   if (algorithm !== 'sha256') {
-    throw new LacunaError(
-      'UNSUPPORTED',
-      `the layer is named by its ${algorithm}, and RAFS names blobs by their sha256`,
-      {
-        op: 'convert',
-        subject: input.subject,
-        hint: 'convert the image without --oci-ref',
-      },
-    );
+    throw cannotRefer(input.subject, `the layer is named by its ${algorithm}, and RAFS names blobs by their sha256`);
   }
   const ring = ringFor(options.chunkSize);
   const sink = new Referring(addon(), options, ring, input.subject);
-  const reading = { compression: 'indexed-gzip', chunkSize: options.chunkSize, signal, onRead } as const;
+  const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, signal, onRead };
   const { tree, source } = await readLayer(input, reading, ring, sink);
   const { chunks, units, totals } = await sink.finish();
   if (chunks.length === 0) {
@@ -51,6 +36,23 @@ export async function referLayer(input: LayerInput, { options, signal, onRead }:
   chunks.blob = id;
   return { tree, blob: { ...blob, id }, meta, metaBlob, chunks, source, totals };
 }
+
+const gzipIndexer =
+  (subject: string) =>
+  (compression: LayerCompression): 'indexed-gzip' => {
+    if (compression === 'gzip') return 'indexed-gzip';
+    throw cannotRefer(
+      subject,
+      `the layer is ${compression === 'none' ? 'not compressed' : `${compression}, not gzip`}`,
+    );
+  };
+
+const cannotRefer = (subject: string, problem: string): LacunaError =>
+  new LacunaError('UNSUPPORTED', `${problem}: it cannot be referred to`, {
+    op: 'convert',
+    subject,
+    hint: 'convert the image without --oci-ref',
+  });
 
 /** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
 class Referring implements LayerSink {

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { pipeline, type Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { FormatError, LacunaError } from '../errors.ts';
+import { detectCompression, MAGIC_SIZE } from '../image/compression.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { type LayerCompression, layerCompression } from '../image/media.ts';
 import { findAddon, type LayerStream } from '../native/addon.ts';
@@ -52,33 +53,67 @@ export async function* parseTarSteps(
   for await (const piece of tar) {
     options.onTar?.(piece);
     const buffer = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
-    rest = Buffer.from(buffer.subarray(parser.push(buffer, 0, buffer.length)));
+    let consumed = parser.push(buffer, 0, buffer.length);
+    for (; parser.isInHole; consumed = parser.push(buffer, consumed, buffer.length)) yield;
+    rest = Buffer.from(buffer.subarray(consumed));
     yield;
   }
   parser.finish(rest.length);
   yield;
 }
 
-/** The tar bytes of a layer; a piece is only valid until the next one is asked for. UNSUPPORTED when it is no tar layer. */
+/**
+ * The tar bytes of a layer; a piece is only valid until the next one is asked for. UNSUPPORTED when its media type is not
+ * that of a tar; how it is compressed its first bytes say.
+ */
 export function layerTar(store: LayerSource, layer: Descriptor, options: SignalOptions = {}): AsyncIterable<Buffer> {
-  const compression = layerCompression(layer.mediaType);
-  if (compression === null) {
+  if (layerCompression(layer.mediaType) === null) {
     throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is no tar`, { subject: layer.digest });
   }
   // Only the signal: what callers pass along may have fields that mean something else to a store.
   const stored = store.open(layer, options.signal === undefined ? {} : { signal: options.signal });
-  return decompressTar(stored, compression, layer.digest);
+  return decompressTar(stored, layer.digest);
 }
 
-/** The tar bytes of a compressed stream; a piece is only valid until the next one is asked for. */
-export function decompressTar(
-  stored: AsyncIterable<Buffer>,
-  compression: LayerCompression,
-  subject: string,
-): AsyncIterable<Buffer> {
+/** The tar bytes of a stream that may be compressed; a piece is only valid until the next one is asked for. */
+export async function* decompressTar(stored: AsyncIterable<Buffer>, subject: string): AsyncGenerator<Buffer> {
+  const { compression, bytes } = await findCompression(stored, subject);
   const addon = findAddon();
-  if (addon !== null) return nativeTar(addon.layerStream(compression), stored);
-  return compression === 'none' ? stored : portableTar(decompressor(compression), stored, subject);
+  if (addon !== null) yield* nativeTar(addon.layerStream(compression), bytes);
+  else if (compression === 'none') yield* bytes;
+  else yield* portableTar(decompressor(compression), bytes, subject);
+}
+
+/** How a stream is compressed, and all of its bytes. UNSUPPORTED for what is not decompressed here. */
+export async function findCompression(
+  stored: AsyncIterable<Buffer>,
+  subject: string,
+): Promise<{ compression: LayerCompression; bytes: AsyncIterable<Buffer> }> {
+  const iterator = stored[Symbol.asyncIterator]();
+  let start: Buffer = Buffer.alloc(0);
+  while (start.length < MAGIC_SIZE) {
+    const { done, value } = await iterator.next();
+    if (done) break;
+    start = start.length === 0 && value.length >= MAGIC_SIZE ? value : Buffer.concat([start, value]);
+  }
+  const compression = detectCompression(start);
+  if (compression === 'xz' || compression === 'bzip2') {
+    await iterator.return?.();
+    throw new LacunaError('UNSUPPORTED', `the layer is compressed with ${compression}`, {
+      subject,
+      hint: 'layers must be tar, tar+gzip or tar+zstd',
+    });
+  }
+  return { compression, bytes: startingWith(start, iterator) };
+}
+
+async function* startingWith(start: Buffer, iterator: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    if (start.length > 0) yield start;
+    for (let next = await iterator.next(); !next.done; next = await iterator.next()) yield next.value;
+  } finally {
+    await iterator.return?.();
+  }
 }
 
 async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

@@ -10,7 +10,7 @@ import { fileSource, readRange } from '../blob/source.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
-import type { LayerCompression } from '../image/media.ts';
+import { detectCompression } from '../image/compression.ts';
 import type { Codec } from '../native/codec.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
 import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
@@ -45,15 +45,14 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
     const bootstrap = await readInlineBootstrap(blob, codec);
     return { bootstrap, metas: new Map(), blobId: blobId ?? (await sha256Of(path, signal)), isBlob: true };
   }
-  const compression = compressionOf(head);
-  if (compression === null) {
+  if (!isTar(head) && detectCompression(head) === 'none') {
     throw new FormatError('magic', 'neither a bootstrap, nor a blob or layer that holds one', {
       op: 'open',
       subject: path,
       offset: SUPERBLOCK_OFFSET,
     });
   }
-  const tar = decompressTar(source.read(0, size, signal), compression, path);
+  const tar = decompressTar(source.read(0, size, signal), path);
   return { ...(await readBootstrapTar(tar, path, { signal })), blobId: null, isBlob: false };
 }
 
@@ -68,12 +67,7 @@ export async function readMetaFile(folder: string, id: string): Promise<Buffer |
   return await opened.readFile();
 }
 
-function compressionOf(head: Buffer): LayerCompression | null {
-  if (head.length >= 262 && head.toString('latin1', 257, 262) === 'ustar') return 'none';
-  if (head.length < 4) return null;
-  if (head.readUInt16BE(0) === 0x1f8b) return 'gzip';
-  return head.readUInt32LE(0) === 0xfd2fb528 ? 'zstd' : null;
-}
+const isTar = (head: Buffer): boolean => head.toString('latin1', 257, 262) === 'ustar';
 
 async function sizeOf(path: string): Promise<number> {
   try {

@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { FormatError, LacunaError } from '../errors.ts';
+import { type Compression, detectCompression, MAGIC_SIZE } from '../image/compression.ts';
 import { digestOf, hasDigest, isDigest } from '../image/digest.ts';
 import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
@@ -95,7 +96,11 @@ class SavedImages implements ArchiveContent {
       });
     }
     this.#places.set(digest, this.#file.find(memberName(Config))!);
-    const descriptor = this.#manifests.get(digest)?.descriptor ?? (await this.#describe(config, digest, Layers ?? []));
+    const layers = Layers ?? [];
+    const kept = this.#manifests.get(digest);
+    // Docker 25.0.0 wrote OCI manifests without layers.
+    const isComplete = kept !== undefined && kept.manifest.layers.length === layers.length;
+    const descriptor = isComplete ? kept.descriptor : await this.#describe(config, digest, layers);
     const { mediaType, size } = descriptor;
     const names = (RepoTags ?? []).flatMap(normalName);
     const plain = { mediaType, digest: descriptor.digest, size };
@@ -133,10 +138,10 @@ class SavedImages implements ArchiveContent {
   async #layer(name: string, diffId: string): Promise<Descriptor> {
     const place = this.#file.find(memberName(name));
     if (place === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
-    const mediaType = await compressionOf(place);
-    const digest = mediaType === MEDIA.dockerLayer ? diffId : await this.#hash(place);
+    const compression = await compressionOf(place);
+    const digest = compression === 'none' ? diffId : await this.#hash(place);
     this.#places.set(digest, place);
-    return { mediaType, digest, size: place.size };
+    return { mediaType: LAYER_TYPES[compression] ?? MEDIA.dockerLayer, digest, size: place.size };
   }
 
   async #hash(place: BlobPlace): Promise<string> {
@@ -167,15 +172,19 @@ function normalName(name: string): string[] {
   }
 }
 
-async function compressionOf(place: BlobPlace): Promise<string> {
+async function compressionOf(place: BlobPlace): Promise<Compression> {
   const file = await place.open();
-  const buffer = Buffer.alloc(4);
-  const { bytesRead } = await file.read(buffer, 0, Math.min(4, place.size), place.offset);
+  const buffer = Buffer.alloc(MAGIC_SIZE);
+  const { bytesRead } = await file.read(buffer, 0, Math.min(MAGIC_SIZE, place.size), place.offset);
   await file.close();
-  const magic = buffer.toString('hex', 0, bytesRead);
-  if (magic.startsWith('1f8b')) return MEDIA.dockerLayerGzip;
-  return magic === '28b52ffd' ? MEDIA.dockerLayerZstd : MEDIA.dockerLayer;
+  return detectCompression(buffer.subarray(0, bytesRead));
 }
+
+/** There are no types for others: whoever reads such a layer says what it is. */
+const LAYER_TYPES: Readonly<Partial<Record<Compression, string>>> = {
+  gzip: MEDIA.dockerLayerGzip,
+  zstd: MEDIA.dockerLayerZstd,
+};
 
 const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
   new FormatError(field, problem, { op: 'read archive', subject: file.subject });

@@ -10,6 +10,7 @@ import { Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { detectCompression, MAGIC_SIZE } from '../image/compression.ts';
 import { parseJson } from '../image/json.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import { STREAM } from '../image/reference.ts';
@@ -152,27 +153,18 @@ async function spool(
   }
 }
 
-const MAGIC: ReadonlyArray<readonly [program: string, magic: string]> = [
-  ['zstd', '28b52ffd'],
-  ['xz', 'fd377a58'],
-  ['bzip2', '425a68'],
-];
-
 async function isGzip(file: FileHandle, subject: string): Promise<boolean> {
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(4), 0, 4, 0);
-  const magic = buffer.toString('hex', 0, bytesRead);
-  for (const [program, start] of MAGIC) {
-    if (!magic.startsWith(start)) continue;
-    throw new LacunaError('UNSUPPORTED', `the archive is compressed with ${program}`, {
-      op: 'read archive',
-      subject,
-      hint: `${program} -dc ${subject} | lacuna … and ${STREAM} for the file`,
-    });
-  }
-  return magic.startsWith('1f8b');
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(MAGIC_SIZE), 0, MAGIC_SIZE, 0);
+  const compression = detectCompression(buffer.subarray(0, bytesRead));
+  if (compression === 'none' || compression === 'gzip') return compression === 'gzip';
+  throw new LacunaError('UNSUPPORTED', `the archive is compressed with ${compression}`, {
+    op: 'read archive',
+    subject,
+    hint: `${compression} -dc ${subject} | lacuna … and ${STREAM} for the file`,
+  });
 }
 
-/** The members by name. FORMAT for anything two readers could understand in two ways. */
+/** The members by name; of several with one name the last counts, as for `docker load`, which extracts the archive. */
 async function indexOf(file: FileHandle, subject: string, signal: AbortSignal | null): Promise<Map<string, Member>> {
   const { size } = await file.stat();
   const collector = new MemberCollector(subject);
@@ -203,7 +195,8 @@ class MemberCollector implements TarHandler {
     this.#subject = subject;
   }
 
-  entry({ name, type, size, linkName }: TarEntry): void {
+  entry({ name, type, size, linkName }: TarEntry, isSparse: boolean): void {
+    if (isSparse) throw this.#bad(name, 'a sparse file, whose content does not lie in the archive as it is');
     if (type === 'dir' || name.length > MAX_MEMBER_NAME) {
       this.#open = size > 0 ? { name: '', size } : null;
     } else if (type === 'reg') {
@@ -231,7 +224,6 @@ class MemberCollector implements TarHandler {
   }
 
   #put(name: string, member: Member): void {
-    if (this.members.has(name)) throw this.#bad(name, 'stands twice in the archive');
     if (this.members.size === MAX_MEMBERS) throw this.#bad(name, `the archive has more than ${MAX_MEMBERS} members`);
     this.members.set(name, member);
   }

@@ -5,15 +5,16 @@
 import { FormatError } from '../errors.ts';
 import { LayerFile } from './file.ts';
 import { type ByteString, byteString, bytesOf, type FileNode } from './node.ts';
-import { quote } from './path.ts';
+import { quote, WHITEOUT } from './path.ts';
 import { componentsOf, lookup, resolveDirectory } from './resolve.ts';
 import type { TarEntry } from './tar.ts';
 
-/** OCI image-spec, layer.md, "Whiteouts". */
-export const WHITEOUT = '.wh.';
+/** OCI image-spec, layer.md, "Opaque Whiteout". */
 export const OPAQUE = '.wh..wh..opq';
 /** AUFS bookkeeping, which old Docker layers still carry: not content. */
 const AUFS = '.wh..wh.';
+/** But hard links lead to what lies in this folder of it. */
+const AUFS_LINKS = '.wh..wh.plnk/';
 
 /** What a layer says about a directory besides its content. */
 export interface DirectoryMarks {
@@ -25,12 +26,18 @@ export interface DirectoryMarks {
   whiteouts: Set<ByteString> | null;
 }
 
+/** A hard link whose target the layer itself does not have, or not yet. */
+export interface HardLink {
+  readonly name: ByteString;
+  readonly target: ByteString;
+}
+
 export interface LayerTree {
   readonly root: FileNode;
   /** Marks of every directory of the tree that has some. */
   readonly marks: ReadonlyMap<FileNode, DirectoryMarks>;
-  /** Placeholder nodes that stand for the inode a lower layer has under this path. */
-  readonly links: ReadonlyMap<FileNode, ByteString>;
+  /** Placeholder nodes that stand for the inode a lower layer has under the path `target`; `name` is the first such link. */
+  readonly links: ReadonlyMap<FileNode, HardLink>;
 }
 
 /** A directory nobody described: 0755, root's, no time. */
@@ -53,7 +60,9 @@ export class LayerBuilder {
   readonly #subject: string;
   readonly #root = implicitDirectory();
   readonly #marks = new Map<FileNode, DirectoryMarks>();
-  readonly #links = new Map<FileNode, ByteString>();
+  readonly #links = new Map<FileNode, HardLink>();
+  /** Files in {@link AUFS_LINKS}. */
+  readonly #aufs = new Map<ByteString, LayerFile>();
   /** Tar entries come directory by directory, so the last parent is nearly always the next one. */
   #lastParent: { path: ByteString; node: FileNode } | null = null;
 
@@ -70,10 +79,10 @@ export class LayerBuilder {
     const slash = entry.name.lastIndexOf('/');
     const name = entry.name.slice(slash + 1);
     const parentPath = slash < 0 ? '' : entry.name.slice(0, slash);
-    if (isAufs(entry.name, name)) return null;
+    if (isAufs(entry.name, name)) return this.#aufsFile(entry);
     if (entry.name === '') {
-      if (entry.type !== 'dir') throw this.#bad(`the root is a ${entry.type}, not a directory`);
-      this.#describe(this.#root, entry);
+      // What is no directory cannot take the root's place, and is passed over as containerd does.
+      if (entry.type === 'dir') this.#describe(this.#root, entry);
       return null;
     }
     const parent = this.#parent(parentPath);
@@ -94,10 +103,16 @@ export class LayerBuilder {
     return { root: this.#root, marks: this.#marks, links: this.#links };
   }
 
+  #aufsFile(entry: TarEntry): LayerFile | null {
+    if (entry.type !== 'reg' || !entry.name.startsWith(AUFS_LINKS)) return null;
+    const node = new LayerFile(entry);
+    this.#aufs.set(entry.name, node);
+    return node;
+  }
+
   #parent(path: ByteString): FileNode {
     if (this.#lastParent?.path === path) return this.#lastParent.node;
     const make = (parent: FileNode, name: ByteString) => {
-      if (name.startsWith(WHITEOUT)) throw this.#bad(`${quote(path)} lies in a whiteout`);
       const made = implicitDirectory();
       this.#marksOf(made).implicit = true;
       this.#put(parent, name, made);
@@ -147,13 +162,13 @@ export class LayerBuilder {
 
   #hardLink(parent: FileNode, name: ByteString, entry: TarEntry): void {
     const target = entry.linkName!;
-    let node = lookup(this.#root, target, this.#subject);
+    let node = this.#aufs.get(target) ?? lookup(this.#root, target, this.#subject);
     if (node?.type === 'dir' && !this.#marks.get(node)?.implicit) {
       throw this.#bad(`hard link ${quote(entry.name)} to the directory ${quote(target)}`);
     }
     if (node === null || node.type === 'dir') {
       node = nodeOf(entry);
-      this.#links.set(node, target);
+      this.#links.set(node, { name: entry.name, target });
     }
     this.#put(parent, name, node);
   }

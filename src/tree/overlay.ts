@@ -1,6 +1,6 @@
 /** Layers on top of each other → the one tree a container sees. */
 import { FormatError } from '../errors.ts';
-import { type DirectoryMarks, implicitDirectory, type LayerTree } from './layer.ts';
+import { type DirectoryMarks, type HardLink, implicitDirectory, type LayerTree } from './layer.ts';
 import type { ByteString, FileNode } from './node.ts';
 import { MAX_DEPTH, quote } from './path.ts';
 import { lookup, resolveDirectory } from './resolve.ts';
@@ -30,16 +30,16 @@ class Merge {
   }
 
   run(): void {
-    for (const [placeholder, target] of this.#layer.links) this.#joined.set(placeholder, this.#join(target));
+    for (const [placeholder, link] of this.#layer.links) this.#joined.set(placeholder, this.#join(link));
     this.#mergeDirectory(this.#root, this.#layer.root, []);
   }
 
   /** The inode a hard link means: a lower layer's; else one that this layer's tar brought only after the link. */
-  #join(target: ByteString): FileNode {
+  #join({ name, target }: HardLink): FileNode {
     const found = lookup(this.#root, target, this.#subject) ?? this.#ownNode(target);
     if (found === null || found.type === 'dir') {
       const problem = found === null ? 'does not exist' : 'is a directory';
-      throw new FormatError('tar link name', `hard link to ${quote(target)}, which ${problem}`, {
+      throw new FormatError('tar link name', `hard link ${quote(name)} to ${quote(target)}, which ${problem}`, {
         subject: this.#subject,
       });
     }
@@ -51,7 +51,7 @@ class Merge {
     return found !== null && this.#layer.links.has(found) ? null : found;
   }
 
-  /** `path`: the components of `from`, for following a lower symlink that stands in the place of an implicit directory. */
+  /** `path`: the components of `from`. */
   #mergeDirectory(into: FileNode, from: FileNode, path: ByteString[]): void {
     if (path.length > MAX_DEPTH) throw new FormatError('tree', `deeper than ${MAX_DEPTH}`, { subject: this.#subject });
     const marks = this.#layer.marks.get(from);
@@ -63,25 +63,24 @@ class Merge {
         continue;
       }
       path.push(name);
-      this.#mergeDirectory(this.#directory(into, name, child, path), child, path);
+      this.#mergeDirectory(this.#directory(into, name, path), child, path);
       path.pop();
     }
   }
 
-  /** Where the layer's directory `from` goes: the lower one, what a lower symlink leads to, or a new one. */
-  #directory(into: FileNode, name: ByteString, from: FileNode, path: readonly ByteString[]): FileNode {
+  /**
+   * Where the layer's directory goes: the lower one, or a new one. Engines unpack each layer into a folder of its own, so
+   * one that only `lib/x` tells of hides a lower `lib -> usr/lib` all the same; containerd gives it the attributes of
+   * what the link leads to.
+   */
+  #directory(into: FileNode, name: ByteString, path: readonly ByteString[]): FileNode {
     const below = into.children!.get(name);
     if (below?.type === 'dir') return below;
-    const make = (parent: FileNode, missing: ByteString) => {
-      const made = implicitDirectory();
-      parent.children!.set(missing, made);
-      return made;
-    };
-    // `lib/x` without an entry for `lib` is written through a lower `lib -> usr/lib`, as tar and containerd do.
-    if (below?.type === 'symlink' && this.#layer.marks.get(from)?.implicit) {
-      return resolveDirectory(this.#root, path, make, this.#subject)!;
-    }
-    return make(into, name);
+    const made = implicitDirectory();
+    const meant = below?.type === 'symlink' ? resolveDirectory(this.#root, path, () => null, this.#subject) : null;
+    if (meant !== null) copyMetadata(meant, made);
+    into.children!.set(name, made);
+    return made;
   }
 }
 

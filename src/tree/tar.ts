@@ -1,16 +1,18 @@
 /**
- * An incremental tar parser over big buffers: ustar, pax, GNU and star, no I/O.
+ * An incremental tar parser over big buffers: v7, ustar, pax, GNU and star, no I/O. What it accepts and how it
+ * understands it is what Go's archive/tar does, which docker, containerd and umoci unpack with.
  *
  * The caller reads into a large buffer and pushes it; the parser reports entries and offers their content in place,
  * so that nothing is copied. What it leaves unconsumed the caller moves to the front of the next buffer.
  */
-import { FormatError } from '../errors.ts';
+import { FormatError, LacunaError } from '../errors.ts';
 import type { ByteString, Mtime } from './node.ts';
 import { MAX_PATH, normalizePath, quote } from './path.ts';
-import { type PaxRecords, parsePax, paxNumber, paxTime, XATTR_PREFIX } from './pax.ts';
-import { BLOCK, decodeHeader, isZeroBlock, type RawHeader } from './tarheader.ts';
+import { boundTime, type PaxRecords, parsePax, paxId, paxNumber, paxTime, XATTR_PREFIX } from './pax.ts';
+import { oldSparseMap, paxSparseMap, type SparseMap } from './sparse.ts';
+import { BLOCK, decodeHeader, isGnuHeader, isZeroBlock, type RawHeader } from './tarheader.ts';
 
-/** The longest PAX header that is read, in bytes; longer ones are refused. */
+/** The longest PAX header that is read, in bytes; longer ones are refused. The last one before a member counts. */
 export const DEFAULT_MAX_PAX = 1024 * 1024;
 
 export type TarType = 'reg' | 'dir' | 'symlink' | 'hardlink' | 'char' | 'block' | 'fifo';
@@ -33,13 +35,22 @@ export interface TarEntry {
 }
 
 export interface TarHandler {
-  entry(entry: TarEntry): void;
+  /** `isSparse`: the tar holds only parts of the file; `entry.size` is that of all of it. */
+  entry(entry: TarEntry, isSparse: boolean): void;
   /**
    * `available` content bytes of the current entry lie at `start`; `remaining` ≥ available are still to come in all.
    * Returns how many are taken (0…available); the others are offered again with the next push.
    */
   content(buffer: Buffer, start: number, available: number, remaining: number): number;
+  /**
+   * The next `length` content bytes are zeros that the tar does not hold. As {@link content}, which gets them piece by
+   * piece where this is missing.
+   */
+  hole?(length: number, remaining: number): number;
 }
+
+/** What a hole is to a handler that knows of none. */
+export const ZEROS: Buffer = Buffer.alloc(64 * 1024);
 
 export interface TarOptions {
   /** What the tar is, for error messages. */
@@ -58,21 +69,27 @@ const TYPES: Readonly<Record<string, TarType>> = {
   '5': 'dir',
   '6': 'fifo',
   '7': 'reg', // contiguous
+  S: 'reg', // sparse, GNU
 };
 
 /** Entries that describe the next entry. `K` and `L` are GNU's long link target and long name. */
-type MetaType = 'x' | 'g' | 'K' | 'L';
-const isMeta = (typeflag: string): typeflag is MetaType => 'xgKL'.includes(typeflag);
+type MetaType = 'x' | 'K' | 'L';
+const isMeta = (typeflag: string): typeflag is MetaType => 'xKL'.includes(typeflag);
 
 export class TarParser {
   readonly #handler: TarHandler;
   readonly #subject: string;
   readonly #maxPax: number;
 
-  /** `body`: bytes of an extended header are being collected. `ended`: two zero blocks were seen. */
-  #state: 'header' | 'content' | 'skip' | 'body' | 'ended' = 'header';
-  /** Bytes still to come of content, skip or body. */
+  /**
+   * `body`: bytes of an extended header are being collected. `map`: blocks of a sparse map. `hole`: zeros that the tar
+   * does not hold. `ended`: two zero blocks were seen.
+   */
+  #state: 'header' | 'content' | 'hole' | 'skip' | 'padding' | 'body' | 'map' | 'ended' = 'header';
+  /** Bytes still to come of what the state says. */
   #left = 0;
+  /** Content bytes of the current file that come after those. */
+  #behind = 0;
   /** Zero bytes that pad the current content or body to a whole block. */
   #padding = 0;
   /** Bytes of the tar consumed so far, for error messages. */
@@ -80,10 +97,11 @@ export class TarParser {
   #sawZeroBlock = false;
 
   #meta: { type: MetaType; bytes: Buffer } | null = null;
-  readonly #globals: PaxRecords = new Map();
-  #locals: PaxRecords | null = null;
+  #pax: PaxRecords | null = null;
   #longName: ByteString | null = null;
   #longLink: ByteString | null = null;
+  /** The sparse file whose map or content comes: `stored` bytes of it are in the tar, `next` is the index of its next part. */
+  #sparse: { readonly map: SparseMap; readonly entry: TarEntry; stored: number; next: number } | null = null;
 
   constructor(handler: TarHandler, options: TarOptions = {}) {
     this.#handler = handler;
@@ -98,10 +116,10 @@ export class TarParser {
   push(buffer: Buffer, start: number, end: number): number {
     let at = start;
     for (;;) {
-      const before = at;
-      at += this.#step(buffer, at, end);
-      this.#offset += at - before;
-      if (at === before) return at;
+      const consumed = this.#step(buffer, at, end);
+      if (consumed === null) return at;
+      at += consumed;
+      this.#offset += consumed;
     }
   }
 
@@ -110,57 +128,82 @@ export class TarParser {
    * being pushed; the next push begins behind it.
    */
   passOver(): number {
-    const length = this.#state === 'content' ? this.#left + this.#padding : this.#state === 'skip' ? this.#left : 0;
-    if (length === 0) return 0;
+    const length = { content: this.#left + this.#padding, skip: this.#left + this.#padding, padding: this.#left };
+    const passed = this.#state in length ? length[this.#state as keyof typeof length] : 0;
+    if (passed === 0) return 0;
     this.#state = 'header';
     this.#left = 0;
-    this.#offset += length;
-    return length;
+    this.#offset += passed;
+    return passed;
   }
 
-  /** No more input, `unconsumed` bytes were left over. Throws FormatError when the tar stops in the middle of something. */
+  /**
+   * No more input, `unconsumed` bytes were left over. Throws FormatError when the tar stops in the middle of a header or
+   * of content. The last member need not be padded, and no end needs to be marked.
+   */
   finish(unconsumed: number): void {
-    const cleanEnd = this.#state === 'ended' || (this.#state === 'header' && !this.#hasPending());
-    if (!cleanEnd || unconsumed > 0) {
-      throw new FormatError('tar', 'truncated', { subject: this.#subject, offset: this.#offset });
-    }
+    if (unconsumed === 0 && ['header', 'padding', 'ended'].includes(this.#state)) return;
+    throw new FormatError('tar', 'truncated', { subject: this.#subject, offset: this.#offset });
   }
 
-  /** One piece of work; returns the bytes it consumed, 0 when it needs more. */
-  #step(buffer: Buffer, at: number, end: number): number {
+  /** Whether the handler has not taken all of a hole yet: it is offered more with the next push, which needs no input. */
+  get isInHole(): boolean {
+    return this.#state === 'hole';
+  }
+
+  /** One piece of work; returns the bytes it consumed, null when it needs more, or the handler takes nothing. */
+  #step(buffer: Buffer, at: number, end: number): number | null {
     switch (this.#state) {
       case 'header':
-        if (end - at < BLOCK) return 0;
-        this.#header(buffer, at);
+      case 'map':
+        if (end - at < BLOCK) return null;
+        if (this.#state === 'map') this.#addToMap(buffer, at);
+        else this.#header(buffer, at);
         return BLOCK;
+      case 'hole': {
+        const taken = this.#hole();
+        this.#advance(taken);
+        return taken === 0 ? null : 0;
+      }
       case 'content': {
         const available = Math.min(this.#left, end - at);
-        if (available === 0) return 0;
-        const taken = this.#handler.content(buffer, at, available, this.#left);
-        this.#left -= taken;
-        if (this.#left === 0) this.#skip(this.#padding);
-        return taken;
+        if (available === 0) return null;
+        const taken = this.#handler.content(buffer, at, available, this.#left + this.#behind);
+        this.#advance(taken);
+        return taken === 0 ? null : taken;
       }
-      case 'skip': {
+      case 'skip':
+      case 'padding': {
         const skipped = Math.min(this.#left, end - at);
+        if (skipped === 0) return null;
         this.#left -= skipped;
-        if (this.#left === 0) this.#state = 'header';
+        if (this.#left === 0 && this.#state === 'padding') this.#state = 'header';
+        else if (this.#left === 0) this.#pad();
         return skipped;
       }
       case 'body':
         return this.#collect(buffer, at, end);
       case 'ended':
-        return end - at;
+        return at === end ? null : end - at;
     }
   }
 
-  #skip(length: number): void {
-    this.#left = length;
-    this.#state = length === 0 ? 'header' : 'skip';
+  #hole(): number {
+    const remaining = this.#left + this.#behind;
+    if (this.#handler.hole !== undefined) return this.#handler.hole(this.#left, remaining);
+    return this.#handler.content(ZEROS, 0, Math.min(this.#left, ZEROS.length), remaining);
   }
 
-  #hasPending(): boolean {
-    return this.#locals !== null || this.#longName !== null || this.#longLink !== null;
+  #advance(taken: number): void {
+    this.#left -= taken;
+    if (this.#left > 0) return;
+    if (this.#sparse === null) this.#pad();
+    else this.#nextPart();
+  }
+
+  #pad(): void {
+    this.#left = this.#padding;
+    this.#state = this.#left === 0 ? 'header' : 'padding';
   }
 
   #header(buffer: Buffer, at: number): void {
@@ -171,17 +214,14 @@ export class TarParser {
     }
     if (this.#sawZeroBlock) throw this.#bad('tar', 'a single zero block in the middle');
     const raw = decodeHeader(buffer, at, this.#offset, this.#subject);
-    if (raw.size < 0) throw this.#bad('tar size', 'negative');
     if (isMeta(raw.typeflag)) this.#beginMeta(raw.typeflag, raw.size);
-    else if (raw.typeflag === 'S') throw this.#bad('tar type', 'GNU sparse files are not supported');
-    else this.#entry(raw);
+    else this.#entry(raw, buffer, at);
   }
 
   #beginMeta(type: MetaType, size: number): void {
-    const isPax = type === 'x' || type === 'g';
-    const limit = isPax ? this.#maxPax : MAX_PATH + 1;
-    if (size > limit) {
-      throw this.#bad(isPax ? 'pax header' : 'GNU long name', `${size} bytes, longer than ${limit}`);
+    const limit = type === 'x' ? this.#maxPax : MAX_PATH + 1;
+    if (size < 0 || size > limit) {
+      throw this.#bad(type === 'x' ? 'pax header' : 'GNU long name', `${size} bytes, longer than ${limit}`);
     }
     this.#meta = { type, bytes: Buffer.allocUnsafe(size) };
     this.#padding = paddingOf(size);
@@ -190,8 +230,9 @@ export class TarParser {
     if (size === 0) this.#endMeta();
   }
 
-  #collect(buffer: Buffer, at: number, end: number): number {
+  #collect(buffer: Buffer, at: number, end: number): number | null {
     const taken = Math.min(this.#left, end - at);
+    if (taken === 0) return null;
     const { bytes } = this.#meta!;
     buffer.copy(bytes, bytes.length - this.#left, at, at + taken);
     this.#left -= taken;
@@ -199,63 +240,112 @@ export class TarParser {
     return taken;
   }
 
+  /** Of several of a kind before a member the last one counts. */
   #endMeta(): void {
     const { type, bytes } = this.#meta!;
     this.#meta = null;
-    this.#skip(this.#padding);
-    if (type === 'g') {
-      parsePax(bytes, this.#globals, this.#subject);
-      for (const [key, value] of this.#globals) {
-        if (value === '' && !key.startsWith(XATTR_PREFIX)) this.#globals.delete(key);
-      }
-    } else if (type === 'x') {
-      this.#locals ??= new Map();
-      parsePax(bytes, this.#locals, this.#subject);
-    } else {
-      const nul = bytes.indexOf(0);
-      const text = bytes.toString('latin1', 0, nul < 0 ? bytes.length : nul);
-      if (type === 'L') this.#longName = text;
-      else this.#longLink = text;
-    }
-  }
-
-  /** The value of a pax key for the current entry; an empty local one takes a global one away. */
-  #pax(key: string): ByteString | null {
-    const value = this.#locals?.get(key) ?? this.#globals.get(key);
-    return value === undefined || value === '' ? null : value;
-  }
-
-  #entry(raw: RawHeader): void {
-    const extended = this.#locals !== null || this.#globals.size > 0;
-    const name = (extended ? this.#pax('path') : null) ?? this.#longName ?? raw.name;
-    const link = (extended ? this.#pax('linkpath') : null) ?? this.#longLink ?? raw.linkName;
-    if (extended) this.#applyPax(raw, name);
-    const xattrs = extended ? this.#xattrs() : null;
-    const mtime = (extended ? this.#paxMtime() : null) ?? { sec: raw.mtime, nsec: 0 };
-    this.#locals = this.#longName = this.#longLink = null;
-
-    const type = raw.typeflag === '\0' && name.endsWith('/') ? 'dir' : TYPES[raw.typeflag];
-    // Only files have content; other types may carry a size that means nothing (as in Go's archive/tar).
-    const stored = type === undefined || type === 'reg' ? raw.size : 0;
-    this.#padding = paddingOf(stored);
-    if (type === undefined) {
-      this.#skip(stored + this.#padding);
+    this.#pad();
+    if (type === 'x') {
+      this.#pax = parsePax(bytes, this.#subject);
       return;
     }
+    const nul = bytes.indexOf(0);
+    const text = bytes.toString('latin1', 0, nul < 0 ? bytes.length : nul);
+    if (type === 'L') this.#longName = text;
+    else this.#longLink = text;
+  }
+
+  #entry(raw: RawHeader, buffer: Buffer, at: number): void {
+    const pax = this.#pax ?? NO_RECORDS;
+    const longName = this.#longName || pax.get('path') || raw.name;
+    const link = this.#longLink || pax.get('linkpath') || raw.linkName;
+    this.#pax = this.#longName = this.#longLink = null;
+    const type = raw.typeflag === '\0' && longName.endsWith('/') ? 'dir' : TYPES[raw.typeflag];
+    // Only files have content; other types may carry a size that means nothing.
+    const hasContent = type === undefined || type === 'reg';
+    const size = pax.get('size');
+    const stored = !hasContent ? 0 : size ? paxNumber(size, 'size', this.#subject) : raw.size;
+    if (stored < 0) throw this.#bad('tar size', 'negative');
+    this.#padding = paddingOf(stored);
     this.#left = stored;
-    this.#state = stored === 0 ? 'header' : 'content';
-    this.#handler.entry({
+    if (type === undefined) {
+      this.#passOverUnknown(raw.typeflag, longName);
+      return;
+    }
+    const map = type === 'reg' ? this.#sparseMap(raw, pax, stored, buffer, at) : null;
+    const name = (map === null ? null : pax.get('GNU.sparse.name')) || longName;
+    const entry: TarEntry = {
       name: normalizePath(name, 'tar name', this.#subject),
       type,
       linkName: this.#linkName(type, name, link),
       mode: raw.mode & 0o7777,
-      uid: this.#id(raw.uid, 'tar uid'),
-      gid: this.#id(raw.gid, 'tar gid'),
-      size: stored,
-      mtime,
-      rdev: type === 'char' || type === 'block' ? { major: raw.rdevMajor, minor: raw.rdevMinor } : null,
-      xattrs,
-    });
+      uid: idOf(pax.get('uid'), 'uid', raw.uid, this.#subject),
+      gid: idOf(pax.get('gid'), 'gid', raw.gid, this.#subject),
+      size: map?.size ?? stored,
+      mtime: timeOf(pax.get('mtime'), raw.mtime, this.#subject),
+      rdev: type === 'char' || type === 'block' ? deviceOf(raw) : null,
+      xattrs: xattrsOf(pax),
+    };
+    if (map !== null) {
+      this.#sparse = { map, entry, stored, next: 0 };
+      this.#state = 'map';
+      if (map.isWhole) this.#beginSparse();
+      return;
+    }
+    this.#state = 'content';
+    if (stored === 0) this.#pad();
+    this.#handler.entry(entry, false);
+  }
+
+  /** A global header says nothing about files to docker and containerd; it is a member, so what came before it is used up. */
+  #passOverUnknown(typeflag: string, name: ByteString): void {
+    if (typeflag === 'M') {
+      throw new LacunaError('UNSUPPORTED', `${quote(name)} is continued from another volume of the tar`, {
+        subject: this.#subject,
+      });
+    }
+    this.#state = 'skip';
+    if (this.#left === 0) this.#pad();
+  }
+
+  #sparseMap(raw: RawHeader, pax: PaxRecords, stored: number, buffer: Buffer, at: number): SparseMap | null {
+    if (raw.typeflag !== 'S') return paxSparseMap(pax, stored, this.#subject);
+    if (!isGnuHeader(buffer, at)) throw this.#bad('tar type', 'a sparse member without a GNU header');
+    return oldSparseMap(buffer, at, this.#subject);
+  }
+
+  #addToMap(buffer: Buffer, at: number): void {
+    const sparse = this.#sparse!;
+    if (sparse.map.isContent) sparse.stored -= BLOCK;
+    if (sparse.stored < 0) throw this.#bad('sparse map', 'does not end within the content of its member');
+    sparse.map.add(buffer, at);
+    if (sparse.map.isWhole) this.#beginSparse();
+  }
+
+  #beginSparse(): void {
+    const { map, entry, stored } = this.#sparse!;
+    let held = 0;
+    for (let i = 1; i < map.parts.length; i += 2) held += map.parts[i]!;
+    if (held !== stored) throw this.#bad('sparse map', `parts of ${held} bytes, but the member has ${stored}`);
+    this.#handler.entry(entry, true);
+    this.#behind = entry.size;
+    this.#nextPart();
+  }
+
+  /** Goes on with the part that comes next, or the hole before it. */
+  #nextPart(): void {
+    const sparse = this.#sparse!;
+    const { parts, size } = sparse.map;
+    const at = size - this.#behind;
+    while (parts[sparse.next + 1] === 0) sparse.next += 2;
+    const start = parts[sparse.next] ?? size;
+    this.#state = at < start ? 'hole' : 'content';
+    this.#left = at < start ? start - at : (parts[sparse.next + 1] ?? 0);
+    this.#behind -= this.#left;
+    if (at === start) sparse.next += 2;
+    if (this.#left > 0) return;
+    this.#sparse = null;
+    this.#pad();
   }
 
   #linkName(type: TarType, name: ByteString, link: ByteString): ByteString | null {
@@ -270,42 +360,36 @@ export class TarParser {
     return link;
   }
 
-  #applyPax(raw: RawHeader, name: ByteString): void {
-    const isSparse = this.#pax('GNU.sparse.major') ?? this.#pax('GNU.sparse.map') ?? this.#pax('GNU.sparse.size');
-    if (isSparse !== null)
-      throw this.#bad('pax header', `${quote(name)} is sparse; GNU sparse files are not supported`);
-    for (const key of ['size', 'uid', 'gid'] as const) {
-      const value = this.#pax(key);
-      if (value !== null) raw[key] = paxNumber(value, key, this.#subject);
-    }
-  }
-
-  #paxMtime(): Mtime | null {
-    const value = this.#pax('mtime');
-    return value === null ? null : paxTime(value, this.#subject);
-  }
-
-  #xattrs(): Map<ByteString, Buffer> | null {
-    let found: Map<ByteString, Buffer> | null = null;
-    for (const records of [this.#globals, this.#locals]) {
-      for (const [key, value] of records ?? []) {
-        if (!key.startsWith(XATTR_PREFIX)) continue;
-        found ??= new Map();
-        found.set(key.slice(XATTR_PREFIX.length), Buffer.from(value, 'latin1'));
-      }
-    }
-    return found;
-  }
-
-  #id(value: number, field: string): number {
-    // 2^32 − 1 is no id: chown(2) and the kernel take it for "none".
-    if (value < 0 || value >= 0xffff_ffff) throw this.#bad(field, `${value} is not in 0…2^32-2`);
-    return value;
-  }
-
   #bad(field: string, problem: string): FormatError {
     return new FormatError(field, problem, { subject: this.#subject, offset: this.#offset });
   }
 }
 
+const NO_RECORDS: PaxRecords = new Map();
+
 const paddingOf = (size: number): number => (BLOCK - (size % BLOCK)) % BLOCK;
+
+/** As chown(2) understands it: 2^32 − 1 is no id, the file stays root's, whose process makes it. */
+function idOf(pax: ByteString | undefined, key: string, raw: number, subject: string): number {
+  const id = pax ? paxId(pax, key, subject) : raw;
+  return id === 0xffff_ffff ? 0 : id;
+}
+
+const timeOf = (pax: ByteString | undefined, raw: number, subject: string): Mtime =>
+  pax ? paxTime(pax, subject) : boundTime(raw, 0);
+
+/** As mknod(2) understands it: 12 and 20 bits. */
+const deviceOf = ({ rdevMajor, rdevMinor }: RawHeader): { major: number; minor: number } => ({
+  major: rdevMajor & 0xfff,
+  minor: rdevMinor & 0xfffff,
+});
+
+function xattrsOf(records: PaxRecords): Map<ByteString, Buffer> | null {
+  let found: Map<ByteString, Buffer> | null = null;
+  for (const [key, value] of records) {
+    if (!key.startsWith(XATTR_PREFIX)) continue;
+    found ??= new Map();
+    found.set(key.slice(XATTR_PREFIX.length), Buffer.from(value, 'latin1'));
+  }
+  return found;
+}

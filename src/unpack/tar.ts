@@ -2,14 +2,11 @@
 import { FormatError } from '../errors.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { type ByteString, type FileNode, sortedXattrs } from '../tree/node.ts';
-import { quote } from '../tree/path.ts';
+import { quote, WHITEOUT } from '../tree/path.ts';
 import type { TarEntry } from '../tree/tar.ts';
 import { TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
 import { NOTHING_SKIPPED, type Skipped, type UnpackPlan } from './options.ts';
 import type { TreePlan } from './tree.ts';
-
-/** Names that mean something else in a layer. */
-const WHITEOUT = '.wh.';
 
 /** What the tar of `tree` leaves out: sockets, and attributes with `=` in their name, which ends a pax key. */
 export function skippedByTar(tree: TreePlan): Skipped {

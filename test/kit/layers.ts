@@ -16,6 +16,9 @@ export const fixture = (...path: string[]): string => join(checkout, 'test/fixtu
 export const zstdDecompress = (data: Buffer): Buffer =>
   (createRequire(import.meta.url)('zstd-napi') as { decompress(data: Buffer): Buffer }).decompress(data);
 
+export const zstdCompress = (data: Buffer): Buffer =>
+  (createRequire(import.meta.url)('zstd-napi') as { compress(data: Buffer): Buffer }).compress(data);
+
 interface Blob {
   readonly mediaType: string;
   readonly digest: string;
@@ -74,6 +77,7 @@ export function feed(parser: TarParser, tar: Buffer, step: number): void {
   for (let at = 0; at < tar.length; at += step) {
     const buffer = Buffer.concat([rest, tar.subarray(at, at + step)]);
     rest = buffer.subarray(parser.push(buffer, 0, buffer.length));
+    while (parser.isInHole) rest = rest.subarray(parser.push(rest, 0, rest.length));
   }
   parser.finish(rest.length);
 }

@@ -15,7 +15,7 @@ import { parseReference } from '../../../src/image/reference.ts';
 import { ls } from '../../../src/reader/ls.ts';
 import { openStore } from '../../../src/registry/open.ts';
 import type { ImageStore } from '../../../src/registry/store.ts';
-import { fixture, layerTars } from '../../kit/layers.ts';
+import { fixture, layerTars, sha256, zstdCompress } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
 import { END, gnuLong, type Member, member, pax } from '../../kit/tar.ts';
 import { diffTrees, type Row, readRows } from '../../kit/tree.ts';
@@ -218,6 +218,16 @@ describe('docker save', () => {
     expect(diffTrees(TRUTH, await listed(reference))).toEqual([]);
   });
 
+  test('a layer that begins with a skippable frame of zstd, and one that is compressed as nobody reads', async () => {
+    const skippable = Buffer.from('532a4d18040000002a2a2a2a', 'hex');
+    const names = tars.map((tar, i) => put(`${i}.tar`, Buffer.concat([skippable, zstdCompress(tar)])));
+    const reference = save(names, { RepoTags: null });
+    expect((await manifestOf(reference)).layers[0]!.mediaType).toBe(MEDIA.dockerLayerZstd);
+    expect(diffTrees(TRUTH, await listed(reference))).toEqual([]);
+    put('0.tar', Buffer.concat([Buffer.from('fd377a585a00', 'hex'), Buffer.alloc(100)]));
+    expect((await failure('UNSUPPORTED', listed(save(names, { RepoTags: null })))).message).toContain('xz');
+  });
+
   test('the layout that newer engines put beside it gives the manifest of the registry', async () => {
     cpSync(fixture('oci/tame-mini'), dir, { recursive: true });
     const { descriptor, config: real, layers } = await manifestOf(SOURCE);
@@ -256,6 +266,23 @@ describe('docker save', () => {
     expect((await failure('FORMAT', manifestOf(save([], { RepoTags: ['x:1'], ...image })))).message).toMatch(message);
   });
 
+  test('an OCI manifest without layers, as Docker 25.0.0 wrote it, is not the image', async () => {
+    const names = tars.map((tar, i) => put(`${i}.tar`, tar));
+    const blob = (mediaType: string, data: Buffer) => {
+      put(`blobs/sha256/${sha256(data)}`, data);
+      return { mediaType, digest: `sha256:${sha256(data)}`, size: data.length };
+    };
+    const described = blob(MEDIA.ociConfig, config);
+    const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, config: described, layers: [] }));
+    put('oci-layout', Buffer.from('{"imageLayoutVersion":"1.0.0"}'));
+    put(
+      'index.json',
+      Buffer.from(JSON.stringify({ schemaVersion: 2, manifests: [blob(MEDIA.ociManifest, manifest)] })),
+    );
+    const reference = save(names, { RepoTags: ['x:1'], Config: `blobs/sha256/${sha256(config)}` });
+    expect(diffTrees(TRUTH, await listed(`${reference}:x:1`))).toEqual([]);
+  });
+
   test('what an old engine saved says so', async () => {
     put('repositories', Buffer.from('{}'));
     execFileSync('tar', ['-cf', at('d.tar'), '-C', dir, 'repositories']);
@@ -273,9 +300,7 @@ describe('hostile archives', () => {
   }
 
   test.each<[string, Buffer[], RegExp]>([
-    ['a name that leaves the archive', [member({ name: '../etc/passwd' }), END], /leaves the root/],
-    ['a name twice', [member(index), member(index), END], /stands twice/],
-    ['a name twice, once with a dot', [member(index), member({ ...index, name: './index.json' }), END], /stands twice/],
+    ['a name that leaves the archive', [member({ name: '../index' }), END], /no index\.json/],
     ['a member longer than the file', [member({ ...index, size: 1e9 })], /1000000000 bytes .* more than the file has/],
     ['a member with a size of 2^53', [pax({ size: String(2 ** 53) }), member(index), END], /pax size/],
     ['a negative size', [member({ ...index, raw: [[124, Buffer.alloc(12, 0xff)]] }), END], /size/],
@@ -296,6 +321,13 @@ describe('hostile archives', () => {
     for (const link of ['/etc/passwd', '../../etc/passwd', '/../index']) {
       await refused([member({ name: 'index.json', type: '2', link }), END], /no index\.json/);
     }
+  });
+
+  test('of a name that stands there twice the last one counts', async () => {
+    const other = { ...index, data: INDEX.replace('[]', '7') };
+    await refused([member(index), member(other), END], /manifests/);
+    writeFileSync(at('a.tar'), Buffer.concat([member(other), member({ ...index, name: './index.json' }), END]));
+    await failure('NOT_FOUND', manifestOf(`oci-archive:${at('a.tar')}`));
   });
 
   test('names that lie beside the layout do no harm', async () => {
