@@ -2,7 +2,6 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize } from '../config/units.ts';
 import { convert } from '../convert/convert.ts';
-import type { ImageReport } from '../convert/image.ts';
 import {
   type BlobForm,
   COMPRESSORS,
@@ -15,6 +14,7 @@ import {
   type DigesterName,
   type TargetForm,
 } from '../convert/options.ts';
+import type { ImageReport } from '../convert/report.ts';
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
 import { readList } from './read-list.ts';

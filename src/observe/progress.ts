@@ -5,6 +5,8 @@ import type { SingleBar } from 'cli-progress';
 export interface Progress {
   /** What is being done, e.g. `convert`, `push`, `pull`. */
   readonly phase: string;
+  /** `os/arch[/variant]` of the image, where there are several. */
+  readonly platform?: string;
   /** To what: a short digest, a file name. */
   readonly subject: string;
   readonly done: number;
