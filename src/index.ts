@@ -12,7 +12,7 @@ export type { PullOptions } from './containerd/options.ts';
 export { type PullResult, pull } from './containerd/pull.ts';
 export { type ConvertResult, convert } from './convert/convert.ts';
 export { type ExportOptions, type ExportResult, exportImage } from './convert/export.ts';
-export type { DictionaryReport, ImageReport, LayerReport } from './convert/image.ts';
+
 export { type MergeOptions, mergeBootstraps } from './convert/merge-bootstraps.ts';
 export {
   type BlobForm,
@@ -25,6 +25,8 @@ export {
   type DigesterName,
   type TargetForm,
 } from './convert/options.ts';
+export type { DictionaryReport, ImageReport, LayerReport } from './convert/report.ts';
+export type { Transfer } from './convert/transfer.ts';
 export { type RunOptions as DaemonOptions, runDaemon } from './daemon/run.ts';
 export { type DictPruned, dictAdd, dictPrune, dictStat } from './dict/manage.ts';
 export type { DictStat } from './dict/sqlite-dict.ts';

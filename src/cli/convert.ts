@@ -1,7 +1,6 @@
 /** `lacuna convert SRC DST`. */
 import { type Command, Option } from 'commander';
 import { convert } from '../convert/convert.ts';
-import type { ImageReport } from '../convert/image.ts';
 import {
   type BlobForm,
   COMPRESSORS,
@@ -14,6 +13,7 @@ import {
   type DigesterName,
   type TargetForm,
 } from '../convert/options.ts';
+import type { ImageReport } from '../convert/report.ts';
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
 import { readList } from './read-list.ts';

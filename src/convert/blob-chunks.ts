@@ -14,6 +14,7 @@ import type { FileChunk } from '../tree/node.ts';
  * crc u32 · flags u32 · offset in the unit u32
  */
 const RECORD = 64;
+export const CHUNK_RECORD_SIZE = RECORD;
 const AT = { plain: 32, size: 36, stored: 40, storedSize: 48, crc: 52, flags: 56, within: 60 } as const;
 /** Flags: it is compressed; above, the number of its unit + 1. */
 const COMPRESSED = 1;
@@ -41,8 +42,34 @@ export class BlobChunks implements ChunkSource, ChunkList<FileChunk> {
     this.compressor = compressor;
   }
 
+  /**
+   * What {@link records} and {@link units} gave. `records`: whole records of chunks that follow each other; the caller has
+   * checked that their units are there.
+   */
+  static restore(digester: Digester, compressor: Compressor, records: Buffer, units: readonly Unit[]): BlobChunks {
+    const chunks = new BlobChunks(digester, compressor);
+    chunks.#units.push(...units);
+    for (let at = 0; at < records.length; at += RECORD) {
+      const index = chunks.add(records.subarray(at, at + DIGEST_SIZE), records.readUInt32LE(at + AT.size));
+      const [page, place] = chunks.record(index);
+      records.copy(page, place, at, at + RECORD);
+    }
+    return chunks;
+  }
+
   get length(): number {
     return this.#count;
+  }
+
+  get units(): readonly Unit[] {
+    return this.#units;
+  }
+
+  /** Every chunk's {@link CHUNK_RECORD_SIZE} bytes, page by page. */
+  *records(): Generator<Buffer> {
+    for (const [i, page] of this.#pages.entries()) {
+      yield page.subarray(0, Math.min(this.#count - i * PAGE_RECORDS, PAGE_RECORDS) * RECORD);
+    }
   }
 
   /** The chunk with this index, which is there. */

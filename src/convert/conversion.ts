@@ -1,15 +1,27 @@
 /** One call of `convert`: what all its images have in common. */
 import type { DictSession } from '../dict/session.ts';
 import type { Manifest } from '../image/manifest.ts';
+import type { BlobCopy } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { ConvertedLayer } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
+import type { Records } from './records.ts';
+import type { Transfer } from './transfer.ts';
+
+/** A layer that the target has all of. */
+export interface PushedLayer extends ConvertedLayer {
+  readonly transfer: Transfer;
+  /** Found in the target: it was not read. */
+  readonly isReused: boolean;
+  /** Milliseconds. */
+  readonly duration: number;
+}
 
 /**
  * Layers that are being converted or have been, in this conversion: one that several images have, or one image twice, is
  * converted once. With reuse of lower layers' chunks it depends on what lies below, so then it is one image's own.
  */
-export type LayerCache = Map<string, Promise<ConvertedLayer>>;
+export type LayerCache = Map<string, Promise<PushedLayer>>;
 
 export interface Conversion {
   readonly from: ImageStore;
@@ -18,6 +30,12 @@ export interface Conversion {
   readonly layers: LayerCache;
   /** Layer → how many images that are still to be converted have it: {@link layers} keeps no other. */
   readonly awaited: Map<string, number>;
+  /** What earlier conversions left in the target, and this one leaves. */
+  readonly records: Records;
+  /** Blobs that a layer's report has counted. */
+  readonly counted: Set<string>;
+  /** Told of every blob of an original that was copied or looked for. */
+  readonly onCopy: (how: BlobCopy, bytes: number) => void;
   /** Null without a dictionary. */
   readonly dictionary: DictSession | null;
 }

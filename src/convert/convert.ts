@@ -1,14 +1,19 @@
 /** `convert SRC DST`: an OCI or Docker image, one platform or an index → a lazy image in another place. */
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, type Manifest, parseManifest } from '../image/manifest.ts';
+import { formatPlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
-import { countLayers } from './conversion.ts';
+import { type Conversion, countLayers } from './conversion.ts';
 import { blobsIn, openDictionary } from './dictionary.ts';
-import { type ConvertedImage, convertImage, type ImageReport } from './image.ts';
+import { type ConvertedImage, convertImage } from './image.ts';
 import { type ConvertOptions, planOf, type TargetForm } from './options.ts';
+import { recipeOf } from './recipe.ts';
+import { Records } from './records.ts';
+import type { ImageReport } from './report.ts';
 import { selectManifests } from './select.ts';
 import { bringOriginal, nameOriginal, publishIndex } from './target.ts';
+import { sumTransfers, type Transfer, transferOf } from './transfer.ts';
 
 export interface ConvertResult {
   readonly source: string;
@@ -17,6 +22,10 @@ export interface ConvertResult {
   /** What the target's tag points at: a manifest, or an index; of referrers, what they refer to. */
   readonly digest: string;
   readonly images: readonly ImageReport[];
+  /** Of all images, and of what was copied beside them: originals, blobs of dictionaries. */
+  readonly transfer: Transfer;
+  /** Milliseconds. */
+  readonly duration: number;
 }
 
 /**
@@ -24,6 +33,7 @@ export interface ConvertResult {
  * soon as it is there. For referrers `target` may be `source` itself.
  */
 export async function convert(source: string, target: string, options: ConvertOptions = {}): Promise<ConvertResult> {
+  const began = performance.now();
   const plan = planOf(options);
   const signal = { signal: plan.signal };
   const log = { log: plan.log };
@@ -34,25 +44,51 @@ export async function convert(source: string, target: string, options: ConvertOp
   const platforms = options.platforms ?? [];
   const selected = await selectManifests(from, found, platforms, signal);
   // Only now: a layout is not made for a source that is not there.
-  await using to = await openStore(targetReference, { ...log, create: true, ...options.target });
+  const targetOptions = { ...log, ...options.target };
+  await using to = await openStore(targetReference, { create: true, ...targetOptions });
+  const recipe = recipeOf(plan, options.dicts ?? []);
+  const records = await Records.open({ target: targetReference, to, plan, recipe, store: targetOptions });
 
   await using dictionary = await openDictionary(options.dicts ?? [], to, plan, { ...log, ...options.source });
 
   const manifests: Manifest[] = [];
   for (const image of selected) manifests.push(parseManifest(await from.manifest(image, signal), from.subject));
-  const conversion = { from, to, plan, layers: new Map(), awaited: countLayers(manifests), dictionary };
+  const copied: Transfer[] = [];
+  const conversion: Conversion = {
+    ...{ from, to, plan, records, dictionary },
+    ...{ layers: new Map(), awaited: countLayers(manifests), counted: new Set() },
+    onCopy: (how, bytes) => copied.push(transferOf(how, bytes)),
+  };
   const isLone = plan.as === 'lazy' && selected.length === 1;
   // A referrer is there for all to find at once, so what it refers to comes first, and its tag last.
   if (plan.as === 'referrer') await bringOriginal(conversion, found);
   const images: ConvertedImage[] = [];
-  for (const image of selected) images.push(await convertImage(conversion, image, isLone ? 'named' : 'by-digest'));
+  for (const image of selected) {
+    images.push(await convertImage(forImage(conversion, image, selected), image, isLone ? 'named' : 'by-digest'));
+  }
   let root: Descriptor = found;
   if (plan.as === 'referrer') await nameOriginal(conversion, found);
   else if (isLone) root = images[0]!.descriptor;
   else root = await publishIndex(conversion, { found, selected, images, isWhole: platforms.length === 0 });
   dictionary?.grow(blobsIn(images, targetReference));
+  await records.save();
   const reports = images.map(({ report }) => report);
-  return { source: from.subject, target: to.subject, as: plan.as, digest: root.digest, images: reports };
+  return {
+    ...{ source: from.subject, target: to.subject, as: plan.as, digest: root.digest, images: reports },
+    transfer: sumTransfers([...reports.map(({ transfer }) => transfer), ...copied]),
+    duration: performance.now() - began,
+  };
+}
+
+/** Of several images each event says which it is of. */
+function forImage(conversion: Conversion, { platform }: Descriptor, all: readonly Descriptor[]): Conversion {
+  if (all.length === 1 || platform === undefined) return conversion;
+  const { onProgress } = conversion.plan;
+  const name = formatPlatform({ ...platform, variant: platform.variant ?? null });
+  return {
+    ...conversion,
+    plan: { ...conversion.plan, onProgress: (event) => onProgress({ ...event, platform: name }) },
+  };
 }
 
 /** Before any work: what the store would say at its end. */

@@ -24,7 +24,7 @@ export async function openDictionary(
     throw error;
   }
   const { layer: kind, log, signal } = plan;
-  return new DictSession({ dicts, to, kind, store, log, signal });
+  return new DictSession({ dicts, to, kind, compressor: kind.compressor, store, log, signal });
 }
 
 /** What a dictionary learns from images that were pushed to `target`. */

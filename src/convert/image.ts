@@ -1,7 +1,7 @@
 /** One image manifest → one lazy image manifest: the layers, then the merged bootstrap, config and manifest. */
 import type { NewBlob } from '../dict/dict.ts';
-import type { Access, ReferredBlob } from '../dict/session.ts';
-import { LacunaError } from '../errors.ts';
+import type { ReferredBlob } from '../dict/session.ts';
+import { isLacunaError, LacunaError } from '../errors.ts';
 import { digestOf } from '../image/digest.ts';
 import {
   type Descriptor,
@@ -14,54 +14,18 @@ import {
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { hostPlatform, namesPlatform, platformOfConfig } from '../image/platform.ts';
 import { bootstrapLayerOf } from '../reader/choose.ts';
+import type { ImageStore } from '../registry/store.ts';
 import { type BootstrapLayer, packBootstrapLayer } from './bootstrap-layer.ts';
-import { type Conversion, forgetLayers } from './conversion.ts';
+import { type Conversion, forgetLayers, type PushedLayer } from './conversion.ts';
 import { blobEntry, entriesOf } from './entries.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { convertLayers } from './layers.ts';
 import { type MergedImage, mergeLayers } from './merge.ts';
 import type { TargetForm } from './options.ts';
 import { pushBlob, pushMade } from './push.ts';
-
-export interface LayerReport {
-  /** The original layer and its compressed bytes. */
-  readonly source: string;
-  readonly sourceSize: number;
-  /** The blob it became, null when it has no file content. */
-  readonly blob: string | null;
-  readonly blobSize: number;
-  /** The blob with its chunk info and its bytes, where that does not lie in the blob itself; else null and 0. */
-  readonly meta: string | null;
-  readonly metaSize: number;
-  readonly chunks: number;
-  /** Plain bytes of all its files, and of those that were stored once already. */
-  readonly bytes: number;
-  readonly reusedBytes: number;
-}
-
-export interface ImageReport {
-  /** `os/arch[/variant]` as the config says. */
-  readonly platform: string;
-  readonly source: string;
-  /** The lazy manifest. */
-  readonly digest: string;
-  readonly layers: readonly LayerReport[];
-  readonly bootstrap: { readonly digest: string; readonly size: number; readonly plainSize: number };
-  readonly blobs: readonly string[];
-  /** Blobs of the dictionary that it refers to, in order of what they save. */
-  readonly dictionary: readonly DictionaryReport[];
-}
-
-/** One blob of other images that chunks of this one lie in. */
-export interface DictionaryReport {
-  readonly blob: string;
-  /** Whether the target had it, got it from a repository of its registry, or got its bytes. */
-  readonly access: Access;
-  /** Chunks that were not stored again, their stored and their plain bytes. */
-  readonly chunks: number;
-  readonly savedBytes: number;
-  readonly plainBytes: number;
-}
+import type { FoundImage } from './records.ts';
+import type { DictionaryReport, ImageFacts, ImageReport, LayerFacts, LayerReport } from './report.ts';
+import { sumTransfers, transferOf } from './transfer.ts';
 
 export interface ConvertedImage {
   readonly descriptor: Descriptor;
@@ -73,17 +37,37 @@ export interface ConvertedImage {
 
 /**
  * Converts one manifest and pushes it, under the target's own name as the very last step, or by its digest alone when an
- * index will list it or it is found as a referrer.
+ * index will list it or it is found as a referrer. What an earlier conversion made of it is taken as it is.
  */
 export async function convertImage(
   conversion: Conversion,
   source: Descriptor,
   as: 'named' | 'by-digest',
 ): Promise<ConvertedImage> {
-  const { from, to, plan, dictionary } = conversion;
-  const signal = { signal: plan.signal };
-  const manifest = parseManifest(await from.manifest(source, signal), `${from.subject}, manifest ${source.digest}`);
+  const { from, plan } = conversion;
+  const began = performance.now();
+  const manifest = parseManifest(
+    await from.manifest(source, { signal: plan.signal }),
+    `${from.subject}, manifest ${source.digest}`,
+  );
   refuseConverted(manifest, from.subject);
+  const found = await conversion.records.findImage(source, referenceOf(conversion));
+  const converted =
+    found === null
+      ? await convertAnew(conversion, source, manifest, as)
+      : await takeFound(conversion, source, manifest, found, as);
+  forgetLayers(conversion, manifest);
+  return { ...converted, report: { ...converted.report, duration: performance.now() - began } };
+}
+
+async function convertAnew(
+  conversion: Conversion,
+  source: Descriptor,
+  manifest: Manifest,
+  as: 'named' | 'by-digest',
+): Promise<ConvertedImage> {
+  const { from, to, plan, dictionary, records } = conversion;
+  const signal = { signal: plan.signal };
   const config = parseConfig(await from.manifest(manifest.config, signal), `${from.subject}, config`);
   if (config.rootfs.diff_ids.length !== manifest.layers.length) {
     throw new LacunaError('FORMAT', `${manifest.layers.length} layers but ${config.rootfs.diff_ids.length} diff_ids`, {
@@ -92,35 +76,111 @@ export async function convertImage(
     });
   }
   const { layers, referred } = await convertLayers(conversion, manifest, config);
-  for (const { metaBlob } of layers) if (metaBlob !== null) await pushBlob(to, metaBlob, digestOf(metaBlob), plan);
   const merged = mergeLayers(layers, referred, plan, from.subject);
+  const used = usedOf(layers, referred, merged);
   const blobs = [
-    ...layers.flatMap(entriesOf),
-    ...referred.map(({ blob, size }) => blobEntry(`sha256:${blob.id}`, size)),
+    ...used.layers.flatMap(entriesOf),
+    ...used.referred.map(({ blob, size }) => blobEntry(`sha256:${blob.id}`, size)),
   ];
-  const bootstrap = await pushMade(to, plan, plan.signal, 'bootstrap', (upload) =>
+  const { made: bootstrap, transfer } = await pushMade(to, plan, plan.signal, 'bootstrap', (upload) =>
     packBootstrapLayer(merged.bootstrap, merged.metas, upload),
   );
-  const configBytes = json(lazyConfig(config, layers, blobs, bootstrap));
+  const configBytes = json(lazyConfig(config, used.layers, blobs, bootstrap));
   const configDescriptor = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
-  await pushBlob(to, configBytes, configDescriptor.digest, plan);
-  // A directory's path means nothing to anybody else.
-  const isElsewhere = plan.ociRef && from.subject.startsWith('docker://');
-  const reference = isElsewhere ? from.subject.slice('docker://'.length) : null;
-  const manifestBytes = json(
-    lazyManifest(source, manifest, configDescriptor, blobs, bootstrapEntry(bootstrap, referred), plan.as, reference),
-  );
+  const pushedConfig = await pushBlob(to, configBytes, configDescriptor.digest, plan.signal);
+  const reference = referenceOf(conversion);
+  const last = bootstrapEntry(bootstrap, used.referred);
+  const manifestBytes = json(lazyManifest(source, manifest, configDescriptor, blobs, last, plan.as, reference));
   await dictionary?.verify(referred);
   const ref = as === 'named' ? null : digestOf(manifestBytes);
   const descriptor = await to.pushManifest(manifestBytes, MEDIA.ociManifest, ref, signal);
   const platform = platformOf(source, config);
-  const report = reportOf(source, config, descriptor, manifest, layers, merged, bootstrap);
-  forgetLayers(conversion, manifest);
+  const facts = factsOf(source, config, descriptor, manifest, layers, merged, bootstrap);
+  records.addImage({ report: facts, platform, size: descriptor.size, reference });
+  const layerReports = facts.layers.map((layer, i) => reportLayer(layer, layers[i]!, conversion));
+  const parts = [
+    ...layerReports.map((layer) => layer.transfer),
+    ...used.referred.map(({ access, size }) => transferOf(access, size)),
+    transfer,
+    transferOf(pushedConfig, configBytes.length),
+  ];
   return {
     descriptor,
     platform,
-    known: dictionary === null ? [] : knownOf(layers, referred),
-    report: { ...report, dictionary: referred.map(reportReferred) },
+    known: dictionary === null ? [] : knownOf(layers, used.referred),
+    report: {
+      ...facts,
+      layers: layerReports,
+      dictionary: referred.filter(({ chunks }) => chunks > 0).map(reportReferred),
+      transfer: sumTransfers(parts),
+      isReused: false,
+      duration: 0,
+    },
+  };
+}
+
+/** Names the image that is there; nothing of it moves. */
+async function takeFound(
+  { to, plan }: Conversion,
+  source: Descriptor,
+  manifest: Manifest,
+  { entry, descriptor, bytes }: FoundImage,
+  as: 'named' | 'by-digest',
+): Promise<ConvertedImage> {
+  const signal = { signal: plan.signal };
+  const isNew = as === 'named' && (await currentDigest(to, plan.signal)) !== descriptor.digest;
+  if (isNew) await to.pushManifest(bytes, descriptor.mediaType, null, signal);
+  // Of several referrers the newest is taken.
+  if (plan.as === 'referrer') await to.pushManifest(bytes, descriptor.mediaType, descriptor.digest, signal);
+  const lazy = parseManifest(bytes, to.subject);
+  const layers = entry.report.layers.map((layer, i) => ({
+    ...layer,
+    sourceSize: manifest.layers[i]?.size ?? layer.sourceSize,
+    transfer: transferOf('reused', layer.blobSize + layer.metaSize),
+    isReused: true,
+    duration: 0,
+  }));
+  const parts = new Map([lazy.config, ...lazy.layers].map(({ digest, size }) => [digest, size]));
+  const size = [...parts.values()].reduce((sum, part) => sum + part, 0);
+  return {
+    descriptor,
+    platform: namesPlatform(source) ? source.platform! : entry.platform,
+    known: [],
+    report: {
+      ...entry.report,
+      layers,
+      dictionary: [],
+      transfer: transferOf('reused', size),
+      isReused: true,
+      duration: 0,
+    },
+  };
+}
+
+/** What the target's name points at; null when nothing has it. */
+async function currentDigest(to: ImageStore, signal: AbortSignal): Promise<string | null> {
+  try {
+    return (await to.resolve(null, { signal })).digest;
+  } catch (error) {
+    if (isLacunaError(error) && error.code === 'NOT_FOUND') return null;
+    throw error;
+  }
+}
+
+/** Where the layers are that an image by reference is made of; a directory's path means nothing to anybody else. */
+function referenceOf({ from, plan }: Conversion): string | null {
+  return plan.ociRef && from.subject.startsWith('docker://') ? from.subject.slice('docker://'.length) : null;
+}
+
+/** Layers and blobs of the dictionary as the merged image has them: what upper layers hide is in no file any more. */
+function usedOf(layers: readonly PushedLayer[], referred: readonly ReferredBlob[], { blobs }: MergedImage) {
+  const used = new Set(blobs);
+  const own = new Set(layers.map(({ blob }) => blob?.id));
+  const nothing = { blob: null, metaBlob: null };
+  return {
+    layers: layers.map((layer) => (layer.blob === null || used.has(layer.blob.id) ? layer : { ...layer, ...nothing })),
+    // One that a layer has as its own is listed there.
+    referred: referred.filter(({ blob }) => used.has(blob.id) && !own.has(blob.id)),
   };
 }
 
@@ -235,7 +295,7 @@ const reportReferred = (referred: ReferredBlob): DictionaryReport => {
   return { blob: `sha256:${blob.id}`, access, chunks, savedBytes, plainBytes };
 };
 
-function reportOf(
+function factsOf(
   source: Descriptor,
   config: ImageConfig,
   descriptor: Descriptor,
@@ -243,7 +303,7 @@ function reportOf(
   layers: readonly ConvertedLayer[],
   merged: MergedImage,
   packed: BootstrapLayer,
-): Omit<ImageReport, 'dictionary'> {
+): ImageFacts {
   return {
     platform: [config.os, config.architecture, config.variant].filter((part) => part !== undefined).join('/'),
     source: source.digest,
@@ -261,6 +321,22 @@ function reportOf(
     })),
     bootstrap: { digest: packed.digest, size: packed.size, plainSize: merged.bootstrap.length },
     blobs: merged.blobs.map((id) => `sha256:${id}`),
+  };
+}
+
+/** A blob that another layer of this conversion has brought is there already, and is not counted twice. */
+function reportLayer(
+  facts: LayerFacts,
+  { transfer, isReused, duration }: PushedLayer,
+  { counted }: Conversion,
+): LayerReport {
+  const isRepeated = facts.blob !== null && counted.has(facts.blob);
+  if (facts.blob !== null) counted.add(facts.blob);
+  return {
+    ...facts,
+    transfer: isRepeated ? transferOf('there', facts.blobSize + facts.metaSize) : transfer,
+    isReused,
+    duration,
   };
 }
 

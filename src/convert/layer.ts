@@ -4,7 +4,7 @@
  * lower layers are offered for reuse.
  */
 import { finishBlob, type RafsBlob } from '../formats/rafs/blob.ts';
-import { addon, type LayerDigests, type Sha256Stream } from '../native/addon.ts';
+import { addon, type Sha256Stream } from '../native/addon.ts';
 import type { BlobUpload } from '../registry/store.ts';
 import type { LayerTree } from '../tree/layer.ts';
 import type { BlobChunks } from './blob-chunks.ts';
@@ -22,7 +22,6 @@ export interface ConvertedLayer {
   readonly metaBlob: Buffer | null;
   /** Of its own blob. */
   readonly chunks: BlobChunks;
-  readonly source: LayerDigests;
   readonly totals: PipelineTotals;
 }
 
@@ -45,21 +44,20 @@ export async function convertLayer(input: LayerInput, work: LayerWork): Promise<
   const hasher = native.sha256Stream();
   const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
   const reading = { chunkSize: options.chunkSize, signal, onRead };
-  const { tree, source } = await readLayer(input, reading, ring, pipeline);
-  return finish(pipeline, hasher, tree, source, work);
+  const { tree } = await readLayer(input, reading, ring, pipeline);
+  return finish(pipeline, hasher, tree, work);
 }
 
 async function finish(
   pipeline: ChunkPipeline,
   hasher: Sha256Stream,
   tree: LayerTree,
-  source: LayerDigests,
   work: LayerWork,
 ): Promise<ConvertedLayer> {
   const { chunks, storedSize, totals } = await pipeline.finish();
   if (chunks.length === 0) {
     await work.upload.abort();
-    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, source, totals };
+    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, totals };
   }
   const append = async (data: Buffer) => {
     await Promise.all([hasher.update(data, data.length), work.upload.write(data)]);
@@ -86,7 +84,6 @@ async function finish(
     meta: end.meta,
     metaBlob: end.metaBlob,
     chunks,
-    source,
     totals,
   };
 }

@@ -1,24 +1,27 @@
 /** The layers of one image → blobs in the target, several at a time. */
 import type { ReferredBlob } from '../dict/session.ts';
 import { LacunaError } from '../errors.ts';
+import { digestOf } from '../image/digest.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression, MEDIA } from '../image/media.ts';
 import { copyBlob } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
-import type { Conversion, LayerCache } from './conversion.ts';
+import type { KnownChunks } from './chunks.ts';
+import type { Conversion, LayerCache, PushedLayer } from './conversion.ts';
 import { firstKnown, LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer } from './layer.ts';
 import { mapParallel } from './parallel.ts';
-import { pushMade } from './push.ts';
+import { type Pushed, pushBlob, pushMade } from './push.ts';
 import type { LayerInput } from './read-layer.ts';
 import { type ReferWork, referLayer } from './refer.ts';
+import { NO_TRANSFER, sumTransfers, transferOf } from './transfer.ts';
 
 /** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
 const PARALLEL_LAYERS = 3;
 
 /** The layers of an image, and what they refer to of the dictionary, which the target has. */
 export interface ConvertedLayers {
-  readonly layers: readonly ConvertedLayer[];
+  readonly layers: readonly PushedLayer[];
   readonly referred: readonly ReferredBlob[];
 }
 
@@ -31,36 +34,33 @@ export async function convertLayers(
   for (;;) {
     const layers = await convertOnce(conversion, manifest, config);
     if (conversion.dictionary === null) return { layers, referred: [] };
-    const { blobs, spoiled } = await conversion.dictionary.settle(layers);
-    if (spoiled.size === 0) return { layers, referred: blobs };
+    const { blobs, whole, spoiled } = await conversion.dictionary.settle(layers);
+    if (spoiled.size === 0) return { layers: layers.map((layer) => asBlob(layer, whole.get(layer))), referred: blobs };
     conversion.plan.log.debug({ layers: spoiled.size }, 'converting layers again, with fewer blobs of the dictionary');
     for (const [key, layer] of conversion.layers) if (spoiled.has(await layer)) conversion.layers.delete(key);
   }
 }
 
+/** A layer that is a blob of the dictionary has it as its own, as it would have it without the dictionary. */
+function asBlob(layer: PushedLayer, whole: ReferredBlob | undefined): PushedLayer {
+  if (whole === undefined) return layer;
+  const { blob, meta, size, access } = whole;
+  return { ...layer, blob, meta: meta ?? Buffer.alloc(0), transfer: transferOf(access, size) };
+}
+
 /** Converts every layer, in order. The first error ends the others and comes when all have ended. */
-async function convertOnce(
-  { from, to, plan, layers, dictionary }: Conversion,
-  manifest: Manifest,
-  config: ImageConfig,
-): Promise<ConvertedLayer[]> {
+async function convertOnce(conversion: Conversion, manifest: Manifest, config: ImageConfig): Promise<PushedLayer[]> {
+  const { from, plan, layers, dictionary } = conversion;
   const abort = new AbortController();
   const signal = AbortSignal.any([plan.signal, abort.signal]);
   const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
   const lower = new LowerChunks();
   const known = dictionary === null ? lower : firstKnown([lower, dictionary]);
-  const convert = async (input: LayerInput): Promise<ConvertedLayer> => {
-    const subject = input.digest.slice(7, 19);
-    const onRead = (done: number) =>
-      plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
-    const converted = plan.ociRef
-      ? await referTo(input, from, to, { options: plan.layer, signal, onRead })
-      : await pushMade(to, plan, signal, `of layer ${input.digest}`, (upload) =>
-          convertLayer(input, { options: plan.layer, known, signal, onRead, upload }),
-        );
+  const convert = async (input: LayerInput): Promise<PushedLayer> => {
+    const began = performance.now();
+    const converted = await obtainLayer(input, conversion, known, signal);
     if (plan.dedup === 'image') lower.add(converted.chunks);
-    plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
-    return converted;
+    return { ...converted, duration: performance.now() - began };
   };
   const started: LayerCache = plan.dedup === 'image' ? new Map() : layers;
   // With reuse of lower layers' chunks a layer must wait for those below it.
@@ -77,6 +77,38 @@ async function convertOnce(
     await Promise.allSettled(started.values());
     throw error;
   }
+}
+
+/** The layer as the target has it from an earlier conversion, or converted now. */
+async function obtainLayer(
+  input: LayerInput,
+  { from, to, plan, records }: Conversion,
+  known: KnownChunks,
+  signal: AbortSignal,
+): Promise<Omit<PushedLayer, 'duration'>> {
+  const subject = input.digest.slice(7, 19);
+  const onRead = (done: number) =>
+    plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
+  const reused = await records.findLayer(input, signal);
+  if (reused !== null) {
+    onRead(input.size);
+    plan.log.debug({ layer: input.digest, blob: reused.blob?.id ?? null }, 'layer found in the target');
+    const bytes = (reused.blob?.compressedSize ?? 0) + (reused.metaBlob?.length ?? 0);
+    return { ...reused, transfer: transferOf('reused', bytes), isReused: true };
+  }
+  const { made, transfer } = plan.ociRef
+    ? await referTo(input, from, to, { options: plan.layer, signal, onRead })
+    : await pushMade(to, plan, signal, subject, (upload) =>
+        convertLayer(input, { options: plan.layer, known, signal, onRead, upload }),
+      );
+  const parts = [transfer];
+  if (made.metaBlob !== null) {
+    const how = await pushBlob(to, made.metaBlob, digestOf(made.metaBlob), signal);
+    parts.push(transferOf(how, made.metaBlob.length));
+  }
+  records.addLayer(input, made);
+  plan.log.debug({ layer: input.digest, blob: made.blob?.id ?? null }, 'layer converted');
+  return { ...made, transfer: sumTransfers(parts), isReused: false };
 }
 
 /** Throws UNSUPPORTED for a layer that is no tar, before any is read. */
@@ -98,11 +130,15 @@ function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: str
 }
 
 /** Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. */
-async function referTo(input: LayerInput, from: ImageStore, to: ImageStore, work: ReferWork): Promise<ConvertedLayer> {
-  const referred = await referLayer(input, work);
-  if (referred.blob !== null) {
-    const layer = { mediaType: MEDIA.ociLayerGzip, digest: input.digest, size: input.size };
-    await copyBlob(from, to, layer, { signal: work.signal });
-  }
-  return referred;
+async function referTo(
+  input: LayerInput,
+  from: ImageStore,
+  to: ImageStore,
+  work: ReferWork,
+): Promise<Pushed<ConvertedLayer>> {
+  const made = await referLayer(input, work);
+  if (made.blob === null) return { made, transfer: NO_TRANSFER };
+  const layer = { mediaType: MEDIA.ociLayerGzip, digest: input.digest, size: input.size };
+  const how = await copyBlob(from, to, layer, { signal: work.signal });
+  return { made, transfer: transferOf(how, input.size) };
 }

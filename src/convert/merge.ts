@@ -32,7 +32,9 @@ export function mergeLayers(
   const lowest = new LowerChunks();
   for (const { chunks } of layers) lowest.add(chunks);
   if (lowest.layers > 1) referToFirst(root, lowest);
-  const own = layers.flatMap(({ blob, meta }) => (blob === null ? [] : [{ blob, meta }]));
+  const own = layers.flatMap(({ blob, meta }) =>
+    blob === null ? [] : [{ blob, meta: meta.length === 0 ? null : meta }],
+  );
   const all = [...referred, ...own];
   const onDropped = warnOncePerName(plan.log, subject);
   const { bytes, blobs: used } = buildBootstrap(root, uniqueById(all.map(({ blob }) => blob)), {

@@ -96,6 +96,13 @@ export interface ConvertOptions {
   readonly dicts?: readonly string[];
   /** Default `lazy`. */
   readonly as?: TargetForm;
+  /** Convert also what an earlier conversion with the same options left in the target. Default false. */
+  readonly force?: boolean;
+  /**
+   * Leave records in the target, under a tag of its repository or in a folder of its layout, by which a later conversion
+   * knows what it need not do again. Default true.
+   */
+  readonly records?: boolean;
   readonly source?: StoreOptions;
   readonly target?: StoreOptions;
   readonly log?: Log;
@@ -112,6 +119,8 @@ export interface ConvertPlan {
   readonly ociRef: boolean;
   readonly dedup: Dedup;
   readonly as: TargetForm;
+  readonly force: boolean;
+  readonly records: boolean;
   readonly log: Log;
   readonly onProgress: OnProgress;
   readonly signal: AbortSignal;
@@ -135,6 +144,8 @@ export function planOf(options: ConvertOptions): ConvertPlan {
     ociRef: options.ociRef ?? false,
     dedup: oneOf(['merge', 'image'], options.dedup ?? 'merge', 'dedup'),
     as: oneOf(['lazy', 'index', 'referrer'], options.as ?? 'lazy', 'form of the target'),
+    force: options.force ?? false,
+    records: options.records ?? true,
     log: options.log ?? silentLog,
     onProgress: options.onProgress ?? (() => {}),
     signal: options.signal ?? new AbortController().signal,

@@ -27,14 +27,14 @@ export async function referLayer(input: LayerInput, { options, signal, onRead }:
   const ring = ringFor(options.chunkSize);
   const sink = new Referring(addon(), options, ring, input.subject);
   const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, signal, onRead };
-  const { tree, source } = await readLayer(input, reading, ring, sink);
+  const { tree } = await readLayer(input, reading, ring, sink);
   const { chunks, units, totals } = await sink.finish();
   if (chunks.length === 0) {
-    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, source, totals };
+    return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, totals };
   }
   const { blob, meta, metaBlob } = referringBlob(chunks, units, input.size, options);
   chunks.blob = id;
-  return { tree, blob: { ...blob, id }, meta, metaBlob, chunks, source, totals };
+  return { tree, blob: { ...blob, id }, meta, metaBlob, chunks, totals };
 }
 
 const gzipIndexer =

@@ -45,8 +45,8 @@ export async function publishIndex(conversion: Conversion, converted: Converted)
 }
 
 /** Makes sure that the target has the source as it is. */
-export async function bringOriginal({ from, to, plan }: Conversion, found: Descriptor): Promise<void> {
-  await copyImage(from, to, found, found.digest, { signal: plan.signal });
+export async function bringOriginal({ from, to, plan, onCopy }: Conversion, found: Descriptor): Promise<void> {
+  await copyImage(from, to, found, found.digest, { signal: plan.signal, onCopy });
 }
 
 /** Gives the original the target's name, where that is not the one it has. */
@@ -54,12 +54,12 @@ export async function nameOriginal({ from, to, plan }: Conversion, found: Descri
   if (from.subject !== to.subject) await copyImage(from, to, found, null, { signal: plan.signal });
 }
 
-async function bringOriginals({ from, to, plan }: Conversion, converted: Converted): Promise<Descriptor[]> {
+async function bringOriginals({ from, to, plan, onCopy }: Conversion, converted: Converted): Promise<Descriptor[]> {
   const { found, selected, images, isWhole } = converted;
   const signal = { signal: plan.signal };
   const entries: Descriptor[] = [];
   for (const entry of await originalsOf(from, found, selected, isWhole, signal)) {
-    await copyImage(from, to, entry, entry.digest, signal);
+    await copyImage(from, to, entry, entry.digest, { ...signal, onCopy });
     const platform = images[selected.findIndex(({ digest }) => digest === entry.digest)]?.platform ?? entry.platform;
     entries.push(unnamed(platform === undefined ? entry : { ...entry, platform }));
   }

@@ -5,6 +5,7 @@
 import { isLacunaError, LacunaError } from '../errors.ts';
 import { MAX_BLOBS } from '../formats/rafs/limits.ts';
 import { MEDIA } from '../image/media.ts';
+import type { Compressor } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
@@ -20,7 +21,7 @@ export type Access = 'there' | 'mounted' | 'copied';
 /** A blob of a dictionary that an image refers to, and what that saves. */
 export interface ReferredBlob extends DictBlob {
   readonly access: Access;
-  /** Distinct chunks of each layer, their stored and their plain bytes. */
+  /** Distinct chunks of each layer that would be stored otherwise, their stored and their plain bytes. */
   readonly chunks: number;
   readonly savedBytes: number;
   readonly plainBytes: number;
@@ -36,6 +37,8 @@ export interface Referring {
 export interface Settlement<L> {
   /** In order of what they save. */
   readonly blobs: readonly ReferredBlob[];
+  /** Layers that are a known blob, chunk by chunk: what they would become without the dictionary. */
+  readonly whole: ReadonlyMap<L, ReferredBlob>;
   /** Layers that refer to what they must not: to be converted anew, and then settled again. */
   readonly spoiled: ReadonlySet<L>;
 }
@@ -44,6 +47,8 @@ export interface SessionOptions {
   readonly dicts: readonly ChunkDict[];
   readonly to: ImageStore;
   readonly kind: ChunkKind;
+  /** How the layers' own blobs are compressed. */
+  readonly compressor: Compressor;
   /** How the places of blobs are reached. */
   readonly store: StoreOptions;
   readonly log: Log;
@@ -59,6 +64,8 @@ interface Usage {
   readonly chunks: Set<string>;
   savedBytes: number;
   plainBytes: number;
+  /** A layer is this blob: it needs no reason to be referred to. */
+  isWhole: boolean;
 }
 
 export class DictSession implements AsyncDisposable {
@@ -98,19 +105,40 @@ export class DictSession implements AsyncDisposable {
   /** Decides which blobs the image refers to, the ones that save most, and makes the target have them. */
   async settle<L extends Referring>(layers: readonly L[]): Promise<Settlement<L>> {
     this.#rounds += 1;
-    const usages = this.#usagesOf(layers);
+    const wholeIds = new Map(layers.flatMap((layer) => this.#wholeBlob(layer)));
+    const usages = this.#usagesOf(layers, wholeIds);
     const kept = this.#rounds > MAX_ROUNDS ? [] : this.#choose([...usages.values()], layers);
     const blobs: ReferredBlob[] = [];
     for (const { known, chunks, savedBytes, plainBytes } of kept) {
       const access = await this.#bring(known);
       if (access !== null) blobs.push({ ...known, access, chunks: chunks.size, savedBytes, plainBytes });
     }
-    const settled = new Set(blobs.map(({ blob }) => blob.id));
+    const settledBlobs = new Map(blobs.map((blob) => [blob.blob.id, blob]));
+    const settled = new Set(settledBlobs.keys());
     const dropped = new Set([...usages.keys()].filter((id) => !settled.has(id)));
     for (const id of dropped) this.#excluded.add(id);
     const spoiled = layers.filter((layer) => dropped.size > 0 && refersTo(layer, dropped));
     if (spoiled.length === 0) this.#rounds = 0;
-    return { blobs, spoiled: new Set(spoiled) };
+    const whole = [...wholeIds].flatMap(([layer, id]): Array<[L, ReferredBlob]> => {
+      const blob = settledBlobs.get(id);
+      return blob === undefined ? [] : [[layer, blob]];
+    });
+    return { blobs, whole: new Map(whole), spoiled: new Set(spoiled) };
+  }
+
+  /** The blob that has all the chunks of a layer and no other ones, if it is compressed as the layer would be. */
+  #wholeBlob<L extends Referring>(layer: L): Array<[L, string]> {
+    if (layer.blob !== null) return [];
+    const indexes = new Set<number>();
+    let id: string | null = null;
+    for (const chunk of chunksIn(layer)) {
+      id ??= chunk.blob;
+      if (chunk.blob !== id) return [];
+      indexes.add(chunk.index);
+    }
+    const known = id === null ? null : this.#known(id);
+    if (known === null || known.blob.chunkCount !== indexes.size) return [];
+    return known.blob.compressor === this.#options.compressor ? [[layer, known.blob.id]] : [];
   }
 
   /** Throws UNAVAILABLE when the target has lost a blob since it was settled. */
@@ -217,8 +245,8 @@ export class DictSession implements AsyncDisposable {
     return known;
   }
 
-  /** What the layers refer to, by blob. */
-  #usagesOf(layers: readonly Referring[]): Map<string, Usage> {
+  /** What the layers refer to, by blob. `whole`: layers that are a blob, which saves only what would have to be sent. */
+  #usagesOf(layers: readonly Referring[], whole: ReadonlyMap<Referring, string>): Map<string, Usage> {
     const own = new Set(layers.map(({ blob }) => blob?.id));
     const usages = new Map<string, Usage>();
     for (const [number, layer] of layers.entries()) {
@@ -226,8 +254,12 @@ export class DictSession implements AsyncDisposable {
         if (own.has(chunk.blob) || !this.#reached.has(chunk.blob)) continue;
         let usage = usages.get(chunk.blob);
         if (usage === undefined) {
-          usage = { known: this.#known(chunk.blob)!, chunks: new Set(), savedBytes: 0, plainBytes: 0 };
+          usage = { known: this.#known(chunk.blob)!, chunks: new Set(), savedBytes: 0, plainBytes: 0, isWhole: false };
           usages.set(chunk.blob, usage);
+        }
+        if (whole.has(layer)) {
+          usage.isWhole = true;
+          continue;
         }
         // Without the dictionary each layer's blob would have it once.
         const key = `${number} ${chunk.index}`;
@@ -242,7 +274,7 @@ export class DictSession implements AsyncDisposable {
 
   /** Those that save more than they cost, and of too many the ones that save most, in this order. */
   #choose(usages: readonly Usage[], layers: readonly Referring[]): Usage[] {
-    const worth = usages.filter((usage) => usage.savedBytes > this.#costOf(usage.known));
+    const worth = usages.filter((usage) => usage.isWhole || usage.savedBytes > this.#costOf(usage.known));
     worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.known.blob.id < b.known.blob.id ? -1 : 1));
     const own = new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id])));
     if (own.size + worth.length <= MAX_BLOBS) return worth;

@@ -10,6 +10,11 @@ const MAX_DEPTH = 4;
 /** What it took to have a blob in a store. */
 export type BlobCopy = 'there' | 'mounted' | 'copied';
 
+export interface CopyOptions extends SignalOptions {
+  /** Told of every config and layer. */
+  readonly onCopy?: (how: BlobCopy, bytes: number) => void;
+}
+
 /** Makes sure that `to` has a blob of `from`. NOT_FOUND when neither has it. */
 export async function copyBlob(
   from: ImageStore,
@@ -39,7 +44,7 @@ export async function copyImage(
   to: ImageStore,
   image: Descriptor,
   ref: string | null,
-  options: SignalOptions = {},
+  options: CopyOptions = {},
 ): Promise<void> {
   await copyTree(from, to, image, ref, options, 0);
 }
@@ -49,7 +54,7 @@ async function copyTree(
   to: ImageStore,
   image: Descriptor,
   ref: string | null,
-  options: SignalOptions,
+  options: CopyOptions,
   depth: number,
 ): Promise<void> {
   // A manifest is pushed behind its parts, so where it is they are.
@@ -64,7 +69,7 @@ async function copyTree(
     for (const part of partsOf(bytes, image, from.subject)) {
       // Layers that may not be distributed are elsewhere, and fetched from there.
       if (part.urls !== undefined && !(await from.has(part, options))) continue;
-      await copyBlob(from, to, part, options);
+      options.onCopy?.(await copyBlob(from, to, part, options), part.size);
     }
   }
   await to.pushManifest(bytes, image.mediaType, ref, options);
