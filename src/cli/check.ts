@@ -4,6 +4,7 @@ import { check } from '../check/check.ts';
 import type { Problem } from '../check/findings.ts';
 import type { CheckReport } from '../check/report.ts';
 import { EXIT } from '../errors.ts';
+import { imageArgument } from './image-argument.ts';
 import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -14,7 +15,7 @@ export const verb: Verb = {
   examples: ['lacuna check --deep docker://registry.example/app:1-lazy'],
   configure(command: Command): void {
     withRegistryOptions(command)
-      .argument('<image>', IMAGE_FORMS)
+      .argument('<image>', IMAGE_FORMS, imageArgument)
       .option('--deep', 'read all data: every layer, every chunk, every checksum')
       .option('--platform <os/arch>', 'only the manifests for this platform (default: all of an index)');
   },
@@ -24,7 +25,7 @@ export const verb: Verb = {
       deep: deep === true,
       store: await storeOptions(context, options),
       signal: context.signal,
-      ...(platform === undefined ? {} : { platform }),
+      ...(platform === undefined || platform === 'all' ? {} : { platform }),
     });
     const exitCode = report.ok ? EXIT.ok : EXIT.badData;
     return { document: { schema: 'lacuna.check.v1', ...report }, text: describe(report), exitCode };
