@@ -5,6 +5,7 @@ import type { Problem } from '../check/findings.ts';
 import type { CheckReport } from '../check/report.ts';
 import { EXIT } from '../errors.ts';
 import { humanBytes } from '../observe/human.ts';
+import { imageArgument } from './image-argument.ts';
 import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -15,7 +16,7 @@ export const verb: Verb = {
   examples: ['lacuna check --deep docker://registry.example/app:1-lazy'],
   configure(command: Command): void {
     withRegistryOptions(command)
-      .argument('<image>', IMAGE_FORMS)
+      .argument('<image>', IMAGE_FORMS, imageArgument)
       .option('--deep', 'read all data: every layer, every chunk, every checksum')
       .option('--platform <os/arch>', 'only the manifests for this platform (default: all of an index)');
   },
@@ -26,7 +27,7 @@ export const verb: Verb = {
       store: await storeOptions(context, options),
       signal: context.signal,
       onProgress: context.onProgress,
-      ...(platform === undefined ? {} : { platform }),
+      ...(platform === undefined || platform === 'all' ? {} : { platform }),
     });
     const exitCode = report.ok ? EXIT.ok : EXIT.badData;
     return { document: { schema: 'lacuna.check.v1', ...report }, text: describe(report), exitCode };

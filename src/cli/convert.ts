@@ -16,6 +16,8 @@ import {
 import type { ImageReport } from '../convert/report.ts';
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
+import { dictOption, imageArgument } from './image-argument.ts';
+import { platformsOption } from './platform-option.ts';
 import { readList } from './read-list.ts';
 import { SOURCE_FORMS, storeOptions, TARGET_FORMS, withRegistryOptions } from './registry-options.ts';
 import { sizeOption } from './size-option.ts';
@@ -49,9 +51,13 @@ export const verb: Verb = {
   ],
   configure(command: Command): void {
     withRegistryOptions(command)
-      .argument('<source>', SOURCE_FORMS)
-      .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`)
-      .option('--platform <os/arch>', 'convert only this platform of an index (repeatable)', collect)
+      .argument('<source>', SOURCE_FORMS, imageArgument)
+      .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`, imageArgument)
+      .option(
+        '--platform <os/arch>',
+        'of an index only these: repeatable, or separated by commas (default: all)',
+        platformsOption,
+      )
       .addOption(
         new Option('--chunk-size <size>', 'unit of fetching and of dedup')
           .argParser(sizeOption)
@@ -79,7 +85,7 @@ export const verb: Verb = {
       .option(
         '--dict <spec>',
         'refer to known chunks: of a lazy image, or sqlite:FILE, which grows (repeatable)',
-        collect,
+        dictOption,
       )
       .addOption(
         new Option(
@@ -101,7 +107,7 @@ export const verb: Verb = {
     const store = await storeOptions(context, options);
     const result = await convert(args[0]!, targetOf(args, choices.as), {
       ...choicesOf(choices),
-      ...(platform === undefined ? {} : { platforms: platform }),
+      ...(platform === undefined || platform.length === 0 ? {} : { platforms: platform }),
       ...(dict === undefined ? {} : { dicts: dict }),
       ...(prefetch === undefined ? {} : { prefetch: await readList(prefetch) }),
       source: store,
@@ -142,5 +148,3 @@ const describeReferred = ({ blob, access, chunks, savedBytes }: ImageReport['dic
   `  refers to ${blob} (${access}): ${chunks} chunks, ${megabytes(savedBytes)} MB not stored again`;
 
 const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
-
-const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value];

@@ -1,7 +1,9 @@
 /** `lacuna dict add|stat|prune DB`: the database of `convert --dict sqlite:DB`. */
 import { Argument, type Command } from 'commander';
 import { dictAdd, dictPrune, dictStat } from '../dict/manage.ts';
+import { databaseOf } from '../dict/open.ts';
 import { LacunaError } from '../errors.ts';
+import { imageArguments } from './image-argument.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { megabytes } from './output.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
@@ -23,11 +25,12 @@ export const verb: Verb = {
       .addArgument(
         new Argument('<action>', 'add: the images; stat: count; prune: ask every place for its blobs').choices(ACTIONS),
       )
-      .argument('<database>', 'file, as in convert --dict sqlite:FILE')
-      .argument('[image...]', 'lazy images to add');
+      .argument('<database>', 'FILE, or sqlite:FILE as in convert --dict')
+      .argument('[image...]', 'lazy images to add', imageArguments);
   },
   async run(context, args, options) {
-    const [what, path, ...images] = args as [Action, string, ...string[]];
+    const [what, spec, ...images] = args as [Action, string, ...string[]];
+    const path = databaseOf(spec) ?? spec;
     if ((what === 'add') !== images.length > 0) {
       const problem = what === 'add' ? 'no image is named' : 'images are only added';
       throw new LacunaError('USAGE', problem, { op: 'dict', hint: 'lacuna dict add FILE IMAGE…' });

@@ -1,13 +1,19 @@
 /** What every verb says of the image that it looks into: its argument, its platform, and how its registry is reached. */
 import type { Command } from 'commander';
 import type { OpenImageOptions } from '../reader/image.ts';
+import { imageArgument } from './image-argument.ts';
+import { platformOption } from './platform-option.ts';
 import { IMAGE_FORMS, referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext } from './verb.ts';
 
 /** Declares the image as the first argument, or two of them, and the options to find it. */
 export function withImage(command: Command, names: readonly string[] = ['image']): Command {
-  withReferrers(withRegistryOptions(command)).option('--platform <os/arch>', 'which one of a multi-platform image');
-  for (const name of names) command.argument(`<${name}>`, IMAGE_FORMS);
+  withReferrers(withRegistryOptions(command)).option(
+    '--platform <os/arch>',
+    'which one of a multi-platform image',
+    platformOption,
+  );
+  for (const name of names) command.argument(`<${name}>`, IMAGE_FORMS, imageArgument);
   return command;
 }
 

@@ -4,7 +4,7 @@
  * stdout carries the result only; progress and logs go to stderr.
  */
 import { Command, CommanderError } from 'commander';
-import { EXIT, exitCodeOf, toLacunaError } from '../errors.ts';
+import { EXIT, exitCodeOf, type LacunaError, toLacunaError } from '../errors.ts';
 import { packageVersion } from '../observe/package-version.ts';
 import { COMMANDS, loadAll } from './commands.ts';
 import { withCommonOptions } from './common-options.ts';
@@ -71,11 +71,15 @@ const isJson = (words: readonly string[]): boolean =>
 function report(error: unknown, json: boolean): void {
   const failure = toLacunaError(error);
   if (json) process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
-  const what = failure.op === null ? '' : `${failure.op}: `;
-  const subject = failure.subject === null ? '' : ` (${failure.subject})`;
-  process.stderr.write(`lacuna: ${what}${failure.message}${subject} [${failure.code}]\n`);
+  process.stderr.write(`lacuna: ${lineOf(failure)} [${failure.code}]\n`);
   if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
   if (failure.code === 'INTERNAL' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
+}
+
+/** Operation, message and subject, of which many a message has the others already. */
+function lineOf({ op, message, subject }: LacunaError): string {
+  const what = op === null || message.startsWith(`${op} `) ? '' : `${op}: `;
+  return `${what}${message}${subject === null || message.includes(subject) ? '' : ` (${subject})`}`;
 }
 
 // A reader that went away (`lacuna ls … | head`) is not an error.

@@ -3,6 +3,8 @@ import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
+import { imageArgument } from './image-argument.ts';
+import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb } from './verb.ts';
 
@@ -24,10 +26,14 @@ export const verb: Verb = {
   takesConfig: true,
   configure(command: Command): void {
     withReferrers(withRegistryOptions(command))
-      .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, dir:DIR, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
+      .argument(
+        '<image>',
+        'docker://HOST/NAME:TAG, oci:DIR:REF, dir:DIR, rafs:BOOTSTRAP[,blobs=DIR], or a bare name',
+        imageArgument,
+      )
       .argument('<dir>', 'an existing directory')
       .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
-      .option('--platform <os/arch>', "default: this machine's")
+      .option('--platform <os/arch>', "default: this machine's", platformOption)
       .addOption(
         new Option(
           '--driver <name>',

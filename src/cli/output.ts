@@ -1,10 +1,12 @@
 /** Results on stdout: streamed at the reader's speed, names and times as people read them. */
 import { once } from 'node:events';
+import { screen } from '../observe/screen.ts';
 import type { Row } from '../reader/rows.ts';
 import type { StatChunk } from '../reader/stat.ts';
 
 /** Writes to stdout and waits while its reader is behind. */
 export async function write(data: string | Uint8Array): Promise<void> {
+  if (process.stdout.isTTY) screen.hide();
   if (!process.stdout.write(data)) await once(process.stdout, 'drain');
 }
 

@@ -1,6 +1,8 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
 import { LacunaError } from '../errors.ts';
+import { imageArgument } from './image-argument.ts';
+import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
@@ -26,12 +28,12 @@ export const verb: Verb = {
 
   configure(command: Command): void {
     command
-      .argument('<image>', 'image of a registry, e.g. registry.example/app:1')
+      .argument('<image>', 'image of a registry, e.g. registry.example/app:1', imageArgument)
       .option('--containerd <socket>', "containerd's UNIX socket", '/run/containerd/containerd.sock')
       .option('--namespace <name>', "containerd's namespace", 'default')
       .option('--snapshotter <name>', "the proxy plugin's name in containerd's configuration", 'lacuna')
       .option('--snapshotter-address <socket>', "the snapshotter's socket (default: asked of containerd)")
-      .option('--platform <os/arch[/variant]>', "default: this machine's")
+      .option('--platform <os/arch[/variant]>', "default: this machine's", platformOption)
       .option('--username <name>', "default: the credentials of docker's configuration")
       .option('--password-stdin', 'read the password from standard input');
     withReferrers(withRegistryOptions(command));

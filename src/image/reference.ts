@@ -4,6 +4,7 @@
  */
 import { LacunaError } from '../errors.ts';
 import { isDigest } from './digest.ts';
+import { transportProblem, withoutSecrets } from './reference-text.ts';
 
 export interface DockerReference {
   readonly transport: 'docker';
@@ -68,13 +69,11 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 // The grammar of org.opencontainers.image.ref.name (image-spec annotations.md).
 const REF_NAME = /^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:\/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$/;
 
-/** Transports of skopeo and containers/image that would otherwise be taken for a repository with a tag. */
-const UNSUPPORTED = /^(docker-daemon|containers-storage|ostree|sif|tarball):/;
-
 function fail(text: string, problem: string, hint: string): never {
-  throw new LacunaError('REFERENCE', `${JSON.stringify(text.slice(0, 256))}: ${problem}`, {
+  const subject = withoutSecrets(text).slice(0, 256);
+  throw new LacunaError('REFERENCE', `${JSON.stringify(subject)}: ${problem}`, {
     op: 'parse reference',
-    subject: text.slice(0, 256),
+    subject,
     hint,
   });
 }
@@ -114,12 +113,17 @@ function splitHost(name: string): [host: string | null, rest: string] {
   return isHost ? [first, name.slice(slash + 1)] : [null, name];
 }
 
+const DIGEST_HINT = '@sha256: and 64 lower-case hex digits';
+const LOGIN_HINT = 'a reference has no name and password: log in to the registry instead';
+
 function parseDocker(text: string, body: string): DockerReference {
   if (body.startsWith('/')) fail(text, 'the registry is missing', 'docker://HOST/REPOSITORY[:TAG][@DIGEST]');
   const at = body.indexOf('@');
   const digest = at < 0 ? null : body.slice(at + 1);
-  if (digest !== null && !isDigest(digest))
-    fail(text, 'what follows @ is not a digest', '@sha256: and 64 lower-case hex digits');
+  if (digest !== null && !isDigest(digest)) {
+    const hint = withoutSecrets(body) === body ? DIGEST_HINT : LOGIN_HINT;
+    fail(text, 'what follows @ is not a digest', hint);
+  }
   const name = at < 0 ? body : body.slice(0, at);
   const colon = name.lastIndexOf(':');
   const hasTag = colon > name.lastIndexOf('/');
@@ -163,7 +167,7 @@ function parseArchive(text: string, transport: ArchiveReference['transport'], bo
 
 /** A repository and tag in the one spelling that `docker save` abbreviates and skopeo writes out. */
 function dockerName(text: string, name: string): string {
-  const { host, repository, tag, digest } = parseDocker(text, name);
+  const { host, repository, tag, digest } = parseDocker(name, name);
   if (digest !== null) fail(text, 'images of a docker archive have no digest', 'docker-archive:FILE:NAME:TAG');
   return `${host}/${repository}:${tag}`;
 }
@@ -196,6 +200,8 @@ export function parseReference(text: string): Reference {
   if (text.length > MAX_TEXT_LENGTH) fail(text, 'too long', `at most ${MAX_TEXT_LENGTH} characters`);
   if (text === '') fail(text, 'empty', 'docker://HOST/REPOSITORY:TAG, oci:DIR:REF or oci-archive:FILE:REF');
   if (hasControl(text)) fail(text, 'has a control character', 'references are printable text');
+  const problem = transportProblem(withoutSecrets(text));
+  if (problem !== null) fail(text, ...problem);
   if (text.startsWith('oci:')) return parseOci(text, text.slice('oci:'.length));
   for (const transport of ['oci-archive', 'docker-archive'] as const) {
     if (text.startsWith(`${transport}:`)) return parseArchive(text, transport, text.slice(transport.length + 1));
@@ -203,15 +209,6 @@ export function parseReference(text: string): Reference {
   if (text.startsWith('dir:')) return parseDir(text, text.slice('dir:'.length));
   if (text.startsWith('rafs:')) return parseRafs(text, text.slice('rafs:'.length));
   if (text.startsWith('docker://')) return parseDocker(text, text.slice('docker://'.length));
-  if (/^https?:\/\//.test(text)) fail(text, 'a reference is not a URL', 'write docker://HOST/REPOSITORY:TAG');
-  const unsupported = UNSUPPORTED.exec(text);
-  if (unsupported !== null) {
-    fail(
-      text,
-      `${unsupported[1]}: is not supported`,
-      `copy it to an oci: directory, or write docker://${text} if it is a repository`,
-    );
-  }
   return parseDocker(text, text);
 }
 

@@ -54,6 +54,33 @@ describe.skipIf(built.reason)('a wrong use', () => {
   });
 });
 
+describe.skipIf(built.reason)('what cannot be meant', () => {
+  it.each([
+    ['inspect', 'oci-archive.tar'],
+    ['check', './nothing'],
+    ['diff', 'oci:a:b', './nothing'],
+    ['convert', 'oci:a:b', 'new.tar'],
+    ['convert', 'oci:a:b', 'oci:c:d', '--dict', 'chunks.db'],
+    ['pull', './nothing'],
+    ['mount', './nothing', '/mnt'],
+    ['dict', 'add', 'chunks.db', './nothing'],
+    ['inspect', 'sqlite:chunks.db'],
+  ])('%s %s %s: is refused before anything is opened', (...args) => {
+    const { status, stderr } = lacuna(...args);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(
+      /^lacuna: parse reference: "[^"]+" (?:looks like a path|is a dictionary).*\[REFERENCE\]\nhint: .+\n$/,
+    );
+  });
+
+  it('never shows a password', () => {
+    const { status, stdout, stderr } = lacuna('inspect', '--json', 'docker://ci:s3cret@127.0.0.1:1/team/app');
+    expect(status).toBe(2);
+    expect(stdout + stderr).not.toContain('s3cret');
+    expect(stderr).toContain('***@127.0.0.1:1/team/app');
+  });
+});
+
 describe.skipIf(built.reason)('common options', () => {
   it('may stand before the command, and those behind it win', () => {
     expect(JSON.parse(lacuna('--json', 'version').stdout)).toMatchObject({ schema: 'lacuna.version.v1' });

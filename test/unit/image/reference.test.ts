@@ -27,6 +27,9 @@ describe('good references', () => {
     ['docker://[::1]:5000/x:1', docker('[::1]:5000', 'x', '1')],
     ['docker://127.0.0.1:5000/x:1', docker('127.0.0.1:5000', 'x', '1')],
     ['docker://HOST/x:1', docker('HOST', 'x', '1')],
+    ['docker:27-dind', docker('docker.io', 'library/docker', '27-dind'), 'docker://docker.io/library/docker:27-dind'],
+    ['docker:5000/x', docker('docker:5000', 'x', 'latest'), 'docker://docker:5000/x:latest'],
+    ['dirs:1', docker('docker.io', 'library/dirs', '1'), 'docker://docker.io/library/dirs:1'],
     [`docker://r.example/x@${DIGEST}`, docker('r.example', 'x', null, DIGEST)],
     [`docker://r.example/x:1@${DIGEST}`, docker('r.example', 'x', '1', DIGEST)],
     [`docker://r.example/x@sha512:${HEX}${HEX}`, docker('r.example', 'x', null, `sha512:${HEX}${HEX}`)],
@@ -81,6 +84,14 @@ describe('bad references', () => {
     ['docker://-r.example/y', /is not a registry/],
     [`docker://r.example/${'a'.repeat(250)}`, /too long/],
     ['https://r.example/x', /not a URL/, /docker:\/\//],
+    ['dockre://r.example/x', /"dockre:\/\/" is not a transport/, /^did you mean docker:\/\/r\.example\/x\?$/],
+    ['Docker://r.example/x', /"Docker:\/\/" is not a transport/, /^did you mean docker:\/\/r\.example\/x\?$/],
+    ['ftp://r.example/x', /"ftp:\/\/" is not a transport/, /^known are docker:\/\/, oci:/],
+    ['docker:r.example/x:1', /"docker:" is not a transport/, /did you mean docker:\/\/r\.example\/x:1\?/],
+    ['docker:r.example:5000/x', /"docker:" is not a transport/, /did you mean docker:\/\/r\.example:5000\/x\?/],
+    ['oci-archve:x.tar', /"oci-archve:" is not a transport/, /did you mean oci-archive:x\.tar\?/],
+    ['docker-achive:x.tar', /"docker-achive:" is not a transport/, /did you mean docker-archive:x\.tar\?/],
+    ['OCI:dir', /"OCI:" is not a transport/, /did you mean oci:dir\?/],
     ['sif:x', /sif: is not supported/, /docker:\/\/sif:x/],
     ['docker-daemon:x', /docker-daemon: is not supported/],
     ['dir:', /the directory is missing/],
@@ -110,6 +121,33 @@ describe('bad references', () => {
     expect(caught.op).toBe('parse reference');
     expect(caught.message).toMatch(problem);
     expect(caught.hint).toMatch(hint ?? /./);
+  });
+
+  test.each([
+    'docker://ada:s3cret@r.example/x',
+    'docker://ada:s3cret@r.example',
+    'docker://ada:s3cret@r.example:5000',
+    `docker://ada:s3cret@r.example/x@${DIGEST}`,
+    'docker://ada:s3/cr@et:s3cret@r.example/x:1',
+    'docker://s3cret@r.example/x',
+    'ada:s3cret@r.example/x',
+    'dockre://ada:s3cret@r.example/x',
+    'docker:ada:s3cret@r.example/x',
+    'docker-daemon:ada:s3cret@r.example/x',
+    'https://ada:s3cret@r.example/x',
+    'docker-archive:x.tar:ada:s3cret@r.example/x',
+    `docker://ada:s3cret@r.example/${'x'.repeat(5000)}`,
+    'docker://ada:s3cret@r.example/x\n',
+  ])('a password is nowhere in the error of %s', (text) => {
+    let caught: unknown;
+    try {
+      parseReference(text);
+    } catch (error) {
+      caught = error;
+    }
+    if (!isLacunaError(caught)) throw new Error(`parsed, or threw ${String(caught)}`);
+    expect(`${caught.message}\n${JSON.stringify(caught)}`).not.toContain('s3cret');
+    expect(caught.subject).toContain('@r.example');
   });
 
   test('more than 4096 characters', () => {
