@@ -18,6 +18,7 @@ import {
  */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
+  'suggest.ts': [],
   observe: ['errors.ts'],
   config: ['errors.ts'],
   // ―――
@@ -53,7 +54,37 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'snapshotter',
     'containerd',
   ],
+  'guard.ts': [],
+  // Types alone.
+  'option-keys.ts': [
+    'guard.ts',
+    'registry',
+    'reader',
+    'check',
+    'convert',
+    'unpack',
+    'daemon',
+    'mount',
+    'snapshotter',
+    'containerd',
+  ],
+  'reader-entry.ts': [
+    'guard.ts',
+    'option-keys.ts',
+    'native',
+    'blob/table.ts',
+    'image',
+    'formats',
+    'registry',
+    'tree',
+    'reader',
+    'check',
+  ],
   'index.ts': [
+    'guard.ts',
+    'option-keys.ts',
+    'reader-entry.ts',
+    'formats',
     'image',
     'registry',
     'tree',
@@ -69,15 +100,16 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-const EVERYBODYS = ['errors.ts', 'observe', 'config'];
-/** Of everybody's rooms these know errors alone, not even the logger or the settings. */
+const EVERYBODYS = ['errors.ts', 'suggest.ts', 'observe', 'config'];
+/** Of everybody's rooms these know errors and hints alone, not even the logger or the settings. */
+const ERRORS = ['errors.ts', 'suggest.ts'];
 const BARE = new Set(['native', 'grpc', 'image', 'blob/table.ts', 'tree', 'formats']);
 
 const roomOf = (path: string): string => (path in ROOMS ? path : path.split('/')[0]!);
 
 function mayImport(room: string): readonly string[] {
   if (EVERYBODYS.includes(room)) return [room, ...ROOMS[room]!];
-  return [room, ...ROOMS[room]!, ...(BARE.has(room) ? ['errors.ts'] : EVERYBODYS)];
+  return [room, ...ROOMS[room]!, ...(BARE.has(room) ? ERRORS : EVERYBODYS)];
 }
 
 /** Imports that a room may not have. */
@@ -216,7 +248,7 @@ describe('the check of imports', () => {
       'attic/old.ts': '',
     });
     expect(misdirected(graph)).toEqual([
-      'src/tree/tar.ts imports src/blob/fetcher.ts: tree may import tree, blob/table.ts, errors.ts',
+      'src/tree/tar.ts imports src/blob/fetcher.ts: tree may import tree, blob/table.ts, errors.ts, suggest.ts',
       'src/attic/old.ts: no room is called attic',
     ]);
   });
