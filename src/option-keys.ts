@@ -15,7 +15,9 @@ import type { FindOptions } from './reader/find.ts';
 import type { OpenImageOptions } from './reader/image.ts';
 import type { InspectOptions } from './reader/inspect.ts';
 import type { LsOptions } from './reader/ls.ts';
+import type { ReferrersOptions } from './reader/referrers.ts';
 import type { StatOptions } from './reader/stat.ts';
+import type { TagsOptions } from './reader/tags.ts';
 import type { RetryOptions, StoreOptions, TimeoutOptions } from './registry/store.ts';
 import type { ServeOptions } from './snapshotter/serve.ts';
 import type { UnpackOptions } from './unpack/options.ts';
@@ -47,6 +49,9 @@ export const LS = { ...OPEN, path: true, recursive: true } satisfies KeysOf<LsOp
 export const STAT = { ...OPEN, dereference: true } satisfies KeysOf<StatOptions>;
 export const DIFF = { ...OPEN, ignore: true } satisfies KeysOf<DiffOptions>;
 export const INSPECT = { ...OPEN, tree: true, chunks: true } satisfies KeysOf<InspectOptions>;
+
+export const TAGS = { store: STORE, signal: true } satisfies KeysOf<TagsOptions>;
+export const REFERRERS = { type: true, store: STORE, signal: true } satisfies KeysOf<ReferrersOptions>;
 
 export const FIND = {
   ...OPEN,

@@ -3,7 +3,7 @@
  * an HTTP client nor the native addon; what a function needs comes when it is called.
  */
 import { guarded, guardedList } from './guard.ts';
-import { CHECK, DIFF, FIND, INSPECT, LS, OPEN, STAT, STORE } from './option-keys.ts';
+import { CHECK, DIFF, FIND, INSPECT, LS, OPEN, REFERRERS, STAT, STORE, TAGS } from './option-keys.ts';
 
 export type { Chunk, Unit, Within } from './blob/table.ts';
 export type { CheckedBlobReport } from './check/blobs.ts';
@@ -60,8 +60,10 @@ export type {
 export type { InspectedLayer, InspectedManifest } from './reader/inspect-manifest.ts';
 export type { InspectedTree } from './reader/inspect-tree.ts';
 export type { LsOptions } from './reader/ls.ts';
+export type { ReferredManifest, Referrer, ReferrersOptions } from './reader/referrers.ts';
 export type { Row } from './reader/rows.ts';
 export type { Stat, StatChunk, StatOptions } from './reader/stat.ts';
+export type { TagsOptions } from './reader/tags.ts';
 export type { ImageInput } from './registry/source.ts';
 export type {
   BlobUpload,
@@ -100,6 +102,14 @@ export const openStore: typeof import('./registry/source.ts').openNamedStore = g
 export const openImage: typeof import('./reader/open.ts').openImage = guarded(
   { op: 'openImage', at: 1, keys: OPEN },
   async () => (await import('./reader/open.ts')).openImage,
+);
+export const tags: typeof import('./reader/tags.ts').tags = guardedList(
+  { op: 'tags', at: 1, keys: TAGS },
+  async () => (await import('./reader/tags.ts')).tags,
+);
+export const referrers: typeof import('./reader/referrers.ts').referrers = guarded(
+  { op: 'referrers', at: 1, keys: REFERRERS },
+  async () => (await import('./reader/referrers.ts')).referrers,
 );
 export const ls: typeof import('./reader/ls.ts').ls = guardedList(
   { op: 'ls', at: 1, keys: LS },

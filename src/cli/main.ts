@@ -15,6 +15,8 @@ const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   convert: () => import('./convert.ts'),
   dict: () => import('./dict.ts'),
   merge: () => import('./merge.ts'),
+  tags: () => import('./tags.ts'),
+  referrers: () => import('./referrers.ts'),
   inspect: () => import('./inspect.ts'),
   check: () => import('./check.ts'),
   ls: () => import('./ls.ts'),
