@@ -8,12 +8,11 @@ import { LacunaError } from '../errors.ts';
 import { type Descriptor, examineIndex } from '../image/manifest.ts';
 import { isIndex } from '../image/media.ts';
 import { formatPlatform, matchPlatforms, namesPlatform, type Platform, parsePlatform } from '../image/platform.ts';
-import { parseReference } from '../image/reference.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import { readImage } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import { imagesOf, MAX_NESTING } from '../reader/index-images.ts';
-import { openStore } from '../registry/open.ts';
+import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { readDocument } from './documents.ts';
 import { Findings } from './findings.ts';
@@ -33,18 +32,19 @@ export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referr
  * Checks an image; of an index every manifest, or those for `options.platform`. UNSUPPORTED when the reference is not that
  * of an image.
  */
-export async function check(reference: string, options: CheckOptions = {}): Promise<CheckReport> {
-  const parsed = parseReference(reference);
+export async function check(input: ImageInput, options: CheckOptions = {}): Promise<CheckReport> {
+  const parsed = referenceOf(input);
+  const reference = inputName(input);
   const findings = new Findings(reference);
   const { deep = false, signal = new AbortController().signal, onProgress } = options;
   const how = { deep, signal, ...(onProgress === undefined ? {} : { onProgress }) };
-  if (parsed.transport === 'rafs') {
+  if (parsed?.transport === 'rafs') {
     const image = await checkRafsFiles(parsed, findings, how);
     return reportOf(reference, deep, findings, [image]);
   }
   const platform = options.platform === undefined ? null : parsePlatform(options.platform);
-  await using store = await openStore(parsed, options.store);
-  const images = await checkStore(store, platform, findings, how);
+  await using source = await openSource(input, options.store);
+  const images = await checkStore(source.store, platform, findings, how);
   return reportOf(reference, deep, findings, images);
 }
 

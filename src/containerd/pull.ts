@@ -12,6 +12,7 @@ import { type DockerReference, parseReference } from '../image/reference.ts';
 import { silentLog } from '../observe/log.ts';
 import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader/choose.ts';
 import { openStore } from '../registry/open.ts';
+import { type ImageInput, inputName } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Containerd } from './client.ts';
 import type { SnapshotterLink } from './link.ts';
@@ -34,8 +35,8 @@ export interface PullResult {
 }
 
 /** Pulls `image` (a `docker://` reference). The image's record comes last: without it nothing of a failed pull stays. */
-export async function pull(image: string, options: PullOptions): Promise<PullResult> {
-  const reference = registryReference(image);
+export async function pull(image: ImageInput, options: PullOptions): Promise<PullResult> {
+  const reference = registryReference(inputName(image));
   const { signal, log = silentLog } = options;
   const abort = signal === undefined ? {} : { signal };
   await using store = await openStore(reference, options);

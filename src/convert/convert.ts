@@ -2,8 +2,7 @@
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, type Manifest, parseManifest } from '../image/manifest.ts';
 import { formatPlatform } from '../image/platform.ts';
-import { parseReference } from '../image/reference.ts';
-import { openStore } from '../registry/open.ts';
+import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import { type Conversion, countLayers } from './conversion.ts';
 import { blobsIn, openDictionary } from './dictionary.ts';
 import { type ConvertedImage, convertImage } from './image.ts';
@@ -32,20 +31,26 @@ export interface ConvertResult {
  * Converts and pushes. The target's tag or `index.json` changes last, in one step, or not at all; a referrer is found as
  * soon as it is there. For referrers `target` may be `source` itself.
  */
-export async function convert(source: string, target: string, options: ConvertOptions = {}): Promise<ConvertResult> {
+export async function convert(
+  source: ImageInput,
+  target: ImageInput,
+  options: ConvertOptions = {},
+): Promise<ConvertResult> {
   const began = performance.now();
   const plan = planOf(options);
   const signal = { signal: plan.signal };
   const log = { log: plan.log };
-  const targetReference = parseReference(target);
-  if (targetReference.transport === 'docker-archive') throw unloadable(target);
-  await using from = await openStore(parseReference(source), { ...log, ...options.source });
+  const targetReference = referenceOf(target);
+  if (targetReference?.transport === 'docker-archive') throw unloadable(inputName(target));
+  await using opened = await openSource(source, { ...log, ...options.source });
+  const from = opened.store;
   const found = await from.resolve(null, signal);
   const platforms = options.platforms ?? [];
   const selected = await selectManifests(from, found, platforms, signal);
   // Only now: a layout is not made for a source that is not there.
   const targetOptions = { ...log, ...options.target };
-  await using to = await openStore(targetReference, { create: true, ...targetOptions });
+  await using made = await openSource(target, { create: true, ...targetOptions });
+  const to = made.store;
   const recipe = recipeOf(plan, options.dicts ?? []);
   const records = await Records.open({ target: targetReference, to, plan, recipe, store: targetOptions });
 
@@ -70,7 +75,8 @@ export async function convert(source: string, target: string, options: ConvertOp
   if (plan.as === 'referrer') await nameOriginal(conversion, found);
   else if (isLone) root = images[0]!.descriptor;
   else root = await publishIndex(conversion, { found, selected, images, isWhole: platforms.length === 0 });
-  dictionary?.grow(blobsIn(images, targetReference));
+  // A place that only this process has a store of is none that others can find.
+  if (targetReference !== null) dictionary?.grow(blobsIn(images, targetReference));
   await records.save();
   const reports = images.map(({ report }) => report);
   return {

@@ -8,6 +8,7 @@ import { type PlacedChunk, type PlainImage, planPlain } from '../formats/rafs/pl
 import type { OnProgress } from '../observe/progress.ts';
 import type { OpenedImage, OpenImageOptions } from '../reader/image.ts';
 import { openImage } from '../reader/open.ts';
+import { type ImageInput, inputName } from '../registry/source.ts';
 import type { FileNode } from '../tree/node.ts';
 import { SparseFile } from './sparse.ts';
 
@@ -32,9 +33,10 @@ export interface ExportResult {
  * Writes the tree and content of a lazy image to `path`, which appears when all of it is there and verified; the same
  * image gives the same bytes. Memory is bounded by the metadata. USAGE for an ordinary image.
  */
-export async function exportImage(reference: string, path: string, options: ExportOptions = {}): Promise<ExportResult> {
+export async function exportImage(input: ImageInput, path: string, options: ExportOptions = {}): Promise<ExportResult> {
   await refuseSpecial(path);
-  await using image = await openImage(reference, options);
+  const reference = inputName(input);
+  await using image = await openImage(input, options);
   if (image.rafs === null) {
     throw new LacunaError('USAGE', 'only lazy images can be exported', {
       op: 'export',

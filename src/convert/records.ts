@@ -43,7 +43,8 @@ export interface FoundImage {
 }
 
 export interface RecordsOptions {
-  readonly target: Reference;
+  /** Null when only this process has the store. */
+  readonly target: Reference | null;
   readonly to: ImageStore;
   readonly plan: ConvertPlan;
   readonly recipe: Recipe;
@@ -184,7 +185,7 @@ export class Records {
 
   async #withStore<T>(create: boolean, use: (store: ImageStore) => Promise<T>): Promise<T> {
     const { target, to, store: options } = this.#options;
-    if (target.transport !== 'oci') return await use(to);
+    if (target?.transport !== 'oci') return await use(to);
     const reference = { ...target, path: join(target.path, FOLDER), ref: NAME };
     await using store = await openStore(reference, { ...options, create });
     return await use(store);
@@ -193,7 +194,7 @@ export class Records {
   #isChanged = false;
 }
 
-const hasPlace = ({ transport }: Reference): boolean => transport === 'docker' || transport === 'oci';
+const hasPlace = (target: Reference | null): boolean => target?.transport === 'docker' || target?.transport === 'oci';
 
 async function readWhole(store: ImageStore, blob: Descriptor, signal: AbortSignal): Promise<Buffer> {
   const pieces: Buffer[] = [];

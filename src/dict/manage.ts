@@ -2,6 +2,7 @@
 import { isLacunaError } from '../errors.ts';
 import { MEDIA } from '../image/media.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
+import { type ImageInput, inputName } from '../registry/source.ts';
 import type { DictGrowth } from './dict.ts';
 import { readImageBlobs } from './image-dict.ts';
 import { openPlace, type Place } from './places.ts';
@@ -10,13 +11,13 @@ import { type DictStat, SqliteDict } from './sqlite-dict.ts';
 /** Adds the blobs of lazy images to the database `path`, which is made when it is missing; each image whole or not at all. */
 export async function dictAdd(
   path: string,
-  references: readonly string[],
+  images: readonly ImageInput[],
   options: OpenImageOptions = {},
 ): Promise<DictGrowth> {
   using dict = await SqliteDict.open(path, { create: true });
   const growth = { blobs: 0, chunks: 0, places: 0 };
-  for (const reference of references) {
-    const { blobs, chunks, places } = dict.add(await readImageBlobs(reference, options));
+  for (const image of images) {
+    const { blobs, chunks, places } = dict.add(await readImageBlobs(inputName(image), options));
     growth.blobs += blobs;
     growth.chunks += chunks;
     growth.places += places;

@@ -19,6 +19,7 @@ import { readBootstrap } from '../reader/bootstrap.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import { openImage } from '../reader/open.ts';
 import { openStore } from '../registry/open.ts';
+import { type ImageInput, inputName } from '../registry/source.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import { type MountDriver, mountErofs, unmount, untilUnmounted } from './erofs.ts';
 import { ERRNO, errnoOf } from './errno.ts';
@@ -65,10 +66,12 @@ export interface MountedImage extends AsyncDisposable {
 
 /** Mounts a lazy image read-only on an existing directory. USAGE when something is mounted there or the image is not lazy. */
 export async function mountImage(
-  reference: string,
+  image: ImageInput,
   directory: string,
   options: MountImageOptions = {},
 ): Promise<MountedImage> {
+  // The process that serves it opens it by itself, so of a store its name counts.
+  const reference = inputName(image);
   const root = resolve(options.root ?? DEFAULT_ROOT);
   const target = await realpath(directory).catch((cause: unknown) => {
     throw toLacunaError(cause, { op: 'mount', subject: directory });

@@ -1,5 +1,6 @@
 /** `cat`: the content of files of an image, streamed and verified. */
 import { LacunaError } from '../errors.ts';
+import type { ImageInput } from '../registry/source.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
 import type { OpenImageOptions } from './image.ts';
@@ -11,11 +12,11 @@ import { openImage } from './open.ts';
  * first byte: NOT_FOUND, or USAGE for what has no content.
  */
 export async function* cat(
-  reference: string,
+  input: ImageInput,
   paths: readonly string[],
   options: OpenImageOptions = {},
 ): AsyncGenerator<Buffer> {
-  await using image = await openImage(reference, options);
+  await using image = await openImage(input, options);
   const nodes = paths.map((path) => {
     const found = resolvePath(image.root, fromText(path), true, image.subject);
     if (found === null) throw noSuchPath(path, image.subject);

@@ -1,4 +1,5 @@
 /** What differs between the configs, annotations and layers of two images: what a comparison of trees does not see. */
+import type { ImageInput } from '../registry/source.ts';
 import type { OpenImageOptions } from './image.ts';
 import { inspectManifest, type ManifestAndConfig } from './inspect-manifest.ts';
 
@@ -11,7 +12,11 @@ export interface ConfigChange {
 }
 
 /** Configs field by field, annotations by name, layers by media type and digest. Bare files have none of these. */
-export async function diffConfig(a: string, b: string, options: OpenImageOptions = {}): Promise<ConfigChange[]> {
+export async function diffConfig(
+  a: ImageInput,
+  b: ImageInput,
+  options: OpenImageOptions = {},
+): Promise<ConfigChange[]> {
   const [from, to] = await Promise.all([inspectManifest(a, options), inspectManifest(b, options)]);
   return compare([], comparable(from), comparable(to));
 }

@@ -1,4 +1,5 @@
 /** `diff`: what differs between the trees of two images, whatever each is made of. */
+import type { ImageInput } from '../registry/source.ts';
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
 import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
@@ -40,7 +41,7 @@ export interface FieldChange {
  * The paths that differ, sorted bytewise. Content of two lazy images is compared by their chunks; otherwise sizes come
  * first, then hashes: an ordinary image is read once, of a lazy one only the files in question.
  */
-export async function* diff(a: string, b: string, options: DiffOptions = {}): AsyncGenerator<Difference> {
+export async function* diff(a: ImageInput, b: ImageInput, options: DiffOptions = {}): AsyncGenerator<Difference> {
   // The layers of an ordinary image are read once, whatever is asked of them later.
   await using first = await openImage(a, { ...options, digests: true });
   await using second = await openImage(b, { ...options, digests: true });

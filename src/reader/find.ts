@@ -1,5 +1,6 @@
 /** `find`: the paths of an image that a question fits, as rows. */
 import { LacunaError } from '../errors.ts';
+import type { ImageInput } from '../registry/source.ts';
 import type { ByteString, FileNode, Mtime, NodeType } from '../tree/node.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
@@ -45,13 +46,13 @@ export interface FindOptions extends OpenImageOptions, FindQuery {
 }
 
 /** The rows that fit, sorted bytewise by path. NOT_FOUND when there is no such path; USAGE for a pattern that is none. */
-export async function* find(reference: string, options: FindOptions = {}): AsyncGenerator<Row> {
-  for await (const { row } of findListed(reference, options)) yield row;
+export async function* find(input: ImageInput, options: FindOptions = {}): AsyncGenerator<Row> {
+  for await (const { row } of findListed(input, options)) yield row;
 }
 
 /** As {@link find}, with the paths as bytes. */
-export async function* findListed(reference: string, options: FindOptions = {}): AsyncGenerator<Listed> {
-  await using image = await openImage(reference, options);
+export async function* findListed(input: ImageInput, options: FindOptions = {}): AsyncGenerator<Listed> {
+  await using image = await openImage(input, options);
   const from = resolvePath(image.root, fromText(options.path ?? '/'), false, image.subject);
   if (from === null) throw noSuchPath(options.path ?? '/', image.subject);
   const fits = testsOf(options, image, from.path);

@@ -3,7 +3,8 @@ import { LacunaError } from '../errors.ts';
 import type { RafsImage } from '../formats/rafs/open.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import type { StoreOptions } from '../registry/store.ts';
-import type { FileNode } from '../tree/node.ts';
+import { byteString, bytesOf, display, type FileNode, fromText } from '../tree/node.ts';
+import { resolvePath } from '../tree/resolve.ts';
 import type { ChosenManifest } from './choose.ts';
 
 export interface OpenImageOptions {
@@ -38,6 +39,14 @@ export interface FilePiece {
   readonly data: Buffer;
 }
 
+/** What a path of an image leads to. */
+export interface ResolvedPath {
+  /** Real, absolute, without links: as text, bytes that are not UTF-8 as U+FFFD, and as it is. */
+  readonly path: string;
+  readonly pathBytes: Buffer;
+  readonly node: FileNode;
+}
+
 /** An image whose tree is known. Close it, or let `await using` do it. */
 export interface OpenedImage extends AsyncDisposable {
   readonly subject: string;
@@ -46,6 +55,11 @@ export interface OpenedImage extends AsyncDisposable {
   readonly manifest: ChosenManifest | null;
   /** Of a lazy image; null for an ordinary one. */
   readonly rafs: RafsImage | null;
+  /**
+   * What is at `path` (text; bytes that are not UTF-8 as a Buffer). Symlinks are followed inside the image, one that is the
+   * last component unless `follow` is false. Null when there is none.
+   */
+  resolve(path: string | Uint8Array, options?: { readonly follow?: boolean }): ResolvedPath | null;
   /** Content of a regular file as it arrives, verified. USAGE for anything that has none. */
   read(node: FileNode, options?: ReadFileOptions): AsyncIterable<Buffer>;
   /**
@@ -58,6 +72,18 @@ export interface OpenedImage extends AsyncDisposable {
   /** The same of many files, each read once, in the order that costs least and in few requests. */
   digests(nodes: Iterable<FileNode>, options?: DigestsOptions): Promise<ReadonlyMap<FileNode, string>>;
   close(): Promise<void>;
+}
+
+/** {@link OpenedImage.resolve} in a tree. */
+export function resolveIn(
+  root: FileNode,
+  path: string | Uint8Array,
+  options: { readonly follow?: boolean },
+  subject: string,
+): ResolvedPath | null {
+  const bytes = typeof path === 'string' ? fromText(path) : byteString(path);
+  const found = resolvePath(root, bytes, options.follow ?? true, subject);
+  return found === null ? null : { path: display(found.path), pathBytes: bytesOf(found.path), node: found.node };
 }
 
 /** The range that `options` mean in a file, checked. */

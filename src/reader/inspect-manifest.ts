@@ -2,8 +2,7 @@
 import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifest.ts';
 import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
-import { parseReference } from '../image/reference.ts';
-import { openStore } from '../registry/open.ts';
+import { type ImageInput, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
 import type { OpenImageOptions } from './image.ts';
@@ -46,13 +45,12 @@ export async function readManifestAndConfig(store: ImageStore, options: OpenImag
 
 /** The same of a reference; null for bare files, which have neither. */
 export async function inspectManifest(
-  reference: string,
+  input: ImageInput,
   options: OpenImageOptions,
 ): Promise<Omit<ManifestAndConfig, 'bootstrap'> | null> {
-  const parsed = parseReference(reference);
-  if (parsed.transport === 'rafs') return null;
-  await using store = await openStore(parsed, options.store);
-  const { manifest, config } = await readManifestAndConfig(store, options);
+  if (referenceOf(input)?.transport === 'rafs') return null;
+  await using source = await openSource(input, options.store);
+  const { manifest, config } = await readManifestAndConfig(source.store, options);
   return { manifest, config };
 }
 

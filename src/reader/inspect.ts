@@ -1,7 +1,6 @@
 /** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
 import type { ImageConfig } from '../image/manifest.ts';
-import { parseReference } from '../image/reference.ts';
-import { openStore } from '../registry/open.ts';
+import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { OpenImageOptions } from './image.ts';
 import { describeBootstrap, type InspectBootstrapOptions, type InspectedBootstrap } from './inspect-bootstrap.ts';
 import { type InspectedManifest, readManifestAndConfig } from './inspect-manifest.ts';
@@ -23,14 +22,16 @@ export interface Inspection {
 export type InspectOptions = OpenImageOptions & InspectBootstrapOptions;
 
 /** Describes an image. Without `tree` and `chunks` memory is bounded by the bootstrap's length and its chunks. */
-export async function inspect(reference: string, options: InspectOptions = {}): Promise<Inspection> {
-  const parsed = parseReference(reference);
-  if (parsed.transport === 'rafs') {
+export async function inspect(input: ImageInput, options: InspectOptions = {}): Promise<Inspection> {
+  const parsed = referenceOf(input);
+  const reference = inputName(input);
+  if (parsed?.transport === 'rafs') {
     await using image = await openRafsFiles(parsed, reference);
     const bootstrap = describeBootstrap(image.rafs!, options);
     return { reference, kind: 'lazy', manifest: null, config: null, bootstrap, size: null };
   }
-  await using store = await openStore(parsed, options.store);
+  await using source = await openSource(input, options.store);
+  const { store } = source;
   const { manifest, config, bootstrap: layer } = await readManifestAndConfig(store, options);
   const opened = layer === null ? null : await openStored(store, manifest.layers, layer, options);
   const bootstrap = opened === null ? null : describeBootstrap(opened.rafs, options);

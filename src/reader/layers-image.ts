@@ -1,6 +1,7 @@
 /** An ordinary image: its tree out of all its layers, which are read once; content by reading its layer again. */
 import { createHash, type Hash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
+import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import type { FileNode } from '../tree/node.ts';
@@ -13,7 +14,9 @@ import {
   type OpenedImage,
   type OpenImageOptions,
   type ReadFileOptions,
+  type ResolvedPath,
   rangeIn,
+  resolveIn,
 } from './image.ts';
 import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
 import { progressOf, reportingStore } from './progress.ts';
@@ -26,10 +29,11 @@ interface Place {
 
 /** Opens an ordinary image of a store, which then belongs to it. */
 export async function openLayers(
-  store: ImageStore,
+  source: OpenedSource,
   chosen: ChosenManifest,
   options: OpenImageOptions,
 ): Promise<OpenedImage> {
+  const { store } = source;
   const layers: LayerTree[] = [];
   const places = new Map<FileNode, Place>();
   const digests = new Map<FileNode, string>();
@@ -38,7 +42,7 @@ export async function openLayers(
     await parseLayerTar(reportingStore(store, 'read', options.onProgress), layer, collector, options);
     layers.push(collector.finish());
   }
-  return new LayersImage(store, chosen, overlay(layers, store.subject), places, digests);
+  return new LayersImage(source, chosen, overlay(layers, store.subject), places, digests);
 }
 
 class LayerCollector implements TarHandler {
@@ -89,23 +93,29 @@ class LayersImage implements OpenedImage {
   readonly root: FileNode;
   readonly manifest: ChosenManifest;
   readonly rafs = null;
+  readonly #source: OpenedSource;
   readonly #store: ImageStore;
   readonly #places: ReadonlyMap<FileNode, Place>;
   readonly #digests: ReadonlyMap<FileNode, string>;
 
   constructor(
-    store: ImageStore,
+    source: OpenedSource,
     manifest: ChosenManifest,
     root: FileNode,
     places: ReadonlyMap<FileNode, Place>,
     digests: ReadonlyMap<FileNode, string>,
   ) {
-    this.subject = store.subject;
+    this.subject = source.store.subject;
     this.root = root;
     this.manifest = manifest;
-    this.#store = store;
+    this.#source = source;
+    this.#store = source.store;
     this.#places = places;
     this.#digests = digests;
+  }
+
+  resolve(path: string | Uint8Array, options: { readonly follow?: boolean } = {}): ResolvedPath | null {
+    return resolveIn(this.root, path, options, this.subject);
   }
 
   read(node: FileNode, options: ReadFileOptions = {}): AsyncIterable<Buffer> {
@@ -163,7 +173,7 @@ class LayersImage implements OpenedImage {
   }
 
   async close(): Promise<void> {
-    await this.#store[Symbol.asyncDispose]();
+    await this.#source[Symbol.asyncDispose]();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

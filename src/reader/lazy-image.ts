@@ -8,6 +8,7 @@ import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { RafsReference } from '../image/reference.ts';
 import { type Codec, codec } from '../native/codec.ts';
+import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
 import { readBootstrapLayer } from './bootstrap.ts';
@@ -15,7 +16,15 @@ import { readFiles } from './bulk.ts';
 import type { ChosenManifest } from './choose.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
 import { hashFiles } from './hash-files.ts';
-import { type DigestsOptions, type FilePiece, type OpenedImage, type ReadFileOptions, rangeIn } from './image.ts';
+import {
+  type DigestsOptions,
+  type FilePiece,
+  type OpenedImage,
+  type ReadFileOptions,
+  type ResolvedPath,
+  rangeIn,
+  resolveIn,
+} from './image.ts';
 import { type MetaPlaces, readMetas } from './metas.ts';
 import { progressOf } from './progress.ts';
 import { readMetaFile, readRafsFile } from './rafs-files.ts';
@@ -26,13 +35,14 @@ const NEVER = new AbortController().signal;
 
 /** Opens a lazy image of a store, which then belongs to it. */
 export async function openLazy(
-  store: ImageStore,
+  source: OpenedSource,
   manifest: ChosenManifest,
   layer: Descriptor,
   options: SignalOptions,
 ): Promise<OpenedImage> {
+  const { store } = source;
   const { rafs, sourceOf } = await openStored(store, manifest.manifest.layers, layer, options);
-  return new LazyImage(store.subject, rafs, sourceOf, manifest, () => store[Symbol.asyncDispose]());
+  return new LazyImage(store.subject, rafs, sourceOf, manifest, () => source[Symbol.asyncDispose]());
 }
 
 type Sized = Pick<Descriptor, 'digest' | 'size'>;
@@ -111,6 +121,10 @@ class LazyImage implements OpenedImage {
     const decoder: Codec = codec();
     this.#content = { sourceOf: verifying(rafs, sourceOf), codec: decoder, units: new UnitCache(decoder) };
     this.#release = release;
+  }
+
+  resolve(path: string | Uint8Array, options: { readonly follow?: boolean } = {}): ResolvedPath | null {
+    return resolveIn(this.root, path, options, this.subject);
   }
 
   read(node: FileNode, options: ReadFileOptions = {}): AsyncIterable<Buffer> {

@@ -1,5 +1,6 @@
 /** `ls`: what is in an image, row by row. */
 import { LacunaError } from '../errors.ts';
+import type { ImageInput } from '../registry/source.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
@@ -17,12 +18,12 @@ export interface LsOptions extends OpenImageOptions {
 }
 
 /** The rows of an image, sorted bytewise by path. NOT_FOUND when there is no such path in it. */
-export async function* ls(reference: string, options: LsOptions = {}): AsyncGenerator<Row> {
-  await using image = await openImage(reference, options);
-  const from = resolvePath(image.root, fromText(options.path ?? '/'), false, image.subject);
-  if (from === null) throw noSuchPath(options.path ?? '/', image.subject);
-  const listed = listTree(image.root, from.path, { recursive: options.recursive ?? false });
-  if (options.digests === true) yield* withDigests(image, listed, options);
+export async function* ls(image: ImageInput, options: LsOptions = {}): AsyncGenerator<Row> {
+  await using opened = await openImage(image, options);
+  const from = resolvePath(opened.root, fromText(options.path ?? '/'), false, opened.subject);
+  if (from === null) throw noSuchPath(options.path ?? '/', opened.subject);
+  const listed = listTree(opened.root, from.path, { recursive: options.recursive ?? false });
+  if (options.digests === true) yield* withDigests(opened, listed, options);
   else for (const { row } of listed) yield row;
 }
 

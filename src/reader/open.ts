@@ -3,30 +3,29 @@
  * layers.
  */
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
-import { parseReference } from '../image/reference.ts';
-import { openStore } from '../registry/open.ts';
-import type { ImageStore } from '../registry/store.ts';
+import { type ImageInput, inputName, type OpenedSource, openSource, referenceOf } from '../registry/source.ts';
 import { bootstrapLayerOf, chooseManifest } from './choose.ts';
 import type { OpenedImage, OpenImageOptions } from './image.ts';
 import { openLayers } from './layers-image.ts';
 import { openLazy, openRafsFiles } from './lazy-image.ts';
 
-/** Opens `reference` (`docker://…`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`). */
-export async function openImage(reference: string, options: OpenImageOptions = {}): Promise<OpenedImage> {
-  const parsed = parseReference(reference);
-  if (parsed.transport === 'rafs') return openRafsFiles(parsed, reference);
-  return await openStored(await openStore(parsed, options.store), options);
+/** Opens an image (`docker://…`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`, …). */
+export async function openImage(input: ImageInput, options: OpenImageOptions = {}): Promise<OpenedImage> {
+  const reference = referenceOf(input);
+  if (reference?.transport === 'rafs') return openRafsFiles(reference, inputName(input));
+  return await openStored(await openSource(input, options.store), options);
 }
 
-/** Opens the image that `store`'s reference means. The store belongs to it from then on, also when this fails. */
-export async function openStored(store: ImageStore, options: OpenImageOptions = {}): Promise<OpenedImage> {
+/** Opens the image that a store's reference means. The source belongs to it from then on, also when this fails. */
+export async function openStored(source: OpenedSource, options: OpenImageOptions = {}): Promise<OpenedImage> {
+  const { store } = source;
   try {
     const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
     const chosen = await chooseManifest(store, platform, options);
     const layer = bootstrapLayerOf(chosen.manifest);
-    return await (layer === null ? openLayers(store, chosen, options) : openLazy(store, chosen, layer, options));
+    return await (layer === null ? openLayers(source, chosen, options) : openLazy(source, chosen, layer, options));
   } catch (error) {
-    await store[Symbol.asyncDispose]();
+    await source[Symbol.asyncDispose]();
     throw error;
   }
 }

@@ -1,4 +1,5 @@
 /** `stat`: everything that is known of an inode of an image. */
+import type { ImageInput } from '../registry/source.ts';
 import { type FileChunk, fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
 import type { OpenedImage, OpenImageOptions } from './image.ts';
@@ -45,8 +46,8 @@ export interface Stat {
 }
 
 /** Of every path, in order. NOT_FOUND when one is not in the image. */
-export async function stat(reference: string, paths: readonly string[], options: StatOptions = {}): Promise<Stat[]> {
-  await using image = await openImage(reference, options);
+export async function stat(input: ImageInput, paths: readonly string[], options: StatOptions = {}): Promise<Stat[]> {
+  await using image = await openImage(input, options);
   return paths.map((path) => statOf(image, path, options.dereference ?? false));
 }
 

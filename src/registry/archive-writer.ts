@@ -49,6 +49,10 @@ export class ArchiveWriter implements ImageStore {
     yield* (await this.#layout()).open(descriptor, options);
   }
 
+  async *tags(): AsyncGenerator<string> {
+    yield* (await this.#layout()).tags();
+  }
+
   async has(descriptor: Descriptor): Promise<boolean> {
     return (await this.#layout()).has(descriptor);
   }

@@ -58,6 +58,10 @@ export class ArchiveStore extends FileStore {
     await opened?.file.close();
   }
 
+  protected async entries(options: SignalOptions): Promise<readonly Descriptor[]> {
+    return (await this.#open(options)).content.entries;
+  }
+
   protected async find(digest: string, options: SignalOptions): Promise<BlobPlace | null> {
     return (await this.#open(options)).content.find(digest);
   }

@@ -12,6 +12,7 @@ import { sizeMismatch } from './range.ts';
 import { RecentManifests } from './recent.ts';
 import { RegistryReferrers, referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
+import { listTags } from './tags.ts';
 import { discard, type Transport } from './transport.ts';
 import { RegistryUpload } from './upload.ts';
 
@@ -180,6 +181,11 @@ export class RegistryStore implements ImageStore {
 
   async referrers(digest: string, artifactType: string | null, options: SignalOptions = {}): Promise<Descriptor[]> {
     return await this.#referrers.list(digest, artifactType, options);
+  }
+
+  tags(options: SignalOptions = {}): AsyncIterable<string> {
+    const { subject } = this;
+    return listTags({ http: this.#http, repository: this.#url, pull: this.#pull, subject }, options);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -76,6 +76,11 @@ export class DirStore extends FileStore {
     for (const upload of [...this.#uploads]) await upload.abort();
   }
 
+  /** The image of a directory has no name. */
+  protected async entries(): Promise<Descriptor[]> {
+    return [];
+  }
+
   protected async find(digest: string): Promise<BlobPlace | null> {
     const path = join(this.#dir, hexOf(digest));
     const found = (await filePlace(path)) ?? (await filePlace(`${path}.${MANIFEST}`));

@@ -76,6 +76,13 @@ export abstract class FileStore implements ImageStore {
   ): Promise<Descriptor>;
   abstract referrers(digest: string, artifactType: string | null, options?: SignalOptions): Promise<Descriptor[]>;
   abstract [Symbol.asyncDispose](): Promise<void>;
+  /** What the index lists, in its order. */
+  protected abstract entries(options: SignalOptions): Promise<readonly Descriptor[]>;
+
+  async *tags(options: SignalOptions = {}): AsyncGenerator<string> {
+    const named = (await this.entries(options)).map(refNameOf);
+    yield* new Set(named.filter((name) => name !== null));
+  }
 
   /** Where the blob is, null when there is none. */
   protected abstract find(digest: string, options: SignalOptions): Promise<BlobPlace | null>;

@@ -89,6 +89,10 @@ export class LayoutStore extends FileStore {
     for (const upload of [...this.#uploads]) await upload.abort();
   }
 
+  protected async entries(): Promise<Descriptor[]> {
+    return await readEntries(this.#dir);
+  }
+
   protected async find(digest: string): Promise<BlobPlace | null> {
     return await filePlace(blobPath(this.#dir, digest));
   }

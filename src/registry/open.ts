@@ -112,6 +112,10 @@ export async function preloadTransport(): Promise<void> {
 }
 
 async function openTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
-  if (name === 'undici') return (await import('./transport-undici.ts')).undiciTransport(options);
+  if (name === 'undici') {
+    // undici is CommonJS, which esbuild cannot take along into an ES module that it makes of a whole program.
+    const loaded = await import('./transport-undici.ts').catch(() => null);
+    if (loaded !== null) return loaded.undiciTransport(options);
+  }
   return (await import('./transport-fetch.ts')).fetchTransport(options);
 }

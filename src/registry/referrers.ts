@@ -144,7 +144,7 @@ export class RegistryReferrers {
 }
 
 /** RFC 5988: `Link: <URL>; rel="next"`. */
-function nextPage(answer: Answer): URL | null {
+export function nextPage(answer: Answer): URL | null {
   const target = /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(answer.header('link') ?? '')?.[1];
   if (target === undefined) return null;
   const header = (name: string) => (name === 'location' ? target : answer.header(name));

@@ -113,6 +113,8 @@ export interface ImageStore extends AsyncDisposable {
    * itself need not be there. None where a registry knows neither the API nor the tag that stands for it.
    */
   referrers(digest: string, artifactType: string | null, options?: SignalOptions): Promise<Descriptor[]>;
+  /** Names of the images here, in the store's order: tags, ref names, names of a docker archive. */
+  tags(options?: SignalOptions): AsyncIterable<string>;
 }
 
 /** A blob on its way into a store. One call at a time. */

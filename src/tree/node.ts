@@ -84,3 +84,18 @@ export const fromText = (text: string): ByteString => Buffer.from(text, 'utf8').
 /** Extended attributes in the one order in which they are written and listed: by name, bytewise. */
 export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer> | null): Array<[ByteString, Buffer]> =>
   [...(xattrs ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
+
+/** One name in a directory. */
+export interface DirectoryEntry {
+  /** As text; bytes that are not UTF-8 as U+FFFD. */
+  readonly name: string;
+  readonly nameBytes: Buffer;
+  readonly node: FileNode;
+}
+
+/** The entries of a directory, sorted bytewise; none of anything else. */
+export function* entriesOf({ children }: FileNode): Generator<DirectoryEntry> {
+  for (const [name, node] of [...(children ?? [])].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    yield { name: display(name), nameBytes: bytesOf(name), node };
+  }
+}

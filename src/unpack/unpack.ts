@@ -3,12 +3,11 @@ import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { parseReference, type Reference, STREAM } from '../image/reference.ts';
+import { STREAM } from '../image/reference.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { openImage, openStored } from '../reader/open.ts';
 import { writeToStdout } from '../registry/archive-writer.ts';
-import { openStore } from '../registry/open.ts';
-import type { ImageStore } from '../registry/store.ts';
+import { type ImageInput, inputName, type OpenedSource, openSource, referenceOf } from '../registry/source.ts';
 import { unpackDirectory } from './directory.ts';
 import { copyOriginal, pushMerged } from './image.ts';
 import {
@@ -26,8 +25,8 @@ import { planTree, type TreePlan } from './tree.ts';
 const STORE = /^(docker:\/\/|(oci|oci-archive|docker-archive|dir):)/;
 
 /** The form that a target has when none is chosen. */
-export const formOf = (target: string): UnpackForm => {
-  if (STORE.test(target)) return 'image';
+export const formOf = (target: ImageInput): UnpackForm => {
+  if (typeof target !== 'string' || STORE.test(target)) return 'image';
   return target === STREAM ? 'tar' : 'dir';
 };
 
@@ -35,7 +34,11 @@ export const formOf = (target: string): UnpackForm => {
  * Unpacks `source`. Nothing is at the target before all of it is: a directory or file is renamed into place, a tag moves
  * last. PRECONDITION for a directory that is not empty.
  */
-export async function unpack(source: string, target: string, options: UnpackOptions = {}): Promise<UnpackResult> {
+export async function unpack(
+  source: ImageInput,
+  target: ImageInput,
+  options: UnpackOptions = {},
+): Promise<UnpackResult> {
   const format = options.format ?? formOf(target);
   const plan = planOf(options);
   if (options.layers === true) {
@@ -43,15 +46,19 @@ export async function unpack(source: string, target: string, options: UnpackOpti
       throw usage('layers go into an image, not into a directory or tar', 'for example oci:DIR:REF');
     return await unpackLayers(source, target, options);
   }
-  const { image, config } = await openSource(source, options, format === 'image');
+  const { image, config } = await openWithConfig(source, options, format === 'image');
   await using _ = image;
   const tree = planTree(image.root, image.subject);
   const entries = tree.directories.length + tree.inodes.length + tree.links.length;
-  const result = { source: image.subject, target, format, digest: null, entries, bytes: tree.bytes };
-  if (format === 'dir') return { ...result, skipped: await unpackDirectory(image, tree, target, plan) };
-  if (format === 'tar') return { ...result, skipped: await unpackTar(image, tree, target, plan) };
-  await using to = await openStore(targetReference(target), { create: true, ...options.target });
-  const compress = options.compress ?? (target.startsWith('docker-archive:') ? 'none' : 'gzip');
+  const result = { source: image.subject, target: inputName(target), format, digest: null, entries, bytes: tree.bytes };
+  if (format !== 'image') {
+    if (typeof target !== 'string') throw usage(`a ${format} is named by its path`, 'leave the format out');
+    const make = format === 'dir' ? unpackDirectory : unpackTar;
+    return { ...result, skipped: await make(image, tree, target, plan) };
+  }
+  await using opened = await openTarget(target, options);
+  const to = opened.store;
+  const compress = options.compress ?? (inputName(target).startsWith('docker-archive:') ? 'none' : 'gzip');
   const { digest } = await pushMerged(image, tree, config, to, compress, plan);
   return { ...result, target: to.subject, digest, skipped: skippedByTar(tree) };
 }
@@ -67,17 +74,19 @@ function planOf(options: UnpackOptions): UnpackPlan {
   };
 }
 
-function targetReference(target: string): Reference {
-  const parsed = parseReference(target);
-  if (parsed.transport !== 'rafs') return parsed;
-  throw usage('rafs: names files of a lazy image', 'for example oci:DIR:REF');
+async function openTarget(target: ImageInput, options: UnpackOptions): Promise<OpenedSource> {
+  if (referenceOf(target)?.transport === 'rafs') {
+    throw usage('rafs: names files of a lazy image', 'for example oci:DIR:REF');
+  }
+  return await openSource(target, { create: true, ...options.target });
 }
 
 const usage = (problem: string, hint: string): LacunaError => new LacunaError('USAGE', problem, { op: 'unpack', hint });
 
-async function unpackLayers(source: string, target: string, options: UnpackOptions): Promise<UnpackResult> {
-  await using from = await openStore(parseReference(source), options.store);
-  await using to = await openStore(targetReference(target), { create: true, ...options.target });
+async function unpackLayers(source: ImageInput, target: ImageInput, options: UnpackOptions): Promise<UnpackResult> {
+  await using opened = await openSource(source, options.store);
+  await using made = await openTarget(target, options);
+  const [from, to] = [opened.store, made.store];
   const { digest } = await copyOriginal(from, to, options);
   return {
     source: from.subject,
@@ -91,15 +100,15 @@ async function unpackLayers(source: string, target: string, options: UnpackOptio
 }
 
 /** The image, and the bytes of its config if they are wanted and there are any. */
-async function openSource(
-  source: string,
+async function openWithConfig(
+  input: ImageInput,
   options: UnpackOptions,
   needsConfig: boolean,
 ): Promise<{ image: OpenedImage; config: Buffer | null }> {
-  const parsed = parseReference(source);
-  if (parsed.transport === 'rafs') return { image: await openImage(source, options), config: null };
-  const store: ImageStore = await openStore(parsed, options.store);
-  const image = await openStored(store, options);
+  if (referenceOf(input)?.transport === 'rafs') return { image: await openImage(input, options), config: null };
+  const source = await openSource(input, options.store);
+  const { store } = source;
+  const image = await openStored(source, options);
   if (!needsConfig || image.manifest === null) return { image, config: null };
   try {
     const signal = options.signal === undefined ? {} : { signal: options.signal };

@@ -25,6 +25,8 @@ export interface RegistryOptions extends Partial<AuthOptions>, UploadOptions {
    * none.
    */
   readonly referrers?: { readonly perPage: number };
+  /** Most tags on a page of their list; default as many as are asked for. */
+  readonly tagsPerPage?: number;
   /** Shared with another registry, which so becomes its mirror or its storage behind redirects. */
   readonly storage?: Storage;
   /** See `registry.fault`. */
@@ -121,6 +123,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
         return options.referrers === undefined
           ? refuse(404, 'NOT_FOUND')
           : listReferrers(route, url, options.referrers);
+      case 'tags':
+        return listTags(route, url);
       case 'blobs':
         return getBlob(request, route, fault);
       case 'uploads':
@@ -171,6 +175,20 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     next.searchParams.set('start', String(start + perPage));
     const more = start + perPage < fitting.length ? { link: `<${next.pathname}${next.search}>; rel="next"` } : {};
     return reply(200, { 'content-type': index.mediaType, ...more }, Buffer.from(JSON.stringify(index)));
+  }
+
+  function listTags({ repository }: Route, url: URL): Reply {
+    const found = storage.repositories.get(repository);
+    if (found === undefined) return refuse(404, 'NAME_UNKNOWN');
+    const tags = [...found.tags.keys()].sort();
+    const count = Math.min(Number(url.searchParams.get('n') ?? tags.length), options.tagsPerPage ?? Infinity);
+    const start = tags.findIndex((tag) => tag > (url.searchParams.get('last') ?? ''));
+    const page = start < 0 ? [] : tags.slice(start, start + count);
+    const isMore = start >= 0 && start + count < tags.length;
+    const link = { link: `</v2/${repository}/tags/list?last=${page.at(-1)}&n=${count}>; rel="next"` };
+    // As docker-registry has it, which is written in Go.
+    const body = Buffer.from(JSON.stringify({ name: repository, tags: tags.length === 0 ? null : page }));
+    return reply(200, { 'content-type': 'application/json', ...(isMore ? link : {}) }, body);
   }
 
   function getManifest({ repository, ref }: Route): Reply {
@@ -236,16 +254,16 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
 }
 
 interface Route {
-  readonly kind: 'base' | 'manifests' | 'blobs' | 'uploads' | 'referrers';
+  readonly kind: 'base' | 'manifests' | 'blobs' | 'uploads' | 'referrers' | 'tags';
   readonly repository: string;
   readonly ref: string;
 }
 
 function parseRoute(url: URL): Route | null {
   if (url.pathname === '/v2/') return { kind: 'base', repository: '', ref: '' };
-  const match = /^\/v2\/(.+)\/(manifests|blobs\/uploads|blobs|referrers)\/([^/]*)$/.exec(url.pathname);
+  const match = /^\/v2\/(.+)\/(manifests|blobs\/uploads|blobs|referrers|tags)\/([^/]*)$/.exec(url.pathname);
   if (match === null) return null;
-  const kind = match[2] === 'blobs/uploads' ? 'uploads' : (match[2] as 'manifests' | 'blobs' | 'referrers');
+  const kind = match[2] === 'blobs/uploads' ? 'uploads' : (match[2] as 'manifests' | 'blobs' | 'referrers' | 'tags');
   return { kind, repository: match[1]!, ref: decodeURIComponent(match[3]!) };
 }
 

@@ -38,6 +38,10 @@ class Packed implements ImageStore {
     yield* (await this.#read()).open(descriptor, options);
   }
 
+  async *tags(): AsyncGenerator<string> {
+    yield* (await this.#read()).tags();
+  }
+
   async has(descriptor: Descriptor): Promise<boolean> {
     return (await this.#read()).has(descriptor);
   }
