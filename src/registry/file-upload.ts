@@ -17,7 +17,7 @@ type Temporary = Awaited<ReturnType<typeof openTemporary>>;
 export function describeManifest(bytes: Buffer, mediaType: string, ref: string | null, subject: string): Descriptor {
   const descriptor = { mediaType, digest: digestOf(bytes), size: bytes.length };
   if (ref === null || !isDigest(ref) || ref === descriptor.digest) return descriptor;
-  throw new LacunaError('DIGEST_MISMATCH', `push ${subject}: a manifest should be ${ref} and is ${descriptor.digest}`, {
+  throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${ref} and is ${descriptor.digest}`, {
     op: 'push',
     subject,
   });
@@ -88,27 +88,23 @@ export class FileUpload implements BlobUpload {
     if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: dir });
     this.#opening ??= openTemporary(dir);
     const temporary = await this.#opening;
-    if (this.#isOver) throw new LacunaError('ABORTED', `${OP}: given up`, { op: OP, subject: dir });
+    if (this.#isOver) throw new LacunaError('ABORTED', 'given up', { op: OP, subject: dir });
     return temporary;
   }
 
   #check(digest: string, size: number): void {
     const { algorithm } = parseDigest(digest);
     if (algorithm !== 'sha256')
-      throw new LacunaError('UNSUPPORTED', `${OP} ${digest}: only sha256 is written`, { op: OP, subject: digest });
+      throw new LacunaError('UNSUPPORTED', 'only sha256 is written', { op: OP, subject: digest });
     if (this.#size !== size) {
-      throw new LacunaError(
-        'SIZE_MISMATCH',
-        `${OP} ${digest}: ${this.#size} bytes were written and ${size} announced`,
-        {
-          op: OP,
-          subject: digest,
-        },
-      );
+      throw new LacunaError('SIZE_MISMATCH', `${this.#size} bytes were written and ${size} announced`, {
+        op: OP,
+        subject: digest,
+      });
     }
     const found = `sha256:${this.#hash.digest('hex')}`;
     if (found === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `${OP} ${digest}: the bytes written hash to ${found}`, {
+    throw new LacunaError('DIGEST_MISMATCH', `the bytes written hash to ${found}`, {
       op: OP,
       subject: digest,
     });

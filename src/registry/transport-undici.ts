@@ -1,4 +1,5 @@
 /** The default transport: undici's Agent, a pool of kept connections for each host, no pipelining. */
+import { Readable } from 'node:stream';
 import { rootCertificates } from 'node:tls';
 import { Agent } from 'undici';
 import {
@@ -10,8 +11,11 @@ import {
   type TransportRequest,
   type TransportResponse,
 } from './transport.ts';
+import { sendStreamed } from './transport-body.ts';
+import { guardUndici } from './undici-guard.ts';
 
 export function undiciTransport(options: TransportOptions): Transport {
+  guardUndici();
   const agent = new Agent({
     connections: CONNECTIONS_PER_HOST,
     pipelining: 1,
@@ -22,25 +26,42 @@ export function undiciTransport(options: TransportOptions): Transport {
       ...(options.ca === null ? {} : { ca: [...rootCertificates, options.ca] }),
     },
   });
+  type Body = Buffer | Readable | null;
+  const send = async (
+    { url, method }: TransportRequest,
+    headers: Readonly<Record<string, string>>,
+    body: Body,
+    signal: AbortSignal | null,
+    headersTimeout: number,
+  ): Promise<TransportResponse> => {
+    const answer = await agent.request({
+      origin: url.origin,
+      path: url.pathname + url.search,
+      method,
+      headers,
+      body,
+      signal,
+      headersTimeout,
+    });
+    return {
+      status: answer.statusCode,
+      header(name) {
+        const value = answer.headers[name];
+        return (Array.isArray(value) ? value.join(', ') : value) ?? null;
+      },
+      body: answer.body,
+    };
+  };
   return {
     async request(request: TransportRequest): Promise<TransportResponse> {
-      const { statusCode, headers, body } = await agent.request({
-        origin: request.url.origin,
-        path: request.url.pathname + request.url.search,
-        method: request.method,
-        headers: request.headers,
-        body: request.body,
-        signal: request.signal,
-        headersTimeout: headersTimeoutOf(request, options.timeouts),
-      });
-      return {
-        status: statusCode,
-        header(name) {
-          const value = headers[name];
-          return (Array.isArray(value) ? value.join(', ') : value) ?? null;
-        },
-        body,
-      };
+      const { body, headers, signal } = request;
+      if (body === null || Buffer.isBuffer(body)) {
+        return await send(request, headers, body, signal, headersTimeoutOf(body, options.timeouts));
+      }
+      // undici's own clock would run while the body is still being made.
+      return await sendStreamed(body, request, options.timeouts, (stream, all, either) =>
+        send(request, all, Readable.from(stream, { objectMode: false }), either, 0),
+      );
     },
     close: () => agent.destroy(),
   };

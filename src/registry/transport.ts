@@ -7,12 +7,20 @@ import type { TimeoutOptions } from './store.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
 
+/** A request's body that is sent while it comes into being. */
+export interface StreamedBody {
+  /** Bytes; null when it is not known yet: then HTTP's chunked coding says where the body ends. */
+  readonly length: number | null;
+  /** Its bytes from the first on; opened again for every request that carries it. `return` ends a pending `next`. */
+  open(): AsyncIterator<Buffer>;
+}
+
 export interface TransportRequest {
   readonly method: Method;
   readonly url: URL;
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Buffer | null;
+  readonly body: Buffer | StreamedBody | null;
   readonly signal: AbortSignal | null;
 }
 
@@ -42,8 +50,8 @@ export const DEFAULT_TIMEOUTS: Required<TimeoutOptions> = { connect: 10_000, hea
 const SLOWEST_UPLOAD = 16;
 
 /** Milliseconds that a request may take up to the head of its response, the time for sending its body included. */
-export const headersTimeoutOf = (request: TransportRequest, timeouts: Required<TimeoutOptions>): number =>
-  timeouts.headers + Math.ceil((request.body?.length ?? 0) / SLOWEST_UPLOAD);
+export const headersTimeoutOf = (body: Buffer | null, timeouts: Required<TimeoutOptions>): number =>
+  timeouts.headers + Math.ceil((body?.length ?? 0) / SLOWEST_UPLOAD);
 
 /** Connections to one host at once. Browsers take 6, registries allow far more; past 16 a link is full anyway. */
 export const CONNECTIONS_PER_HOST = 16;
@@ -98,15 +106,11 @@ export function abortError(signal: AbortSignal, op: string, subject: string): La
   const reason: unknown = signal.reason;
   if (reason instanceof LacunaError) return reason;
   const isDeadline = reason instanceof Error && reason.name === 'TimeoutError';
-  return new LacunaError(
-    isDeadline ? 'TIMEOUT' : 'ABORTED',
-    `${op} ${subject}: ${isDeadline ? 'timed out' : 'aborted'}`,
-    {
-      op,
-      subject,
-      cause: reason,
-    },
-  );
+  return new LacunaError(isDeadline ? 'TIMEOUT' : 'ABORTED', isDeadline ? 'timed out' : 'aborted', {
+    op,
+    subject,
+    cause: reason,
+  });
 }
 
 /**
@@ -117,10 +121,10 @@ export function transportError(error: unknown, url: URL, op: string, subject: st
   const code = codeOf(error);
   // Not the network's fault, but ours.
   if (code === '' && (error instanceof TypeError || error instanceof RangeError)) {
-    return new LacunaError('INTERNAL', `${op} ${subject}: ${url.host}: ${error.name}`, { op, subject });
+    return new LacunaError('INTERNAL', `${url.host}: ${error.name}`, { op, subject });
   }
   const label = code === '' ? 'the connection failed' : code;
-  const message = `${op} ${subject}: ${url.host}: ${label}`;
+  const message = `${url.host}: ${label}`;
   if (TIMEOUTS.has(code)) return new LacunaError('TIMEOUT', message, { op, subject });
   if (CERTIFICATE.test(code)) {
     const hint = 'give the certificate authority of the registry with the option ca';
