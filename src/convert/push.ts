@@ -1,14 +1,10 @@
 /** Pushing what a conversion makes. */
-import { isLacunaError, type LacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { MEDIA } from '../image/media.ts';
-import { isGivenUp } from '../registry/retry.ts';
 import type { BlobUpload, ImageStore } from '../registry/store.ts';
+import { uploadBlob } from '../registry/upload-blob.ts';
 import type { ConvertPlan } from './options.ts';
 import { NO_TRANSFER, type Transfer, transferOf } from './transfer.ts';
-
-/** How often a blob is made at most: what was written of a lost upload is nowhere any more. */
-const MAX_TRIES = 3;
 
 /** Pushes a small blob unless the target has it. */
 export async function pushBlob(
@@ -18,15 +14,12 @@ export async function pushBlob(
   signal: AbortSignal,
 ): Promise<'uploaded' | 'there'> {
   if (await to.has({ mediaType: MEDIA.ociLayer, digest, size: data.length }, { signal })) return 'there';
-  const upload = await to.upload({ signal });
-  try {
+  const write = async (upload: BlobUpload): Promise<void> => {
     await upload.write(data);
     await upload.commit(digest, data.length);
-    return 'uploaded';
-  } catch (error) {
-    await upload.abort();
-    throw error;
-  }
+  };
+  await uploadBlob(to, write, { signal });
+  return 'uploaded';
 }
 
 /** What {@link pushMade} came to: what was made, and what it took to have its blob in the target. */
@@ -37,8 +30,7 @@ export interface Pushed<T> {
 
 /**
  * Pushes a blob that is not held in memory: `make` writes it and commits the upload (or aborts it when there is nothing),
- * and does so again when the registry has lost the upload (docker-registry 2.8 does so after a cut). `subject`: what is
- * made, for people.
+ * and does so again when the registry has lost the upload. `subject`: what is made, for people.
  */
 export async function pushMade<T>(
   to: ImageStore,
@@ -47,28 +39,19 @@ export async function pushMade<T>(
   subject: string,
   make: (upload: BlobUpload) => Promise<T>,
 ): Promise<Pushed<T>> {
-  for (let tries = 1; ; tries++) {
-    const begun = await to.upload({ signal });
+  const onRepeat = (error: Error, attempt: number): void =>
+    log.warn({ blob: subject, attempt, error: error.message }, 'its upload was lost: making it again');
+  const count = async (begun: BlobUpload): Promise<Pushed<T>> => {
     const upload = new CountedUpload(begun, {
       has: (blob) => to.has(blob, { signal }),
       onBytes: (done, total) => onProgress({ phase: 'push', subject, done, total, unit: 'bytes' }),
       force,
     });
-    try {
-      const made = await make(upload);
-      return { made, transfer: upload.transfer };
-    } catch (error) {
-      await upload.abort();
-      signal.throwIfAborted();
-      if (tries === MAX_TRIES || !isLostUpload(error)) throw error;
-      log.warn({ blob: subject, attempt: tries, error: error.message }, 'its upload was lost: making it again');
-    }
-  }
+    const made = await make(upload);
+    return { made, transfer: upload.transfer };
+  };
+  return await uploadBlob(to, count, { signal, onRepeat });
 }
-
-/** Reading has its own retries, which go on where it broke; a failed push is worth another upload, unless it had its own. */
-const isLostUpload = (error: unknown): error is LacunaError =>
-  isLacunaError(error) && error.code === 'UNAVAILABLE' && error.op === 'push' && !isGivenUp(error);
 
 interface CountedUploadOptions {
   has(blob: Descriptor): Promise<boolean>;

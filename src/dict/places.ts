@@ -10,6 +10,7 @@ import { parseReference, type Reference } from '../image/reference.ts';
 import { copyBlob } from '../registry/copy.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
+import { uploadBlob } from '../registry/upload-blob.ts';
 
 const FOLDER = 'blobs:';
 
@@ -59,14 +60,14 @@ function folderPlace(dir: string): Place {
     mountInto: async () => false,
     copyInto: async (to, blob, options) => {
       const signal = options.signal ?? new AbortController().signal;
-      const upload = await to.upload(options);
-      try {
-        for await (const piece of fileSource(pathOf(blob)).read(0, blob.size, signal)) await upload.write(piece);
-        await upload.commit(blob.digest, blob.size);
-      } catch (error) {
-        await upload.abort();
-        throw error;
-      }
+      await uploadBlob(
+        to,
+        async (upload) => {
+          for await (const piece of fileSource(pathOf(blob)).read(0, blob.size, signal)) await upload.write(piece);
+          await upload.commit(blob.digest, blob.size);
+        },
+        options,
+      );
     },
     [Symbol.asyncDispose]: async () => {},
   };

@@ -1,5 +1,5 @@
 /** Which manifest of an image is meant: the lazy one for the platform where there is one, else the ordinary one. */
-import { LacunaError } from '../errors.ts';
+import { isLacunaError, LacunaError } from '../errors.ts';
 import { artifactTypeOf, notAnImage } from '../image/kind.ts';
 import type { Descriptor, Manifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
@@ -51,13 +51,23 @@ async function lazyReferrer(
   { digest }: Descriptor,
   options: SignalOptions,
 ): Promise<ChosenManifest | null> {
-  const referrers = await store.referrers(digest, MEDIA.nydusArtifact, options);
+  const referrers = await listReferrers(store, digest, options);
   for (const descriptor of referrers.reverse()) {
     if (!isManifest(descriptor.mediaType)) continue;
     const chosen = await readManifest(store, descriptor, options);
     if (bootstrapLayerOf(chosen.manifest) !== null && chosen.manifest.subject?.digest === digest) return chosen;
   }
   return null;
+}
+
+/** None where the list cannot be read: it is an extra, and the image itself may be there all the same. */
+async function listReferrers(store: ImageStore, digest: string, options: SignalOptions): Promise<Descriptor[]> {
+  try {
+    return await store.referrers(digest, MEDIA.nydusArtifact, options);
+  } catch (error) {
+    if (isLacunaError(error) && error.retryable) return [];
+    throw error;
+  }
 }
 
 async function findManifest(store: ImageStore, platform: Platform, options: SignalOptions): Promise<ChosenManifest> {

@@ -39,10 +39,7 @@ export async function readBody(answer: Answer, limit: number, { op, subject }: P
   for await (const piece of bodyOf(answer, { op, subject })) {
     size += piece.length;
     if (size > limit) {
-      throw new LacunaError('PROTOCOL', `${op} ${subject}: ${answer.url.host} sent more than ${limit} bytes`, {
-        op,
-        subject,
-      });
+      throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} sent more than ${limit} bytes`, { op, subject });
     }
     pieces.push(piece);
   }
@@ -53,14 +50,19 @@ export async function readBody(answer: Answer, limit: number, { op, subject }: P
 export function contentLength(answer: Answer, { op, subject }: Purpose): number | null {
   const text = answer.header('content-length');
   if (text === null) return null;
-  const length = Number(text);
-  if (!/^[0-9]+$/.test(text) || !Number.isSafeInteger(length)) {
-    throw new LacunaError('PROTOCOL', `${op} ${subject}: ${answer.url.host} sent a Content-Length that is none`, {
-      op,
-      subject,
-    });
-  }
-  return length;
+  // Sent twice, it is one length all the same (RFC 9110 8.6).
+  const [length = null, ...others] = new Set(text.split(',').map(readLength));
+  if (length !== null && others.length === 0) return length;
+  throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} sent a Content-Length that is not a length`, {
+    op,
+    subject,
+  });
+}
+
+/** A header's decimal number of bytes, null when it is absent or anything else. */
+export function readLength(text: string | null): number | null {
+  const length = Number(text ?? Number.NaN);
+  return /^[0-9]+$/.test(text?.trim() ?? '') && Number.isSafeInteger(length) ? length : null;
 }
 
 interface RemoteError {
@@ -139,7 +141,7 @@ export async function responseError(answer: Answer, purpose: Purpose): Promise<R
   const code = codeFor(answer.status, remote);
   const details = remote.map((row) => (row.message === '' ? row.code : `${row.code} (${row.message})`)).join(', ');
   const hint = answer.status === 407 ? PROXY_LOGIN : hintFor(code);
-  const message = `${op} ${subject}: ${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
+  const message = `${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
   return new ResponseError(code, message, {
     op,
     subject,

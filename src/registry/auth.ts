@@ -3,7 +3,7 @@
  * shortly before they expire and asked for once however many requests wait for one.
  */
 import { z } from 'zod';
-import { FormatError, LacunaError } from '../errors.ts';
+import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { parseJson } from '../image/json.ts';
 import { type Answer, type Purpose, plainUrl, readBody, responseError } from './answer.ts';
 import { parseChallenges } from './challenge.ts';
@@ -18,10 +18,12 @@ const USABLE_LIFETIME = 0.9;
 const CLIENT_ID = 'lacuna';
 const OP = 'authenticate';
 
+/** What is odd is absent: only the token is needed. */
 const tokenResponse = z.object({
-  token: z.string().optional(),
-  access_token: z.string().optional(),
-  expires_in: z.number().min(0).max(1e9).optional(),
+  token: z.string().optional().catch(undefined),
+  access_token: z.string().optional().catch(undefined),
+  // Some servers send a string (distribution#1746).
+  expires_in: z.coerce.number().positive().max(1e9).optional().catch(undefined),
 });
 
 interface Bearer {
@@ -91,7 +93,7 @@ export class Authorizer {
     // Another request may have got a new one in the meantime.
     if (used !== null && this.#headers.get(key)?.header === used) this.#headers.delete(key);
     const header = await this.header(scopes, signal);
-    if (header === null) throw this.#unauthorized('no way to authenticate');
+    if (header === null) throw this.#unauthorized('there is no way to authenticate');
     return header;
   }
 
@@ -106,11 +108,8 @@ export class Authorizer {
       if (realm === null || !isSafe) {
         throw new LacunaError(
           'PROTOCOL',
-          `${host}: its token server has no ${base.protocol === 'http:' ? 'HTTP' : 'HTTPS'} URL`,
-          {
-            op: OP,
-            subject: host,
-          },
+          `the realm of its token server is not an ${base.protocol === 'http:' ? 'HTTP' : 'HTTPS'} URL`,
+          { op: OP, subject: host },
         );
       }
       realm.username = '';
@@ -122,7 +121,12 @@ export class Authorizer {
       };
     }
     if (challenges.some((challenge) => challenge.scheme === 'basic')) return { scheme: { scheme: 'basic' }, scope: [] };
-    throw this.#unauthorized('it names no way to authenticate that is known here (Basic, Bearer)');
+    const schemes = challenges.map((challenge) => challenge.scheme.slice(0, 32)).join(', ');
+    throw this.#unauthorized(
+      schemes === ''
+        ? 'it does not say how to authenticate (no WWW-Authenticate header)'
+        : `unsupported authentication scheme ${JSON.stringify(schemes)} (supported: Bearer, Basic)`,
+    );
   }
 
   /** One request for a token, whoever waits for it. */
@@ -142,11 +146,11 @@ export class Authorizer {
 
   async #make(scheme: Scheme, scopes: readonly string[]): Promise<Token> {
     const { credentials: source, host } = this.#options;
-    const credentials = source === null ? null : await source(host);
+    const credentials = source === null ? null : await askSource(source, host);
     if (scheme.scheme === 'bearer') return await this.#requestToken(scheme, scopes, credentials);
-    if (credentials === null) throw this.#unauthorized('there are no credentials for it');
+    if (credentials === null) throw this.#unauthorized('credentials are required, and there are none for it');
     if ('identityToken' in credentials)
-      throw this.#unauthorized('it wants a password, and docker login has an identity token');
+      throw this.#unauthorized('a password is required, and docker login has an identity token');
     return { header: basic(credentials), usableUntil: Number.POSITIVE_INFINITY };
   }
 
@@ -156,17 +160,15 @@ export class Authorizer {
     if (answer.status === 401 || answer.status === 403) {
       await discard(answer);
       throw this.#unauthorized(
-        credentials === null ? 'there are no credentials for it' : 'the credentials for it were refused',
+        credentials === null
+          ? 'credentials are required, and there are none for it'
+          : 'its token server refused the credentials',
       );
     }
     if (answer.status !== 200) throw await responseError(answer, purpose);
     const token = parseToken(await readBody(answer, MAX_TOKEN_BODY, purpose), purpose);
     if (token !== null) return token;
-    throw new LacunaError(
-      'PROTOCOL',
-      `${purpose.subject}: ${plainUrl(answer.url)} answered without a usable token`,
-      purpose,
-    );
+    throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} answered without a usable token`, purpose);
   }
 
   async #askTokenServer(
@@ -203,7 +205,7 @@ export class Authorizer {
 
   #unauthorized(problem: string): LacunaError {
     const { host } = this.#options;
-    return new LacunaError('UNAUTHORIZED', `${host} wants to know who asks, and ${problem}`, {
+    return new LacunaError('UNAUTHORIZED', problem, {
       op: OP,
       subject: host,
       hint: `log in with: docker login ${host}`,
@@ -221,10 +223,19 @@ function parseToken(body: Buffer, purpose: Purpose): Token | null {
     throw error;
   }
   const { data } = tokenResponse.safeParse(value);
-  const token = data?.token || data?.access_token;
-  if (!token || !TOKEN.test(token)) return null;
+  const token = [data?.token, data?.access_token].find((text) => text && TOKEN.test(text));
+  if (!token) return null;
   const lifetime = (data?.expires_in || DEFAULT_LIFETIME) * 1000;
   return { header: `Bearer ${token}`, usableUntil: Date.now() + lifetime * USABLE_LIFETIME };
+}
+
+/** Credentials come from somebody else's function, which may fail with anything. */
+async function askSource(source: CredentialSource, host: string): Promise<Credentials | null> {
+  try {
+    return await source(host);
+  } catch (error) {
+    throw toLacunaError(error, { op: OP, subject: host });
+  }
 }
 
 const keyOf = (scopes: readonly string[]): string => [...scopes].sort().join(' ');

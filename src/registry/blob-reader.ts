@@ -4,7 +4,7 @@
  */
 import { LacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
-import { type Answer, bodyOf, contentLength } from './answer.ts';
+import { type Answer, bodyOf, contentLength, plainUrl } from './answer.ts';
 import type { Exchange, RegistryHttp } from './http.ts';
 import { parseContentRange, type Range, rangeOf, sizeMismatch, Verifier, window } from './range.ts';
 import type { ReadOptions } from './store.ts';
@@ -173,7 +173,7 @@ export class BlobReader {
 
   #cut(descriptor: Descriptor, at: number): LacunaError {
     const { subject } = this.#options;
-    return new LacunaError('UNAVAILABLE', `${OP} ${subject}: the body of ${descriptor.digest} ended at byte ${at}`, {
+    return new LacunaError('UNAVAILABLE', `the body of ${descriptor.digest} ended at byte ${at}`, {
       op: OP,
       subject,
     });
@@ -181,7 +181,7 @@ export class BlobReader {
 
   #protocol(answer: Answer, problem: string): LacunaError {
     const { subject } = this.#options;
-    return new LacunaError('PROTOCOL', `${OP} ${subject}: ${answer.url.host} ${problem}`, { op: OP, subject });
+    return new LacunaError('PROTOCOL', `${plainUrl(answer.url)} ${problem}`, { op: OP, subject });
   }
 
   #warn(answer: Answer): void {

@@ -35,6 +35,8 @@ export class RegistryStore implements ImageStore {
   readonly #push: readonly string[];
   readonly #reader: BlobReader;
   readonly #recent = new RecentManifests();
+  /** Repositories whose blobs we may not mount. */
+  readonly #unmountable = new Set<string>();
   readonly #referrers: RegistryReferrers;
 
   constructor({ reference, http, transport }: RegistryStoreOptions) {
@@ -77,14 +79,10 @@ export class RegistryStore implements ImageStore {
     const known = this.#recent.get(descriptor.digest);
     if (known !== null && known.length === descriptor.size) return known;
     if (descriptor.size > MAX_MANIFEST_SIZE) {
-      throw new LacunaError(
-        'FORMAT',
-        `${descriptor.digest} has ${descriptor.size} bytes, more than a manifest or config may have`,
-        {
-          op: 'pull',
-          subject: descriptor.digest,
-        },
-      );
+      throw new LacunaError('FORMAT', `${descriptor.size} bytes are more than a manifest or config may have`, {
+        op: 'pull',
+        subject: descriptor.digest,
+      });
     }
     if (!isDocument(descriptor.mediaType)) {
       const pieces: Buffer[] = [];
@@ -128,22 +126,31 @@ export class RegistryStore implements ImageStore {
     if (!(from instanceof RegistryStore) || from.#http.base.href !== this.#http.base.href) return false;
     const source = from.#reference.repository;
     if (source === this.#reference.repository) return await this.has(descriptor, options);
+    if (this.#unmountable.has(source)) return false;
     const url = new URL('blobs/uploads/', this.#url);
     url.searchParams.set('mount', descriptor.digest);
     url.searchParams.set('from', source);
-    const answer = await this.#http.send({
-      op: 'mount',
-      subject: this.subject,
-      method: 'POST',
-      url,
-      scopes: [...this.#push, ...from.#pull],
-      signal: options.signal ?? null,
-      // A registry that cannot or may not mount says so in many ways; uploading shows whether there is more to it.
-      expect: [201, 202, 400, 403, 404, 405],
-    });
-    await discard(answer);
-    if (answer.status === 202) await this.#startUpload(options, answer).abort();
-    return answer.status === 201;
+    try {
+      const answer = await this.#http.send({
+        op: 'mount',
+        subject: this.subject,
+        method: 'POST',
+        url,
+        scopes: [...this.#push, ...from.#pull],
+        signal: options.signal ?? null,
+        expect: [200, 201, 202, 204],
+      });
+      await discard(answer);
+      if (answer.status !== 201) await this.#startUpload(options, answer).abort();
+      return answer.status === 201;
+    } catch (error) {
+      // A registry, or its token server, that cannot or may not mount says so in many ways; uploading the blob shows
+      // whether there is more to it.
+      if (!(error instanceof LacunaError) || error.retryable || error.code === 'ABORTED') throw error;
+      this.#http.log.debug({ digest: descriptor.digest, from: source, error: error.message }, 'not mounted');
+      if (error.code === 'UNAUTHORIZED' || error.code === 'FORBIDDEN') this.#unmountable.add(source);
+      return false;
+    }
   }
 
   async pushManifest(
@@ -169,7 +176,7 @@ export class RegistryStore implements ImageStore {
       body: bytes,
       scopes: this.#push,
       signal: options.signal ?? null,
-      expect: [201, 200, 202],
+      expect: [201, 200, 202, 204],
     });
     await discard(answer);
     this.#compareDigest('push', answer.header('docker-content-digest'), bytes);
@@ -220,7 +227,7 @@ export class RegistryStore implements ImageStore {
       const bytes = await readBody(answer, MAX_MANIFEST_SIZE, exchange);
       const length = contentLength(answer, exchange);
       if (length === null || length === bytes.length) return { bytes, answer };
-      throw new LacunaError('UNAVAILABLE', `${op} ${this.subject}: the body ended at byte ${bytes.length}`, exchange);
+      throw new LacunaError('UNAVAILABLE', `the manifest's body ended at byte ${bytes.length}`, exchange);
     });
   }
 
@@ -230,7 +237,7 @@ export class RegistryStore implements ImageStore {
     const algorithm: DigestAlgorithm = parseDigest(claimed).algorithm;
     const found = digestOf(bytes, algorithm);
     if (found === claimed) return;
-    throw new LacunaError('DIGEST_MISMATCH', `${op} ${this.subject}: a manifest should be ${claimed} and is ${found}`, {
+    throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${claimed} and is ${found}`, {
       op,
       subject: this.subject,
     });
@@ -242,6 +249,6 @@ export class RegistryStore implements ImageStore {
   }
 
   #usage(problem: string): LacunaError {
-    return new LacunaError('USAGE', `${this.subject}: ${problem}`, { op: 'open', subject: this.subject });
+    return new LacunaError('USAGE', problem, { op: 'open', subject: this.subject });
   }
 }

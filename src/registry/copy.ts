@@ -2,7 +2,8 @@
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, parseArtifact, parseIndex, parseManifest } from '../image/manifest.ts';
 import { isIndex, MEDIA } from '../image/media.ts';
-import type { ImageStore, SignalOptions } from './store.ts';
+import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
+import { uploadBlob } from './upload-blob.ts';
 
 /** How deep indexes of indexes are followed. */
 const MAX_DEPTH = 4;
@@ -24,15 +25,12 @@ export async function copyBlob(
 ): Promise<BlobCopy> {
   if (await to.has(blob, options)) return 'there';
   if (await to.mountFrom(blob, from, options)) return 'mounted';
-  const upload = await to.upload(options);
-  try {
+  const copy = async (upload: BlobUpload): Promise<void> => {
     for await (const piece of from.open(blob, options)) await upload.write(piece);
     await upload.commit(blob.digest, blob.size);
-    return 'copied';
-  } catch (error) {
-    await upload.abort();
-    throw error;
-  }
+  };
+  await uploadBlob(to, copy, options);
+  return 'copied';
 }
 
 /**

@@ -19,7 +19,7 @@ export function describeManifest(bytes: Buffer, mediaType: string, ref: string |
   const promised = ref !== null && isDigest(ref) ? ref : null;
   const digest = digestOf(bytes, promised === null ? 'sha256' : parseDigest(promised).algorithm);
   if (promised === null || promised === digest) return { mediaType, digest, size: bytes.length };
-  throw new LacunaError('DIGEST_MISMATCH', `push ${subject}: a manifest should be ${promised} and is ${digest}`, {
+  throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${promised} and is ${digest}`, {
     op: 'push',
     subject,
   });
@@ -90,27 +90,23 @@ export class FileUpload implements BlobUpload {
     if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: dir });
     this.#opening ??= openTemporary(dir);
     const temporary = await this.#opening;
-    if (this.#isOver) throw new LacunaError('ABORTED', `${OP}: given up`, { op: OP, subject: dir });
+    if (this.#isOver) throw new LacunaError('ABORTED', 'given up', { op: OP, subject: dir });
     return temporary;
   }
 
   async #check(digest: string, size: number, path: string): Promise<void> {
     if (this.#size !== size) {
-      throw new LacunaError(
-        'SIZE_MISMATCH',
-        `${OP} ${digest}: ${this.#size} bytes were written and ${size} announced`,
-        {
-          op: OP,
-          subject: digest,
-        },
-      );
+      throw new LacunaError('SIZE_MISMATCH', `${this.#size} bytes were written and ${size} announced`, {
+        op: OP,
+        subject: digest,
+      });
     }
     const { algorithm } = parseDigest(digest);
     // Which one it is shows only now, and a blob of another algorithm is rare: it is read again.
     const hash = algorithm === 'sha256' ? this.#hash : await hashFile(path, hasherFor(digest));
     const found = `${algorithm}:${hash.digest('hex')}`;
     if (found === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `${OP} ${digest}: the bytes written hash to ${found}`, {
+    throw new LacunaError('DIGEST_MISMATCH', `the bytes written hash to ${found}`, {
       op: OP,
       subject: digest,
     });

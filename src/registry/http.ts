@@ -5,13 +5,21 @@ import { type Answer, type Purpose, plainUrl, responseError } from './answer.ts'
 import type { Authorizer } from './auth.ts';
 import { noteAnswer, Retries } from './retry.ts';
 import type { RetryOptions } from './store.ts';
-import { abortError, discard, isAborted, type Method, type Transport, transportError } from './transport.ts';
+import {
+  abortError,
+  discard,
+  isAborted,
+  type Method,
+  type StreamedBody,
+  type Transport,
+  transportError,
+} from './transport.ts';
 
 export interface Exchange extends Purpose {
   readonly method: Method;
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: Buffer;
+  readonly body?: Buffer | StreamedBody;
   /** What a token must allow, `repository:NAME:pull`. */
   readonly scopes: readonly string[];
   readonly signal: AbortSignal | null;
@@ -96,7 +104,7 @@ export class RegistryHttp {
       if (hop === MAX_REDIRECTS || (!isRead && !STRICT_REDIRECTS.includes(answer.status))) {
         const problem =
           hop === MAX_REDIRECTS ? `more than ${MAX_REDIRECTS} redirects` : `a ${answer.status} redirect of a ${method}`;
-        throw new LacunaError('PROTOCOL', `${op} ${subject}: ${plainUrl(exchange.url)}: ${problem}`, { op, subject });
+        throw new LacunaError('PROTOCOL', `${plainUrl(exchange.url)}: ${problem}`, { op, subject });
       }
       if (next.origin !== url.origin) secret = null;
       url = next;
@@ -135,7 +143,7 @@ export class RegistryHttp {
 export function resolveLocation(answer: Answer, { op, subject }: Purpose): URL {
   const location = answer.header('location');
   const fail = (problem: string): LacunaError =>
-    new LacunaError('PROTOCOL', `${op} ${subject}: ${plainUrl(answer.url)} ${problem}`, { op, subject });
+    new LacunaError('PROTOCOL', `${plainUrl(answer.url)} ${problem}`, { op, subject });
   if (location === null || !URL.canParse(location, answer.url.href)) throw fail('answered without a usable Location');
   const url = new URL(location, answer.url);
   if (url.protocol !== 'https:' && url.protocol !== 'http:') throw fail('leads to something that is not HTTP');

@@ -16,14 +16,10 @@ export function rangeOf(descriptor: Descriptor, options: ReadOptions): Range {
   const start = options.offset ?? 0;
   const end = start + (options.length ?? descriptor.size - start);
   if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || end < start || end > descriptor.size) {
-    throw new LacunaError(
-      'USAGE',
-      `${descriptor.digest}: bytes ${start} to ${end} are not in its ${descriptor.size} bytes`,
-      {
-        op: 'read',
-        subject: descriptor.digest,
-      },
-    );
+    throw new LacunaError('USAGE', `bytes ${start} to ${end} are not in its ${descriptor.size} bytes`, {
+      op: 'read',
+      subject: descriptor.digest,
+    });
   }
   return { start, end };
 }
@@ -69,9 +65,9 @@ export class Verifier {
     const { digest } = this.#descriptor;
     const found = `${digest.slice(0, digest.indexOf(':'))}:${this.#hash.digest('hex')}`;
     if (found === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `read ${subject}: the bytes of ${digest} hash to ${found}`, {
+    throw new LacunaError('DIGEST_MISMATCH', `the bytes of ${digest} hash to ${found}`, {
       op: 'read',
-      subject: digest,
+      subject,
       hint: 'the blob is damaged where it is stored or on its way',
     });
   }
@@ -79,11 +75,7 @@ export class Verifier {
 
 /** The error of a blob that is not as long as its descriptor says. */
 export const sizeMismatch = (descriptor: Descriptor, subject: string, found: string): LacunaError =>
-  new LacunaError(
-    'SIZE_MISMATCH',
-    `read ${subject}: ${descriptor.digest} should have ${descriptor.size} bytes and has ${found}`,
-    {
-      op: 'read',
-      subject: descriptor.digest,
-    },
-  );
+  new LacunaError('SIZE_MISMATCH', `${descriptor.digest} should have ${descriptor.size} bytes and has ${found}`, {
+    op: 'read',
+    subject,
+  });

@@ -2,8 +2,8 @@
  * Which manifests point at another one by their `subject`. What a referrer's entry in a list is; and for registries the
  * API (distribution-spec 1.1, "Listing Referrers") with the tag that stands for it where a registry has none.
  */
-import { LacunaError } from '../errors.ts';
-import { parseDigest } from '../image/digest.ts';
+import { type ErrorCode, FormatError, LacunaError } from '../errors.ts';
+import { digestOf, parseDigest } from '../image/digest.ts';
 import { type Descriptor, type Index, MAX_MANIFEST_SIZE, parseIndex, parseManifest } from '../image/manifest.ts';
 import { isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { type Answer, readBody } from './answer.ts';
@@ -14,8 +14,14 @@ import { discard } from './transport.ts';
 /** Pages of a list that are followed: as many referrers as an index may have entries. */
 const MAX_PAGES = 64;
 
-/** How registries say that they do not know the API, besides 404: the spec asks for 404, proxies know better. */
-const NO_API: readonly number[] = [400, 403, 404, 405, 406, 501];
+const OP = 'list referrers';
+
+/**
+ * Errors that mean that a registry has no such list: the spec asks for 404, registries and what is before them answer 400,
+ * 401 (with or without a challenge), 403, 405, 406 or 501, or lead to a web page. The list is an extra: who may not see it
+ * has none. What is worth another try, such as a 503 or a time-out, is none of these.
+ */
+const NO_LIST: readonly ErrorCode[] = ['UNAUTHORIZED', 'FORBIDDEN', 'NOT_FOUND', 'UNSUPPORTED', 'PROTOCOL', 'FORMAT'];
 
 export interface Referrer {
   /** Digest of what it points at. */
@@ -72,19 +78,16 @@ export class RegistryReferrers {
   }
 
   async list(digest: string, artifactType: string | null, options: SignalOptions): Promise<Descriptor[]> {
-    const found = this.#hasApi === false ? null : await this.#fromApi(digest, artifactType, options);
+    const found = this.#hasApi === false ? null : await unlessNone(() => this.#fromApi(digest, artifactType, options));
     this.#hasApi = found !== null;
-    const entries = found ?? (await this.#fromTag(digest, options))?.manifests ?? [];
+    const entries = found ?? (await unlessNone(() => this.#fromTag(digest, options)))?.manifests ?? [];
     return ofType(entries, artifactType);
   }
 
   /** Lists a referrer that was pushed to a registry which does not do so itself. */
   async note({ subject, entry }: Referrer, options: SignalOptions): Promise<void> {
-    const index = (await this.#fromTag(subject, options)) ?? {
-      schemaVersion: 2,
-      mediaType: MEDIA.ociIndex,
-      manifests: [],
-    };
+    const listed = await unlessNone(() => this.#fromTag(subject, options), ['NOT_FOUND']);
+    const index = listed ?? { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] };
     const others = index.manifests.filter(({ digest }) => digest !== entry.digest);
     // The newest last; two who do this at once lose one of their entries, as the spec warns.
     const bytes = Buffer.from(JSON.stringify({ ...index, manifests: [...others, entry] }));
@@ -98,13 +101,12 @@ export class RegistryReferrers {
     if (artifactType !== null) url.searchParams.set('artifactType', artifactType);
     const entries: Descriptor[] = [];
     for (let page = 0; page < MAX_PAGES; page++) {
-      const answer = await this.#get(url, [200, ...NO_API], options);
-      const isList = answer.status === 200 && answer.header('content-type')?.startsWith(MEDIA.ociIndex) === true;
-      if (!isList) {
+      const answer = await this.#get(url, options);
+      if (isWebPage(answer)) {
         await discard(answer);
         return null;
       }
-      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, { op: 'list referrers', subject });
+      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, { op: OP, subject });
       entries.push(...parseIndex(bytes, `${subject}, referrers`).manifests);
       const next = nextPage(answer);
       if (next === null) return entries;
@@ -112,41 +114,62 @@ export class RegistryReferrers {
       url = next;
     }
     throw new LacunaError('PROTOCOL', `the list of referrers of ${digest} does not end`, {
-      op: 'list referrers',
+      op: OP,
       subject,
     });
   }
 
-  async #fromTag(digest: string, options: SignalOptions): Promise<Index | null> {
+  /** The list under the tag that stands for the API. NOT_FOUND without such a tag, UNSUPPORTED when it is no such list. */
+  async #fromTag(digest: string, options: SignalOptions): Promise<Index> {
     const { repository, subject } = this.#options;
-    const answer = await this.#get(new URL(`manifests/${referrersTag(digest)}`, repository), [200, 404], options);
-    if (answer.status === 200) {
-      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, { op: 'list referrers', subject });
-      return parseIndex(bytes, `${subject}, referrers`);
+    const tag = referrersTag(digest);
+    const answer = await this.#get(new URL(`manifests/${tag}`, repository), options);
+    const bytes = await readBody(answer, MAX_MANIFEST_SIZE, { op: OP, subject });
+    try {
+      // GitLab's registry takes the tag for the digest and answers with the subject itself, which may be an index.
+      if (digestOf(bytes, parseDigest(digest).algorithm) !== digest) return parseIndex(bytes, subject);
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error;
     }
-    await discard(answer);
-    return null;
+    throw new LacunaError('UNSUPPORTED', `the tag ${tag} names something else than a list of referrers`, {
+      op: OP,
+      subject,
+      hint: 'the registry cannot list referrers: put the lazy image into an index, or under a tag of its own',
+    });
   }
 
-  async #get(url: URL, expect: readonly number[], options: SignalOptions): Promise<Answer> {
+  async #get(url: URL, options: SignalOptions): Promise<Answer> {
     const { http, pull, subject } = this.#options;
     return await http.send({
-      op: 'list referrers',
+      op: OP,
       subject,
       method: 'GET',
       url,
       headers: { accept: MEDIA.ociIndex },
       scopes: pull,
       signal: options.signal ?? null,
-      expect,
+      expect: [200],
     });
   }
 }
+
+/** What `list` gives, null when its error means that there is no list. */
+async function unlessNone<T>(list: () => Promise<T>, none = NO_LIST): Promise<T | null> {
+  try {
+    return await list();
+  } catch (error) {
+    if (error instanceof LacunaError && none.includes(error.code)) return null;
+    throw error;
+  }
+}
+
+/** A redirect to a login page or a console ends with 200, too. */
+const isWebPage = (answer: Answer): boolean => answer.header('content-type')?.startsWith('text/html') === true;
 
 /** RFC 5988: `Link: <URL>; rel="next"`. */
 export function nextPage(answer: Answer): URL | null {
   const target = /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(answer.header('link') ?? '')?.[1];
   if (target === undefined) return null;
   const header = (name: string) => (name === 'location' ? target : answer.header(name));
-  return resolveLocation({ ...answer, header }, { op: 'list referrers', subject: answer.url.host });
+  return resolveLocation({ ...answer, header }, { op: OP, subject: answer.url.host });
 }

@@ -1,4 +1,5 @@
 /** The transport over node-fetch and Node's own HTTP agents. Its timeouts are kept here: node-fetch has none. */
+import { Readable } from 'node:stream';
 import fetch from 'node-fetch';
 import { AgentPool } from './agents.ts';
 import {
@@ -9,6 +10,7 @@ import {
   type TransportResponse,
   TransportTimeout,
 } from './transport.ts';
+import { sendStreamed } from './transport-body.ts';
 
 /** Runs `work`; when it takes longer than `timeout` milliseconds, `expired` is called and the result is a timeout. */
 async function within<T>(timeout: number, work: Promise<T>, expired: () => void): Promise<T> {
@@ -48,38 +50,53 @@ async function* nothing(): AsyncGenerator<Buffer> {}
 
 export function fetchTransport(options: TransportOptions): Transport {
   const agents = new AgentPool(options);
+  const send = async (
+    { url, method }: TransportRequest,
+    headers: Readonly<Record<string, string>>,
+    body: Buffer | Readable | null,
+    signal: AbortSignal | null,
+    limit: number | null,
+  ): Promise<TransportResponse> => {
+    // One controller for the caller's signal and for our clocks; node-fetch destroys the socket when it fires.
+    const controller = new AbortController();
+    const stop = (): void => controller.abort();
+    if (signal?.aborted === true) stop();
+    signal?.addEventListener('abort', stop, { once: true });
+    const release = (): void => signal?.removeEventListener('abort', stop);
+    try {
+      const answer = fetch(url, {
+        method,
+        headers,
+        body,
+        redirect: 'manual',
+        compress: false,
+        agent: (at) => agents.for(at),
+        signal: controller.signal,
+      });
+      const response = limit === null ? await answer : await within(limit, answer, stop);
+      return {
+        status: response.status,
+        header: (name) => response.headers.get(name),
+        body: released(
+          response.body === null ? nothing() : pieces(response.body, options.timeouts.body, stop),
+          release,
+        ),
+      };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  };
   return {
     async request(request: TransportRequest): Promise<TransportResponse> {
-      // One controller for the caller's signal and for our clocks; node-fetch destroys the socket when it fires.
-      const controller = new AbortController();
-      const stop = (): void => controller.abort();
-      if (request.signal?.aborted === true) stop();
-      request.signal?.addEventListener('abort', stop, { once: true });
-      const release = (): void => request.signal?.removeEventListener('abort', stop);
-      try {
-        const limit = options.timeouts.connect + headersTimeoutOf(request, options.timeouts);
-        const answer = fetch(request.url, {
-          method: request.method,
-          headers: request.headers,
-          body: request.body,
-          redirect: 'manual',
-          compress: false,
-          agent: (url) => agents.for(url),
-          signal: controller.signal,
-        });
-        const response = await within(limit, answer, stop);
-        return {
-          status: response.status,
-          header: (name) => response.headers.get(name),
-          body: released(
-            response.body === null ? nothing() : pieces(response.body, options.timeouts.body, stop),
-            release,
-          ),
-        };
-      } catch (error) {
-        release();
-        throw error;
+      const { body, headers, signal } = request;
+      const { timeouts } = options;
+      if (body === null || Buffer.isBuffer(body)) {
+        return await send(request, headers, body, signal, timeouts.connect + headersTimeoutOf(body, timeouts));
       }
+      return await sendStreamed(body, request, timeouts, (stream, all, either) =>
+        send(request, all, Readable.from(stream, { objectMode: false }), either, null),
+      );
     },
     async close() {
       agents.close();

@@ -1,4 +1,5 @@
 /** The default transport: undici's Agent, a pool of kept connections for each host, no pipelining. */
+import { Readable } from 'node:stream';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
 import { proxyAuthorization, proxyFor } from './proxy.ts';
 import { tlsSettings } from './tls.ts';
@@ -12,8 +13,11 @@ import {
   type TransportRequest,
   type TransportResponse,
 } from './transport.ts';
+import { sendStreamed } from './transport-body.ts';
+import { guardUndici } from './undici-guard.ts';
 
 export function undiciTransport(options: TransportOptions): Transport {
+  guardUndici();
   const { connect: timeout, body: bodyTimeout } = options.timeouts;
   const pool = {
     connections: CONNECTIONS_PER_HOST,
@@ -42,29 +46,38 @@ export function undiciTransport(options: TransportOptions): Transport {
     return made;
   }
 
+  const send = async (
+    { url, method }: TransportRequest,
+    headers: Headers,
+    body: Buffer | Readable | null,
+    signal: AbortSignal | null,
+    headersTimeout: number,
+  ): Promise<TransportResponse> => {
+    const proxy = proxyFor(url);
+    const isTunnelled = proxy !== null && url.protocol === 'https:';
+    const dispatcher: Dispatcher = isTunnelled ? tunnelBy(proxy) : agent;
+    const target = proxy === null || isTunnelled ? direct(url, headers) : absolute(url, headers, proxy);
+    const answer = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout });
+    return {
+      status: answer.statusCode,
+      header(name) {
+        const value = answer.headers[name];
+        return (Array.isArray(value) ? value.join(', ') : value) ?? null;
+      },
+      body: answer.body,
+    };
+  };
+
   return {
     async request(request: TransportRequest): Promise<TransportResponse> {
-      const { url } = request;
-      const proxy = proxyFor(url);
-      const isTunnelled = proxy !== null && url.protocol === 'https:';
-      const dispatcher: Dispatcher = isTunnelled ? tunnelBy(proxy) : agent;
-      const target = proxy === null || isTunnelled ? direct(request) : absolute(request, proxy);
-      const { statusCode, headers, body } = await dispatcher.request({
-        ...target,
-        method: request.method,
-        body: request.body,
-        signal: request.signal,
-        headersTimeout: headersTimeoutOf(request, options.timeouts),
-        bodyTimeout,
-      });
-      return {
-        status: statusCode,
-        header(name) {
-          const value = headers[name];
-          return (Array.isArray(value) ? value.join(', ') : value) ?? null;
-        },
-        body,
-      };
+      const { body, headers, signal } = request;
+      if (body === null || Buffer.isBuffer(body)) {
+        return await send(request, headers, body, signal, headersTimeoutOf(body, options.timeouts));
+      }
+      // undici's own clock would run while the body is still being made.
+      return await sendStreamed(body, request, options.timeouts, (stream, all, either) =>
+        send(request, all, Readable.from(stream, { objectMode: false }), either, 0),
+      );
     },
     async close() {
       await Promise.all([agent, ...tunnels.values()].map((it) => it.destroy()));
@@ -100,14 +113,15 @@ function connectorOf({ tls, timeouts }: TransportOptions): buildConnector.connec
   };
 }
 
+type Headers = TransportRequest['headers'];
 type Target = Pick<Dispatcher.RequestOptions, 'origin' | 'path' | 'headers'>;
 
 const pathOf = (url: URL): string => url.pathname + url.search;
 
-const direct = ({ url, headers }: TransportRequest): Target => ({ origin: url.origin, path: pathOf(url), headers });
+const direct = (url: URL, headers: Headers): Target => ({ origin: url.origin, path: pathOf(url), headers });
 
 /** Plain HTTP by a proxy: the request goes to it, with the whole URL (RFC 9112 3.2.2). */
-function absolute({ url, headers }: TransportRequest, proxy: URL): Target {
+function absolute(url: URL, headers: Headers, proxy: URL): Target {
   const authorization = proxyAuthorization(proxy);
   return {
     origin: proxy.origin,

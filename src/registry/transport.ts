@@ -9,12 +9,20 @@ import type { TlsOptions } from './tls.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
 
+/** A request's body that is sent while it comes into being. */
+export interface StreamedBody {
+  /** Bytes; null when it is not known yet: then HTTP's chunked coding says where the body ends. */
+  readonly length: number | null;
+  /** Its bytes from the first on; opened again for every request that carries it. `return` ends a pending `next`. */
+  open(): AsyncIterator<Buffer>;
+}
+
 export interface TransportRequest {
   readonly method: Method;
   readonly url: URL;
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: Buffer | null;
+  readonly body: Buffer | StreamedBody | null;
   readonly signal: AbortSignal | null;
 }
 
@@ -47,8 +55,8 @@ export const DEFAULT_TIMEOUTS: Required<TimeoutOptions> = { connect: 8_000, head
 const SLOWEST_UPLOAD = 16;
 
 /** Milliseconds that a request may take up to the head of its response, the time for sending its body included. */
-export const headersTimeoutOf = (request: TransportRequest, timeouts: Required<TimeoutOptions>): number =>
-  timeouts.headers + Math.ceil((request.body?.length ?? 0) / SLOWEST_UPLOAD);
+export const headersTimeoutOf = (body: Buffer | null, timeouts: Required<TimeoutOptions>): number =>
+  timeouts.headers + Math.ceil((body?.length ?? 0) / SLOWEST_UPLOAD);
 
 /** Connections to one host at once. Browsers take 6, registries allow far more; past 16 a link is full anyway. */
 export const CONNECTIONS_PER_HOST = 16;
@@ -152,15 +160,11 @@ export function abortError(signal: AbortSignal, op: string, subject: string): La
   const reason: unknown = signal.reason;
   if (reason instanceof LacunaError) return reason;
   const isDeadline = reason instanceof Error && reason.name === 'TimeoutError';
-  return new LacunaError(
-    isDeadline ? 'TIMEOUT' : 'ABORTED',
-    `${op} ${subject}: ${isDeadline ? 'timed out' : 'aborted'}`,
-    {
-      op,
-      subject,
-      cause: reason,
-    },
-  );
+  return new LacunaError(isDeadline ? 'TIMEOUT' : 'ABORTED', isDeadline ? 'timed out' : 'aborted', {
+    op,
+    subject,
+    cause: reason,
+  });
 }
 
 /**
@@ -171,23 +175,25 @@ export function transportError(error: unknown, url: URL, op: string, subject: st
   const code = codeOf(error);
   // Not the network's fault, but ours.
   if (code === '' && (error instanceof TypeError || error instanceof RangeError)) {
-    return new LacunaError('INTERNAL', `${op} ${subject}: ${url.host}: ${error.name}`, { op, subject });
+    return new LacunaError('INTERNAL', `${url.host}: ${error.name}`, { op, subject });
   }
   const proxy = proxyFor(url);
   const way = proxy === null ? url.host : `${url.host} by the proxy ${proxy.host}`;
   const refusal = proxyStatus(error, code);
-  if (refusal !== null) return proxyRefused(refusal, `${op} ${subject}: ${way}`, { op, subject });
+  if (refusal !== null) return proxyRefused(refusal, way, { op, subject });
   if (Object.hasOwn(UNREACHABLE, code)) {
     const [meaning, question] = UNREACHABLE[code]!;
     const hint = proxy === null ? question : 'is the proxy right that HTTPS_PROXY or HTTP_PROXY names?';
-    return new ConnectError(
-      TIMEOUTS.has(code) ? 'TIMEOUT' : 'UNAVAILABLE',
-      `${op} ${subject}: ${way}: ${meaning} (${code})`,
-      { op, subject, ...(hint === null ? {} : { hint }), host: url.host, isDecided: DECIDED.has(code) },
-    );
+    return new ConnectError(TIMEOUTS.has(code) ? 'TIMEOUT' : 'UNAVAILABLE', `${way}: ${meaning} (${code})`, {
+      op,
+      subject,
+      ...(hint === null ? {} : { hint }),
+      host: url.host,
+      isDecided: DECIDED.has(code),
+    });
   }
   const label = code === '' ? 'the connection failed' : code;
-  const message = `${op} ${subject}: ${way}: ${label}`;
+  const message = `${way}: ${label}`;
   if (CLOSED.has(code)) return new LacunaError('ABORTED', message, { op, subject });
   if (TIMEOUTS.has(code)) return new LacunaError('TIMEOUT', message, { op, subject });
   if (CERTIFICATE.test(code)) {

@@ -1,82 +1,83 @@
 /**
- * Pushing a blob: POST, PATCH in chunks, PUT with the digest (distribution spec "Pushing blobs"). A chunk is sent while
- * the next one fills, and kept until the registry has acknowledged it, so that a broken transfer goes on where it broke.
+ * Pushing a blob. A small one is one POST and one PUT; a larger one is streamed in one PATCH while it comes into being, as
+ * docker does, which every registry takes. Chunks resume what was cut, and are for registries that take no stream.
  */
 import { LacunaError } from '../errors.ts';
 import type { Answer } from './answer.ts';
-import { type Exchange, type RegistryHttp, resolveLocation } from './http.ts';
 import { ResponseError } from './retry.ts';
 import type { BlobUpload } from './store.ts';
-import { abortError, discard } from './transport.ts';
+import { abortError, type StreamedBody } from './transport.ts';
+import { type UploadForms, uploadFormsOf } from './upload-form.ts';
+import { type SessionOptions, UploadSession } from './upload-session.ts';
+import { UploadLost, UploadWindow } from './upload-window.ts';
 
-/** Large enough that a round trip for each does not matter, small enough to hold two of them per upload. Bytes. */
-export const UPLOAD_CHUNK_SIZE = 8 * 1024 * 1024;
+/** The largest blob that is one request. Bytes. */
+export const SMALL_BLOB = 4 * 1024 * 1024;
+/** Of a stream, the bytes sent last that are kept to resume it: more than sockets and proxies hold on their way. */
+const RETAINED = 8 * 1024 * 1024;
+/** Bytes that are held while they wait for being sent or are kept to be sent again. */
+export const UPLOAD_WINDOW = 12 * 1024 * 1024;
 /** The largest `OCI-Chunk-Min-Length` that is honoured. Bytes. */
 const MAX_CHUNK_SIZE = 64 * 1024 * 1024;
-/** Milliseconds for telling the registry that an upload is given up. */
-const ABORT_TIMEOUT = 5_000;
+/** What is taken of a large write at a time. Bytes. */
+const PIECE = 1024 * 1024;
+
+/** How registries and what is before them say that they do not take the body in this form. */
+const REFUSALS: readonly number[] = [400, 405, 411, 413, 415, 416, 501];
 
 const OP = 'push';
-const BYTES = { 'content-type': 'application/octet-stream' };
 
-export interface UploadOptions {
-  readonly http: RegistryHttp;
-  /** `https://HOST/v2/NAME/`. */
-  readonly repository: URL;
-  readonly scopes: readonly string[];
-  readonly subject: string;
+export interface UploadOptions extends SessionOptions {
   readonly signal: AbortSignal | null;
   /** An upload that the registry has already begun. */
   readonly begun?: Answer;
 }
 
+const statusOf = (error: unknown): number | null => (error instanceof ResponseError ? error.status : null);
+const isRefusal = (error: unknown): boolean => REFUSALS.includes(statusOf(error) ?? 0);
+
 export class RegistryUpload implements BlobUpload {
   readonly #options: UploadOptions;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
-  #location: URL | null = null;
-  #chunkSize = UPLOAD_CHUNK_SIZE;
-  /** The chunk that is being filled; `#filled` bytes of it are taken. */
-  #chunk: Buffer = Buffer.alloc(0);
-  #filled = 0;
-  /** Where it begins in the blob. */
-  #start = 0;
-  /** A chunk's buffer that is free again. */
-  #spare: Buffer | null = null;
-  #sending: Promise<void> = Promise.resolve();
+  readonly #session: UploadSession;
+  readonly #window: UploadWindow;
+  readonly #forms: UploadForms;
+  /** The transfer of a blob that is not small. */
+  #sending: Promise<void> | null = null;
   #isOver = false;
 
   constructor(options: UploadOptions) {
     this.#options = options;
     this.#signal = options.signal === null ? this.#stop.signal : AbortSignal.any([options.signal, this.#stop.signal]);
-    if (options.begun !== undefined) this.#begun(options.begun);
+    this.#session = new UploadSession(options, this.#signal);
+    this.#window = new UploadWindow(options.subject, UPLOAD_WINDOW);
+    this.#forms = uploadFormsOf(options.http.base);
+    if (options.begun !== undefined) this.#session.begun(options.begun);
   }
 
   async write(data: Buffer): Promise<void> {
-    this.#assertOpen();
-    let at = 0;
-    while (at < data.length) {
-      this.#reserve(data.length - at);
-      const taken = data.copy(this.#chunk, this.#filled, at, at + this.#chunkSize - this.#filled);
-      this.#filled += taken;
-      at += taken;
-      if (this.#filled === this.#chunkSize) await this.#flush();
+    for (let at = 0; at < data.length; at += PIECE) {
+      this.#assertOpen();
+      await this.#window.write(data.subarray(at, at + PIECE));
+      if (this.#window.written > SMALL_BLOB) this.#start();
     }
+    this.#assertOpen();
   }
 
   async commit(digest: string, size: number): Promise<void> {
     this.#assertOpen();
-    const written = this.#start + this.#filled;
+    const { written } = this.#window;
     try {
       if (written !== size) {
-        throw new LacunaError('SIZE_MISMATCH', `${OP} ${digest}: ${written} bytes were written and ${size} announced`, {
+        throw new LacunaError('SIZE_MISMATCH', `${written} bytes were written and ${size} announced`, {
           op: OP,
           subject: digest,
         });
       }
-      await this.#sending;
-      if (this.#start === 0) await this.#putWhole(digest);
-      else await this.#putRest(digest);
+      this.#window.end();
+      if (this.#sending === null) await this.#putWhole(digest);
+      else await this.#sending.then(() => this.#finish(digest));
       this.#isOver = true;
     } catch (error) {
       await this.abort();
@@ -88,14 +89,9 @@ export class RegistryUpload implements BlobUpload {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#stop.abort();
-    await this.#sending.catch(() => {});
-    if (this.#location === null) return;
-    try {
-      const signal = AbortSignal.timeout(ABORT_TIMEOUT);
-      await discard(await this.#once({ method: 'DELETE', url: this.#location, expect: [200, 202, 204, 404], signal }));
-    } catch {
-      // The registry forgets unfinished uploads by itself; not all of them take a DELETE.
-    }
+    this.#window.fail(abortError(this.#stop.signal, OP, this.#options.subject));
+    await this.#sending?.catch(() => {});
+    await this.#session.end();
   }
 
   #assertOpen(): void {
@@ -104,194 +100,163 @@ export class RegistryUpload implements BlobUpload {
     if (this.#signal.aborted) throw abortError(this.#signal, OP, this.#options.subject);
   }
 
-  /** Room for more bytes in the chunk, growing up to its full size: most blobs are smaller than a chunk. */
-  #reserve(more: number): void {
-    if (this.#chunk.length === this.#chunkSize) return;
-    const wanted = this.#filled + more;
-    if (wanted <= this.#chunk.length) return;
-    const grown = Buffer.allocUnsafeSlow(
-      Math.min(this.#chunkSize, Math.max(wanted, this.#chunk.length * 2, 64 * 1024)),
-    );
-    this.#chunk.copy(grown, 0, 0, this.#filled);
-    this.#chunk = grown;
-  }
-
-  /** Starts to send the full chunk, once the one before it has arrived. */
-  async #flush(): Promise<void> {
-    await this.#sending;
-    if (this.#location === null) {
-      await this.#begin();
-      // The registry may want larger chunks than this one.
-      if (this.#filled < this.#chunkSize) return;
-    }
-    const full = this.#chunk;
-    this.#sending = this.#send(full, this.#start).then(() => {
-      this.#spare = full;
-    });
+  #start(): void {
+    if (this.#sending !== null) return;
+    this.#sending = this.#send();
     // Whoever writes next learns of a failure; until then it is nobody's.
-    this.#sending.catch(() => {});
-    this.#start += full.length;
-    this.#chunk = this.#spare ?? Buffer.alloc(0);
-    this.#spare = null;
-    this.#filled = 0;
+    this.#sending.catch((error: unknown) => this.#window.fail(error));
   }
 
-  async #begin(): Promise<void> {
-    const { http, repository } = this.#options;
-    const answer = await http.send(
-      this.#exchange({ method: 'POST', url: new URL('blobs/uploads/', repository), expect: [202] }),
-    );
-    this.#begun(answer);
-    await discard(answer);
+  async #send(): Promise<void> {
+    if (!this.#session.isOpen) await this.#session.begin();
+    if (this.#forms.streams) await this.#stream();
+    else await this.#sendChunks(0);
   }
 
-  #begun(answer: Answer): void {
-    this.#location = this.#locationOf(answer);
-    const minimum = Number(answer.header('oci-chunk-min-length') ?? 0);
-    if (!(minimum > this.#chunkSize)) return;
-    if (minimum > MAX_CHUNK_SIZE) throw this.#protocol(`wants chunks of ${minimum} bytes`);
-    this.#chunkSize = minimum;
-  }
-
-  /** Sends a chunk that begins at byte `start` of the blob. */
-  async #send(chunk: Buffer, start: number): Promise<void> {
+  async #stream(): Promise<void> {
     const { http, subject } = this.#options;
-    const end = start + chunk.length;
     const retries = http.retries();
-    let at = start;
-    while (at < end) {
-      const before = at;
+    for (;;) {
+      this.#window.keep(0, RETAINED);
       try {
-        at = await this.#patch(chunk.subarray(at - start), at);
-        if (at === before)
-          throw new LacunaError('UNAVAILABLE', `${OP} ${subject}: the registry took no byte`, { op: OP, subject });
-        retries.reset();
+        await this.#session.stream(this.#body(0, null));
+        if (this.#window.isSent) return;
+        throw new LacunaError('UNAVAILABLE', 'the registry answered before the blob had been sent', {
+          op: OP,
+          subject,
+        });
       } catch (error) {
-        // 416: it has another position in mind than we, so it is asked for it.
-        const isOutOfStep = error instanceof ResponseError && error.status === 416;
-        const reason = isOutOfStep
-          ? new LacunaError('UNAVAILABLE', error.message, { op: OP, subject, cause: error })
-          : error;
-        await retries.pause(reason, OP, subject, this.#signal);
-        at = await this.#position(start, end);
-        if (at > before) retries.reset();
+        this.#window.spoil();
+        if (error instanceof UploadLost) throw this.#lost('lost', error);
+        if (isRefusal(error)) return await this.#chunksInstead(error);
+        await retries.pause(error, OP, subject, this.#signal);
+        if (await this.#resume(error)) return;
       }
     }
   }
 
-  /** Sends `data`, whose first byte is at `at` of the blob. Returns up to where the registry has it. */
-  async #patch(data: Buffer, at: number): Promise<number> {
-    const end = at + data.length;
-    const answer = await this.#once({
-      method: 'PATCH',
-      url: this.#location!,
-      headers: { ...BYTES, 'content-range': `${at}-${end - 1}` },
-      body: data,
-      expect: [202, 204],
-    });
-    await discard(answer);
-    this.#location = this.#locationOf(answer);
-    const reached = parseUploadRange(answer.header('range')) ?? end;
-    if (reached < at || reached > end)
-      throw this.#protocol(`has ${reached} bytes of an upload of which ${end} were sent`);
+  /** The registry refuses to be sent a stream. */
+  async #chunksInstead(error: unknown): Promise<void> {
+    const { http, subject } = this.#options;
+    http.log.debug({ subject, status: statusOf(error) }, 'the registry takes no streamed upload: sending chunks');
+    if (!this.#window.holds(0)) throw this.#lost('refused', error);
+    this.#forms.failedStream('refused');
+    await this.#session.begin();
+    await this.#sendChunks(0);
+  }
+
+  /** After a stream was cut: sends the rest in chunks; or makes ready for another one, and returns false. */
+  async #resume(error: unknown): Promise<boolean> {
+    const reached = (await this.#session.position()) ?? 0;
+    if (reached > 0 && this.#window.holds(reached) && this.#forms.takesChunks) {
+      await this.#sendChunks(reached);
+      return true;
+    }
+    if (!this.#window.holds(0)) throw this.#lost('lost', error);
+    await this.#session.begin();
+    return false;
+  }
+
+  #lost(how: 'lost' | 'refused', cause: unknown): UploadLost {
+    this.#forms.failedStream(how);
+    return new UploadLost(this.#options.subject, cause);
+  }
+
+  /** Sends everything from byte `from` on, each chunk when it is complete. */
+  async #sendChunks(from: number): Promise<void> {
+    const { http, subject } = this.#options;
+    const retries = http.retries();
+    for (let at = from; ; ) {
+      this.#window.keep(at);
+      const size = await this.#window.available(at, this.#chunkSize());
+      if (size === 0) return;
+      const before = at;
+      try {
+        at = await this.#session.chunk({ at, size, body: this.#body(at, at + size) });
+        if (at === before) throw new LacunaError('UNAVAILABLE', 'the registry took no byte', { op: OP, subject });
+      } catch (error) {
+        this.#window.spoil();
+        at = await this.#afterChunk(error, { at, size }, () => retries.pause(error, OP, subject, this.#signal));
+      }
+      if (at > before) retries.reset();
+    }
+  }
+
+  /** Where to go on after a chunk failed; throws when that is nowhere. `pause` waits, or throws what is not worth it. */
+  async #afterChunk(
+    error: unknown,
+    { at, size }: { at: number; size: number },
+    pause: () => Promise<void>,
+  ): Promise<number> {
+    const status = statusOf(error);
+    // 416 means another position than ours, or too large a chunk (GitHub's registry).
+    if (status !== 416 && status !== 413) {
+      if (!isRefusal(error)) await pause();
+      else if (this.#forms.refusedChunk()) throw new UploadLost(this.#options.subject, error);
+      else throw error;
+    }
+    const reached = await this.#position(at, at + size);
+    const isRefused = status !== null && isRefusal(error) && reached === at;
+    if (isRefused && !this.#forms.refusedSize(size)) throw error;
     return reached;
   }
 
   /** How far the registry got, which must lie within the chunk that is still here. */
   async #position(start: number, end: number): Promise<number> {
-    const { http, subject } = this.#options;
-    const exchange = this.#exchange({ method: 'GET', url: this.#location!, expect: [200, 204, 404] });
-    const answer = await http.send(exchange);
-    await discard(answer);
-    if (answer.status === 404 && start === 0) {
-      await this.#begin();
-      return 0;
-    }
-    const text = answer.header('range');
-    // `0-0` is what docker-registry says of an empty upload, too (handlers/blobupload.go).
-    const reached = start === 0 && text === '0-0' ? 0 : (parseUploadRange(text) ?? 0);
-    if (answer.status === 404 || reached < start || reached > end) {
-      throw new LacunaError(
-        'UNAVAILABLE',
-        `${OP} ${subject}: the registry has lost an upload of which it had ${start} bytes`,
-        {
-          op: OP,
-          subject,
-          hint: 'push again',
-        },
-      );
-    }
-    if (answer.header('location') !== null) this.#location = this.#locationOf(answer);
-    return reached;
+    const reached = await this.#session.position();
+    if (reached !== null && reached >= start && reached <= end) return reached;
+    if (start !== 0) throw new UploadLost(this.#options.subject);
+    await this.#session.begin();
+    return 0;
   }
 
-  /** A blob of one chunk: it is all here, so a failed try begins anew. */
+  #chunkSize(): number {
+    const { chunkMinLength } = this.#session;
+    const size = Math.max(this.#forms.chunkSize, chunkMinLength);
+    if (size > MAX_CHUNK_SIZE) {
+      const { repository, subject } = this.#options;
+      throw new LacunaError('PROTOCOL', `${repository.host} asks for chunks of at least ${chunkMinLength} bytes`, {
+        op: OP,
+        subject,
+      });
+    }
+    this.#window.capacity = Math.max(UPLOAD_WINDOW, size + PIECE);
+    return size;
+  }
+
+  /** A small blob: it is all here, so a failed try begins anew. */
   async #putWhole(digest: string): Promise<void> {
-    const { http, subject } = this.#options;
-    const body = this.#chunk.subarray(0, this.#filled);
-    let isFirst = true;
-    await http.retrying({ op: OP, subject, signal: this.#signal }, async () => {
-      if (!isFirst && (await this.#isStored(digest))) return;
-      if (!isFirst || this.#location === null) await this.#begin();
-      isFirst = false;
-      await this.#finish(digest, body);
-    });
+    const { written } = this.#window;
+    try {
+      await this.#retrying(digest, async (isFirst) => {
+        if (!isFirst || !this.#session.isOpen) await this.#session.begin();
+        await this.#session.finish(digest, written === 0 ? null : this.#body(0, written));
+      });
+    } catch (error) {
+      if (statusOf(error) !== 413 || !this.#forms.refusedSize(written)) throw error;
+      await this.#session.begin();
+      await this.#sendChunks(0);
+      await this.#finish(digest);
+    }
   }
 
-  async #putRest(digest: string): Promise<void> {
+  async #finish(digest: string): Promise<void> {
+    await this.#retrying(digest, () => this.#session.finish(digest, null));
+  }
+
+  async #retrying(digest: string, work: (isFirst: boolean) => Promise<void>): Promise<void> {
     const { http, subject } = this.#options;
-    await this.#send(this.#chunk.subarray(0, this.#filled), this.#start);
     let isFirst = true;
     await http.retrying({ op: OP, subject, signal: this.#signal }, async () => {
       // The answer may have been lost, and not the request.
-      if (!isFirst && (await this.#isStored(digest))) return;
+      if (!isFirst && (await this.#session.has(digest))) return;
+      const first = isFirst;
       isFirst = false;
-      await this.#finish(digest, Buffer.alloc(0));
+      await work(first);
     });
   }
 
-  async #finish(digest: string, body: Buffer): Promise<void> {
-    // The query is the registry's state and stays as it is, to the byte.
-    const url = new URL(this.#location!);
-    url.search = `${url.search === '' ? '?' : `${url.search}&`}digest=${encodeURIComponent(digest)}`;
-    const answer = await this.#once({ method: 'PUT', url, headers: BYTES, body, expect: [201, 204] });
-    await discard(answer);
-    const stored = answer.header('docker-content-digest');
-    if (stored === null || stored === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `${OP} ${digest}: the registry stored ${stored.slice(0, 160)}`, {
-      op: OP,
-      subject: digest,
-    });
+  #body(from: number, to: number | null): StreamedBody {
+    return { length: to === null ? null : to - from, open: () => this.#window.read(from, to) };
   }
-
-  async #isStored(digest: string): Promise<boolean> {
-    const url = new URL(`blobs/${digest}`, this.#options.repository);
-    const answer = await this.#once({ method: 'HEAD', url, expect: [200, 404] });
-    await discard(answer);
-    return answer.status === 200;
-  }
-
-  #locationOf(answer: Answer): URL {
-    return resolveLocation(answer, { op: OP, subject: this.#options.subject });
-  }
-
-  #exchange(part: Pick<Exchange, 'method' | 'url' | 'expect'> & Partial<Exchange>): Exchange {
-    const { scopes, subject } = this.#options;
-    return { op: OP, subject, scopes, signal: this.#signal, ...part };
-  }
-
-  async #once(part: Pick<Exchange, 'method' | 'url' | 'expect'> & Partial<Exchange>): Promise<Answer> {
-    return await this.#options.http.once(this.#exchange(part));
-  }
-
-  #protocol(problem: string): LacunaError {
-    const { subject, repository } = this.#options;
-    return new LacunaError('PROTOCOL', `${OP} ${subject}: ${repository.host} ${problem}`, { op: OP, subject });
-  }
-}
-
-/** Bytes that the registry has, from the `Range: 0-LAST` of an upload; null when it does not say. */
-function parseUploadRange(value: string | null): number | null {
-  const match = /^(?:bytes=)?0-([0-9]{1,15})$/.exec(value ?? '');
-  return match === null ? null : Number(match[1]) + 1;
 }

@@ -13,7 +13,8 @@ import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { copyImage } from '../registry/copy.ts';
-import type { ImageStore } from '../registry/store.ts';
+import type { BlobUpload, ImageStore } from '../registry/store.ts';
+import { uploadBlob } from '../registry/upload-blob.ts';
 import type { UnpackOptions, UnpackPlan } from './options.ts';
 import { layerTarOf, refuseWhiteouts } from './tar.ts';
 import type { TreePlan } from './tree.ts';
@@ -31,18 +32,19 @@ export async function pushMerged(
   plan: UnpackPlan,
 ): Promise<Descriptor> {
   refuseWhiteouts(tree, image.subject);
-  const { layer, diffId } = await pushLayer(layerTarOf(image, tree, plan), to, compress, plan.signal);
   const signal = { signal: plan.signal };
+  const { layer, diffId } = await uploadBlob(
+    to,
+    (upload) => writeLayer(layerTarOf(image, tree, plan), upload, compress),
+    signal,
+  );
   const configBytes = json(ordinaryConfig(config === null ? null : parseConfig(config, image.subject), diffId));
   const described = { mediaType: MEDIA.ociConfig, digest: digestOf(configBytes), size: configBytes.length };
-  const upload = await to.upload(signal);
-  try {
+  const write = async (upload: BlobUpload): Promise<void> => {
     await upload.write(configBytes);
     await upload.commit(described.digest, described.size);
-  } catch (error) {
-    await upload.abort();
-    throw error;
-  }
+  };
+  await uploadBlob(to, write, signal);
   const manifest: Manifest = {
     schemaVersion: 2,
     mediaType: MEDIA.ociManifest,
@@ -53,11 +55,10 @@ export async function pushMerged(
   return await to.pushManifest(json(manifest), MEDIA.ociManifest, null, signal);
 }
 
-async function pushLayer(
+async function writeLayer(
   tar: AsyncIterable<Buffer>,
-  to: ImageStore,
+  upload: BlobUpload,
   compress: 'gzip' | 'none',
-  signal: AbortSignal,
 ): Promise<{ layer: Descriptor; diffId: string }> {
   const plain = createHash('sha256');
   const stored = createHash('sha256');
@@ -68,21 +69,15 @@ async function pushLayer(
       yield piece;
     }
   }
-  const upload = await to.upload({ signal });
-  try {
-    for await (const piece of compress === 'gzip' ? gzipped(hashed()) : hashed()) {
-      stored.update(piece);
-      size += piece.length;
-      await upload.write(piece);
-    }
-    const digest = `sha256:${stored.digest('hex')}`;
-    await upload.commit(digest, size);
-    const mediaType = compress === 'gzip' ? MEDIA.ociLayerGzip : MEDIA.ociLayer;
-    return { layer: { mediaType, digest, size }, diffId: `sha256:${plain.digest('hex')}` };
-  } catch (error) {
-    await upload.abort();
-    throw error;
+  for await (const piece of compress === 'gzip' ? gzipped(hashed()) : hashed()) {
+    stored.update(piece);
+    size += piece.length;
+    await upload.write(piece);
   }
+  const digest = `sha256:${stored.digest('hex')}`;
+  await upload.commit(digest, size);
+  const mediaType = compress === 'gzip' ? MEDIA.ociLayerGzip : MEDIA.ociLayer;
+  return { layer: { mediaType, digest, size }, diffId: `sha256:${plain.digest('hex')}` };
 }
 
 async function* gzipped(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

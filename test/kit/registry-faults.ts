@@ -17,6 +17,8 @@ export type Fault =
       readonly headers?: Record<string, string>;
       readonly body?: string;
     }
+  /** Another answer, when the whole request has been read. */
+  | { readonly kind: 'delayed-status'; readonly status: number }
   /** The true answer, its connection closed after `after` bytes of its body. */
   | { readonly kind: 'cut'; readonly after: number }
   /** The true answer, of whose body nothing comes after `after` bytes. */
@@ -56,6 +58,8 @@ export function spoil(reply: Reply, fault: Fault | null, request: IncomingMessag
   switch (fault?.kind) {
     case 'status':
       return { status: fault.status, headers: fault.headers ?? {}, body: Buffer.from(fault.body ?? '') };
+    case 'delayed-status':
+      return { status: fault.status, headers: {}, body: Buffer.alloc(0) };
     case 'wrong-bytes':
       return { ...reply, body: changed(reply.body, fault.at ?? Math.floor(reply.body.length / 2)) };
     case 'redirect':

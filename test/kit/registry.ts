@@ -21,10 +21,16 @@ export interface RegistryOptions extends Partial<AuthOptions>, UploadOptions {
   /** PEM of the authority whose client certificates are wanted. */
   readonly clientCa?: string;
   /**
-   * Speak the referrers API of distribution-spec 1.1, this many a page. Default: no such API, as docker-registry has
-   * none.
+   * Speak the referrers API of distribution-spec 1.1, this many a page; or answer so instead. Default: no such API, as
+   * docker-registry has none.
    */
-  readonly referrers?: { readonly perPage: number };
+  readonly referrers?: { readonly perPage: number } | Reply;
+  /** The tag `sha256-<hex>` is taken for the digest itself, as GitLab's registry does. Default false. */
+  readonly tagsAreDigests?: boolean;
+  /** What a manifest that was pushed is answered with. Default 201. */
+  readonly manifestStatus?: number;
+  /** Headers that its answers lack. */
+  readonly lacks?: readonly string[];
   /** Most tags on a page of their list; default as many as are asked for. */
   readonly tagsPerPage?: number;
   /** Shared with another registry, which so becomes its mirror or its storage behind redirects. */
@@ -42,6 +48,8 @@ export interface LoggedRequest {
   readonly headers: NodeJS.Dict<string | string[]>;
   /** Counts from 1, of this method and path. */
   readonly nth: number;
+  /** Bytes of the request's body, as far as it was read. */
+  bodySize: number;
   /** Of the answer; 0 when there was none. */
   status: number;
   /** Of the answer's body. */
@@ -96,12 +104,27 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     const url = new URL(request.url!, origin);
     const { method = 'GET', headers } = request;
     const nth = 1 + requests.filter((row) => row.method === method && row.path === url.pathname).length;
-    const row: LoggedRequest = { method, path: url.pathname, query: url.search, headers, nth, status: 0, bytes: 0 };
+    const row: LoggedRequest = {
+      method,
+      path: url.pathname,
+      query: url.search,
+      headers,
+      nth,
+      status: 0,
+      bytes: 0,
+      bodySize: 0,
+    };
     requests.push(row);
     const fault = registry.fault(row);
-    const body = await read(request, fault?.kind === 'cut-request' ? fault.after : Number.POSITIVE_INFINITY);
-    const isPointless = fault !== null && ['status', 'redirect', 'drop', 'hang'].includes(fault.kind);
+    // A request that is refused is not read: one whose body has no end would be waited for.
+    const isStreamed = headers['transfer-encoding'] !== undefined;
+    const isEarly = isStreamed && (fault?.kind === 'status' || fault?.kind === 'hang' || options.streams === false);
+    const limit = fault?.kind === 'cut-request' ? fault.after : isEarly ? 0 : Number.POSITIVE_INFINITY;
+    const body = await read(request, limit);
+    row.bodySize = body.length;
+    const isPointless = fault !== null && ['status', 'delayed-status', 'redirect', 'drop', 'hang'].includes(fault.kind);
     const good = isPointless ? reply(500, {}) : answer(request, url, body, fault);
+    for (const name of options.lacks ?? []) delete good.headers[name];
     const spoiled = spoil(good, fault, request);
     row.status = spoiled.status;
     row.bytes = await send(request, response, spoiled, fault);
@@ -120,9 +143,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
       case 'manifests':
         return method === 'PUT' ? putManifest(request, route, body) : getManifest(route);
       case 'referrers':
-        return options.referrers === undefined
-          ? refuse(404, 'NOT_FOUND')
-          : listReferrers(route, url, options.referrers);
+        if (options.referrers === undefined) return refuse(404, 'NOT_FOUND');
+        return 'status' in options.referrers ? options.referrers : listReferrers(route, url, options.referrers);
       case 'tags':
         return listTags(route, url);
       case 'blobs':
@@ -136,7 +158,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
           request.headers,
           body,
           origin,
-          fault?.kind !== 'cut-request',
+          fault?.kind !== 'cut-request' && request.complete,
         );
     }
   }
@@ -146,10 +168,11 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     const { digest } = storage.putManifest(repository, request.headers['content-type'] ?? '', body, tag, ref);
     if (tag === undefined && digest !== ref) return refuse(400, 'DIGEST_INVALID');
     const { subject } = JSON.parse(body.toString('utf8')) as { subject?: { digest: string } };
-    return reply(201, {
+    const lists = options.referrers !== undefined && 'perPage' in options.referrers;
+    return reply(options.manifestStatus ?? 201, {
       location: `/v2/${repository}/manifests/${digest}`,
       'docker-content-digest': digest,
-      ...(subject === undefined || options.referrers === undefined ? {} : { 'oci-subject': subject.digest }),
+      ...(subject === undefined || !lists ? {} : { 'oci-subject': subject.digest }),
     });
   }
 
@@ -192,7 +215,8 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
   }
 
   function getManifest({ repository, ref }: Route): Reply {
-    const found = storage.repositories.get(repository)?.manifest(ref) ?? null;
+    const name = options.tagsAreDigests === true ? ref.replace(/^sha256-(?=[0-9a-f]{64}$)/, 'sha256:') : ref;
+    const found = storage.repositories.get(repository)?.manifest(name) ?? null;
     if (found === null) return refuse(404, 'MANIFEST_UNKNOWN');
     return reply(200, { 'content-type': found.mediaType, 'docker-content-digest': found.digest }, found.bytes);
   }
@@ -279,6 +303,7 @@ function scopesOf(method: string, route: Route, query: URLSearchParams): string[
 async function read(request: IncomingMessage, limit: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
+  if (limit === 0) return Buffer.alloc(0);
   return await new Promise((resolve) => {
     const done = (): void => resolve(Buffer.concat(pieces));
     request.on('data', (piece: Buffer) => {

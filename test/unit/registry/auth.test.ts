@@ -141,7 +141,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     const store = await setUp({ auth: 'token', anonymousPull: true }, { credentials: async () => null });
     expect(await read(store)).toHaveLength(1000);
     const error = await failure('UNAUTHORIZED', push(store, Buffer.from('x')));
-    expect(error.message).toContain('there are no credentials for it');
+    expect(error.message).toContain('credentials are required, and there are none for it');
     expect(error.hint).toContain(`docker login ${registry.host}`);
     expect(error.subject).toBe(registry.host);
   });
@@ -156,9 +156,11 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
 
   test('no credentials for Basic', async () => {
     const store = await setUp({ auth: 'basic' }, { credentials: async () => null });
-    expect((await failure('UNAUTHORIZED', read(store))).message).toContain('there are no credentials for it');
+    expect((await failure('UNAUTHORIZED', read(store))).message).toContain(
+      'credentials are required, and there are none for it',
+    );
     const other = await setUp({ auth: 'basic' }, { credentials: async () => ({ identityToken: 'x' }) });
-    expect((await failure('UNAUTHORIZED', read(other))).message).toContain('wants a password');
+    expect((await failure('UNAUTHORIZED', read(other))).message).toContain('a password is required');
   });
 
   test('Basic credentials are sent at once after the first time', async () => {
@@ -177,8 +179,8 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
   });
 
   test.each<[name: string, headers: Record<string, string>, text: string]>([
-    ['nothing', {}, 'names no way to authenticate'],
-    ['another scheme', { 'www-authenticate': 'Negotiate' }, 'names no way to authenticate'],
+    ['nothing', {}, 'does not say how to authenticate'],
+    ['another scheme', { 'www-authenticate': 'Negotiate' }, 'unsupported authentication scheme'],
   ])('a 401 with %s', async (_name, headers, text) => {
     const store = await setUp({});
     registry.fault = () => ({ kind: 'status', status: 401, headers });
@@ -200,7 +202,6 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       ['an empty token', '{"token":""}'],
       ['a token with a line break', '{"token":"secret-token\\r\\nX-Header: 1"}'],
       ['a token that is a number', '{"token":1}'],
-      ['a negative life', '{"token":"secret-token","expires_in":-1}'],
     ])('that answers %s', async (_name, body) => {
       const store = await setUp({ auth: 'token' });
       registry.fault = (request) => (request.path === '/token' ? { kind: 'status', status: 200, body } : null);

@@ -5,7 +5,7 @@ import { type ErrorCode, isLacunaError, type LacunaError } from '../../../src/er
 import { digestOf } from '../../../src/image/digest.ts';
 import type { Descriptor } from '../../../src/image/manifest.ts';
 import { MEDIA } from '../../../src/image/media.ts';
-import type { ImageStore, ReadOptions } from '../../../src/registry/store.ts';
+import type { BlobUpload, ImageStore, ReadOptions } from '../../../src/registry/store.ts';
 
 /** Opens the store under `name` (a repository or a directory), its own reference being `ref`. */
 export type OpenNamed = (name: string, ref: string | null) => Promise<ImageStore>;
@@ -36,7 +36,11 @@ export async function failure(code: ErrorCode, work: Promise<unknown>): Promise<
 }
 
 export async function push(store: ImageStore, bytes: Buffer, pieceSize = 100_000): Promise<Descriptor> {
-  const upload = await store.upload();
+  return await writeAll(await store.upload(), bytes, pieceSize);
+}
+
+/** Writes a blob to an upload, and commits it. */
+export async function writeAll(upload: BlobUpload, bytes: Buffer, pieceSize = 100_000): Promise<Descriptor> {
   for (let at = 0; at < bytes.length; at += pieceSize) await upload.write(bytes.subarray(at, at + pieceSize));
   const descriptor = describeBytes(bytes);
   await upload.commit(descriptor.digest, descriptor.size);

@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openStore } from '../../../src/registry/open.ts';
 import type { ImageStore } from '../../../src/registry/store.ts';
-import { UPLOAD_CHUNK_SIZE } from '../../../src/registry/upload.ts';
+import { UPLOAD_WINDOW } from '../../../src/registry/upload.ts';
+import { uploadBlob } from '../../../src/registry/upload-blob.ts';
 import { type DockerRegistry, dockerRegistry } from '../../kit/docker-registry.ts';
 import { needs } from '../../kit/skip.ts';
-import { collect, failure, push } from './contract.ts';
+import { collect, describeBytes, failure, push, writeAll } from './contract.ts';
 import { QUICK, referenceTo, TRANSPORTS } from './kit.ts';
 
 /** A proxy that closes a connection when all of them have carried `up` or `down` bytes, once. */
@@ -86,20 +87,23 @@ describe.skipIf(skip.reason).each(TRANSPORTS)('docker-registry over %s', (transp
   });
 
   test('a push that is cut in its first chunk begins anew', async () => {
-    const bytes = randomBytes(UPLOAD_CHUNK_SIZE + 1_000_000);
+    const bytes = randomBytes(5_000_000);
     scissors.up = 3_000_000;
     const blob = await push(store, bytes);
     expect(scissors.up).toBeNull();
     expect((await collect(store.open(blob))).equals(bytes)).toBe(true);
   });
 
-  test('a push that is cut later fails with a retryable error: this registry drops such an upload', async () => {
-    const bytes = randomBytes(2 * UPLOAD_CHUNK_SIZE + 1_000_000);
-    scissors.up = UPLOAD_CHUNK_SIZE + 3_000_000;
+  test('a push that is cut later is made again: this registry drops such an upload', async () => {
+    const bytes = randomBytes(UPLOAD_WINDOW + 4_000_000);
+    scissors.up = UPLOAD_WINDOW + 3_000_000;
     const error = await failure('UNAVAILABLE', push(store, bytes));
     expect(error.message).toContain('has lost an upload');
     expect(error.retryable).toBe(true);
-    const blob = await push(store, bytes);
-    expect((await collect(store.open(blob))).equals(bytes)).toBe(true);
+    scissors.up = UPLOAD_WINDOW + 3_000_000;
+    const repeats: Error[] = [];
+    await uploadBlob(store, (upload) => writeAll(upload, bytes), { onRepeat: (cause) => repeats.push(cause) });
+    expect(scissors.up).toBeNull();
+    expect((await collect(store.open(describeBytes(bytes)))).equals(bytes)).toBe(true);
   });
 });
