@@ -18,7 +18,7 @@ import {
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
 import { readList } from './read-list.ts';
-import { SOURCE_FORMS, storeOptions, TARGET_FORMS, withRegistryOptions } from './registry-options.ts';
+import { SOURCE_FORMS, sideOptions, TARGET_FORMS, withSides } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
 interface Options {
@@ -47,7 +47,7 @@ export const verb: Verb = {
   name: 'convert',
   summary: 'make a lazy image of an OCI or Docker image',
   configure(command: Command): void {
-    withRegistryOptions(command)
+    withSides(command)
       .argument('<source>', SOURCE_FORMS)
       .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`)
       .option('--platform <os/arch>', 'convert only this platform of an index (repeatable)', collect)
@@ -93,14 +93,14 @@ export const verb: Verb = {
   },
   async run(context, args, options) {
     const { prefetch, platform, dict, ...choices } = options as unknown as Options;
-    const store = await storeOptions(context, options);
-    const result = await convert(args[0]!, targetOf(args, choices.as), {
+    const target = targetOf(args, choices.as);
+    const sides = await sideOptions(context, options, args[0]!, target);
+    const result = await convert(args[0]!, target, {
       ...choicesOf(choices),
       ...(platform === undefined ? {} : { platforms: platform }),
       ...(dict === undefined ? {} : { dicts: dict }),
       ...(prefetch === undefined ? {} : { prefetch: await readList(prefetch) }),
-      source: store,
-      target: store,
+      ...sides,
       log: context.log,
       onProgress: context.onProgress,
       signal: context.signal,

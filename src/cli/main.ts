@@ -26,6 +26,8 @@ const VERBS: Record<string, () => Promise<{ verb: Verb }>> = {
   unpack: () => import('./unpack.ts'),
   mount: () => import('./mount.ts'),
   umount: () => import('./umount.ts'),
+  login: () => import('./login.ts'),
+  logout: () => import('./logout.ts'),
   pull: () => import('./pull.ts'),
   snapshotter: () => import('./snapshotter.ts'),
   daemon: () => import('./daemon.ts'),

@@ -206,7 +206,7 @@ export class Authorizer {
     return new LacunaError('UNAUTHORIZED', `${host} wants to know who asks, and ${problem}`, {
       op: OP,
       subject: host,
-      hint: `log in with: docker login ${host}`,
+      hint: `log in with: lacuna login ${host} (a docker login or podman login is found, too)`,
     });
   }
 }

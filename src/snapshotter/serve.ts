@@ -7,7 +7,7 @@ import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { lockFor } from '../native/lock.ts';
 import { type Log, silentLog } from '../observe/log.ts';
-import { dockerConfigCredentials } from '../registry/credentials.ts';
+import { storedCredentials } from '../registry/credentials.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
 import { DataPlane } from './plane.ts';
@@ -56,7 +56,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     const registries = new Registries({
       plainHttp: registry.plain_http,
       ca: registry.ca,
-      credentials: dockerConfigCredentials(),
+      credentials: storedCredentials(),
       log,
     });
     const config = options.configFile === undefined ? {} : { config: resolve(options.configFile) };
