@@ -1,5 +1,6 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
+import { humanBytes } from '../observe/human.ts';
 import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
@@ -44,8 +45,9 @@ export const verb: Verb = {
       onProgress: context.onProgress,
       signal: context.signal,
     });
-    const { image, digest, lazyLayers, bytes } = result;
-    const text = `${image}@${digest}: ${lazyLayers} lazy layers, ${bytes} bytes fetched`;
+    const { image, digest, lazyLayers, notLazy, bytes } = result;
+    const reason = notLazy === null ? '' : `; not lazy: ${notLazy}`;
+    const text = `${image}@${digest}: ${lazyLayers} lazy layers, ${humanBytes(bytes)} fetched${reason}`;
     return { document: { schema: 'lacuna.pull.v1', ...result }, text };
   },
 };
