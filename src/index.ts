@@ -10,6 +10,8 @@ import {
   DAEMON,
   DOCTOR,
   EXPORT,
+  LOGIN,
+  LOGOUT,
   MERGE,
   MOUNT,
   OPEN,
@@ -51,6 +53,8 @@ export type { MountDriver, UnmountOptions } from './mount/erofs.ts';
 export type { ImageDriver, MountedImage, MountImageOptions } from './mount/image.ts';
 export type { Diagnosis, ProbeOptions, ProbeRow } from './mount/probe.ts';
 export * from './reader-entry.ts';
+export type { AuthFileOptions } from './registry/credentials.ts';
+export type { LoginOptions, LoginResult } from './registry/login.ts';
 export type { ServeOptions, SnapshotterServer } from './snapshotter/serve.ts';
 export type { Skipped, UnpackForm, UnpackOptions, UnpackResult } from './unpack/options.ts';
 
@@ -122,3 +126,12 @@ export const runDaemon: typeof import('./daemon/run.ts').runDaemon = guarded(
   async () => (await import('./daemon/run.ts')).runDaemon,
 );
 export { runDaemon as daemon };
+
+export const login: typeof import('./registry/login.ts').login = guarded(
+  { op: 'login', at: 2, keys: LOGIN },
+  async () => (await import('./registry/login.ts')).login,
+);
+export const logout: typeof import('./registry/login.ts').logout = guarded(
+  { op: 'logout', at: 1, keys: LOGOUT },
+  async () => (await import('./registry/login.ts')).logout,
+);

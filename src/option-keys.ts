@@ -18,6 +18,8 @@ import type { LsOptions } from './reader/ls.ts';
 import type { ReferrersOptions } from './reader/referrers.ts';
 import type { StatOptions } from './reader/stat.ts';
 import type { TagsOptions } from './reader/tags.ts';
+import type { AuthFileOptions } from './registry/credentials.ts';
+import type { LoginOptions } from './registry/login.ts';
 import type { RetryOptions, StoreOptions, TimeoutOptions } from './registry/store.ts';
 import type { ServeOptions } from './snapshotter/serve.ts';
 import type { UnpackOptions } from './unpack/options.ts';
@@ -130,6 +132,22 @@ export const MOUNT = {
   logFormat: true,
   signal: true,
 } satisfies KeysOf<MountImageOptions>;
+
+export const LOGIN = {
+  plainHttp: true,
+  tlsVerify: true,
+  ca: true,
+  cert: true,
+  key: true,
+  transport: true,
+  log: true,
+  retry: RETRY,
+  timeouts: TIMEOUTS,
+  authFile: true,
+  signal: true,
+} satisfies KeysOf<LoginOptions>;
+
+export const LOGOUT = { authFile: true } satisfies KeysOf<AuthFileOptions>;
 
 export const PULL = {
   credentials: true,

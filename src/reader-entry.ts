@@ -95,6 +95,12 @@ export const dockerConfigCredentials: typeof import('./registry/credentials.ts')
   async (...args) =>
     (await import('./registry/credentials.ts')).dockerConfigCredentials(options)(...args);
 
+/** Credentials from where docker, podman and skopeo keep logins, and the helpers named there. */
+export const storedCredentials: typeof import('./registry/credentials.ts').storedCredentials =
+  (options) =>
+  async (...args) =>
+    (await import('./registry/credentials.ts')).storedCredentials(options)(...args);
+
 export const openStore: typeof import('./registry/source.ts').openNamedStore = guarded(
   { op: 'openStore', at: 1, keys: STORE },
   async () => (await import('./registry/source.ts')).openNamedStore,

@@ -19,7 +19,7 @@ import { isStream, parseReference } from '../image/reference.ts';
 import { dictOption, imageArgument } from './image-argument.ts';
 import { platformsOption } from './platform-option.ts';
 import { readList } from './read-list.ts';
-import { SOURCE_FORMS, storeOptions, TARGET_FORMS, withRegistryOptions } from './registry-options.ts';
+import { SOURCE_FORMS, sideOptions, TARGET_FORMS, withSides } from './registry-options.ts';
 import { sizeOption } from './size-option.ts';
 import type { Verb } from './verb.ts';
 
@@ -50,7 +50,7 @@ export const verb: Verb = {
     'docker save app | lacuna convert docker-archive:- oci-archive:- > app-lazy.tar',
   ],
   configure(command: Command): void {
-    withRegistryOptions(command)
+    withSides(command)
       .argument('<source>', SOURCE_FORMS, imageArgument)
       .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`, imageArgument)
       .option(
@@ -104,14 +104,14 @@ export const verb: Verb = {
   },
   async run(context, args, options) {
     const { prefetch, platform, dict, ...choices } = options as unknown as Options;
-    const store = await storeOptions(context, options);
-    const result = await convert(args[0]!, targetOf(args, choices.as), {
+    const target = targetOf(args, choices.as);
+    const sides = await sideOptions(context, options, args[0]!, target);
+    const result = await convert(args[0]!, target, {
       ...choicesOf(choices),
       ...(platform === undefined || platform.length === 0 ? {} : { platforms: platform }),
       ...(dict === undefined ? {} : { dicts: dict }),
       ...(prefetch === undefined ? {} : { prefetch: await readList(prefetch) }),
-      source: store,
-      target: store,
+      ...sides,
       log: context.log,
       onProgress: context.onProgress,
       signal: context.signal,

@@ -48,7 +48,7 @@ type Run = (
 
 const RUN: Readonly<Record<Action, Run>> = {
   async add(path, images, context, options) {
-    const growth = await dictAdd(path, images, await openOptions(context, options));
+    const growth = await dictAdd(path, images, await openOptions(context, options, images));
     const text = `${growth.blobs} blobs, ${growth.chunks} chunks and ${growth.places} places are new`;
     return { document: { schema: 'lacuna.dict-add.v1', database: path, ...growth }, text };
   },

@@ -34,7 +34,7 @@ export const verb: Verb = {
   },
   async run(context, [a, b], raw) {
     const { ignore = [], config = false, summary = false, ndjson = false } = raw as Options;
-    const options = await openOptions(context, raw);
+    const options = await openOptions(context, raw, [a!, b!]);
     const changes = config ? await diffConfig(a!, b!, options) : [];
     const differences: Difference[] = [];
     const counts = { added: 0, removed: 0, changed: 0 };

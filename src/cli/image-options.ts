@@ -7,8 +7,12 @@ import { IMAGE_FORMS, referrersOf, storeOptions, withReferrers, withRegistryOpti
 import type { CliContext } from './verb.ts';
 
 /** Declares the image as the first argument, or two of them, and the options to find it. */
-export function withImage(command: Command, names: readonly string[] = ['image']): Command {
-  withReferrers(withRegistryOptions(command)).option(
+export function withImage(
+  command: Command,
+  names: readonly string[] = ['image'],
+  register: (command: Command) => Command = withRegistryOptions,
+): Command {
+  withReferrers(register(command)).option(
     '--platform <os/arch>',
     'which one of a multi-platform image',
     platformOption,
@@ -17,10 +21,20 @@ export function withImage(command: Command, names: readonly string[] = ['image']
   return command;
 }
 
-/** What {@link withImage}'s options mean to the library. */
-export async function openOptions(context: CliContext, options: Record<string, unknown>): Promise<OpenImageOptions> {
+/** What {@link withImage}'s options mean to the library; `images`: where there are several. */
+export async function openOptions(
+  context: CliContext,
+  options: Record<string, unknown>,
+  images: readonly string[] = [],
+): Promise<OpenImageOptions> {
+  return { ...imageChoices(context, options), store: await storeOptions(context, options, images) };
+}
+
+/** Those of them that do not say how a registry is reached. */
+export function imageChoices(
+  { signal, onProgress }: CliContext,
+  options: Record<string, unknown>,
+): Omit<OpenImageOptions, 'store'> {
   const platform = options.platform as string | undefined;
-  const store = await storeOptions(context, options);
-  const { signal, onProgress } = context;
-  return { store, signal, onProgress, ...referrersOf(options), ...(platform === undefined ? {} : { platform }) };
+  return { signal, onProgress, ...referrersOf(options), ...(platform === undefined ? {} : { platform }) };
 }

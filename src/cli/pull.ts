@@ -1,6 +1,6 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
-import { LacunaError } from '../errors.ts';
+import { humanBytes } from '../observe/human.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
@@ -12,8 +12,6 @@ interface Options {
   readonly snapshotter: string;
   readonly snapshotterAddress?: string;
   readonly platform?: string;
-  readonly username?: string;
-  readonly passwordStdin?: boolean;
 }
 
 export const verb: Verb = {
@@ -33,23 +31,19 @@ export const verb: Verb = {
       .option('--namespace <name>', "containerd's namespace", 'default')
       .option('--snapshotter <name>', "the proxy plugin's name in containerd's configuration", 'lacuna')
       .option('--snapshotter-address <socket>', "the snapshotter's socket (default: asked of containerd)")
-      .option('--platform <os/arch[/variant]>', "default: this machine's", platformOption)
-      .option('--username <name>', "default: the credentials of docker's configuration")
-      .option('--password-stdin', 'read the password from standard input');
+      .option('--platform <os/arch[/variant]>', "default: this machine's", platformOption);
     withReferrers(withRegistryOptions(command));
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
     const options = raw as unknown as Options;
-    const [{ pull }, store, credentials, platform] = await Promise.all([
+    const [{ pull }, store, platform] = await Promise.all([
       import('../containerd/pull.ts'),
-      storeOptions(context, raw),
-      credentialsOf(args[0]!, options),
+      storeOptions(context, raw, args),
       platformOf(options.platform),
     ]);
     const result = await pull(args[0]!, {
       ...store,
-      ...(credentials === null ? {} : { credentials }),
       containerd: options.containerd,
       namespace: options.namespace,
       snapshotter: options.snapshotter,
@@ -59,28 +53,12 @@ export const verb: Verb = {
       onProgress: context.onProgress,
       signal: context.signal,
     });
-    const { image, digest, lazyLayers, bytes } = result;
-    const text = `${image}@${digest}: ${lazyLayers} lazy layers, ${bytes} bytes fetched`;
+    const { image, digest, lazyLayers, notLazy, bytes } = result;
+    const reason = notLazy === null ? '' : `; not lazy: ${notLazy}`;
+    const text = `${image}@${digest}: ${lazyLayers} lazy layers, ${humanBytes(bytes)} fetched${reason}`;
     return { document: { schema: 'lacuna.pull.v1', ...result }, text };
   },
 };
-
-async function credentialsOf(image: string, { username, passwordStdin }: Options) {
-  if ((username === undefined) !== (passwordStdin === undefined)) {
-    throw new LacunaError('USAGE', '--username and --password-stdin belong together', { op: 'pull' });
-  }
-  if (username === undefined) return null;
-  const pieces: Buffer[] = [];
-  for await (const piece of process.stdin) pieces.push(piece as Buffer);
-  const password = Buffer.concat(pieces)
-    .toString('utf8')
-    .replace(/\r?\n$/, '');
-  const { parseReference } = await import('../image/reference.ts');
-  const reference = parseReference(image);
-  return async (host: string) => {
-    return reference.transport === 'docker' && reference.host === host ? { username, password } : null;
-  };
-}
 
 async function platformOf(text: string | undefined) {
   return text === undefined ? null : (await import('../image/platform.ts')).parsePlatform(text);

@@ -1,8 +1,8 @@
 /** The options that every verb has which speaks to a registry, and what they mean to the library. */
-import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
-import { dockerConfigCredentials } from '../registry/credentials.ts';
+import { storedCredentials } from '../registry/credentials.ts';
 import type { StoreOptions } from '../registry/store.ts';
+import { type Access, certificatesOf, hostsOf, isTrue, readCredentials, usage } from './access.ts';
 import { REGISTRY_OPTIONS } from './help.ts';
 import type { CliContext } from './verb.ts';
 
@@ -19,19 +19,53 @@ export const TARGET_FORMS =
   'docker://HOST/NAME:TAG, oci:DIR:REF, oci-archive:FILE:REF, dir:DIR, or a bare name; FILE - is standard output, ' +
   'which then carries nothing else: the result goes to standard error';
 
-interface RegistryOptions {
-  readonly plainHttp?: boolean;
-  readonly ca?: string;
-  readonly transport: 'undici' | 'node-fetch';
-}
+export const AUTHFILE = '--authfile <file>';
+export const AUTHFILE_HELP = 'where logins are kept (default: REGISTRY_AUTH_FILE, or those of docker and podman)';
 
 export function withRegistryOptions(command: Command): Command {
-  return command
+  return withAccess(command)
     .optionsGroup(REGISTRY_OPTIONS)
-    .option('--plain-http', 'use HTTP (default: for loopback hosts only)')
-    .option('--ca <file>', 'PEM certificates to trust besides the system ones')
+    .option(CREDS, 'who asks; a password that is missing is asked for (default: see lacuna login)')
+    .option('--username <name>', 'the user, with --password-stdin')
+    .option('--password-stdin', 'read the password from standard input')
+    .optionsGroup('Options:');
+}
+
+/** The options that say how a registry is reached, whoever asks. */
+export function withAccess(command: Command): Command {
+  command.optionsGroup(REGISTRY_OPTIONS);
+  for (const [flags, help] of Object.entries(ACCESS)) command.option(flags, help);
+  return command
+    .option('--cert <file>', 'PEM certificate to show to the registry')
+    .option('--key <file>', 'PEM key of that certificate')
+    .option(AUTHFILE, AUTHFILE_HELP)
     .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'))
     .optionsGroup('Options:');
+}
+
+const CREDS = '--creds <user[:password]>';
+
+/** How one registry is reached. */
+const ACCESS: Readonly<Record<string, string>> = {
+  '--plain-http': 'use HTTP (default: for loopback hosts only)',
+  '--tls-verify <true|false>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
+  '--ca <file>': 'PEM certificates to trust besides the system ones',
+  '--cert-dir <dir>': 'certificates as in /etc/docker/certs.d: *.crt to trust, *.cert and *.key to show',
+};
+
+const SIDES = { src: 'the source', dest: 'the target' } as const;
+type Side = keyof typeof SIDES;
+
+/** {@link withRegistryOptions}, and each way to reach a registry once more for the source and for the target alone. */
+export function withSides(command: Command): Command {
+  withRegistryOptions(command).optionsGroup(REGISTRY_OPTIONS);
+  for (const [side, name] of Object.entries(SIDES)) {
+    for (const flags of [...Object.keys(ACCESS), CREDS]) {
+      const [option] = flags.split(' ');
+      command.option(flags.replace(/^--/, `--${side}-`), `${option}, for ${name} alone`);
+    }
+  }
+  return command.optionsGroup('Options:');
 }
 
 /** Declares whether lazy images that refer to the one that is named are looked for. */
@@ -44,14 +78,79 @@ export function withReferrers(command: Command): Command {
 export const referrersOf = ({ referrers }: Record<string, unknown>): { readonly referrers?: boolean } =>
   typeof referrers === 'boolean' ? { referrers } : {};
 
-/** Credentials come from docker's config and its helpers. */
-export async function storeOptions(context: CliContext, options: Record<string, unknown>): Promise<StoreOptions> {
-  const { plainHttp, ca, transport } = options as unknown as RegistryOptions;
+interface RegistryOptions extends Access {
+  readonly username?: string;
+  readonly passwordStdin?: boolean;
+  readonly authfile?: string;
+  readonly transport: 'undici' | 'node-fetch';
+}
+
+/** What the options mean for the registries of `images`; credentials that are given go to no other. */
+export async function storeOptions(
+  context: CliContext,
+  options: Record<string, unknown>,
+  images: readonly string[] = [],
+): Promise<StoreOptions> {
+  const { username, passwordStdin, creds, authfile, ...rest } = options as unknown as RegistryOptions;
+  if ((username === undefined) !== (passwordStdin === undefined)) {
+    throw usage(
+      '--username and --password-stdin belong together',
+      'or give --creds USER, and the password is asked for',
+    );
+  }
+  if (username !== undefined && creds !== undefined) throw usage('--creds and --username are one too many', null);
+  const given = await readCredentials(creds ?? username);
+  const stored = storedCredentials(authfile === undefined ? {} : { authFile: authfile });
+  const hosts = hostsOf(images);
+  if (given !== null && hosts.size > 1) {
+    throw usage(`one login for several registries: ${[...hosts].join(', ')}`, 'give --src-creds and --dest-creds');
+  }
+  const isMeant = (host: string): boolean => hosts.size === 0 || hosts.has(host);
   return {
-    credentials: dockerConfigCredentials(),
-    transport,
+    credentials: async (host, part) => (given !== null && isMeant(host) ? given : await stored(host, part)),
+    transport: rest.transport,
     log: context.log,
-    ...(plainHttp === undefined ? {} : { plainHttp }),
-    ...(ca === undefined ? {} : { ca: await readFile(ca, 'utf8') }),
+    ...(rest.plainHttp === undefined ? {} : { plainHttp: rest.plainHttp }),
+    ...(rest.tlsVerify === undefined ? {} : { tlsVerify: isTrue('--tls-verify', rest.tlsVerify) }),
+    ...(await certificatesOf(rest)),
   };
+}
+
+/** Both sides of a command that reads one image and writes another, as {@link withSides} declares them. */
+export async function sideOptions(
+  context: CliContext,
+  options: Record<string, unknown>,
+  source: string,
+  target: string,
+): Promise<{ readonly source: StoreOptions; readonly target: StoreOptions }> {
+  const of = (side: Side): Record<string, unknown> => onSide(options, side);
+  const isCommon = ['creds', 'username'].some((name) => options[name] !== undefined);
+  const hosts = hostsOf([source, target]);
+  if (isCommon && hosts.size > 1) {
+    throw usage(`one login for two registries: ${[...hosts].join(', ')}`, 'give --src-creds and --dest-creds');
+  }
+  // One after the other: both may ask for a password.
+  const [from, to] = [of('src'), of('dest')];
+  const first = await storeOptions(context, from, [source]);
+  if (isCommon && from.creds === to.creds) {
+    return {
+      source: first,
+      target: { ...(await storeOptions(context, withoutLogin(to), [target])), ...loginOf(first) },
+    };
+  }
+  return { source: first, target: await storeOptions(context, to, [target]) };
+}
+
+const withoutLogin = ({ creds: _c, username: _u, passwordStdin: _p, ...rest }: Record<string, unknown>) => rest;
+
+const loginOf = ({ credentials }: StoreOptions): StoreOptions => (credentials === undefined ? {} : { credentials });
+
+/** The options as they are for one side: those of the side stand in for the common ones. */
+function onSide(options: Record<string, unknown>, side: Side): Record<string, unknown> {
+  const own = Object.entries(options).flatMap(([name, value]) => {
+    const match = new RegExp(`^${side}([A-Z].*)$`).exec(name);
+    return match === null ? [] : [[match[1]![0]!.toLowerCase() + match[1]!.slice(1), value] as const];
+  });
+  const mine: Record<string, unknown> = Object.fromEntries(own);
+  return { ...(mine.creds === undefined ? options : withoutLogin(options)), ...mine };
 }

@@ -2,7 +2,8 @@
 import { type Command, Option } from 'commander';
 import { isStream, parseReference, STREAM } from '../image/reference.ts';
 import type { Skipped, UnpackOptions } from '../unpack/options.ts';
-import { openOptions, withImage } from './image-options.ts';
+import { imageChoices, withImage } from './image-options.ts';
+import { sideOptions, withSides } from './registry-options.ts';
 import type { CliContext, Verb } from './verb.ts';
 
 type Options = Pick<UnpackOptions, 'format' | 'layers' | 'compress' | 'rootless'>;
@@ -17,7 +18,7 @@ export const verb: Verb = {
     'lacuna unpack docker://registry.example/app:1-lazy oci:build:app --layers  # the original again',
   ],
   configure(command: Command): void {
-    withImage(command)
+    withImage(command, undefined, withSides)
       .argument(
         '<target>',
         'a new or empty directory; a tar file with --format tar, or - for standard output; or an image: ' +
@@ -42,10 +43,13 @@ export const verb: Verb = {
   async run(context, [image, target], raw) {
     const { unpack } = await import('../unpack/unpack.ts');
     const { format, layers, compress, rootless } = raw as Options;
-    const open = await openOptions(context, raw);
+    // A bare name is a directory here.
+    const isImage = format === 'image' || target!.startsWith('docker://');
+    const sides = await sideOptions(context, raw, image!, isImage ? target! : '');
     const result = await unpack(image!, target!, {
-      ...open,
-      ...(open.store === undefined ? {} : { target: open.store }),
+      ...imageChoices(context, raw),
+      store: sides.source,
+      target: sides.target,
       ...(format === undefined ? {} : { format }),
       ...(layers === undefined ? {} : { layers }),
       ...(compress === undefined ? {} : { compress }),

@@ -2,12 +2,12 @@
  * A client of containerd's own API: the few calls that putting an image into it needs, over one connection.
  * Messages are those of `proto/containerd`; what to do with them is decided in `pull.ts`.
  */
-import { Metadata, type ServiceDefinition, type ServiceError } from '@grpc/grpc-js';
+import type { ServiceDefinition } from '@grpc/grpc-js';
 import { toLacunaError } from '../errors.ts';
 import { loadService } from '../grpc/proto.ts';
-import { fromStatus } from '../grpc/status.ts';
 import { type CallSettings, type UnixChannel, unixChannel } from '../grpc/unix.ts';
 import type { Descriptor } from '../image/manifest.ts';
+import { type ContentDescriptor, type Pieces, writeOrWait } from './content.ts';
 
 const SERVICES = ['content', 'diff', 'images', 'introspection', 'leases', 'snapshots'] as const;
 
@@ -116,14 +116,19 @@ export class Containerd implements Disposable {
     await this.#call('Content.Update', { info: { digest, labels }, updateMask: { paths } });
   }
 
-  /** Stores `pieces`, which are together what `descriptor` says; containerd verifies it. What is there gets the labels. */
+  /**
+   * Stores `pieces`, which are together what `descriptor` says; containerd verifies it. What is there gets the labels.
+   * When another pull is storing the same, this one waits for it: `onOther` learns how far that is, in bytes.
+   */
   async writeContent(
-    descriptor: Pick<Descriptor, 'digest' | 'size'>,
-    pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
+    descriptor: ContentDescriptor,
+    pieces: Pieces,
     labels: Labels,
+    onOther: (bytes: number) => void = () => {},
   ): Promise<void> {
+    const link = { channel: this.#channel, metadata: this.#metadata(), signal: this.#signal };
     try {
-      await this.#write(descriptor, pieces, labels);
+      await writeOrWait(link, descriptor, pieces, labels, onOther);
     } catch (error) {
       if (toLacunaError(error).code !== 'ALREADY_EXISTS') throw error;
       if (Object.keys(labels).length > 0) await this.labelContent(descriptor.digest, labels);
@@ -166,56 +171,5 @@ export class Containerd implements Disposable {
   /** Also when the work was aborted; but not for ever. */
   async #cleanUp(method: string, request: object): Promise<void> {
     await this.#channel.call(method, request, { metadata: this.#metadata(), timeout: CLEAN_UP_MILLISECONDS });
-  }
-
-  /** One message for what is small; a message per piece, and as many on their way as the socket takes, for the rest. */
-  async #write(
-    { digest, size }: Pick<Descriptor, 'digest' | 'size'>,
-    pieces: AsyncIterable<Buffer> | Iterable<Buffer>,
-    labels: Labels,
-  ): Promise<void> {
-    const method = this.#channel.definition['Content.Write']!;
-    const metadata = new Metadata();
-    for (const [key, value] of Object.entries(this.#metadata())) metadata.set(key, value);
-    const call = this.#channel.client.makeBidiStreamRequest<object, object>(
-      method.path,
-      method.requestSerialize,
-      method.responseDeserialize,
-      metadata,
-    );
-    const cancel = () => call.cancel();
-    this.#signal?.addEventListener('abort', cancel, { once: true });
-    const ended = new Promise<void>((resolve, reject) => {
-      call.on('error', (error: ServiceError) => reject(fromStatus(error, { op: 'write content', subject: digest })));
-      call.on('end', resolve);
-      call.resume();
-    });
-    // A failure is seen by whoever waits: below, or while a piece is sent.
-    ended.catch(() => {});
-    const send = async (message: object): Promise<void> => {
-      if (call.write(message)) return;
-      await Promise.race([new Promise<void>((resolve) => call.once('drain', resolve)), ended]);
-    };
-    try {
-      const ref = `lacuna-${digest}`;
-      let offset = 0;
-      let last: Buffer | null = null;
-      for await (const piece of pieces) {
-        if (last !== null) {
-          await send({ action: 'WRITE', ref, total: size, expected: digest, offset, data: last });
-          offset += last.length;
-        }
-        last = piece;
-      }
-      const data = last ?? Buffer.alloc(0);
-      await send({ action: 'COMMIT', ref, total: size, expected: digest, offset, data, labels });
-      call.end();
-      await ended;
-    } catch (error) {
-      call.cancel();
-      throw error;
-    } finally {
-      this.#signal?.removeEventListener('abort', cancel);
-    }
   }
 }

@@ -17,6 +17,7 @@ import type { ImageStore } from '../registry/store.ts';
 import type { Containerd } from './client.ts';
 import type { SnapshotterLink } from './link.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
+import { listeningSocket } from './socket.ts';
 import { chainIdsOf, unpack } from './unpack.ts';
 
 /** A lease that a killed pull left ends after so many seconds. */
@@ -29,7 +30,10 @@ export interface PullResult {
   readonly digest: string;
   /** Chain ID of the snapshot that containers are made on, empty for an image without layers. */
   readonly snapshot: string;
+  readonly layers: number;
   readonly lazyLayers: number;
+  /** Why no layer is lazy; null when some are. */
+  readonly notLazy: string | null;
   /** Bytes that were fetched: manifest, config, bootstrap, and the layers that are not lazy. */
   readonly bytes: number;
 }
@@ -37,6 +41,7 @@ export interface PullResult {
 /** Pulls `image` (a `docker://` reference). The image's record comes last: without it nothing of a failed pull stays. */
 export async function pull(image: ImageInput, options: PullOptions): Promise<PullResult> {
   const reference = registryReference(inputName(image));
+  const address = await listeningSocket(options.containerd);
   const { signal, log = silentLog } = options;
   const abort = signal === undefined ? {} : { signal };
   await using store = await openStore(reference, options);
@@ -49,7 +54,7 @@ export async function pull(image: ImageInput, options: PullOptions): Promise<Pul
   for (const early of [choosing, config]) early.catch(() => {});
   // Loading gRPC takes as long as the registry's answer.
   const [{ Containerd }, { linkSnapshotter }] = await Promise.all([import('./client.ts'), import('./link.ts')]);
-  using containerd = new Containerd(options.containerd, { namespace: options.namespace, ...abort });
+  using containerd = new Containerd(address, { namespace: options.namespace, ...abort });
   const [leased, linked, chosen] = await Promise.allSettled([
     containerd.beginLease(`lacuna-pull-${randomUUID()}`, LEASE_SECONDS),
     linkSnapshotter(containerd, { ...options, reference }),
@@ -116,7 +121,14 @@ async function bring(request: Bringing): Promise<PullResult> {
   ]);
   await containerd.putImage(image, target);
   const total = choice.bytes.length + configBytes.length + bytes + fetched;
-  return { image, digest: descriptor.digest, snapshot, lazyLayers, bytes: total };
+  const notLazy = lazyLayers > 0 ? null : whyNotLazy(bootstrap !== null, link !== null, snapshotter);
+  return { image, digest: descriptor.digest, snapshot, layers: layers.length, lazyLayers, notLazy, bytes: total };
+}
+
+function whyNotLazy(isLazyImage: boolean, isOurs: boolean, snapshotter: string): string {
+  if (!isLazyImage) return 'an ordinary image, which `lacuna convert` makes lazy';
+  if (!isOurs) return `the snapshotter ${snapshotter} is not Lacuna's`;
+  return `the snapshotter ${snapshotter} could not fetch the bootstrap; its log tells why`;
 }
 
 /**

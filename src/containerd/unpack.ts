@@ -155,7 +155,9 @@ class Downloads {
         yield piece;
       }
     }
-    await containerd.writeContent(layer, counted(), contentLabels);
+    const other = (stored: number) =>
+      onProgress({ phase: 'wait', subject, done: stored, total: layer.size, unit: 'bytes' });
+    await containerd.writeContent(layer, counted(), contentLabels, other);
   }
 }
 

@@ -21,7 +21,7 @@ export class Sources implements AsyncDisposable {
   readonly #log: Log;
   /** Of this process only: set through the control API, gone with it. */
   readonly #credentials = new Map<string, Credentials>();
-  #docker: CredentialSource | null = null;
+  #stored: CredentialSource | null = null;
   readonly #stores = new Map<string, Promise<ImageStore>>();
 
   constructor(registry: Config['registry'], log: Log) {
@@ -75,13 +75,13 @@ export class Sources implements AsyncDisposable {
   async #openRepository({ host, repository, plainHttp, ca }: RegistrySource): Promise<ImageStore> {
     const caPath = ca || this.#registry.ca;
     const plain = plainHttp ?? (this.#registry.plain_http.includes(host) ? true : null);
-    const [{ openStore }, { dockerConfigCredentials }] = await Promise.all([loadRegistry(), loadCredentials()]);
-    this.#docker ??= dockerConfigCredentials();
-    const docker = this.#docker;
+    const [{ openStore }, { storedCredentials }] = await Promise.all([loadRegistry(), loadCredentials()]);
+    this.#stored ??= storedCredentials();
+    const stored = this.#stored;
     return await openStore(
       { transport: 'docker', host, repository, tag: null, digest: null },
       {
-        credentials: async (name) => this.#credentials.get(name) ?? (await docker(name)),
+        credentials: async (name, part) => this.#credentials.get(name) ?? (await stored(name, part)),
         retry: RETRY,
         log: this.#log,
         ...(plain === null ? {} : { plainHttp: plain }),

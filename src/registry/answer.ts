@@ -122,7 +122,7 @@ function codeFor(status: number, remote: readonly RemoteError[]): ErrorCode {
 function hintFor(code: ErrorCode): string | null {
   switch (code) {
     case 'UNAUTHORIZED':
-      return 'log in with docker login; some registries also answer so when the repository does not exist';
+      return 'log in with lacuna login or docker login; some registries also answer so when the repository does not exist';
     case 'FORBIDDEN':
       return 'the account that is logged in may not do this';
     case 'NOT_FOUND':

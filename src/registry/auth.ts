@@ -208,7 +208,7 @@ export class Authorizer {
     return new LacunaError('UNAUTHORIZED', problem, {
       op: OP,
       subject: host,
-      hint: `log in with: docker login ${host}`,
+      hint: `log in with: lacuna login ${host} (a docker login or podman login is found, too)`,
     });
   }
 }

@@ -66,7 +66,7 @@ export class Registries {
       { transport: 'docker', host: source.host, repository: source.repository, tag: null, digest: null },
       {
         log,
-        credentials: async (host) => this.credentials(host) ?? this.#options.credentials(host),
+        credentials: async (host, repository) => this.credentials(host) ?? this.#options.credentials(host, repository),
         ...(source.plainHttp === null ? {} : { plainHttp: source.plainHttp }),
         ...(ca === '' ? {} : { ca: await readFile(ca, 'utf8') }),
       },

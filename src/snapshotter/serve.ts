@@ -8,7 +8,7 @@ import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { lockFor } from '../native/lock.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
-import { dockerConfigCredentials } from '../registry/credentials.ts';
+import { storedCredentials } from '../registry/credentials.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
 import { DataPlane } from './plane.ts';
@@ -60,7 +60,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     const registries = new Registries({
       plainHttp: registry.plain_http,
       ca: registry.ca,
-      credentials: dockerConfigCredentials(),
+      credentials: storedCredentials(),
       log,
     });
     const plane = new DataPlane({ root, registries, log, daemon: daemonStart(options) });

@@ -11,6 +11,7 @@ type Labels = Record<string, string>;
 
 interface WriteMessage {
   readonly action: string;
+  readonly ref: string;
   readonly expected: string;
   readonly offset: number;
   readonly data: Buffer;
@@ -33,6 +34,8 @@ export class FakeContainerd implements AsyncDisposable {
   readonly content = new Map<string, Buffer>();
   readonly contentLabels = new Map<string, Labels>();
   readonly committed = new Map<string, Snapshot>();
+  /** Writes under way: name → bytes stored. Nobody else gets a name that is here. */
+  readonly writes = new Map<string, number>();
   readonly images = new Map<string, { mediaType: string; digest: string; size: number }>();
   readonly leases = new Set<string>();
   /** What `lacuna pull` told the snapshotter. */
@@ -75,6 +78,11 @@ export class FakeContainerd implements AsyncDisposable {
         Update: unary(({ info }: { info: { digest: string; labels: Labels } }) => {
           fake.contentLabels.set(info.digest, { ...fake.contentLabels.get(info.digest), ...info.labels });
           return { info };
+        }),
+        Status: unary(({ ref }: { ref: string }) => {
+          const offset = fake.writes.get(ref);
+          if (offset === undefined) throw new LacunaError('NOT_FOUND', `no write ${ref}`);
+          return { status: { ref, offset } };
         }),
         Write: (call: ServerDuplexStream<WriteMessage, object>) => fake.#write(call),
       }),
@@ -160,23 +168,45 @@ export class FakeContainerd implements AsyncDisposable {
 
   #write(call: ServerDuplexStream<WriteMessage, object>): void {
     const pieces: Buffer[] = [];
+    let ref = '';
+    const unlock = (): void => {
+      if (ref !== '') this.writes.delete(ref);
+      ref = '';
+    };
+    const fail = (error: LacunaError): void => {
+      unlock();
+      call.emit('error', toStatus(error));
+    };
+    call.on('cancelled', unlock);
     call.on('data', (message: WriteMessage) => {
-      if (this.content.has(message.expected)) {
-        call.emit('error', toStatus(new LacunaError('ALREADY_EXISTS', 'content exists')));
+      if (this.content.has(message.expected)) return fail(new LacunaError('ALREADY_EXISTS', 'content exists'));
+      if (message.action === 'STAT') {
+        if (this.writes.has(message.ref)) {
+          this.calls.push(`Content.Write ${message.expected} locked`);
+          const text = `ref default/1/${message.ref} locked for 1.2s (since 2026-01-01 00:00:00 UTC): unavailable`;
+          return fail(new LacunaError('UNAVAILABLE', text));
+        }
+        ref = message.ref;
+        this.writes.set(ref, 0);
+        call.write({ action: 'STAT' });
         return;
       }
       pieces.push(message.data);
+      this.writes.set(message.ref, message.offset + message.data.length);
       if (message.action !== 'COMMIT') return;
       const bytes = Buffer.concat(pieces);
       if (digestOf(bytes) !== message.expected) {
         const problem = `unexpected commit digest ${digestOf(bytes)}, expected ${message.expected}`;
-        call.emit('error', toStatus(new LacunaError('PRECONDITION', `${problem}: failed precondition`)));
-        return;
+        return fail(new LacunaError('PRECONDITION', `${problem}: failed precondition`));
       }
       this.content.set(message.expected, bytes);
       this.contentLabels.set(message.expected, message.labels);
+      unlock();
       call.write({ action: 'COMMIT', digest: message.expected, offset: bytes.length });
     });
-    call.on('end', () => call.end());
+    call.on('end', () => {
+      unlock();
+      call.end();
+    });
   }
 }

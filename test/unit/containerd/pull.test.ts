@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { PullOptions } from '../../../src/containerd/options.ts';
 import { pull } from '../../../src/containerd/pull.ts';
@@ -54,7 +54,9 @@ describe('a lazy image', () => {
       image: image(),
       digest: NYDUS_MANIFEST,
       snapshot: chain[3],
+      layers: 4,
       lazyLayers: 4,
+      notLazy: null,
       bytes: 1746 + 770 + 29747,
     });
     expect(asked('/blobs/')).toBe(1);
@@ -233,4 +235,63 @@ test('chain IDs are those of the image spec', () => {
   const [a, b] = [digestOf(Buffer.from('a')), digestOf(gzipSync('b'))];
   expect(chainIdsOf([a, b])).toEqual([a, digestOf(Buffer.from(`${a} ${b}`))]);
   expect(chainIdsOf([])).toEqual([]);
+});
+
+describe('an ordinary image', () => {
+  const image = (): string => `${registry.host}/tame:tame-mini-gzip`;
+  beforeEach(() => {
+    registry.storage.putLayout('tame', fixture('oci', 'tame-mini'));
+    containerd.diffIdOf = (digest) => digestOf(gunzipSync(containerd.content.get(digest)!));
+  });
+
+  test('is not lazy, and the result says why', async () => {
+    const result = await pull(image(), options());
+    expect(result).toMatchObject({ layers: 3, lazyLayers: 0, notLazy: expect.stringContaining('an ordinary image') });
+  });
+
+  test('three pulls at once: each layer crosses the network once, and all succeed', async () => {
+    registry.fault = ({ path }) => (path.includes('/blobs/') ? { kind: 'delay', ms: 100 } : null);
+    const results = await Promise.all([1, 2, 3].map(() => pull(image(), options())));
+    expect(new Set(results.map(({ snapshot }) => snapshot)).size).toBe(1);
+    const layers = new Set(containerd.calls.filter((call) => call.startsWith('Diff.Apply')));
+    expect(layers.size).toBe(3);
+    for (const layer of layers) expect(asked(layer.replace('Diff.Apply ', '')), layer).toBe(1);
+    expect(containerd.calls.some((call) => call.endsWith('locked'))).toBe(true);
+    expect(results.map(({ bytes }) => bytes).sort((x, y) => x - y)[0]).toBeLessThan(5000);
+    expect([containerd.writes.size, containerd.leases.size]).toEqual([0, 0]);
+  });
+
+  test("another pull's layer is waited for, and fetched when the other gives up", async () => {
+    const manifest = await pull(image(), options()).then(() =>
+      containerd.calls.find((it) => it.startsWith('Diff.Apply')),
+    );
+    const layer = manifest!.replace('Diff.Apply ', '');
+    for (const it of [containerd.content, containerd.committed]) it.clear();
+    const ref = `lacuna-${layer}`;
+    containerd.writes.set(ref, 7);
+    const waited: number[] = [];
+    const onProgress: PullOptions['onProgress'] = ({ phase, done }) => {
+      if (phase !== 'wait') return;
+      waited.push(done);
+      containerd.writes.delete(ref);
+    };
+    await pull(image(), options({ onProgress }));
+    expect(waited).toEqual([7]);
+    expect(asked(layer)).toBe(2);
+  });
+});
+
+test('containerd that is not there is an error at once, and no request is made', async () => {
+  const log: string[] = [];
+  const keep = (_fields: object, message: string): void => void log.push(message);
+  for (const socket of ['/nowhere/containerd.sock', 'unix:///nowhere/containerd.sock']) {
+    const rest = { containerd: socket, log: { debug: keep, info: keep, warn: keep, error: keep } };
+    await expect(pull(`${registry.host}/tame:index`, options(rest))).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: 'containerd does not answer: no such socket',
+      subject: '/nowhere/containerd.sock',
+      hint: expect.stringContaining('--containerd'),
+    });
+  }
+  expect([registry.requests, log]).toEqual([[], []]);
 });

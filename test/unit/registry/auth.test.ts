@@ -142,7 +142,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     expect(await read(store)).toHaveLength(1000);
     const error = await failure('UNAUTHORIZED', push(store, Buffer.from('x')));
     expect(error.message).toContain('credentials are required, and there are none for it');
-    expect(error.hint).toContain(`docker login ${registry.host}`);
+    expect(error.hint).toContain(`lacuna login ${registry.host}`);
     expect(error.subject).toBe(registry.host);
   });
 

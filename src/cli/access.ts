@@ -1,0 +1,72 @@
+/** Values of the registry options: hosts, logins, certificates. */
+import { readFile } from 'node:fs/promises';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { parseReference } from '../image/reference.ts';
+import type { Credentials, StoreOptions } from '../registry/store.ts';
+import { readPassword } from './password.ts';
+
+/** The options of one registry, as commander has them. */
+export interface Access {
+  readonly plainHttp?: boolean;
+  readonly tlsVerify?: string;
+  readonly ca?: string;
+  readonly certDir?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  readonly creds?: string;
+}
+
+/** Of the images that are in registries; what is no reference is refused by who uses it. */
+export function hostsOf(images: readonly string[]): Set<string> {
+  const hosts = images.flatMap((image) => {
+    try {
+      const reference = parseReference(image);
+      return reference.transport === 'docker' ? [reference.host] : [];
+    } catch {
+      return [];
+    }
+  });
+  return new Set(hosts);
+}
+
+export async function readCredentials(creds: string | undefined): Promise<Credentials | null> {
+  if (creds === undefined) return null;
+  const colon = creds.indexOf(':');
+  const username = colon < 0 ? creds : creds.slice(0, colon);
+  if (username === '') throw usage('a login begins with the name of the user', '--creds USER[:PASSWORD]');
+  return { username, password: colon < 0 ? await readPassword(`Password of ${username}: `) : creds.slice(colon + 1) };
+}
+
+export async function certificatesOf(access: Access): Promise<Pick<StoreOptions, 'ca' | 'cert' | 'key'>> {
+  const { certDir } = access;
+  const kept = certDir === undefined ? {} : await (await import('../registry/cert-dir.ts')).readCertDir(certDir);
+  const [ca, cert, key] = await Promise.all([access.ca, access.cert, access.key].map(readPem));
+  const authorities = [kept.ca, ca].filter((text) => text != null);
+  const own = cert === null && key === null ? [kept.cert, kept.key] : [cert, key];
+  return {
+    ...(authorities.length === 0 ? {} : { ca: authorities.join('\n') }),
+    ...(own[0] == null ? {} : { cert: own[0] }),
+    ...(own[1] == null ? {} : { key: own[1] }),
+  };
+}
+
+async function readPem(path: string | undefined): Promise<string | null> {
+  if (path === undefined) return null;
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    throw toLacunaError(error, {
+      op: 'read certificates',
+      subject: path,
+      hint: 'a file with certificates in PEM form',
+    });
+  }
+}
+
+export function isTrue(option: string, value: string): boolean {
+  if (value === 'true' || value === 'false') return value === 'true';
+  throw usage(`${option} must be true or false`, null);
+}
+
+export const usage = (problem: string, hint: string | null): LacunaError =>
+  new LacunaError('USAGE', problem, { op: 'options', ...(hint === null ? {} : { hint }) });

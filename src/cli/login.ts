@@ -1,0 +1,42 @@
+/** `lacuna login HOST`. */
+import type { Command } from 'commander';
+import { LacunaError } from '../errors.ts';
+import { ask, readPassword } from './password.ts';
+import { storeOptions, withAccess } from './registry-options.ts';
+import type { CliContext, Verb, VerbResult } from './verb.ts';
+
+interface Options {
+  readonly username?: string;
+  readonly password?: string;
+  readonly authfile?: string;
+}
+
+export const verb: Verb = {
+  name: 'login',
+  group: 'run',
+  summary: 'try a user and password at a registry and keep them',
+
+  examples: ['lacuna login registry.example --username ci --password-stdin < password'],
+
+  configure(command: Command): void {
+    withAccess(command)
+      .argument('<registry>', 'HOST[:PORT], or a part of one: HOST/NAMESPACE')
+      .option('-u, --username <name>', 'the user (default: asked for)')
+      .option('-p, --password <password>', 'better asked for, or on standard input: others see what is typed here')
+      .option('--password-stdin', 'read the password from standard input');
+  },
+
+  async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+    const { username, password, authfile } = raw as unknown as Options;
+    const { login } = await import('../registry/login.ts');
+    const { passwordStdin: _stdin, username: _user, ...access } = raw;
+    const { credentials: _stored, ...store } = await storeOptions(context, access);
+    const user = username ?? (await ask('User: '));
+    if (user === null) throw new LacunaError('USAGE', 'no user is named', { op: 'log in', hint: 'name it with -u' });
+    const secret = password ?? (await readPassword(`Password of ${user}: `));
+    const options = { ...store, signal: context.signal, ...(authfile === undefined ? {} : { authFile: authfile }) };
+    const result = await login(args[0]!, { username: user, password: secret }, options);
+    const text = `logged in to ${result.registry} as ${user}; kept in ${result.file}`;
+    return { document: { schema: 'lacuna.login.v1', ...result }, text };
+  },
+};
