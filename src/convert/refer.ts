@@ -58,6 +58,7 @@ class Referring implements LayerSink {
   readonly #spans: SpanIndex;
   readonly #chunks: BlobChunks;
   readonly #units: UnitDraft[] = [];
+  readonly #subject: string;
   #totals = { chunks: 0, bytes: 0, reusedChunks: 0, reusedBytes: 0 };
   #planned: Promise<unknown> = Promise.resolve();
 
@@ -65,6 +66,7 @@ class Referring implements LayerSink {
     this.#addon = addon;
     this.#options = options;
     this.#ring = ring;
+    this.#subject = subject;
     this.#spans = new SpanIndex(subject);
     this.#chunks = new BlobChunks(options.digester, options.compressor);
   }
@@ -90,6 +92,10 @@ class Referring implements LayerSink {
       },
     );
     this.#planned.catch(() => {}); // finish() reports it
+  }
+
+  addMade(_slot: Slot, [piece]: readonly Piece[]): void {
+    throw cannotRefer(this.#subject, `a sparse file of ${piece!.node.size} bytes does not lie in the layer as it is`);
   }
 
   /** All chunks, which do not know their blob's id yet, and the units they lie in. */
