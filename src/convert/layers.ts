@@ -8,6 +8,7 @@ import type { ImageStore } from '../registry/store.ts';
 import type { Conversion, LayerCache } from './conversion.ts';
 import { firstKnown, LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer } from './layer.ts';
+import { type LayerOptions, storedOptions } from './options.ts';
 import { mapParallel } from './parallel.ts';
 import { pushMade } from './push.ts';
 import type { LayerInput } from './read-layer.ts';
@@ -53,11 +54,18 @@ async function convertOnce(
     const subject = input.digest.slice(7, 19);
     const onRead = (done: number) =>
       plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
-    const converted = plan.ociRef
-      ? await referTo(input, from, to, { options: plan.layer, signal, onRead })
-      : await pushMade(to, plan, signal, `of layer ${input.digest}`, (upload) =>
-          convertLayer(input, { options: plan.layer, known, signal, onRead, upload }),
-        );
+    const store = (options: LayerOptions) =>
+      pushMade(to, plan, signal, `of layer ${input.digest}`, (upload) =>
+        convertLayer(input, { options, known, signal, onRead, upload }),
+      );
+    const referred = plan.ociRef ? await referTo(input, from, to, { options: plan.layer, signal, onRead }) : null;
+    if (plan.ociRef && referred === null) {
+      plan.log.warn(
+        { layer: input.digest },
+        'the layer has sparse files: its content is stored again, not referred to',
+      );
+    }
+    const converted = referred ?? (await store(storedOptions(plan)));
     if (plan.dedup === 'image') lower.add(converted.chunks);
     plan.log.debug({ layer: input.digest, blob: converted.blob?.id ?? null }, 'layer converted');
     return converted;
@@ -97,10 +105,18 @@ function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: str
   };
 }
 
-/** Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. */
-async function referTo(input: LayerInput, from: ImageStore, to: ImageStore, work: ReferWork): Promise<ConvertedLayer> {
+/**
+ * Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. Null for one
+ * that cannot be.
+ */
+async function referTo(
+  input: LayerInput,
+  from: ImageStore,
+  to: ImageStore,
+  work: ReferWork,
+): Promise<ConvertedLayer | null> {
   const referred = await referLayer(input, work);
-  if (referred.blob !== null) {
+  if (referred !== null && referred.blob !== null) {
     const layer = { mediaType: MEDIA.ociLayerGzip, digest: input.digest, size: input.size };
     await copyBlob(from, to, layer, { signal: work.signal });
   }

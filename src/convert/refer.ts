@@ -17,12 +17,23 @@ import { SpanIndex } from './spans.ts';
 
 export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;
 
-/** Makes the index of a layer. UNSUPPORTED for one that is not gzip. */
-export async function referLayer(input: LayerInput, { options, signal, onRead }: ReferWork): Promise<ConvertedLayer> {
+/**
+ * Makes the index of a layer. UNSUPPORTED for one that is not gzip; null for one with sparse files, whose chunks do not
+ * lie in it as they are.
+ */
+export async function referLayer(
+  input: LayerInput,
+  { options, signal, onRead }: ReferWork,
+): Promise<ConvertedLayer | null> {
   const ring = ringFor(options.chunkSize);
   const sink = new Referring(addon(), options, ring, input.subject);
   const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, signal, onRead };
-  const { tree, source } = await readLayer(input, reading, ring, sink);
+  const read = await readLayer(input, reading, ring, sink).catch((error: unknown) => {
+    if (error instanceof SparseFile) return null;
+    throw error;
+  });
+  if (read === null) return null;
+  const { tree, source } = read;
   const { chunks, units, totals } = await sink.finish();
   if (chunks.length === 0) {
     return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, source, totals };
@@ -37,18 +48,16 @@ const gzipIndexer =
   (subject: string) =>
   (compression: LayerCompression): 'indexed-gzip' => {
     if (compression === 'gzip') return 'indexed-gzip';
-    throw cannotRefer(
+    const what = compression === 'none' ? 'not compressed' : `${compression}, not gzip`;
+    throw new LacunaError('UNSUPPORTED', `the layer is ${what}: it cannot be referred to`, {
+      op: 'convert',
       subject,
-      `the layer is ${compression === 'none' ? 'not compressed' : `${compression}, not gzip`}`,
-    );
+      hint: 'convert the image without --oci-ref',
+    });
   };
 
-const cannotRefer = (subject: string, problem: string): LacunaError =>
-  new LacunaError('UNSUPPORTED', `${problem}: it cannot be referred to`, {
-    op: 'convert',
-    subject,
-    hint: 'convert the image without --oci-ref',
-  });
+/** Ends the reading of a layer that cannot be referred to. */
+class SparseFile extends Error {}
 
 /** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
 class Referring implements LayerSink {
@@ -58,7 +67,6 @@ class Referring implements LayerSink {
   readonly #spans: SpanIndex;
   readonly #chunks: BlobChunks;
   readonly #units: UnitDraft[] = [];
-  readonly #subject: string;
   #totals = { chunks: 0, bytes: 0, reusedChunks: 0, reusedBytes: 0 };
   #planned: Promise<unknown> = Promise.resolve();
 
@@ -66,7 +74,6 @@ class Referring implements LayerSink {
     this.#addon = addon;
     this.#options = options;
     this.#ring = ring;
-    this.#subject = subject;
     this.#spans = new SpanIndex(subject);
     this.#chunks = new BlobChunks(options.digester, options.compressor);
   }
@@ -94,8 +101,8 @@ class Referring implements LayerSink {
     this.#planned.catch(() => {}); // finish() reports it
   }
 
-  addMade(_slot: Slot, [piece]: readonly Piece[]): void {
-    throw cannotRefer(this.#subject, `a sparse file of ${piece!.node.size} bytes does not lie in the layer as it is`);
+  addMade(): void {
+    throw new SparseFile();
   }
 
   /** All chunks, which do not know their blob's id yet, and the units they lie in. */
