@@ -46,6 +46,10 @@ export async function checkBootstrapLayer(
       pieces?.push(Buffer.from(buffer.subarray(start, start + available)));
       return available;
     },
+    hole(length) {
+      pieces?.push(Buffer.alloc(length));
+      return length;
+    },
   };
   await checkTar(store, layer, diffId, handler, findings, options);
   const metas = new Map<string, Buffer>();
@@ -58,7 +62,7 @@ export async function checkBootstrapLayer(
   return { bootstrap: bootstrap === undefined ? null : Buffer.concat(bootstrap), metas };
 }
 
-const IGNORE: TarHandler = { entry() {}, content: (_buffer, _start, available) => available };
+const IGNORE: TarHandler = { entry() {}, content: (_buffer, _start, available) => available, hole: (length) => length };
 
 /** Reads a tar layer whole: its digest, its tar, and the digest of that (`diffId`, null: nobody says). */
 export async function checkTar(

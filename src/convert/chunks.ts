@@ -88,6 +88,10 @@ export class ChunkPipeline implements LayerSink {
     this.#store(planned, () => this.#ring.give(slot));
   }
 
+  addMade(slot: Slot, pieces: readonly Piece[]): void {
+    this.add(slot, pieces);
+  }
+
   /** Waits for everything that was added. The chunks of this blob, which does not know its id yet. */
   async finish(): Promise<{ chunks: BlobChunks; storedSize: number; totals: PipelineTotals }> {
     const last = this.#planned.then(() => {
@@ -126,15 +130,11 @@ export class ChunkPipeline implements LayerSink {
     let used = 0;
     for (const [i, piece] of pieces.entries()) {
       const digest = digests.subarray(i * DIGEST_SIZE, (i + 1) * DIGEST_SIZE);
-      this.#totals.chunks += 1;
-      this.#totals.bytes += piece.length;
-      if (this.#refer(piece, digest, others)) {
-        this.#totals.reusedChunks += 1;
-        this.#totals.reusedBytes += piece.length;
-        continue;
-      }
+      const isKnown = this.#refer(piece, digest, others);
+      this.#count(piece, isKnown ? piece.count : piece.count - 1);
+      if (isKnown) continue;
       const index = this.#chunks.add(digest, piece.length);
-      piece.node.addOwnChunk(this.#chunks, index);
+      piece.node.addOwnChunk(this.#chunks, index, piece.count);
       const data = slot.input.subarray(piece.offset, piece.offset + piece.length);
       const isMember = piece.node.size === piece.length && this.#batches.takes(piece.length);
       // What is stored alone ends a batch, and a batch ends a run of what is stored alone.
@@ -157,17 +157,24 @@ export class ChunkPipeline implements LayerSink {
     return segments;
   }
 
+  #count({ length, count }: Piece, reused: number): void {
+    this.#totals.chunks += count;
+    this.#totals.bytes += count * length;
+    this.#totals.reusedChunks += reused;
+    this.#totals.reusedBytes += reused * length;
+  }
+
   /** Gives the file a known chunk, if there is one: of another blob first. */
-  #refer({ node, length }: Piece, digest: Buffer, others: ReadonlyMap<ByteString, FileChunk>): boolean {
+  #refer({ node, length, count }: Piece, digest: Buffer, others: ReadonlyMap<ByteString, FileChunk>): boolean {
     const other = others.size === 0 ? undefined : others.get(byteString(digest));
     if (other !== undefined) {
       if (other.uncompressedSize !== length) return false;
-      node.addChunk(other);
+      node.addChunk(other, count);
       return true;
     }
     const own = this.#chunks.find(digest);
     if (own === null || this.#chunks.chunk(own).uncompressedSize !== length) return false;
-    node.addOwnChunk(this.#chunks, own);
+    node.addOwnChunk(this.#chunks, own, count);
     return true;
   }
 

@@ -10,6 +10,7 @@ import type { KnownChunks } from './chunks.ts';
 import type { Conversion, LayerCache, PushedLayer } from './conversion.ts';
 import { firstKnown, LowerChunks } from './known.ts';
 import { type ConvertedLayer, convertLayer } from './layer.ts';
+import { type LayerOptions, storedOptions } from './options.ts';
 import { mapParallel } from './parallel.ts';
 import { type Pushed, pushBlob, pushMade } from './push.ts';
 import type { LayerInput } from './read-layer.ts';
@@ -96,17 +97,20 @@ async function obtainLayer(
     const bytes = (reused.blob?.compressedSize ?? 0) + (reused.metaBlob?.length ?? 0);
     return { ...reused, transfer: transferOf('reused', bytes), isReused: true };
   }
-  const { made, transfer } = plan.ociRef
-    ? await referTo(input, from, to, { options: plan.layer, signal, onRead })
-    : await pushMade(to, plan, signal, subject, (upload) =>
-        convertLayer(input, { options: plan.layer, known, signal, onRead, upload }),
-      );
+  const store = (options: LayerOptions) =>
+    pushMade(to, plan, signal, subject, (upload) => convertLayer(input, { options, known, signal, onRead, upload }));
+  const referred = plan.ociRef ? await referTo(input, from, to, { options: plan.layer, signal, onRead }) : null;
+  if (plan.ociRef && referred === null) {
+    plan.log.warn({ layer: input.digest }, 'the layer has sparse files: its content is stored again, not referred to');
+  }
+  const { made, transfer } = referred ?? (await store(storedOptions(plan)));
   const parts = [transfer];
   if (made.metaBlob !== null) {
     const how = await pushBlob(to, made.metaBlob, digestOf(made.metaBlob), signal);
     parts.push(transferOf(how, made.metaBlob.length));
   }
-  records.addLayer(input, made);
+  // A record is read with the options of the conversion, which are not those of a layer that could not be referred to.
+  if (!plan.ociRef || referred !== null) records.addLayer(input, made);
   plan.log.debug({ layer: input.digest, blob: made.blob?.id ?? null }, 'layer converted');
   return { ...made, transfer: sumTransfers(parts), isReused: false };
 }
@@ -129,14 +133,18 @@ function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: str
   };
 }
 
-/** Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. */
+/**
+ * Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. Null for one
+ * that cannot be.
+ */
 async function referTo(
   input: LayerInput,
   from: ImageStore,
   to: ImageStore,
   work: ReferWork,
-): Promise<Pushed<ConvertedLayer>> {
+): Promise<Pushed<ConvertedLayer> | null> {
   const made = await referLayer(input, work);
+  if (made === null) return null;
   if (made.blob === null) return { made, transfer: NO_TRANSFER };
   const layer = { mediaType: MEDIA.ociLayerGzip, digest: input.digest, size: input.size };
   const how = await copyBlob(from, to, layer, { signal: work.signal });

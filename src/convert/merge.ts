@@ -56,7 +56,11 @@ function referToFirst(directory: FileNode, lowest: LowerChunks): void {
       continue;
     }
     const { chunks } = node;
-    const first = chunks.map((chunk) => lowest.find(chunk.digest) ?? chunk);
+    const first: FileChunk[] = [];
+    for (const [i, chunk] of chunks.entries()) {
+      // A hole is one chunk a million times.
+      first.push(chunk === chunks[i - 1] ? first[i - 1]! : (lowest.find(chunk.digest) ?? chunk));
+    }
     if (first.some((chunk, i) => !isSame(chunk, chunks[i]!))) node.chunks = first;
   }
 }

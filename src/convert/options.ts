@@ -85,7 +85,7 @@ export interface ConvertOptions {
   readonly prefetch?: readonly string[];
   /**
    * The original gzip layers stay the data: only an index into them is made, nothing is copied (Nydus's zran). UNSUPPORTED
-   * for an image with a layer of another compression.
+   * for an image with a layer of another compression. The content of a layer with sparse files is stored all the same.
    */
   readonly ociRef?: boolean;
   readonly dedup?: Dedup;
@@ -164,6 +164,10 @@ function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
   if (chosen.length > 0) throw usage(`${chosen.join(', ')}: of no effect on layers that are referred to as they are`);
   return { ...plan, layer: { ...plan.layer, compressor: GZIP, digester: DIGESTERS.sha256 } };
 }
+
+/** The options for a layer whose content is stored: of an image that refers to its layers, one that it cannot refer to. */
+export const storedOptions = ({ layer, ociRef }: ConvertPlan): LayerOptions =>
+  ociRef ? { ...layer, compressor: COMPRESSORS.zstd } : layer;
 
 function levelOf({ level, compressor }: ConvertOptions): number {
   if (level === undefined) return DEFAULT_LEVEL;

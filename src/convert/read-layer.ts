@@ -8,6 +8,7 @@ import { findCompression } from '../reader/layer-stream.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
+import { Assembly, type TakeMade } from './assembly.ts';
 import { Ring, type Slot } from './ring.ts';
 
 /** Batches under way at once: one inflating, two in the codecs, one being uploaded. */
@@ -31,12 +32,16 @@ export interface Piece {
   readonly node: LayerFile;
   readonly offset: number;
   readonly length: number;
+  /** How often it stands in the file, one behind the other. */
+  readonly count: number;
 }
 
 /** Takes the content of the layer's files, in the order of its tar. */
 export interface LayerSink {
   /** Takes a batch over; gives its slot back to the ring. `tarOffset`: place of the batch's first byte in the tar. */
   add(slot: Slot, pieces: readonly Piece[], tarOffset: number): void;
+  /** As {@link add}, of chunks of sparse files, which the tar does not hold as they are. */
+  addMade(slot: Slot, pieces: readonly Piece[]): void;
   /** Told after each read of the stream. */
   onStream?(stream: LayerStream): void;
 }
@@ -133,7 +138,9 @@ async function parse(
   ring: Ring,
   sink: LayerSink,
 ) {
-  const collector = new Collector(chunkSize);
+  const collector = new Collector(chunkSize, input.subject);
+  const { assembly } = collector;
+  const takeMade: TakeMade = (made, pieces) => sink.addMade(made, pieces);
   const parser = new TarParser(collector, { subject: input.subject });
   let slot = await ring.take();
   let carried = 0;
@@ -143,7 +150,11 @@ async function parse(
     if (filled === carried) break;
     hashes.tar?.update(slot.input.subarray(carried, filled));
     sink.onStream?.(stream);
-    const consumed = parser.push(slot.input, 0, filled);
+    let consumed = parser.push(slot.input, 0, filled);
+    while (assembly.wantsRoom) {
+      await assembly.renew(ring, takeMade);
+      consumed = parser.push(slot.input, consumed, filled);
+    }
     // A batch without content is parsed on in the same buffer.
     const next = collector.isEmpty ? slot : await ring.take();
     slot.input.copy(next.input, 0, consumed, filled);
@@ -154,6 +165,7 @@ async function parse(
   }
   sink.onStream?.(stream);
   parser.finish(carried);
+  assembly.finish(ring, takeMade);
   const source = stream.digests();
   checkSource(source, hashes, input);
   return { tree: collector.builder.finish(), source };
@@ -188,12 +200,15 @@ function sizeMismatch(input: LayerInput, problem: string): LacunaError {
 /** Turns what the tar parser reports into tree nodes and the pieces of the current batch. */
 class Collector implements TarHandler {
   readonly builder = new LayerBuilder();
+  readonly assembly: Assembly;
   readonly #chunkSize: number;
   #pieces: Piece[] = [];
   #current: LayerFile | null = null;
+  #isSparse = false;
 
-  constructor(chunkSize: number) {
+  constructor(chunkSize: number, subject: string) {
     this.#chunkSize = chunkSize;
+    this.assembly = new Assembly(chunkSize, subject);
   }
 
   get isEmpty(): boolean {
@@ -206,18 +221,25 @@ class Collector implements TarHandler {
     return pieces;
   }
 
-  entry(entry: TarEntry): void {
+  entry(entry: TarEntry, isSparse: boolean): void {
     this.#current = this.builder.add(entry);
+    this.#isSparse = isSparse;
+    if (isSparse && this.#current !== null) this.assembly.begin(entry);
   }
 
-  content(_buffer: Buffer, start: number, available: number, remaining: number): number {
-    const whole = available - (available % this.#chunkSize);
-    const taken = available === remaining ? available : whole;
+  content(buffer: Buffer, start: number, available: number, remaining: number): number {
     const node = this.#current;
     if (node === null) return available; // of a whiteout or an AUFS file, which is no content
+    if (this.#isSparse) return this.assembly.data(node, buffer, start, available, remaining);
+    const whole = available - (available % this.#chunkSize);
+    const taken = available === remaining ? available : whole;
     for (let at = 0; at < taken; at += this.#chunkSize) {
-      this.#pieces.push({ node, offset: start + at, length: Math.min(this.#chunkSize, taken - at) });
+      this.#pieces.push({ node, offset: start + at, length: Math.min(this.#chunkSize, taken - at), count: 1 });
     }
     return taken;
+  }
+
+  hole(length: number, remaining: number): number {
+    return this.#current === null ? length : this.assembly.hole(this.#current, length, remaining);
   }
 }

@@ -18,8 +18,14 @@ import { SpanIndex } from './spans.ts';
 
 export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;
 
-/** Makes the index of a layer. UNSUPPORTED for one that is not gzip. */
-export async function referLayer(input: LayerInput, { options, signal, onRead }: ReferWork): Promise<ConvertedLayer> {
+/**
+ * Makes the index of a layer. UNSUPPORTED for one that is not gzip; null for one with sparse files, whose chunks do not
+ * lie in it as they are.
+ */
+export async function referLayer(
+  input: LayerInput,
+  { options, signal, onRead }: ReferWork,
+): Promise<ConvertedLayer | null> {
   const { algorithm, hex: id } = parseDigest(input.digest);
   if (algorithm !== 'sha256') {
     throw cannotRefer(input.subject, `the layer is named by its ${algorithm}, and RAFS names blobs by their sha256`);
@@ -27,7 +33,12 @@ export async function referLayer(input: LayerInput, { options, signal, onRead }:
   const ring = ringFor(options.chunkSize);
   const sink = new Referring(addon(), options, ring, input.subject);
   const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, signal, onRead };
-  const { tree } = await readLayer(input, reading, ring, sink);
+  const read = await readLayer(input, reading, ring, sink).catch((error: unknown) => {
+    if (error instanceof SparseFile) return null;
+    throw error;
+  });
+  if (read === null) return null;
+  const { tree } = read;
   const { chunks, units, totals } = await sink.finish();
   if (chunks.length === 0) {
     return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, totals };
@@ -41,10 +52,8 @@ const gzipIndexer =
   (subject: string) =>
   (compression: LayerCompression): 'indexed-gzip' => {
     if (compression === 'gzip') return 'indexed-gzip';
-    throw cannotRefer(
-      subject,
-      `the layer is ${compression === 'none' ? 'not compressed' : `${compression}, not gzip`}`,
-    );
+    const what = compression === 'none' ? 'not compressed' : `${compression}, not gzip`;
+    throw cannotRefer(subject, `the layer is ${what}`);
   };
 
 const cannotRefer = (subject: string, problem: string): LacunaError =>
@@ -53,6 +62,9 @@ const cannotRefer = (subject: string, problem: string): LacunaError =>
     subject,
     hint: 'convert the image without --oci-ref',
   });
+
+/** Ends the reading of a layer that cannot be referred to. */
+class SparseFile extends Error {}
 
 /** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
 class Referring implements LayerSink {
@@ -94,6 +106,10 @@ class Referring implements LayerSink {
       },
     );
     this.#planned.catch(() => {}); // finish() reports it
+  }
+
+  addMade(): void {
+    throw new SparseFile();
   }
 
   /** All chunks, which do not know their blob's id yet, and the units they lie in. */

@@ -75,6 +75,11 @@ class Collector implements TarHandler {
     return available;
   }
 
+  hole(length: number): number {
+    this.#pieces?.push(Buffer.alloc(length));
+    return length;
+  }
+
   finish(): BootstrapLayer {
     const name = MEMBERS.find((member) => this.#files.has(member));
     if (name === undefined) {

@@ -15,7 +15,8 @@ export async function* readFiles(nodes: Iterable<FileNode>, read: ReadAll): Asyn
   let chunks: FileChunk[] = [];
   for (const node of inBlobOrder(nodes)) {
     batch.push(node);
-    chunks.push(...wholeChunks(node));
+    // A large file has more chunks than a call may have arguments.
+    for (const chunk of wholeChunks(node)) chunks.push(chunk);
     if (chunks.length < BATCH_CHUNKS) continue;
     yield* readBatch(batch, chunks, read);
     [batch, chunks] = [[], []];

@@ -6,7 +6,7 @@ import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import type { FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
-import type { TarEntry, TarHandler } from '../tree/tar.ts';
+import { type TarEntry, type TarHandler, ZEROS } from '../tree/tar.ts';
 import type { ChosenManifest } from './choose.ts';
 import {
   type DigestsOptions,
@@ -76,6 +76,12 @@ class LayerCollector implements TarHandler {
       if (available === remaining) this.#finishHash();
     }
     return available;
+  }
+
+  /** Hashing takes its time, so only a part at once. */
+  hole(length: number, remaining: number): number {
+    if (this.#hash === null) return length;
+    return this.content(ZEROS, 0, Math.min(length, ZEROS.length), remaining);
   }
 
   finish(): LayerTree {
@@ -181,6 +187,17 @@ class LayersImage implements OpenedImage {
   }
 }
 
+/** A piece of content, or so many zeros. */
+type Piece = Buffer | number;
+
+/** The bytes of pieces, in pieces. */
+function* bytesOfPieces(pieces: Iterable<Piece>): Generator<Buffer> {
+  for (const piece of pieces) {
+    if (typeof piece !== 'number') yield piece;
+    else for (let left = piece; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length));
+  }
+}
+
 /** Picks the bytes start … end − 1 of one entry's content out of a tar. */
 class ContentFinder implements TarHandler {
   readonly #wanted: number;
@@ -188,7 +205,7 @@ class ContentFinder implements TarHandler {
   readonly #end: number;
   #entries = 0;
   #at = 0;
-  #pieces: Buffer[] = [];
+  #pieces: Piece[] = [];
 
   constructor(wanted: number, start: number, end: number) {
     this.#wanted = wanted;
@@ -201,18 +218,26 @@ class ContentFinder implements TarHandler {
   }
 
   content(buffer: Buffer, start: number, available: number): number {
-    if (this.#entries - 1 !== this.#wanted) return available;
-    const from = Math.max(this.#start - this.#at, 0);
-    const to = Math.min(this.#end - this.#at, available);
-    if (from < to) this.#pieces.push(Buffer.from(buffer.subarray(start + from, start + to)));
-    this.#at += available;
-    return available;
+    return this.#take(available, (from, to) => Buffer.from(buffer.subarray(start + from, start + to)));
   }
 
-  take(): Buffer[] {
+  hole(length: number): number {
+    return this.#take(length, (from, to) => to - from);
+  }
+
+  take(): Iterable<Buffer> {
     const pieces = this.#pieces;
     this.#pieces = [];
-    return pieces;
+    return bytesOfPieces(pieces);
+  }
+
+  #take(length: number, pick: (from: number, to: number) => Piece): number {
+    if (this.#entries - 1 !== this.#wanted) return length;
+    const from = Math.max(this.#start - this.#at, 0);
+    const to = Math.min(this.#end - this.#at, length);
+    if (from < to) this.#pieces.push(pick(from, to));
+    this.#at += length;
+    return length;
   }
 }
 
@@ -220,7 +245,7 @@ class ContentFinder implements TarHandler {
 class ContentCollector implements TarHandler {
   readonly #wanted: ReadonlyMap<number, FileNode>;
   #entries = 0;
-  #pieces: FilePiece[] = [];
+  #pieces: Array<{ readonly node: FileNode; readonly piece: Piece }> = [];
 
   constructor(wanted: ReadonlyMap<number, FileNode>) {
     this.#wanted = wanted;
@@ -231,14 +256,22 @@ class ContentCollector implements TarHandler {
   }
 
   content(buffer: Buffer, start: number, available: number): number {
-    const node = this.#wanted.get(this.#entries - 1);
-    if (node !== undefined) this.#pieces.push({ node, data: Buffer.from(buffer.subarray(start, start + available)) });
-    return available;
+    return this.#take(available, () => Buffer.from(buffer.subarray(start, start + available)));
   }
 
-  take(): FilePiece[] {
+  hole(length: number): number {
+    return this.#take(length, () => length);
+  }
+
+  *take(): Generator<FilePiece> {
     const pieces = this.#pieces;
     this.#pieces = [];
-    return pieces;
+    for (const { node, piece } of pieces) for (const data of bytesOfPieces([piece])) yield { node, data };
+  }
+
+  #take(length: number, pick: () => Piece): number {
+    const node = this.#wanted.get(this.#entries - 1);
+    if (node !== undefined) this.#pieces.push({ node, piece: pick() });
+    return length;
   }
 }

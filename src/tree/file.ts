@@ -8,7 +8,18 @@ export interface ChunkSource {
 }
 
 /** A chunk of another blob, or the index of one of the layer's own. */
-type Content = FileChunk | number;
+type Single = FileChunk | number;
+/** A run of one chunk again and again: what most of a sparse file is. */
+class Run {
+  readonly single: Single;
+  readonly count: number;
+
+  constructor(single: Single, count: number) {
+    this.single = single;
+    this.count = count;
+  }
+}
+type Content = Single | Run;
 
 const NOTHING: readonly Content[] = [];
 
@@ -51,22 +62,27 @@ export class LayerFile implements FileNode {
     return { sec: this.#sec, nsec: this.#nsec };
   }
   get chunks(): readonly FileChunk[] {
-    const contents = isList(this.#content) ? this.#content : [this.#content];
-    return contents.map((content) => (typeof content === 'number' ? this.#source!.chunk(content) : content));
+    const chunks: FileChunk[] = [];
+    for (const content of isList(this.#content) ? this.#content : [this.#content]) {
+      const [single, count] = content instanceof Run ? [content.single, content.count] : [content, 1];
+      const chunk = typeof single === 'number' ? this.#source!.chunk(single) : single;
+      for (let i = 0; i < count; i++) chunks.push(chunk);
+    }
+    return chunks;
   }
   set chunks(chunks: readonly FileChunk[]) {
     this.#content = chunks.length === 1 ? chunks[0]! : [...chunks];
   }
 
-  /** Adds a chunk of another blob behind those it has. */
-  addChunk(chunk: FileChunk): void {
-    this.#add(chunk);
+  /** Adds a chunk of another blob, so many times, behind those it has. */
+  addChunk(chunk: FileChunk, count = 1): void {
+    this.#add(count === 1 ? chunk : new Run(chunk, count));
   }
 
-  /** Adds a chunk of the layer's own blob behind those it has; `source` is the same each time. */
-  addOwnChunk(source: ChunkSource, index: number): void {
+  /** Adds a chunk of the layer's own blob, so many times, behind those it has; `source` is the same each time. */
+  addOwnChunk(source: ChunkSource, index: number, count = 1): void {
     this.#source = source;
-    this.#add(index);
+    this.#add(count === 1 ? index : new Run(index, count));
   }
 
   #add(content: Content): void {

@@ -49,8 +49,8 @@ export interface TarHandler {
   hole?(length: number, remaining: number): number;
 }
 
-/** What a hole is to a handler that knows of none. */
-export const ZEROS: Buffer = Buffer.alloc(64 * 1024);
+/** A piece of a hole, for who needs its bytes. */
+export const ZEROS: Buffer = Buffer.alloc(1024 * 1024);
 
 export interface TarOptions {
   /** What the tar is, for error messages. */

@@ -18,7 +18,7 @@ import {
   DEVICE_TABLE_OFFSET,
   PREFETCH_ENTRY_SIZE,
 } from './layout.ts';
-import { MAX_BLOBS } from './limits.ts';
+import { MAX_BLOBS, MAX_BOOTSTRAP_SIZE } from './limits.ts';
 import { Space } from './space.ts';
 import { isStorable } from './xattr.ts';
 
@@ -167,10 +167,14 @@ function planChunks(
   const blobIndexes = new Map<string, number>();
   const seen = new SeenChunks();
   let chunkCount = 0;
+  let indexes = 0;
   for (const node of nodes) {
     if (node.type !== 'reg') continue;
     let fileOffset = 0;
-    for (const chunk of node.chunks) {
+    const { chunks } = node;
+    indexes += chunks.length;
+    if (indexes * INDEX_SIZE > MAX_BOOTSTRAP_SIZE) throw cannot('files of so many chunks; larger chunks are fewer');
+    for (const chunk of chunks) {
       let blobIndex = blobIndexes.get(chunk.blob);
       if (blobIndex === undefined) {
         const blob = offered.get(chunk.blob);
