@@ -3,13 +3,11 @@
  * The command line: finds the command and loads it, reports errors, sets the exit code.
  * stdout carries the result only; progress and logs go to stderr.
  */
-import { Command, CommanderError } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { EXIT, exitCodeOf, type LacunaError, toLacunaError } from '../errors.ts';
-import { packageVersion } from '../observe/package-version.ts';
 import { COMMANDS, loadAll } from './commands.ts';
-import { withCommonOptions } from './common-options.ts';
 import { commandOf } from './frame.ts';
-import { HEADINGS, helpFormat, output, PROGRAM_EPILOGUE } from './help.ts';
+import { programOf } from './program.ts';
 import { unknownCommand, usageError } from './usage.ts';
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -30,20 +28,6 @@ async function main(argv: readonly string[]): Promise<number> {
     report(failure, isJson(words));
     return exitCodeOf(failure);
   }
-}
-
-function programOf(): Command {
-  const program = new Command('lacuna')
-    .description('Container images that start before they have arrived.')
-    .version(packageVersion(), '-v, --version', 'print the version')
-    .configureHelp(helpFormat)
-    .configureOutput(output)
-    .enablePositionalOptions()
-    .exitOverride()
-    .showSuggestionAfterError(false)
-    .addHelpText('after', PROGRAM_EPILOGUE);
-  const help = new Command('help').argument('[command]').description('show the help of a command');
-  return withCommonOptions(program).addHelpCommand(help.helpGroup(HEADINGS.operate));
 }
 
 /**

@@ -84,6 +84,7 @@ function refuseUnknown(
 ): void {
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
-    throw problem(subject, `${prefix}${name}`, 'is not a known key', didYouMean(name, known, prefix));
+    const all = `known are ${known.join(', ')}`;
+    throw problem(subject, `${prefix}${name}`, 'is not a known key', didYouMean(name, known, prefix) ?? all);
   }
 }

@@ -19,8 +19,8 @@ export function problem(
 export const reasonOf = ({ message }: NodeJS.ErrnoException): string =>
   message.replace(/^E[A-Z]+: /, '').replace(/, [a-z]+( |$)/, '$1');
 
-/** A hint: the nearest of the known words, or all of them. */
+/** A hint, where one of the known words is near. */
 export function didYouMean(word: unknown, known: readonly unknown[], prefix = ''): string | null {
   const near = nearest(String(word), known.map(String));
-  return near === null ? `known: ${known.join(', ')}` : `did you mean ${prefix}${near}?`;
+  return near === null ? null : `did you mean ${prefix}${near}?`;
 }

@@ -1,16 +1,14 @@
 /** Progress of long work, as whoever waits for it is told. */
 
-/** What is being done. Others may be added. */
+/** What is being done; others may be added. */
 export type Phase =
   | 'check'
   | 'convert'
-  | 'diff'
   | 'download'
   | 'export'
-  | 'inspect'
-  | 'read'
+  | 'hash'
+  | 'push'
   | 'unpack'
-  | 'upload'
   | (string & Record<never, never>);
 
 /** How far one piece of work is. Counts are absolute, so that a lost event does no harm. */

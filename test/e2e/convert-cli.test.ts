@@ -94,6 +94,8 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
     for (const subject of subjects) {
       const mine = events.filter((event) => event.subject === subject);
       expect(mine.at(-1)).toEqual({
+        schema: 'lacuna.progress.v1',
+        time: expect.any(String),
         phase: 'convert',
         subject,
         done: mine[0].total,

@@ -86,6 +86,7 @@ const PROBES = {
   debootstrap: program('debootstrap'),
   'docker-registry': program('docker-registry'),
   'fsck.erofs': program('fsck.erofs'),
+  groff: program('groff'),
   fish: program('fish'),
   fusermount: program('fusermount'),
   openssl: program('openssl'),

@@ -1,8 +1,17 @@
 /**
  * What the documents say is true: their tables, commands and links are compared with the code, the library's example is
- * compiled and run. `npx vitest run -u test/unit/docs.test.ts` writes docs/config.md and docs/cli.md anew.
+ * compiled and run. `npx vitest run -u test/unit/docs.test.ts` writes docs/config.md, docs/cli.md and docs/man anew.
  */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
@@ -12,6 +21,8 @@ import { checkout } from '#cache';
 import { lacuna } from '../../bench/lacuna.ts';
 import { loadAll } from '../../src/cli/commands.ts';
 import { commandOf } from '../../src/cli/frame.ts';
+import { commandPage, programPage } from '../../src/cli/man.ts';
+import { programOf } from '../../src/cli/program.ts';
 import { sampleConfig } from '../../src/config/load.ts';
 import { CODES, EXIT } from '../../src/errors.ts';
 import { fixture } from '../kit/layers.ts';
@@ -25,6 +36,8 @@ const documents = ['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'docs/ls-form
 const manifest = JSON.parse(read('package.json')) as {
   engines: { node: string };
   files: string[];
+  version: string;
+  directories: { man: string };
   scripts: Record<string, string>;
 };
 
@@ -139,6 +152,36 @@ describe('README', () => {
     const parsed = blocks('toml').map((block) => parse(block));
     expect(parsed.length).toBeGreaterThan(1);
     for (const document of parsed) expect(document).toHaveProperty('proxy_plugins.lacuna.type', 'snapshot');
+  });
+});
+
+/** What docs/man has to have: file name → page. */
+async function manPages(): Promise<Map<string, string>> {
+  const loaded = await loadAll();
+  const program = programOf();
+  const pages = loaded.map((verb): [string, string] => {
+    const command = commandOf(verb);
+    program.addCommand(command);
+    return [`lacuna-${verb.name}.1`, commandPage(verb, command, manifest.version)];
+  });
+  return new Map([['lacuna.1', programPage(program, loaded, manifest.version)], ...pages]);
+}
+
+describe('the man pages', () => {
+  const folder = join(checkout, 'docs', 'man');
+
+  it('are what the commands say of themselves', async () => {
+    const pages = await manPages();
+    for (const [name, text] of pages) await expect(text).toMatchFileSnapshot(join(folder, name));
+    expect(readdirSync(folder).toSorted()).toEqual([...pages.keys()].toSorted());
+    expect(manifest.directories.man).toBe('docs/man');
+  });
+
+  it.skipIf(needs('groff').reason)('are without fault to groff', async () => {
+    const files = readdirSync(folder).map((name) => join(folder, name));
+    const { stdout, stderr } = await run('groff', ['-man', '-ww', '-Tutf8', '-P-cbou', ...files]);
+    expect(stderr).toBe('');
+    for (const text of [' --log-level ', 'LACUNA-FIND(1)', "--name '*.so'"]) expect(stdout).toContain(text);
   });
 });
 

@@ -47,6 +47,32 @@ describe.skipIf(skip.reason)('the log', () => {
     expect(lines).toHaveLength(200);
   });
 
+  it('as text is a line for people: time, level, message, fields', async () => {
+    const program = `
+      import { openLog } from ${JSON.stringify(LOG.href)};
+      const log = openLog({ format: 'text', name: 'daemon', level: 'debug' });
+      log.warn({ attempt: 2, error: 'a b', password: 's1', raw: '\\u001b[2J' }, 'trying again');
+      log.debug({}, 'x');`;
+    const { stderr } = await run(process.execPath, ['--input-type=module', '-e', program]);
+    const [first, second, ...more] = stderr.split('\n');
+    expect(more).toEqual(['']);
+    expect(first!.slice(0, 24)).toBe(new Date(first!.slice(0, 24)).toISOString());
+    expect(first!.slice(24)).toBe(
+      ' WARN  daemon: trying again attempt=2 error="a b" password=[Redacted] raw="\\u001b[2J"',
+    );
+    expect(second!.slice(24)).toBe(' DEBUG daemon: x');
+  });
+
+  it('has colours where they are asked for, and none at a pipe', async () => {
+    const program = `
+      import { openLog } from ${JSON.stringify(LOG.href)};
+      openLog({ format: 'text' }).error({}, 'x');`;
+    const colours = async (env: NodeJS.ProcessEnv) =>
+      (await run(process.execPath, ['--input-type=module', '-e', program], { env })).stderr.includes('\u001b[31m');
+    expect(await colours({ FORCE_COLOR: '1' })).toBe(true);
+    expect(await colours({ FORCE_COLOR: undefined })).toBe(false);
+  });
+
   it('loads pino with the first line that is written, not before', async () => {
     const loaded = 'console.error(JSON.stringify({ pino: Object.keys(require.cache).some((k) => /pino/.test(k)) }));';
     const statements = `
