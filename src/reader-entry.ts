@@ -46,6 +46,7 @@ export type { FindOptions, FindQuery, Permissions } from './reader/find.ts';
 export type {
   DigestsOptions,
   FilePiece,
+  LayerOrigin,
   OpenedImage,
   OpenImageOptions,
   ReadFileOptions,
