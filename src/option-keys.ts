@@ -50,7 +50,7 @@ export const OPEN = {
   digests: true,
 } satisfies KeysOf<OpenImageOptions>;
 
-export const LS = { ...OPEN, path: true, recursive: true } satisfies KeysOf<LsOptions>;
+export const LS = { ...OPEN, path: true, recursive: true, layers: true } satisfies KeysOf<LsOptions>;
 export const STAT = { ...OPEN, dereference: true } satisfies KeysOf<StatOptions>;
 export const DIFF = { ...OPEN, ignore: true } satisfies KeysOf<DiffOptions>;
 export const INSPECT = { ...OPEN, tree: true, chunks: true } satisfies KeysOf<InspectOptions>;

@@ -24,6 +24,7 @@ export type { Cipher, RafsBlob } from './formats/rafs/blob.ts';
 export type { RafsImage } from './formats/rafs/open.ts';
 export type { Superblock } from './formats/rafs/superblock.ts';
 export type { Descriptor, ImageConfig, Index, Manifest } from './image/manifest.ts';
+export type { LayerCompression } from './image/media.ts';
 export type { Platform } from './image/platform.ts';
 export {
   type ArchiveReference,
@@ -45,6 +46,7 @@ export type { FindOptions, FindQuery, Permissions } from './reader/find.ts';
 export type {
   DigestsOptions,
   FilePiece,
+  LayerOrigin,
   OpenedImage,
   OpenImageOptions,
   ReadFileOptions,
@@ -58,6 +60,7 @@ export type {
   InspectedChunks,
 } from './reader/inspect-bootstrap.ts';
 export type { InspectedLayer, InspectedManifest } from './reader/inspect-manifest.ts';
+export type { InspectedEntry, InspectedReferrer, InspectedTag } from './reader/inspect-tag.ts';
 export type { InspectedTree } from './reader/inspect-tree.ts';
 export type { LsOptions } from './reader/ls.ts';
 export type { ReferredManifest, Referrer, ReferrersOptions } from './reader/referrers.ts';

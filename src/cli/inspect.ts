@@ -1,9 +1,13 @@
 /** `lacuna inspect IMAGE`. */
 import type { Command } from 'commander';
+import type { ImageConfig } from '../image/manifest.ts';
+import { alignColumns, humanBytes } from '../observe/human.ts';
 import { type Inspection, inspect } from '../reader/inspect.ts';
 import type { InspectedBlob, InspectedBootstrap } from '../reader/inspect-bootstrap.ts';
+import type { InspectedLayer } from '../reader/inspect-manifest.ts';
+import type { InspectedEntry, InspectedTag } from '../reader/inspect-tag.ts';
 import { openOptions, withImage } from './image-options.ts';
-import { describeStored, megabytes, shown } from './output.ts';
+import { describeStored, shown } from './output.ts';
 import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
@@ -15,61 +19,146 @@ export const verb: Verb = {
     withImage(command)
       .option('--tree', 'also count files and what they share, and list what is prefetched (reads all metadata)')
       .option('--blobs', 'more about each blob: features, chunk info, table of contents')
-      .option('--chunks', 'list every chunk');
+      .option('--chunks', 'list every chunk')
+      .option('--history', 'also how the image was built, step by step');
   },
   async run(context, args, options) {
-    const { tree = false, blobs = false, chunks = false } = options as Record<string, boolean | undefined>;
+    const {
+      tree = false,
+      blobs = false,
+      chunks = false,
+      history = false,
+    } = options as Record<string, boolean | undefined>;
     const result = await inspect(args[0]!, { ...(await openOptions(context, options)), tree, chunks });
-    return { document: { schema: 'lacuna.inspect.v1', ...result }, text: describe(result, blobs) };
+    return { document: { schema: 'lacuna.inspect.v1', ...result }, text: describe(result, { blobs, history }) };
   },
 };
 
-function describe({ reference, kind, manifest, config, bootstrap, size }: Inspection, blobs: boolean): string {
+interface Shown {
+  readonly blobs: boolean;
+  readonly history: boolean;
+}
+
+function describe(result: Inspection, show: Shown): string {
+  const { reference, kind, tag, manifest, config, bootstrap, size } = result;
   const lines = [`${reference}: ${kind === 'lazy' ? 'a lazy image' : 'an ordinary image'}`];
-  if (config !== null) lines.push(`platform   ${config.os}/${config.architecture}`);
+  if (tag !== null && manifest !== null) lines.push(...describeTag(tag, manifest.digest));
+  if (config !== null) lines.push(...describeConfig(config, show.history));
   if (manifest !== null) {
     lines.push(`manifest   ${manifest.digest}`);
-    for (const layer of manifest.layers)
-      lines.push(`${layer.role.padEnd(10)} ${layer.digest} ${megabytes(layer.size)}`);
-    lines.push(`size       ${megabytes(size!)} in ${manifest.layers.length} layers`);
     for (const [name, value] of Object.entries(manifest.annotations)) lines.push(`annotation ${name}=${shown(value)}`);
+    lines.push(`size       ${humanBytes(size!)} in ${manifest.layers.length} layers`);
   }
-  if (bootstrap !== null) lines.push(...describeBootstrap(bootstrap, blobs));
+  const blobs = bootstrap?.blobs ?? [];
+  lines.push(...layerLines(manifest?.layers ?? [], blobs));
+  if (bootstrap !== null) lines.push(...describeBootstrap(bootstrap, show.blobs));
   return lines.join('\n');
 }
 
-function describeBootstrap(bootstrap: InspectedBootstrap, details: boolean): string[] {
-  const { chunks, tree, prefetch, chunkList } = bootstrap;
-  const lines = [
-    `metadata   ${megabytes(bootstrap.size)}, ${(bootstrap.share * 100).toFixed(2)} % of the plain image; ${bootstrap.paths} paths`,
-    `flags      ${bootstrap.flags.join(' ')}`,
-    ...bootstrap.blobs.flatMap((blob) => [blobLine(blob), ...(details ? blobDetails(blob) : [])]),
-  ];
-  if (chunks !== null) {
-    const stored = chunks.compressed === null ? '' : `, ${megabytes(chunks.compressed)} stored`;
+/** What the tag itself is, where that is more than the manifest that is shown. */
+function describeTag({ kind, digest, manifests, referrers, shown: how }: InspectedTag, chosen: string): string[] {
+  const lines: string[] = [];
+  if (kind === 'index') lines.push(`index      ${digest}, ${manifests.length} manifests`);
+  else if (how === 'referrer') lines.push(`tag        ${digest}, an ordinary image`);
+  const entries = manifests.map((entry) => [
+    `           ${entry.digest}`,
+    entry.platform ?? '-',
+    entryText(entry),
+    entry.digest === chosen ? '<- shown here' : '',
+  ]);
+  lines.push(...alignColumns(entries));
+  if (how === 'referrer') lines.push('shown      the lazy image that refers to it (--no-referrers: the image itself)');
+  for (const { digest: from, artifactType, size } of referrers ?? []) {
     lines.push(
-      `chunks     ${chunks.count} of at most ${bootstrap.chunkSize / 1024} KiB: ${megabytes(chunks.uncompressed)} plain${stored}`,
-      `duplicates ${chunks.duplicates} chunks, ${megabytes(chunks.duplicateBytes)} plain, are stored again in another place`,
+      `referrer   ${from}  ${artifactType ?? '-'}  ${humanBytes(size)}${from === chosen ? '  <- shown here' : ''}`,
     );
   }
-  lines.push(`prefetch   ${bootstrap.prefetchEntries} entries`);
+  return lines;
+}
+
+function entryText({ kind, artifactType, about }: InspectedEntry): string {
+  if (kind === 'attestation') return about === null ? kind : `attestation of ${about.slice(0, 19)}`;
+  return kind === 'artifact' && artifactType !== null ? artifactType : kind === 'lazy' ? 'lazy image' : kind;
+}
+
+/** As skopeo and umoci show it: what a container is started with. */
+function describeConfig(config: ImageConfig, history: boolean): string[] {
+  const { Entrypoint, Cmd, User, WorkingDir, Env, Labels } = (config.config ?? {}) as Record<string, unknown>;
+  const lines = [
+    `platform   ${config.os}/${config.architecture}${config.variant === undefined ? '' : `/${config.variant}`}`,
+  ];
+  const add = (name: string, value: unknown): void => {
+    if (value === undefined || value === null || value === '' || (Array.isArray(value) && value.length === 0)) return;
+    lines.push(`${name.padEnd(10)} ${typeof value === 'string' ? shown(value) : JSON.stringify(value)}`);
+  };
+  add('created', config.created);
+  add('author', config.author);
+  add('entrypoint', Entrypoint);
+  add('cmd', Cmd);
+  add('user', User);
+  add('workdir', WorkingDir);
+  for (const variable of Array.isArray(Env) ? Env : []) add('env', variable);
+  const labels = typeof Labels === 'object' && Labels !== null ? Object.entries(Labels) : [];
+  for (const [name, value] of labels) add('label', `${name}=${value}`);
+  for (const step of history ? (config.history ?? []) : []) {
+    const what = (step.created_by ?? step.comment ?? '').replace(/\s+/g, ' ').trim();
+    add('history', `${step.created ?? '-'}  ${step.empty_layer === true ? '(no layer) ' : ''}${what}`);
+  }
+  return lines;
+}
+
+/** Layers in the manifest's order, each with what the bootstrap says of it, then blobs of other images. */
+function layerLines(layers: readonly InspectedLayer[], blobs: readonly InspectedBlob[]): string[] {
+  const known = new Map(blobs.map((blob) => [`sha256:${blob.id}`, blob]));
+  const rows = layers.map(({ role, compression, digest, size }) => {
+    const blob = known.get(digest);
+    known.delete(digest);
+    const name = role === 'tar' && compression !== 'none' ? `tar+${compression}` : role;
+    return [name.padEnd(10), digest, humanBytes(size), blob === undefined ? '' : blobText(blob)];
+  });
+  for (const [digest, blob] of known)
+    rows.push(['blob      ', digest, humanBytes(blob.compressedSize), blobText(blob)]);
+  return alignColumns(rows, [2]).map((line) => line.replace('  ', ' '));
+}
+
+function blobText({ compressor, digester, chunks, usedChunks, usedUncompressed, ...blob }: InspectedBlob): string {
+  const parts = [`${compressor}, ${digester}`];
+  if (usedChunks !== null) parts.push(`${usedChunks} of ${chunks} chunks used, ${humanBytes(usedUncompressed!)} plain`);
+  const { unusedCompressed: unused, compressedSize } = blob;
+  if (unused !== null && unused > 0 && usedChunks !== chunks)
+    parts.push(`${humanBytes(unused)} of ${humanBytes(compressedSize)} are unused`);
+  return parts.join('; ');
+}
+
+function describeBootstrap(bootstrap: InspectedBootstrap, details: boolean): string[] {
+  const { chunks, tree, prefetch, prefetchEntries, chunkList } = bootstrap;
+  const lines = [
+    `metadata   ${humanBytes(bootstrap.size)}, ${(bootstrap.share * 100).toFixed(2)} % of the plain image; ${bootstrap.paths} paths`,
+    `flags      ${bootstrap.flags.join(' ')}`,
+  ];
+  for (const blob of details ? bootstrap.blobs : []) lines.push(...blobDetails(blob));
+  if (chunks !== null) {
+    const stored = chunks.compressed === null ? '' : `, ${humanBytes(chunks.compressed)} stored`;
+    lines.push(
+      `chunks     ${chunks.count} of at most ${bootstrap.chunkSize / 1024} KiB: ${humanBytes(chunks.uncompressed)} plain${stored}`,
+    );
+    if (chunks.duplicates > 0) {
+      lines.push(
+        `duplicates ${chunks.duplicates} chunks, ${humanBytes(chunks.duplicateBytes)} plain, are stored again in another place`,
+      );
+    }
+  }
+  if (prefetchEntries > 0) lines.push(`prefetch   ${prefetchEntries} ${prefetchEntries === 1 ? 'entry' : 'entries'}`);
   for (const path of prefetch ?? []) lines.push(`           ${shown(path)}`);
   if (tree !== null) {
     lines.push(
-      `tree       ${tree.regularFiles} files, ${tree.directories} directories, ${tree.symlinks} symlinks, ${tree.others} others; ${megabytes(tree.bytes)}`,
-      `sharing    ${megabytes(tree.sharedBytes)} that files have in common are stored once; ratio ${tree.dedupRatio.toFixed(3)}`,
+      `tree       ${tree.regularFiles} files, ${tree.directories} directories, ${tree.symlinks} symlinks, ${tree.others} others; ${humanBytes(tree.bytes)}`,
+      `sharing    ${humanBytes(tree.sharedBytes)} that files have in common are stored once; ratio ${tree.dedupRatio.toFixed(3)}`,
     );
   }
   for (const chunk of chunkList ?? [])
     lines.push(`chunk      ${chunk.uncompressedOffset}+${chunk.size} ${describeStored(chunk)}`);
   return lines;
-}
-
-function blobLine(blob: InspectedBlob): string {
-  const head = `blob       ${blob.id.slice(0, 12)} ${blob.compressor}, ${blob.digester}, ${megabytes(blob.compressedSize)}`;
-  if (blob.usedChunks === null) return head;
-  const stored = blob.usedCompressed === null ? '' : `${megabytes(blob.usedCompressed)} for `;
-  return `${head}; ${blob.usedChunks} of ${blob.chunks} chunks used: ${stored}${megabytes(blob.usedUncompressed!)} plain`;
 }
 
 function blobDetails({ id, features, chunkSize, uncompressedSize, chunkInfo, toc }: InspectedBlob): string[] {
@@ -80,9 +169,9 @@ function blobDetails({ id, features, chunkSize, uncompressedSize, chunkInfo, toc
       ? 'none'
       : `${chunkInfo.size} bytes (${chunkInfo.compressor}) ${where(chunkInfo.file, chunkInfo.offset)}`;
   return [
-    `  id       ${id}`,
+    `blob       ${id}`,
     `  features ${features.join(' ')}`,
-    `  device   ${megabytes(uncompressedSize)}, chunks of at most ${chunkSize / 1024} KiB`,
+    `  device   ${humanBytes(uncompressedSize)}, chunks of at most ${chunkSize / 1024} KiB`,
     `  info     ${info}`,
     `  toc      ${toc === null ? 'none' : `${toc.size} bytes, ${toc.digest}`}`,
   ];

@@ -1,5 +1,6 @@
 /** `lacuna stat IMAGE PATH…`. */
 import type { Command } from 'commander';
+import { humanBytes } from '../observe/human.ts';
 import { type Stat, stat } from '../reader/stat.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { describeStored, shown, shownTime, TYPE_LETTERS } from './output.ts';
@@ -13,12 +14,16 @@ export const verb: Verb = {
   configure(command: Command): void {
     withImage(command)
       .argument('<path...>', 'paths in the image')
-      .option('-L, --dereference', 'follow a path that is a symlink');
+      .option('-L, --dereference', 'follow a path that is a symlink')
+      .option('--chunks', 'list every chunk with where it is stored');
   },
   async run(context, [image, ...paths], options) {
     const dereference = options.dereference === true;
     const files = await stat(image!, paths, { dereference, ...(await openOptions(context, options)) });
-    return { document: { schema: 'lacuna.stat.v1', files }, text: files.map(describe).join('\n\n') };
+    return {
+      document: { schema: 'lacuna.stat.v1', files },
+      text: files.map((file) => describe(file, options.chunks === true)).join('\n\n'),
+    };
   },
 };
 
@@ -33,7 +38,7 @@ const TYPE_NAMES: Readonly<Record<Stat['row']['type'], string>> = {
 };
 
 /** For people: like stat(1). */
-function describe({ row, nid, chunks }: Stat): string {
+function describe({ row, nid, layer, chunks }: Stat, listChunks: boolean): string {
   const path = shown(row.path, row.path_b64);
   const lines = [
     `  File: ${row.type === 'symlink' ? `${path} -> ${shown(row.target, row.target_b64)}` : path}`,
@@ -46,11 +51,24 @@ function describe({ row, nid, chunks }: Stat): string {
   ];
   if (row.rdev !== undefined) lines.push(`Device: ${row.rdev.major}:${row.rdev.minor}`);
   if (nid !== null) lines.push(`   Nid: ${nid}`);
+  if (layer !== null) lines.push(` Layer: ${layer.digest}${layer.source === null ? '' : `, made of ${layer.source}`}`);
   for (const [name, hex] of Object.entries(row.xattrs)) lines.push(` Xattr: ${shown(name)}=${value(hex)}`);
   for (const [name, hex] of Object.entries(row.xattrs_b64 ?? {}))
     lines.push(` Xattr: ${shown(undefined, name)}=${value(hex)}`);
-  for (const chunk of chunks) lines.push(` Chunk: ${chunk.fileOffset}+${chunk.size} ${describeStored(chunk)}`);
+  if (!listChunks && chunks.length > 0) lines.push(`Chunks: ${summary(chunks)}`);
+  for (const chunk of listChunks ? chunks : [])
+    lines.push(` Chunk: ${chunk.fileOffset}+${chunk.size} ${describeStored(chunk)}`);
   return lines.join('\n');
+}
+
+/** `53, 6.95 MB plain, 2.31 MB stored, in 2 blobs`: what is fetched whole for several chunks counts once. */
+function summary(chunks: Stat['chunks']): string {
+  const plain = chunks.reduce((sum, { size }) => sum + size, 0);
+  const stored = new Map(chunks.map((chunk) => [`${chunk.blob} ${chunk.compressedOffset}`, chunk.compressedSize]));
+  const bytes = [...stored.values()].reduce((sum, size) => sum + size, 0);
+  const blobs = new Set(chunks.map(({ blob }) => blob)).size;
+  const where = `in ${blobs} ${blobs === 1 ? 'blob' : 'blobs'}`;
+  return `${chunks.length}, ${humanBytes(plain)} plain, ${humanBytes(bytes)} stored, ${where} (--chunks lists them)`;
 }
 
 /** `rwxr-xr-x`, with set-id bits and the sticky bit as ls(1) shows them. */

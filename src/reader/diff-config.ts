@@ -21,7 +21,7 @@ export async function diffConfig(
   return compare([], comparable(from), comparable(to));
 }
 
-function comparable(found: Omit<ManifestAndConfig, 'bootstrap'> | null) {
+function comparable(found: Pick<ManifestAndConfig, 'manifest' | 'config'> | null) {
   const layers = found?.manifest.layers.map(({ mediaType, digest }) => ({ mediaType, digest }));
   return { config: found?.config, annotations: found?.manifest.annotations, layers };
 }

@@ -1,6 +1,8 @@
 /** What an opened image is to its reader, whatever it is made of. Opening one is `open.ts`. */
 import { LacunaError } from '../errors.ts';
 import type { RafsImage } from '../formats/rafs/open.ts';
+import { isDigest } from '../image/digest.ts';
+import { ANNOTATION } from '../image/media.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import { byteString, bytesOf, display, type FileNode, fromText } from '../tree/node.ts';
@@ -47,6 +49,16 @@ export interface ResolvedPath {
   readonly node: FileNode;
 }
 
+/** A layer of the image that a path comes from. */
+export interface LayerOrigin {
+  /** Among the layers of the manifest, from 0. */
+  readonly index: number;
+  /** Of the layer as the manifest has it: a tar, or a blob of a lazy image. */
+  readonly digest: string;
+  /** Digest of the ordinary layer that a blob was made of, where the image says so. */
+  readonly source: string | null;
+}
+
 /** An image whose tree is known. Close it, or let `await using` do it. */
 export interface OpenedImage extends AsyncDisposable {
   readonly subject: string;
@@ -60,6 +72,11 @@ export interface OpenedImage extends AsyncDisposable {
    * last component unless `follow` is false. Null when there is none.
    */
   resolve(path: string | Uint8Array, options?: { readonly follow?: boolean }): ResolvedPath | null;
+  /**
+   * Which layer what {@link resolve} found comes from. An ordinary image tells it of everything that has an entry in a layer;
+   * a lazy one only of files with content: of those whose chunks lie in several blobs, the highest. Null otherwise.
+   */
+  layerOf(found: ResolvedPath): LayerOrigin | null;
   /** Content of a regular file as it arrives, verified. USAGE for anything that has none. */
   read(node: FileNode, options?: ReadFileOptions): AsyncIterable<Buffer>;
   /**
@@ -84,6 +101,13 @@ export function resolveIn(
   const bytes = typeof path === 'string' ? fromText(path) : byteString(path);
   const found = resolvePath(root, bytes, options.follow ?? true, subject);
   return found === null ? null : { path: display(found.path), pathBytes: bytesOf(found.path), node: found.node };
+}
+
+/** Layer `index` of a manifest. */
+export function originIn({ manifest }: ChosenManifest, index: number): LayerOrigin {
+  const { digest, annotations } = manifest.layers[index]!;
+  const source = annotations?.[ANNOTATION.nydusRef];
+  return { index, digest, source: source !== undefined && isDigest(source) ? source : null };
 }
 
 /** The range that `options` mean in a file, checked. */

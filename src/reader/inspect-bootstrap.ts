@@ -29,6 +29,8 @@ export interface InspectedBlob {
   readonly usedChunks: number | null;
   readonly usedUncompressed: number | null;
   readonly usedCompressed: number | null;
+  /** Bytes of its data that this image never fetches: what upper layers delete or replace. */
+  readonly unusedCompressed: number | null;
   /**
    * Where its chunk info lies in it, with its header, how it is compressed, and how long it is plain; null where it has
    * none.
@@ -116,6 +118,10 @@ const namesOf = (bits: number, names: Readonly<Record<string, number>>): string[
   Object.entries(names).flatMap(([name, bit]) => ((bits & bit) === 0 ? [] : [name]));
 
 function describeBlob(blob: RafsBlob, used: readonly FileChunk[] | null): InspectedBlob {
+  const usedCompressed = used === null ? null : orNull(() => fetchedFor(used));
+  const chunkInfo = describeChunkInfo(blob);
+  // Chunk info, digests and the table of contents lie behind the data.
+  const dataSize = chunkInfo === null || chunkInfo.file !== null ? blob.compressedSize : chunkInfo.offset;
   return {
     id: blob.id,
     compressedSize: blob.compressedSize,
@@ -127,8 +133,9 @@ function describeBlob(blob: RafsBlob, used: readonly FileChunk[] | null): Inspec
     chunks: blob.chunkCount,
     usedChunks: used?.length ?? null,
     usedUncompressed: used?.reduce((sum, chunk) => sum + chunk.uncompressedSize, 0) ?? null,
-    usedCompressed: used === null ? null : orNull(() => fetchedFor(used)),
-    chunkInfo: describeChunkInfo(blob),
+    usedCompressed,
+    unusedCompressed: usedCompressed === null ? null : Math.max(0, dataSize - usedCompressed),
+    chunkInfo,
     toc: blob.tocSize === 0 ? null : { size: blob.tocSize, digest: blob.tocDigest.toString('hex') },
   };
 }

@@ -1,6 +1,6 @@
 /** An image's manifest and config as `inspect` shows them and `diff` compares them. */
 import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifest.ts';
-import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
+import { ANNOTATION, type LayerCompression, layerCompression, MEDIA } from '../image/media.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { type ImageInput, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
@@ -11,6 +11,8 @@ export interface InspectedLayer {
   /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */
   readonly role: 'tar' | 'blob' | 'bootstrap' | 'other';
   readonly mediaType: string;
+  /** Of a tar, as its media type says. */
+  readonly compression: LayerCompression | null;
   readonly digest: string;
   /** Bytes. */
   readonly size: number;
@@ -30,6 +32,8 @@ export interface ManifestAndConfig {
   readonly manifest: InspectedManifest;
   /** The image config as it is. */
   readonly config: ImageConfig;
+  /** Digest of the manifest that it refers to by its `subject`, null where it has none. */
+  readonly subject: string | null;
   /** The layer with the bootstrap, null in an ordinary image. */
   readonly bootstrap: Descriptor | null;
 }
@@ -40,14 +44,15 @@ export async function readManifestAndConfig(store: ImageStore, options: OpenImag
   const chosen = await chooseManifest(store, platform, options);
   const bootstrap = bootstrapLayerOf(chosen.manifest);
   const config = parseConfig(await store.manifest(chosen.manifest.config, options), store.subject);
-  return { manifest: describeManifest(chosen, bootstrap), config, bootstrap };
+  const subject = chosen.manifest.subject?.digest ?? null;
+  return { manifest: describeManifest(chosen, bootstrap), config, subject, bootstrap };
 }
 
 /** The same of a reference; null for bare files, which have neither. */
 export async function inspectManifest(
   input: ImageInput,
   options: OpenImageOptions,
-): Promise<Omit<ManifestAndConfig, 'bootstrap'> | null> {
+): Promise<Pick<ManifestAndConfig, 'manifest' | 'config'> | null> {
   if (referenceOf(input)?.transport === 'rafs') return null;
   await using source = await openSource(input, options.store);
   const { manifest, config } = await readManifestAndConfig(source.store, options);
@@ -66,6 +71,7 @@ function describeManifest(chosen: ChosenManifest, bootstrap: Descriptor | null):
     layers: layers.map((layer) => ({
       role: roleOf(layer, bootstrap),
       mediaType: layer.mediaType,
+      compression: layerCompression(layer.mediaType),
       digest: layer.digest,
       size: layer.size,
       annotations: layer.annotations ?? {},

@@ -4,12 +4,15 @@ import { type ImageInput, inputName, openSource, referenceOf } from '../registry
 import type { OpenImageOptions } from './image.ts';
 import { describeBootstrap, type InspectBootstrapOptions, type InspectedBootstrap } from './inspect-bootstrap.ts';
 import { type InspectedManifest, readManifestAndConfig } from './inspect-manifest.ts';
+import { type InspectedTag, inspectTag } from './inspect-tag.ts';
 import { openRafsFiles, openStored } from './lazy-image.ts';
 
 export interface Inspection {
   readonly reference: string;
   /** `lazy`: bootstrap and blobs; `layers`: an ordinary image. */
   readonly kind: 'lazy' | 'layers';
+  /** What the reference names, which may be an index that has the manifest; null for bare files. */
+  readonly tag: InspectedTag | null;
   readonly manifest: InspectedManifest | null;
   /** The image config as it is, null for bare files. */
   readonly config: ImageConfig | null;
@@ -28,13 +31,14 @@ export async function inspect(input: ImageInput, options: InspectOptions = {}): 
   if (parsed?.transport === 'rafs') {
     await using image = await openRafsFiles(parsed, reference);
     const bootstrap = describeBootstrap(image.rafs!, options);
-    return { reference, kind: 'lazy', manifest: null, config: null, bootstrap, size: null };
+    return { reference, kind: 'lazy', tag: null, manifest: null, config: null, bootstrap, size: null };
   }
   await using source = await openSource(input, options.store);
   const { store } = source;
-  const { manifest, config, bootstrap: layer } = await readManifestAndConfig(store, options);
+  const { manifest, config, subject, bootstrap: layer } = await readManifestAndConfig(store, options);
   const opened = layer === null ? null : await openStored(store, manifest.layers, layer, options);
   const bootstrap = opened === null ? null : describeBootstrap(opened.rafs, options);
   const size = manifest.layers.reduce((sum, found) => sum + found.size, 0);
-  return { reference, kind: layer === null ? 'layers' : 'lazy', manifest, config, bootstrap, size };
+  const tag = await inspectTag(store, { digest: manifest.digest, subject, isLazy: layer !== null }, options);
+  return { reference, kind: layer === null ? 'layers' : 'lazy', tag, manifest, config, bootstrap, size };
 }

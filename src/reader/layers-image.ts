@@ -4,20 +4,23 @@ import { LacunaError } from '../errors.ts';
 import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
-import type { FileNode } from '../tree/node.ts';
+import { byteString, type FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
 import { type TarEntry, type TarHandler, ZEROS } from '../tree/tar.ts';
 import type { ChosenManifest } from './choose.ts';
 import {
   type DigestsOptions,
   type FilePiece,
+  type LayerOrigin,
   type OpenedImage,
   type OpenImageOptions,
+  originIn,
   type ReadFileOptions,
   type ResolvedPath,
   rangeIn,
   resolveIn,
 } from './image.ts';
+import { LayerOrigins } from './layer-origins.ts';
 import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
 import { progressOf, reportingStore } from './progress.ts';
 
@@ -42,7 +45,11 @@ export async function openLayers(
     await parseLayerTar(reportingStore(store, 'read', options.onProgress), layer, collector, options);
     layers.push(collector.finish());
   }
-  return new LayersImage(source, chosen, overlay(layers, store.subject), places, digests);
+  return new LayersImage(source, chosen, overlay(layers, store.subject), {
+    places,
+    digests,
+    origins: new LayerOrigins(layers),
+  });
 }
 
 class LayerCollector implements TarHandler {
@@ -103,25 +110,35 @@ class LayersImage implements OpenedImage {
   readonly #store: ImageStore;
   readonly #places: ReadonlyMap<FileNode, Place>;
   readonly #digests: ReadonlyMap<FileNode, string>;
+  readonly #origins: LayerOrigins;
 
   constructor(
     source: OpenedSource,
     manifest: ChosenManifest,
     root: FileNode,
-    places: ReadonlyMap<FileNode, Place>,
-    digests: ReadonlyMap<FileNode, string>,
+    known: {
+      readonly places: ReadonlyMap<FileNode, Place>;
+      readonly digests: ReadonlyMap<FileNode, string>;
+      readonly origins: LayerOrigins;
+    },
   ) {
     this.subject = source.store.subject;
     this.root = root;
     this.manifest = manifest;
     this.#source = source;
     this.#store = source.store;
-    this.#places = places;
-    this.#digests = digests;
+    this.#places = known.places;
+    this.#digests = known.digests;
+    this.#origins = known.origins;
   }
 
   resolve(path: string | Uint8Array, options: { readonly follow?: boolean } = {}): ResolvedPath | null {
     return resolveIn(this.root, path, options, this.subject);
+  }
+
+  layerOf({ pathBytes, node }: ResolvedPath): LayerOrigin | null {
+    const index = this.#origins.of(byteString(pathBytes), node);
+    return index === null ? null : originIn(this.manifest, index);
   }
 
   read(node: FileNode, options: ReadFileOptions = {}): AsyncIterable<Buffer> {

@@ -6,6 +6,7 @@ import { needsMeta } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import type { Descriptor } from '../image/manifest.ts';
+import { ANNOTATION } from '../image/media.ts';
 import type { RafsReference } from '../image/reference.ts';
 import { type Codec, codec } from '../native/codec.ts';
 import type { OpenedSource } from '../registry/source.ts';
@@ -19,7 +20,9 @@ import { hashFiles } from './hash-files.ts';
 import {
   type DigestsOptions,
   type FilePiece,
+  type LayerOrigin,
   type OpenedImage,
+  originIn,
   type ReadFileOptions,
   type ResolvedPath,
   rangeIn,
@@ -125,6 +128,15 @@ class LazyImage implements OpenedImage {
 
   resolve(path: string | Uint8Array, options: { readonly follow?: boolean } = {}): ResolvedPath | null {
     return resolveIn(this.root, path, options, this.subject);
+  }
+
+  layerOf({ node }: ResolvedPath): LayerOrigin | null {
+    if (this.manifest === null) return null;
+    const blobs = new Set(node.chunks.map(({ blob }) => `sha256:${blob}`));
+    const index = this.manifest.manifest.layers.findLastIndex(
+      ({ digest, annotations }) => blobs.has(digest) || blobs.has(annotations?.[ANNOTATION.nydusRef] ?? ''),
+    );
+    return index < 0 ? null : originIn(this.manifest, index);
   }
 
   read(node: FileNode, options: ReadFileOptions = {}): AsyncIterable<Buffer> {

@@ -1,7 +1,7 @@
 /** `ls`: what is in an image, row by row. */
 import { LacunaError } from '../errors.ts';
 import type { ImageInput } from '../registry/source.ts';
-import { fromText } from '../tree/node.ts';
+import { bytesOf, display, fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
 import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
@@ -15,6 +15,8 @@ export interface LsOptions extends OpenImageOptions {
   readonly recursive?: boolean;
   /** Add the sha256 of every regular file's content, which has to be fetched. Default false. */
   readonly digests?: boolean;
+  /** Add the digest of the layer that each path is from, where the image tells. Default false. */
+  readonly layers?: boolean;
 }
 
 /** The rows of an image, sorted bytewise by path. NOT_FOUND when there is no such path in it. */
@@ -22,7 +24,8 @@ export async function* ls(image: ImageInput, options: LsOptions = {}): AsyncGene
   await using opened = await openImage(image, options);
   const from = resolvePath(opened.root, fromText(options.path ?? '/'), false, opened.subject);
   if (from === null) throw noSuchPath(options.path ?? '/', opened.subject);
-  const listed = listTree(opened.root, from.path, { recursive: options.recursive ?? false });
+  const all = listTree(opened.root, from.path, { recursive: options.recursive ?? false });
+  const listed = options.layers === true ? withLayers(opened, all) : all;
   if (options.digests === true) yield* withDigests(opened, listed, options);
   else for (const { row } of listed) yield row;
 }
@@ -36,6 +39,13 @@ async function* withDigests(image: OpenedImage, rows: Iterable<Listed>, options:
     const files = batch.flatMap(({ node }) => (node.type === 'reg' ? [node] : []));
     const digests = await image.digests(files, options);
     for (const { row, node } of batch) yield node.type === 'reg' ? withDigest(row, digests.get(node)!) : row;
+  }
+}
+
+function* withLayers(image: OpenedImage, rows: Iterable<Listed>): Generator<Listed> {
+  for (const { path, node, row } of rows) {
+    const layer = image.layerOf({ path: display(path), pathBytes: bytesOf(path), node });
+    yield { path, node, row: layer === null ? row : { ...row, layer: layer.digest } };
   }
 }
 

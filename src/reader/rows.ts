@@ -27,6 +27,8 @@ export interface Row {
   sha256?: string;
   /** The same number where two or more names are one inode. */
   link_group?: number;
+  /** Digest of the layer that it is from; only where it was asked for and is known. */
+  layer?: string;
 }
 
 /** A path with its row and its node. */

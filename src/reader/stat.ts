@@ -1,8 +1,8 @@
 /** `stat`: everything that is known of an inode of an image. */
 import type { ImageInput } from '../registry/source.ts';
-import { type FileChunk, fromText } from '../tree/node.ts';
+import { bytesOf, display, type FileChunk, fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import type { OpenedImage, OpenImageOptions } from './image.ts';
+import type { LayerOrigin, OpenedImage, OpenImageOptions } from './image.ts';
 import { noSuchPath } from './ls.ts';
 import { COMPRESSORS, DIGESTERS } from './names.ts';
 import { openImage } from './open.ts';
@@ -41,6 +41,8 @@ export interface Stat {
   readonly row: Row;
   /** Number of the EROFS inode; null in an ordinary image. */
   readonly nid: number | null;
+  /** Which layer it is from; null where the image does not tell. */
+  readonly layer: LayerOrigin | null;
   /** Of a regular file of a lazy image, in file order. */
   readonly chunks: readonly StatChunk[];
 }
@@ -62,7 +64,8 @@ function statOf(image: OpenedImage, path: string, dereference: boolean): Stat {
     fileOffset += chunk.uncompressedSize;
     return described;
   });
-  return { row: listed!.row, nid: node.nid ?? null, chunks };
+  const layer = image.layerOf({ path: display(found.path), pathBytes: bytesOf(found.path), node });
+  return { row: listed!.row, nid: node.nid ?? null, layer, chunks };
 }
 
 /** `fileOffset`: where it begins in the file that is looked at. */
