@@ -48,7 +48,7 @@ export type { Row } from './reader/rows.ts';
 export { type Stat, type StatChunk, type StatOptions, stat } from './reader/stat.ts';
 export { dockerConfigCredentials } from './registry/credentials.ts';
 export { openStore } from './registry/open.ts';
-export type { CredentialSource, Credentials, ImageStore, StoreOptions } from './registry/store.ts';
+export type { CredentialSource, Credentials, ForeignLayerPolicy, ImageStore, StoreOptions } from './registry/store.ts';
 export { type ServeOptions, type SnapshotterServer, serveSnapshotter as snapshotter } from './snapshotter/serve.ts';
 export type { FileNode, Mtime, NodeType } from './tree/node.ts';
 export type { UnpackOptions, UnpackResult } from './unpack/options.ts';

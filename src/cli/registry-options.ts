@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
 import { dockerConfigCredentials } from '../registry/credentials.ts';
-import type { StoreOptions } from '../registry/store.ts';
+import type { ForeignLayerPolicy, StoreOptions } from '../registry/store.ts';
 import type { CliContext } from './verb.ts';
 
 /** Help for an argument that names an image of a store. */
@@ -21,6 +21,7 @@ export const TARGET_FORMS =
 interface RegistryOptions {
   readonly plainHttp?: boolean;
   readonly ca?: string;
+  readonly foreignLayers: ForeignLayerPolicy;
   readonly transport: 'undici' | 'node-fetch';
 }
 
@@ -28,6 +29,11 @@ export function withRegistryOptions(command: Command): Command {
   return command
     .option('--plain-http', 'use HTTP (default: for loopback hosts only)')
     .option('--ca <file>', 'PEM certificates to trust besides the system ones')
+    .addOption(
+      new Option('--foreign-layers <when>', 'fetch layers that the store lacks from the urls that the image names')
+        .choices(['public', 'always', 'never'])
+        .default('public'),
+    )
     .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'));
 }
 
@@ -43,9 +49,10 @@ export const referrersOf = ({ referrers }: Record<string, unknown>): { readonly 
 
 /** Credentials come from docker's config and its helpers. */
 export async function storeOptions(context: CliContext, options: Record<string, unknown>): Promise<StoreOptions> {
-  const { plainHttp, ca, transport } = options as unknown as RegistryOptions;
+  const { plainHttp, ca, foreignLayers, transport } = options as unknown as RegistryOptions;
   return {
     credentials: dockerConfigCredentials(),
+    foreignLayers,
     transport,
     log: context.log,
     ...(plainHttp === undefined ? {} : { plainHttp }),

@@ -9,6 +9,8 @@ import { ArchiveWriter } from './archive-writer.ts';
 import { Authorizer } from './auth.ts';
 import { RegistryStore } from './client.ts';
 import { openDir } from './dir.ts';
+import type { FileStore } from './file-store.ts';
+import { ForeignLayers } from './foreign.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
 import { DEFAULT_RETRY } from './retry.ts';
@@ -30,12 +32,12 @@ export async function openStore(reference: Reference, options: StoreOptions = {}
     case 'docker':
       return await openRegistry(reference, options);
     case 'oci':
-      return await openLayout(reference, options.create ?? false);
+      return withForeign(await openLayout(reference, options.create ?? false), options);
     case 'oci-archive':
     case 'docker-archive':
-      return await openArchive(reference, options.create ?? false);
+      return await openArchive(reference, options);
     case 'dir':
-      return await openDir(reference, options.create ?? false);
+      return withForeign(await openDir(reference, options.create ?? false), options);
     case 'rafs':
       throw new LacunaError('UNSUPPORTED', 'rafs: names bare files, not a store of images', {
         op: 'open',
@@ -46,12 +48,32 @@ export async function openStore(reference: Reference, options: StoreOptions = {}
 }
 
 /** An archive is read, or with `create` made anew: nothing is added to one. */
-async function openArchive(reference: ArchiveReference, create: boolean): Promise<ImageStore> {
-  if (create) return new ArchiveWriter(reference);
+async function openArchive(reference: ArchiveReference, options: StoreOptions): Promise<ImageStore> {
+  if (options.create === true) return new ArchiveWriter(reference);
   // A missing file is missing now, not with the first question.
   if (reference.path !== STREAM) await access(reference.path).catch(cannotOpen(reference.path));
-  return new ArchiveStore(reference);
+  return withForeign(new ArchiveStore(reference), options);
 }
+
+function withForeign(store: FileStore, options: StoreOptions): FileStore {
+  store.foreign = foreignLayers(null, options);
+  return store;
+}
+
+/** `registry`: the host that the image is from, null for files. */
+const foreignLayers = (registry: string | null, options: StoreOptions): ForeignLayers =>
+  new ForeignLayers({
+    policy: options.foreignLayers ?? 'public',
+    registry,
+    connect: (lookup) => openTransport(options.transport ?? 'undici', { ...transportOptions(options), lookup }),
+    retry: { ...DEFAULT_RETRY, ...options.retry },
+    log: options.log ?? silentLog,
+  });
+
+const transportOptions = ({ ca, timeouts }: StoreOptions): TransportOptions => ({
+  ca: ca ?? null,
+  timeouts: { ...DEFAULT_TIMEOUTS, ...timeouts },
+});
 
 const cannotOpen = (subject: string) => (cause: unknown) => {
   throw toLacunaError(cause, { op: 'open', subject });
@@ -61,14 +83,11 @@ async function openRegistry(reference: DockerReference, options: StoreOptions): 
   const { host } = reference;
   const scheme = (options.plainHttp ?? isLoopback(host)) ? 'http' : 'https';
   const base = new URL(`${scheme}://${Object.hasOwn(API_HOSTS, host) ? API_HOSTS[host] : host}/v2/`);
-  const transport = await openTransport(options.transport ?? 'undici', {
-    ca: options.ca ?? null,
-    timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
-  });
+  const transport = await openTransport(options.transport ?? 'undici', transportOptions(options));
   const authorizer = new Authorizer({ host, base, credentials: options.credentials ?? null, transport });
   const retry = { ...DEFAULT_RETRY, ...options.retry };
   const http = new RegistryHttp({ base, transport, authorizer, retry, log: options.log ?? silentLog });
-  return new RegistryStore({ reference, http, transport });
+  return new RegistryStore({ reference, http, transport, foreign: foreignLayers(host, options) });
 }
 
 /** Loads the default HTTP client ahead of the first request, for processes that wait for work: it takes 0.1 s. */

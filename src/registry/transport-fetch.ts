@@ -51,7 +51,12 @@ async function* pieces(
 async function* nothing(): AsyncGenerator<Buffer> {}
 
 export function fetchTransport(options: TransportOptions): Transport {
-  const pool = { keepAlive: true, maxSockets: CONNECTIONS_PER_HOST, timeout: KEEP_ALIVE };
+  const pool = {
+    keepAlive: true,
+    maxSockets: CONNECTIONS_PER_HOST,
+    timeout: KEEP_ALIVE,
+    ...(options.lookup == null ? {} : { lookup: options.lookup }),
+  };
   const http = new HttpAgent(pool);
   const https = new HttpsAgent({ ...pool, ...(options.ca === null ? {} : { ca: [...rootCertificates, options.ca] }) });
   return {

@@ -19,6 +19,7 @@ export function undiciTransport(options: TransportOptions): Transport {
     bodyTimeout: options.timeouts.body,
     connect: {
       timeout: options.timeouts.connect,
+      ...(options.lookup == null ? {} : { lookup: options.lookup }),
       ...(options.ca === null ? {} : { ca: [...rootCertificates, options.ca] }),
     },
   });

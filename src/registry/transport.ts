@@ -2,6 +2,7 @@
  * One HTTP exchange, as small as we need it: no redirects, no retries, no decompression, no cookies. Those that are
  * wanted are ours, so that every transport behaves the same.
  */
+import type { LookupFunction } from 'node:net';
 import { LacunaError } from '../errors.ts';
 import type { TimeoutOptions } from './store.ts';
 
@@ -33,6 +34,8 @@ export interface Transport {
 export interface TransportOptions {
   readonly ca: string | null;
   readonly timeouts: Required<TimeoutOptions>;
+  /** How names are resolved; null: as the system does. */
+  readonly lookup?: LookupFunction | null;
 }
 
 /** Milliseconds. A dead peer is noticed soon, and a slow one still gets its time: every byte starts the clock again. */
