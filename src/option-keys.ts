@@ -35,6 +35,7 @@ export const STORE = {
   cert: true,
   key: true,
   transport: true,
+  foreignLayers: true,
   log: true,
   retry: RETRY,
   timeouts: TIMEOUTS,

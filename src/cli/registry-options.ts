@@ -1,7 +1,7 @@
 /** The options that every verb has which speaks to a registry, and what they mean to the library. */
 import { type Command, Option } from 'commander';
 import { storedCredentials } from '../registry/credentials.ts';
-import type { StoreOptions } from '../registry/store.ts';
+import type { ForeignLayerPolicy, StoreOptions } from '../registry/store.ts';
 import { type Access, certificatesOf, hostsOf, isTrue, readCredentials, usage } from './access.ts';
 import { REGISTRY_OPTIONS } from './help.ts';
 import type { CliContext } from './verb.ts';
@@ -28,6 +28,11 @@ export function withRegistryOptions(command: Command): Command {
     .option(CREDS, 'who asks; a password that is missing is asked for (default: see lacuna login)')
     .option('--username <name>', 'the user, with --password-stdin')
     .option('--password-stdin', 'read the password from standard input')
+    .addOption(
+      new Option('--foreign-layers <when>', 'fetch layers that the store lacks from the urls that the image names')
+        .choices(['public', 'always', 'never'])
+        .default('public'),
+    )
     .optionsGroup('Options:');
 }
 
@@ -82,6 +87,7 @@ interface RegistryOptions extends Access {
   readonly username?: string;
   readonly passwordStdin?: boolean;
   readonly authfile?: string;
+  readonly foreignLayers?: ForeignLayerPolicy;
   readonly transport: 'undici' | 'node-fetch';
 }
 
@@ -109,6 +115,7 @@ export async function storeOptions(
   return {
     credentials: async (host, part) => (given !== null && isMeant(host) ? given : await stored(host, part)),
     transport: rest.transport,
+    ...(rest.foreignLayers === undefined ? {} : { foreignLayers: rest.foreignLayers }),
     log: context.log,
     ...(rest.plainHttp === undefined ? {} : { plainHttp: rest.plainHttp }),
     ...(rest.tlsVerify === undefined ? {} : { tlsVerify: isTrue('--tls-verify', rest.tlsVerify) }),

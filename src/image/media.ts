@@ -78,6 +78,10 @@ export const isManifest = (mediaType: string): boolean =>
 export const isDocument = (mediaType: string): boolean =>
   isManifest(mediaType) || isIndex(mediaType) || mediaType === MEDIA.ociArtifact;
 
+/** Whether a layer of this type may not be distributed, so that registries need not have it. */
+export const isForeignLayer = (mediaType: string): boolean =>
+  mediaType.startsWith(MEDIA.ociForeignLayer) || mediaType.startsWith(MEDIA.dockerForeignLayer);
+
 export type LayerCompression = 'gzip' | 'zstd' | 'none';
 
 const LAYERS: Readonly<Record<string, LayerCompression>> = {

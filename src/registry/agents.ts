@@ -37,12 +37,13 @@ export class AgentPool {
   }
 
   #make(isSecure: boolean, proxy: URL | null): HttpAgent {
-    const { tls, timeouts } = this.#options;
+    const { tls, timeouts, lookup } = this.#options;
     const settings = isSecure || proxy?.protocol === 'https:' ? tlsSettings(tls) : {};
     if (proxy !== null) {
       return isSecure ? new Tunnel(proxy, settings, timeouts.connect) : new Forward(proxy, settings, timeouts.connect);
     }
-    const agent = isSecure ? new HttpsAgent({ ...POOL, ...settings }) : new HttpAgent(POOL);
+    const pool = { ...POOL, ...(lookup == null ? {} : { lookup }) };
+    const agent = isSecure ? new HttpsAgent({ ...pool, ...settings }) : new HttpAgent(pool);
     const create = agent.createConnection.bind(agent);
     agent.createConnection = (options, callback) => {
       const socket = create(options, callback);

@@ -23,6 +23,8 @@ export interface BlobReaderOptions {
   readonly http: RegistryHttp;
   /** `https://HOST/v2/NAME/`. */
   readonly repository: URL;
+  /** Where a blob is, when not in the repository. */
+  readonly urlOf?: (descriptor: Descriptor) => URL;
   readonly scopes: readonly string[];
   readonly subject: string;
 }
@@ -68,13 +70,13 @@ export class BlobReader {
 
   /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
   async #get(descriptor: Descriptor, range: Range, partial: boolean, signal: AbortSignal | null): Promise<Answer> {
-    const { http, scopes, subject, repository } = this.#options;
+    const { http, scopes, subject, repository, urlOf } = this.#options;
     const isWhole = range.start === 0 && range.end === descriptor.size && !partial;
     const exchange: Exchange = {
       op: OP,
       subject,
       method: 'GET',
-      url: new URL(`blobs/${descriptor.digest}`, repository),
+      url: urlOf?.(descriptor) ?? new URL(`blobs/${descriptor.digest}`, repository),
       headers: isWhole ? {} : { range: `bytes=${range.start}-${range.end - 1}` },
       scopes,
       signal,

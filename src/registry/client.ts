@@ -7,6 +7,7 @@ import { isDocument, MANIFEST_ACCEPT, MEDIA } from '../image/media.ts';
 import { type DockerReference, formatReference, isTag } from '../image/reference.ts';
 import { type Answer, contentLength, readBody } from './answer.ts';
 import { BlobReader } from './blob-reader.ts';
+import { type ForeignLayers, isForeign, storedOrForeign } from './foreign.ts';
 import type { RegistryHttp } from './http.ts';
 import { sizeMismatch } from './range.ts';
 import { RecentManifests } from './recent.ts';
@@ -21,6 +22,7 @@ export interface RegistryStoreOptions {
   readonly http: RegistryHttp;
   /** Closed with the store. */
   readonly transport: Transport;
+  readonly foreign: ForeignLayers;
 }
 
 export class RegistryStore implements ImageStore {
@@ -34,17 +36,19 @@ export class RegistryStore implements ImageStore {
   readonly #pull: readonly string[];
   readonly #push: readonly string[];
   readonly #reader: BlobReader;
+  readonly #foreign: ForeignLayers;
   readonly #recent = new RecentManifests();
   /** Repositories whose blobs we may not mount. */
   readonly #unmountable = new Set<string>();
   readonly #referrers: RegistryReferrers;
 
-  constructor({ reference, http, transport }: RegistryStoreOptions) {
+  constructor({ reference, http, transport, foreign }: RegistryStoreOptions) {
     this.subject = formatReference(reference);
     this.isPinned = reference.digest !== null;
     this.#reference = reference;
     this.#http = http;
     this.#transport = transport;
+    this.#foreign = foreign;
     this.#url = new URL(`${reference.repository}/`, http.base);
     this.#pull = [`repository:${reference.repository}:pull`];
     this.#push = [`repository:${reference.repository}:pull,push`];
@@ -97,7 +101,8 @@ export class RegistryStore implements ImageStore {
   }
 
   open(descriptor: Descriptor, options: ReadOptions = {}): AsyncIterable<Buffer> {
-    return this.#reader.read(descriptor, options);
+    const stored = this.#reader.read(descriptor, options);
+    return isForeign(descriptor) ? storedOrForeign(stored, this.#foreign, descriptor, options) : stored;
   }
 
   async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {

@@ -6,6 +6,7 @@ import { manifestTypeOf, notAnImage } from '../image/kind.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE, parseConfig, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { platformOfConfig } from '../image/platform.ts';
+import { type ForeignLayers, isForeign } from './foreign.ts';
 import { hasCode } from './layout-temporary.ts';
 import { rangeOf, sizeMismatch, Verifier } from './range.ts';
 import { ofType, referrerOf } from './referrers.ts';
@@ -59,6 +60,8 @@ export const inMemory = (bytes: Buffer): BlobPlace => ({
 });
 
 export abstract class FileStore implements ImageStore {
+  /** Where layers are that may not be distributed; null: nowhere. */
+  foreign: ForeignLayers | null = null;
   /** Digest → an index that is in no file: see {@link #together}. */
   readonly #made = new Map<string, BlobPlace>();
 
@@ -107,6 +110,10 @@ export abstract class FileStore implements ImageStore {
     const isWhole = start === 0 && end === descriptor.size && !partial;
     const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
     const place = this.#made.get(descriptor.digest) ?? (await this.find(descriptor.digest, options));
+    if (place === null && this.foreign !== null && isForeign(descriptor)) {
+      yield* this.foreign.read(descriptor, options);
+      return;
+    }
     if (place === null) throw this.#missingBlob(descriptor.digest);
     const fits = partial ? place.size >= descriptor.size : place.size === descriptor.size;
     if (!fits) throw sizeMismatch(descriptor, this.subject, String(place.size));

@@ -7,7 +7,10 @@ import { openRegistryHttp } from './open.ts';
 import type { SignalOptions, StoreOptions } from './store.ts';
 import { discard } from './transport.ts';
 
-export interface LoginOptions extends Omit<StoreOptions, 'credentials' | 'create'>, AuthFileOptions, SignalOptions {}
+export interface LoginOptions
+  extends Omit<StoreOptions, 'credentials' | 'create' | 'foreignLayers'>,
+    AuthFileOptions,
+    SignalOptions {}
 
 export interface LoginResult {
   /** `HOST[:PORT]`, or a part of one: `HOST/NAMESPACE`. */

@@ -10,6 +10,8 @@ import { Authorizer } from './auth.ts';
 import { hostCertificates } from './cert-dir.ts';
 import { RegistryStore } from './client.ts';
 import { openDir } from './dir.ts';
+import type { FileStore } from './file-store.ts';
+import { ForeignLayers } from './foreign.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
 import { DEFAULT_RETRY } from './retry.ts';
@@ -31,12 +33,12 @@ export async function openStore(reference: Reference, options: StoreOptions = {}
     case 'docker':
       return await openRegistry(reference, options);
     case 'oci':
-      return await openLayout(reference, options.create ?? false);
+      return withForeign(await openLayout(reference, options.create ?? false), options);
     case 'oci-archive':
     case 'docker-archive':
-      return await openArchive(reference, options.create ?? false);
+      return await openArchive(reference, options);
     case 'dir':
-      return await openDir(reference, options.create ?? false);
+      return withForeign(await openDir(reference, options.create ?? false), options);
     case 'rafs':
       throw new LacunaError('UNSUPPORTED', 'rafs: names bare files, not a store of images', {
         op: 'open',
@@ -47,12 +49,33 @@ export async function openStore(reference: Reference, options: StoreOptions = {}
 }
 
 /** An archive is read, or with `create` made anew: nothing is added to one. */
-async function openArchive(reference: ArchiveReference, create: boolean): Promise<ImageStore> {
-  if (create) return new ArchiveWriter(reference);
+async function openArchive(reference: ArchiveReference, options: StoreOptions): Promise<ImageStore> {
+  if (options.create === true) return new ArchiveWriter(reference);
   // A missing file is missing now, not with the first question.
   if (reference.path !== STREAM) await access(reference.path).catch(cannotOpen(reference.path));
-  return new ArchiveStore(reference);
+  return withForeign(new ArchiveStore(reference), options);
 }
+
+function withForeign(store: FileStore, options: StoreOptions): FileStore {
+  store.foreign = foreignLayers(null, options);
+  return store;
+}
+
+/** `registry`: the host that the image is from, null for files. */
+const foreignLayers = (registry: string | null, options: StoreOptions): ForeignLayers =>
+  new ForeignLayers({
+    policy: options.foreignLayers ?? 'public',
+    registry,
+    // Neither our certificate nor what is trusted without checking is for whoever an image names.
+    connect: (lookup) =>
+      openTransport(options.transport ?? 'undici', {
+        tls: options.ca === undefined ? {} : { ca: options.ca },
+        timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
+        lookup,
+      }),
+    retry: { ...DEFAULT_RETRY, ...options.retry },
+    log: options.log ?? silentLog,
+  });
 
 const cannotOpen = (subject: string) => (cause: unknown) => {
   throw toLacunaError(cause, { op: 'open', subject });
@@ -60,7 +83,7 @@ const cannotOpen = (subject: string) => (cause: unknown) => {
 
 async function openRegistry(reference: DockerReference, options: StoreOptions): Promise<RegistryStore> {
   const { http, transport } = await openRegistryHttp(reference.host, options, reference.repository);
-  return new RegistryStore({ reference, http, transport });
+  return new RegistryStore({ reference, http, transport, foreign: foreignLayers(reference.host, options) });
 }
 
 /** HTTP to the registry `host`, with what `options` say of it; the caller closes the transport. */

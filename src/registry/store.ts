@@ -35,6 +35,12 @@ export interface TimeoutOptions {
   readonly body?: number;
 }
 
+/**
+ * Whether layers that a store does not have are fetched from the urls of their descriptors: from anywhere (`always`), from
+ * nowhere (`never`), or from the Internet alone unless the registry itself is in a private network (`public`).
+ */
+export type ForeignLayerPolicy = 'public' | 'always' | 'never';
+
 export interface StoreOptions {
   /** Default: nobody's. The CLI gives `storedCredentials()`. */
   readonly credentials?: CredentialSource;
@@ -54,6 +60,8 @@ export interface StoreOptions {
   readonly log?: Log;
   readonly retry?: RetryOptions;
   readonly timeouts?: TimeoutOptions;
+  /** Default `public`: containerd and skopeo fetch such layers, too. */
+  readonly foreignLayers?: ForeignLayerPolicy;
   /** Make a layout's directory when it is missing. Default false. */
   readonly create?: boolean;
 }

@@ -99,13 +99,14 @@ class ProxyPool extends Pool {
 }
 
 /** Certificates are read with the first TLS connection. */
-function connectorOf({ tls, timeouts }: TransportOptions): buildConnector.connector {
-  const plain = buildConnector({ timeout: timeouts.connect });
+function connectorOf({ tls, timeouts, lookup }: TransportOptions): buildConnector.connector {
+  const common = { timeout: timeouts.connect, ...(lookup == null ? {} : { lookup }) };
+  const plain = buildConnector(common);
   let secure: buildConnector.connector | null = null;
   return (request, callback) => {
     if (request.protocol !== 'https:') return plain(request, callback);
     try {
-      secure ??= buildConnector({ timeout: timeouts.connect, ...tlsSettings(tls) });
+      secure ??= buildConnector({ ...common, ...tlsSettings(tls) });
     } catch (error) {
       return callback(error as Error, null);
     }

@@ -2,6 +2,7 @@
  * One HTTP exchange, as small as we need it: no redirects, no retries, no decompression, no cookies. Those that are
  * wanted are ours, so that every transport behaves the same.
  */
+import type { LookupFunction } from 'node:net';
 import { LacunaError, type LacunaErrorOptions } from '../errors.ts';
 import { proxyFor } from './proxy.ts';
 import type { TimeoutOptions } from './store.ts';
@@ -43,6 +44,8 @@ export interface Transport {
 export interface TransportOptions {
   readonly tls: TlsOptions;
   readonly timeouts: Required<TimeoutOptions>;
+  /** How names are resolved; null: as the system does. */
+  readonly lookup?: LookupFunction | null;
 }
 
 /**
