@@ -4,6 +4,7 @@ import { access, constants } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { delimiter, join } from 'node:path';
 import { addonProblem, findAddon } from '../native/addon.ts';
+import { BUILD_HINT } from '../native/build-hint.ts';
 import { HOLDER_EXECUTABLE } from '../native/holder.ts';
 import { type Finding, missing, ok, type ProbeRow, refused, row } from './finding.ts';
 
@@ -35,7 +36,7 @@ function probeAddon(): Finding {
 }
 
 async function probeHolder(): Promise<Finding> {
-  const hint = 'build it with `npm run build:native`';
+  const hint = BUILD_HINT;
   if (!(await isExecutable(HOLDER_EXECUTABLE))) return missing('without it nothing can be mounted', hint);
   // Without an argument it says how it is used: it runs on this machine.
   const { output, problem } = await tell(HOLDER_EXECUTABLE, []);

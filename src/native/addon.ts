@@ -7,6 +7,7 @@
  */
 import { createRequire } from 'node:module';
 import { LacunaError } from '../errors.ts';
+import { BUILD_HINT } from './build-hint.ts';
 
 /** Compressor numbers as in the RAFS blob table: 0 none, 1 lz4_block, 2 gzip, 3 zstd. */
 export type Compressor = 0 | 1 | 2 | 3;
@@ -310,7 +311,7 @@ export function findAddon(): Addon | null {
     reason = new LacunaError('UNSUPPORTED', 'the native addon could not be loaded', {
       op: 'load addon',
       subject: `${process.platform}-${process.arch}, Node ${process.version}`,
-      hint: 'build it with `npm run build:native` (needs Rust 1.88 or newer and a C compiler)',
+      hint: BUILD_HINT,
       cause,
     });
   }

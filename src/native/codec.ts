@@ -8,6 +8,7 @@ import { gunzipSync } from 'node:zlib';
 import type { DCtx } from 'zstd-napi/binding.js';
 import { FormatError, LacunaError } from '../errors.ts';
 import { type Addon, type Compressor, type Decoder, type Digester, findAddon } from './addon.ts';
+import { BUILD_HINT } from './build-hint.ts';
 import { decryptXts, inflateSpan } from './unit.ts';
 
 export interface Codec {
@@ -141,7 +142,7 @@ function decompress(stored: Buffer, compressor: Compressor, usize: number): Buff
     case 3:
       return zstdDecompress(stored, usize);
     case 1:
-      throw new LacunaError('UNSUPPORTED', 'lz4 chunks need the native addon', { hint: ADDON_HINT });
+      throw new LacunaError('UNSUPPORTED', 'lz4 chunks need the native addon', { hint: BUILD_HINT });
   }
 }
 
@@ -210,15 +211,13 @@ function crcTable(): Uint32Array {
   return table;
 }
 
-const ADDON_HINT = 'build it with `npm run build:native` (needs Rust 1.88 or newer and a C compiler)';
-
 function optional<T>(name: string): T {
   try {
     return createRequire(import.meta.url)(name) as T;
   } catch (cause) {
     throw new LacunaError('UNSUPPORTED', `the optional dependency ${name.split('/binding')[0]} could not be loaded`, {
       op: 'load codec',
-      hint: `install it with npm, or use the native addon instead: ${ADDON_HINT}`,
+      hint: `install it with npm, or use the native addon instead: ${BUILD_HINT}`,
       cause,
     });
   }

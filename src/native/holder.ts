@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { connect } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import { BUILD_HINT } from './build-hint.ts';
 
 /** How long a holder may take to start or to answer, in milliseconds. It needs a few; it serves one client at a time. */
 const PATIENCE = 10_000;
@@ -25,7 +26,7 @@ export async function ensureHolder(socket: string): Promise<number> {
         new LacunaError('SYSTEM', stderr.trim() || `${HOLDER_EXECUTABLE} failed: ${error.message}`, {
           op: 'start holder',
           subject: socket,
-          hint: 'build it with `npm run build:native`',
+          hint: BUILD_HINT,
           cause: error,
         }),
       );

@@ -32,7 +32,7 @@ import { readRows } from '../kit/tree.ts';
 
 const read = (name: string): string => readFileSync(join(checkout, name), 'utf8');
 const readme = read('README.md');
-const documents = ['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'docs/ls-format.md'];
+const documents = ['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'docs/ls-format.md', 'docs/progress.md'];
 const manifest = JSON.parse(read('package.json')) as {
   engines: { node: string };
   files: string[];
@@ -190,6 +190,9 @@ describe('the documents', () => {
     for (const name of documents) {
       for (const [, target] of read(name).matchAll(/\]\((?!https?:)([^)#]+)/g)) {
         expect(existsSync(join(checkout, dirname(name), target!)), `${name} → ${target}`).toBe(true);
+        // Who has the package has what its documents lead to.
+        const [top] = join(dirname(name), target!).split('/');
+        expect(manifest.files, `${name} → ${target}`).toContain(top);
       }
     }
   });
@@ -206,9 +209,10 @@ describe('the documents', () => {
       '# Configuration',
       '',
       '`lacuna snapshotter`, `lacuna daemon` and `lacuna mount` take `--config FILE`. The file is TOML; its first line is',
-      '`version = 1`. Sizes and durations are strings with a unit: `B`, `KiB`, `MiB`, `GiB`, `TiB` (or `KB`, `MB`, …), and `ms`,',
-      '`s`, `m`, `h`. A key that is not known is an error, with a suggestion. A snapshotter and a mount hand the file on to the',
-      'daemon that they start; one that runs keeps its own.',
+      '`version = 1`. Sizes and durations are strings with a unit: `B`, `K` or `KiB` (1024 bytes), `KB` (1000), likewise `M`,',
+      '`G`, `T`; and `ms`, `s`, `m`, `h`. A key that is not known is an error, with a suggestion, and so are values that cannot be',
+      'meant and a file of certificates that has none. A snapshotter and a mount hand the file on to the daemon that they',
+      'start; one that runs keeps its own. `--log-level` and `LACUNA_LOG_LEVEL` win over `[log] level`.',
       '',
       'Everything at its default:',
       '',
