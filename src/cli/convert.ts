@@ -13,15 +13,16 @@ import {
   type DigesterName,
   type TargetForm,
 } from '../convert/options.ts';
-import type { ImageReport } from '../convert/report.ts';
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
+import { describeConversion } from './convert-report.ts';
 import { dictOption, imageArgument } from './image-argument.ts';
 import { platformsOption } from './platform-option.ts';
 import { readList } from './read-list.ts';
 import { SOURCE_FORMS, sideOptions, TARGET_FORMS, withSides } from './registry-options.ts';
 import { sizeOption } from './size-option.ts';
 import type { Verb } from './verb.ts';
+import { writeWhole } from './write-file.ts';
 
 interface Options {
   readonly platform?: string[];
@@ -37,6 +38,10 @@ interface Options {
   readonly dedup?: Dedup;
   readonly dict?: string[];
   readonly as: TargetForm;
+  readonly force?: boolean;
+  readonly records: boolean;
+  readonly digestfile?: string;
+  readonly metadataFile?: string;
 }
 
 export const verb: Verb = {
@@ -100,10 +105,14 @@ export const verb: Verb = {
           '--dedup <how>',
           'merge: every blob is whole; image: upper blobs leave out what lower ones have (default: merge)',
         ).choices(['merge', 'image']),
-      );
+      )
+      .option('--force', 'convert also what an earlier conversion left in the target')
+      .option('--no-records', 'leave nothing in the target by which a later conversion knows what is there')
+      .option('--digestfile <file>', 'write the digest of the result to this file')
+      .option('--metadata-file <file>', 'write the result to this file, as one JSON document');
   },
   async run(context, args, options) {
-    const { prefetch, platform, dict, ...choices } = options as unknown as Options;
+    const { prefetch, platform, dict, digestfile, metadataFile, ...choices } = options as unknown as Options;
     const target = targetOf(args, choices.as);
     const sides = await sideOptions(context, options, args[0]!, target);
     const result = await convert(args[0]!, target, {
@@ -117,14 +126,18 @@ export const verb: Verb = {
       signal: context.signal,
     });
     const document = { schema: 'lacuna.convert.v1', ...result };
-    return { document, text: describe(result), toStderr: isStream(parseReference(result.target)) };
+    if (digestfile !== undefined) await writeWhole(digestfile, result.digest);
+    if (metadataFile !== undefined) await writeWhole(metadataFile, `${JSON.stringify(document)}\n`);
+    return { document, text: describeConversion(result), toStderr: isStream(parseReference(result.target)) };
   },
 };
 
 /** Those of the command line's options that are choices of the conversion. */
-function choicesOf(options: Omit<Options, 'prefetch' | 'platform' | 'dict'>): ConvertOptions {
-  const { chunkSize, compressor, level, digester, batchSize, blob, align, ociRef, dedup, as } = options;
-  const given = { compressor, level, digester, batchSize, blob, align, ociRef, dedup, as };
+function choicesOf(
+  options: Omit<Options, 'prefetch' | 'platform' | 'dict' | 'digestfile' | 'metadataFile'>,
+): ConvertOptions {
+  const { chunkSize, compressor, level, digester, batchSize, blob, align, ociRef, dedup, as, force, records } = options;
+  const given = { compressor, level, digester, batchSize, blob, align, ociRef, dedup, as, force, records };
   return { chunkSize, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) };
 }
 
@@ -133,18 +146,3 @@ function targetOf([source, target]: readonly string[], as: TargetForm): string {
   if (as === 'referrer') return source!;
   throw new LacunaError('USAGE', 'no target is named', { op: 'convert', hint: 'lacuna convert SOURCE TARGET' });
 }
-
-function describe(result: Awaited<ReturnType<typeof convert>>): string {
-  const lines = result.images.map((image) => {
-    const before = image.layers.reduce((sum, layer) => sum + layer.sourceSize, 0);
-    const after = image.layers.reduce((sum, layer) => sum + layer.blobSize + layer.metaSize, image.bootstrap.size);
-    const line = `${image.platform}: ${image.layers.length} layers, ${megabytes(before)} -> ${megabytes(after)} MB`;
-    return [line, ...image.dictionary.map(describeReferred)].join('\n');
-  });
-  return [...lines, `${result.target}@${result.digest}`].join('\n');
-}
-
-const describeReferred = ({ blob, access, chunks, savedBytes }: ImageReport['dictionary'][number]): string =>
-  `  refers to ${blob} (${access}): ${chunks} chunks, ${megabytes(savedBytes)} MB not stored again`;
-
-const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);

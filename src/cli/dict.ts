@@ -3,9 +3,9 @@ import { Argument, type Command } from 'commander';
 import { dictAdd, dictPrune, dictStat } from '../dict/manage.ts';
 import { databaseOf } from '../dict/open.ts';
 import { LacunaError } from '../errors.ts';
+import { alignColumns, humanBytes } from '../observe/human.ts';
 import { imageArguments } from './image-argument.ts';
 import { openOptions, withImage } from './image-options.ts';
-import { megabytes } from './output.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 const ACTIONS = ['add', 'stat', 'prune'] as const;
@@ -49,15 +49,16 @@ type Run = (
 const RUN: Readonly<Record<Action, Run>> = {
   async add(path, images, context, options) {
     const growth = await dictAdd(path, images, await openOptions(context, options, images));
-    const text = `${growth.blobs} blobs, ${growth.chunks} chunks and ${growth.places} places are new`;
+    const { blobs, chunks, places } = growth;
+    const text = `added ${count(blobs, 'blob')}, ${count(chunks, 'chunk')}, ${count(places, 'place')}`;
     return { document: { schema: 'lacuna.dict-add.v1', database: path, ...growth }, text };
   },
   async stat(path) {
     const found = await dictStat(path);
     const { blobs, chunks, blobBytes, chunkBytes, places } = found;
     const lines = [
-      `${blobs} blobs of ${megabytes(blobBytes)}, ${chunks} chunks of ${megabytes(chunkBytes)} plain`,
-      ...places.map((row) => `${row.place}: ${row.blobs} blobs`),
+      `${count(blobs, 'blob')} of ${humanBytes(blobBytes)}, ${count(chunks, 'chunk')} of ${humanBytes(chunkBytes)} plain`,
+      ...alignColumns(places.map((row) => [row.place, count(row.blobs, 'blob')])),
     ];
     return { document: { schema: 'lacuna.dict-stat.v1', database: path, ...found }, text: lines.join('\n') };
   },
@@ -65,9 +66,11 @@ const RUN: Readonly<Record<Action, Run>> = {
     const pruned = await dictPrune(path, await openOptions(context, options));
     const { places, blobs, unreachable } = pruned;
     const lines = [
-      `${places} times a blob was gone from a place, ${blobs} blobs are forgotten`,
-      ...unreachable.map((place) => `${place}: could not be asked`),
+      `removed ${count(blobs, 'blob')} that no place has, and ${count(places, 'place')} of blobs`,
+      ...unreachable.map((place) => `${place}: unreachable, kept as it is`),
     ];
     return { document: { schema: 'lacuna.dict-prune.v1', database: path, ...pruned }, text: lines.join('\n') };
   },
 };
+
+const count = (number: number, what: string): string => `${number} ${what}${number === 1 ? '' : 's'}`;

@@ -1,8 +1,11 @@
 /** `convert SRC DST`: an OCI or Docker image, one platform or an index → a lazy image in another place. */
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, type Manifest, parseManifest } from '../image/manifest.ts';
+import { ANNOTATION } from '../image/media.ts';
 import { formatPlatform } from '../image/platform.ts';
+import { formatReference, type Reference } from '../image/reference.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
+import type { ImageStore } from '../registry/store.ts';
 import { type Conversion, countLayers } from './conversion.ts';
 import { blobsIn, openDictionary } from './dictionary.ts';
 import { type ConvertedImage, convertImage } from './image.ts';
@@ -18,6 +21,11 @@ export interface ConvertResult {
   readonly source: string;
   readonly target: string;
   readonly as: TargetForm;
+  /**
+   * The name that an archive has for the image (`org.opencontainers.image.ref.name`): the target's, or the source's where
+   * the target says none. Null elsewhere.
+   */
+  readonly name: string | null;
   /** What the target's tag points at: a manifest, or an index; of referrers, what they refer to. */
   readonly digest: string;
   readonly images: readonly ImageReport[];
@@ -49,7 +57,8 @@ export async function convert(
   const selected = await selectManifests(from, found, platforms, signal);
   // Only now: a layout is not made for a source that is not there.
   const targetOptions = { ...log, ...options.target };
-  await using made = await openSource(target, { create: true, ...targetOptions });
+  const namedTarget = withName(targetReference, found, referenceOf(source));
+  await using made = await openSource(namedTarget ?? target, { create: true, ...targetOptions });
   const to = made.store;
   const recipe = recipeOf(plan, options.dicts ?? []);
   const records = await Records.open({ target: targetReference, to, plan, recipe, store: targetOptions });
@@ -80,10 +89,24 @@ export async function convert(
   await records.save();
   const reports = images.map(({ report }) => report);
   return {
-    ...{ source: from.subject, target: to.subject, as: plan.as, digest: root.digest, images: reports },
+    ...{
+      source: from.subject,
+      target: targetReference === null ? to.subject : formatReference(targetReference),
+      as: plan.as,
+      digest: root.digest,
+    },
+    name: namedTarget?.transport === 'oci-archive' ? namedTarget.ref : null,
+    images: reports,
     transfer: sumTransfers([...reports.map(({ transfer }) => transfer), ...copied]),
     duration: performance.now() - began,
   };
+}
+
+/** An archive without a name for its image has the one of the source: engines import no image without. */
+function withName(target: Reference | null, found: Descriptor, source: Reference | null): Reference | null {
+  if (target?.transport !== 'oci-archive' || target.ref !== null) return target;
+  if (source?.transport !== 'docker') return { ...target, ref: found.annotations?.[ANNOTATION.refName] ?? null };
+  return source.tag === null ? target : { ...target, ref: `${source.host}/${source.repository}:${source.tag}` };
 }
 
 /** Of several images each event says which it is of. */

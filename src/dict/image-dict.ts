@@ -1,9 +1,10 @@
-/** The chunks of an image as a dictionary: out of its bootstrap alone, no blob is read. */
+/** The chunks of an image's blobs as a dictionary: out of its bootstrap and the ends of its blobs, no data is read. */
 import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
-import { metaNameOf } from '../formats/rafs/blob.ts';
+import { metaNameOf, type RafsBlob } from '../formats/rafs/blob.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
@@ -13,13 +14,15 @@ import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import { openStore } from '../registry/open.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
+import { allChunks } from './all-chunks.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isFitBlob, isFitChunk, type NewBlob } from './dict.ts';
 import { placeOf, placeOfFolder } from './places.ts';
 
 /** The blobs of a lazy image that others may refer to. USAGE when it is none. */
 export async function readImageBlobs(reference: string, options: OpenImageOptions = {}): Promise<NewBlob[]> {
   const parsed = parseReference(reference);
-  if (parsed.transport === 'rafs') return readFiles(parsed, reference);
+  const signal = options.signal ?? new AbortController().signal;
+  if (parsed.transport === 'rafs') return await readFiles(parsed, reference, signal);
   await using store = await openStore(parsed, options.store);
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
   const { manifest } = await chooseManifest(store, platform, options);
@@ -34,15 +37,21 @@ export async function readImageBlobs(reference: string, options: OpenImageOption
   const { bootstrap, metas } = await readBootstrapLayer(store, layer, options);
   const sizes = new Map(manifest.layers.map(({ digest, size }) => [digest, size]));
   const place = placeOf(parsed);
-  return blobsOf(openBootstrap(bootstrap, { subject: reference, metas }), (blob) => ({
+  const describe = (blob: RafsBlob): DictBlob => ({
     blob,
     size: sizes.get(`sha256:${blob.id}`) ?? blob.compressedSize,
     meta: metas.get(metaNameOf(blob)) ?? null,
     places: place === null ? [] : [place],
-  }));
+  });
+  const rafs = openBootstrap(bootstrap, { subject: reference, metas });
+  return await blobsOf(rafs, describe, ({ blob, size }) => storeSource(store, blob.id, size), signal);
 }
 
-async function readFiles({ bootstrap: path, blobs }: RafsReference, subject: string): Promise<NewBlob[]> {
+async function readFiles(
+  { bootstrap: path, blobs }: RafsReference,
+  subject: string,
+  signal: AbortSignal,
+): Promise<NewBlob[]> {
   const failed = (cause: unknown): never => {
     throw toLacunaError(cause, { op: 'read dictionary', subject: path });
   };
@@ -57,19 +66,25 @@ async function readFiles({ bootstrap: path, blobs }: RafsReference, subject: str
     const found = await stat(join(dir, id)).catch(() => null);
     sizes.set(id, found?.size ?? compressedSize);
   }
-  return blobsOf(rafs, (blob) => ({
-    blob,
-    size: sizes.get(blob.id)!,
-    meta: null,
-    places: [placeOfFolder(dir)],
-  }));
+  const places = [placeOfFolder(dir)];
+  const describe = (blob: RafsBlob): DictBlob => ({ blob, size: sizes.get(blob.id)!, meta: null, places });
+  return await blobsOf(rafs, describe, ({ blob }) => fileSource(join(dir, blob.id)), signal);
 }
 
-function blobsOf(rafs: RafsImage, describe: (blob: RafsImage['blobs'][number]) => DictBlob): NewBlob[] {
-  return rafs.blobs.flatMap((blob, i) => {
-    if (!isFitBlob(blob)) return [];
-    return [{ ...describe(blob), chunks: rafs.chunksOf(i).filter(isFitChunk) }];
-  });
+async function blobsOf(
+  rafs: RafsImage,
+  describe: (blob: RafsBlob) => DictBlob,
+  sourceOf: (blob: DictBlob) => BlobSource,
+  signal: AbortSignal,
+): Promise<NewBlob[]> {
+  const found: NewBlob[] = [];
+  for (const [i, blob] of rafs.blobs.entries()) {
+    if (!isFitBlob(blob)) continue;
+    const described = describe(blob);
+    const chunks = await allChunks({ ...described, source: sourceOf(described) }, rafs.chunksOf(i), signal);
+    found.push({ ...described, chunks: chunks.filter(isFitChunk) });
+  }
+  return found;
 }
 
 /** One image's chunks, in memory. */

@@ -43,7 +43,15 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
   it('prints lines for people, and the digest last', () => {
     const { status, stdout, stderr } = lacuna(['convert', SOURCE, target('text')]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-    expect(stdout).toMatch(/^linux\/amd64: 3 layers, \d+\.\d -> \d+\.\d MB\noci:.*text:lazy@sha256:[0-9a-f]{64}\n$/);
+    const size = '[0-9.]+ k?B';
+    const layer = `  layer      [0-9a-f]{12} +${size}  -> +${size}  uploaded +[0-9.]+ s\n`;
+    const bootstrap = `  bootstrap  [0-9a-f]{12} +${size}\n`;
+    const all = `${size} uploaded in [0-9.]+ s\n`;
+    expect(stdout).toMatch(
+      new RegExp(
+        `^linux/amd64: 3 layers, ${size} -> ${size}\n(${layer}){3}${bootstrap}${all}oci:.*text:lazy@sha256:[0-9a-f]{64}\n$`,
+      ),
+    );
     expect(stdout.trimEnd()).toMatch(new RegExp(`${refDigest(join(dir, 'text'), 'lazy')}$`));
   });
 
@@ -60,6 +68,9 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
       chunks: expect.any(Number),
       bytes: expect.any(Number),
       reusedBytes: expect.any(Number),
+      transfer: { uploaded: expect.any(Number), there: 0, reused: 0, mounted: 0, copied: 0 },
+      isReused: false,
+      duration: expect.any(Number),
     };
     expect(JSON.parse(stdout)).toEqual({
       schema: 'lacuna.convert.v1',
@@ -67,6 +78,9 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
       source: SOURCE,
       target: target('json'),
       digest: refDigest(join(dir, 'json'), 'lazy'),
+      name: null,
+      transfer: layer.transfer,
+      duration: expect.any(Number),
       images: [
         {
           platform: 'linux/amd64',
@@ -76,6 +90,9 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
           bootstrap: { digest: expect.any(String), size: expect.any(Number), plainSize: expect.any(Number) },
           blobs: expect.any(Array),
           dictionary: [],
+          transfer: layer.transfer,
+          isReused: false,
+          duration: expect.any(Number),
         },
       ],
     });
@@ -89,17 +106,20 @@ describe.skipIf(skip.reason)('lacuna convert', () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line));
-    const subjects = new Set(events.map(({ subject }) => subject));
-    expect(subjects.size).toBe(3);
-    for (const subject of subjects) {
-      const mine = events.filter((event) => event.subject === subject);
+    const works = new Set(events.map(({ phase, subject }) => `${phase} ${subject}`));
+    const count = (phase: string) => [...works].filter((work) => work.startsWith(phase)).length;
+    // Three layers are read and pushed, then the bootstrap.
+    expect([count('convert '), count('push '), works.size]).toEqual([3, 4, 7]);
+    for (const work of works) {
+      const [phase, subject] = work.split(' ');
+      const mine = events.filter((event) => event.phase === phase && event.subject === subject);
       expect(mine.at(-1)).toEqual({
         schema: 'lacuna.progress.v1',
         time: expect.any(String),
-        phase: 'convert',
+        phase,
         subject,
-        done: mine[0].total,
-        total: mine[0].total,
+        done: mine.at(-1).total,
+        total: phase === 'convert' ? mine[0].total : expect.any(Number),
         unit: 'bytes',
       });
       expect(mine.map(({ done }) => done)).toEqual(mine.map(({ done }) => done).toSorted((a, b) => a - b));
