@@ -11,7 +11,7 @@ import { formatPlatform, matchPlatforms, namesPlatform, type Platform, parsePlat
 import type { OnProgress } from '../observe/progress.ts';
 import { readImage } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
-import { imagesOf, MAX_NESTING } from '../reader/index-images.ts';
+import { imagesOf, MAX_ENTRIES, MAX_NESTING } from '../reader/index-images.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { readDocument } from './documents.ts';
@@ -73,7 +73,7 @@ async function checkIndex(
   named: Descriptor,
   findings: Findings,
   options: BlobOptions,
-  depth = 0,
+  budget: { depth: number; entries: number } = { depth: MAX_NESTING, entries: MAX_ENTRIES },
 ): Promise<Descriptor[]> {
   const about = findings.about(`index ${named.digest}`);
   const index = await readDocument(store, named, examineIndex, about, options);
@@ -81,12 +81,19 @@ async function checkIndex(
   if (index.mediaType !== undefined && index.mediaType !== named.mediaType) {
     about.error('mediaType', null, `${index.mediaType}, and ${named.mediaType} in what lists it`);
   }
+  budget.entries -= index.manifests.length;
+  if (budget.entries < 0) {
+    about.warning('manifests', null, `not checked: the indexes have more than ${MAX_ENTRIES} entries`);
+    return [];
+  }
   const listed: Descriptor[] = [];
+  budget.depth -= 1;
   for (const entry of index.manifests) {
     if (!isIndex(entry.mediaType)) listed.push(entry);
-    else if (depth + 1 < MAX_NESTING) listed.push(...(await checkIndex(store, entry, findings, options, depth + 1)));
+    else if (budget.depth > 0) listed.push(...(await checkIndex(store, entry, findings, options, budget)));
     else about.warning('manifests', null, `nested more than ${MAX_NESTING} deep: ${entry.digest} is not checked`);
   }
+  budget.depth += 1;
   return listed;
 }
 

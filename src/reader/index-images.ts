@@ -10,7 +10,7 @@ import { ahead } from './ahead.ts';
 /** Indexes within indexes. */
 export const MAX_NESTING = 4;
 /** Entries of an index and of all those within it. */
-const MAX_ENTRIES = 4096;
+export const MAX_ENTRIES = 4096;
 /** Manifests that are read at once. */
 const READ_AHEAD = 4;
 
@@ -32,7 +32,8 @@ export async function readManifest(
 
 /**
  * Everything that an index lists which is not an index itself, in its order. What a nested index lists stands in its place,
- * for its platform where the entry names none. UNSUPPORTED beyond {@link MAX_NESTING}.
+ * for its platform where the entry names none. UNSUPPORTED beyond {@link MAX_NESTING}
+ * and {@link MAX_ENTRIES}.
  */
 export async function listManifests(
   store: ImageStore,
@@ -40,15 +41,17 @@ export async function listManifests(
   options: SignalOptions,
 ): Promise<Descriptor[]> {
   const listed: Descriptor[] = [];
+  let seen = 0;
   const walk = async (parent: Descriptor, depth: number): Promise<void> => {
     if (depth === MAX_NESTING) throw tooNested(`indexes are nested more than ${MAX_NESTING} deep`, store);
     const { manifests } = parseIndex(await store.manifest(parent, options), store.subject);
+    seen += manifests.length;
+    if (seen > MAX_ENTRIES)
+      throw tooNested(`an index and those within it have more than ${MAX_ENTRIES} entries`, store);
     for (const entry of manifests) {
       const inherited = parent.platform === undefined ? entry : { platform: parent.platform, ...entry };
       if (isIndex(entry.mediaType)) await walk(inherited, depth + 1);
-      else if (listed.push(inherited) > MAX_ENTRIES) {
-        throw tooNested(`an index and those within it list more than ${MAX_ENTRIES} manifests`, store);
-      }
+      else listed.push(inherited);
     }
   };
   await walk(index, 0);

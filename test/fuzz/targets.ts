@@ -4,12 +4,17 @@ import type { RafsBlob } from '../../src/formats/rafs/blob.ts';
 import { ChunkInfo, unpackMeta } from '../../src/formats/rafs/meta.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { decodeToc } from '../../src/formats/rafs/toc.ts';
-import { parseConfig, parseIndex, parseManifest } from '../../src/image/manifest.ts';
+import { artifactTypeOf, manifestTypeOf, mayBeImage } from '../../src/image/kind.ts';
+import { type Descriptor, parseConfig, parseIndex, parseManifest } from '../../src/image/manifest.ts';
+import { isIndex, isManifest, MEDIA } from '../../src/image/media.ts';
+import { hostPlatform, platformOfConfig } from '../../src/image/platform.ts';
 import { parseReference } from '../../src/image/reference.ts';
 import { portableCodec } from '../../src/native/codec.ts';
 import { findMembers, readInlineBootstrap } from '../../src/reader/blob-members.ts';
 import { readBootstrapTar } from '../../src/reader/bootstrap.ts';
+import { imagesOf } from '../../src/reader/index-images.ts';
 import { listTree } from '../../src/reader/rows.ts';
+import type { ImageStore } from '../../src/registry/store.ts';
 import { LayerBuilder } from '../../src/tree/layer.ts';
 import { overlay } from '../../src/tree/overlay.ts';
 import { TarParser } from '../../src/tree/tar.ts';
@@ -127,6 +132,45 @@ function readTar(bytes: Buffer): void {
   for (const _ of listTree(root, '/', { recursive: true }));
 }
 
+const INDEX: Descriptor = { mediaType: MEDIA.ociIndex, digest: `sha256:${'0'.repeat(64)}`, size: 1 };
+
+/** A store in which every index is the one in `bytes`, so that it may lie in itself. */
+const storeOf = (bytes: Buffer, manifest: Buffer, config: Buffer): ImageStore =>
+  ({
+    subject: 'fuzz',
+    manifest: async ({ mediaType }: Descriptor) =>
+      isIndex(mediaType) ? bytes : isManifest(mediaType) ? manifest : config,
+  }) as unknown as ImageStore;
+
+/** The same documents as Go programs write them, an index with all kinds of entries, and an artifact's manifest. */
+function documentsWithNulls(manifest: Buffer, index: Buffer, config: Buffer) {
+  const withNulls = (bytes: Buffer, fields: object) =>
+    Buffer.from(JSON.stringify({ ...(JSON.parse(bytes.toString()) as object), ...fields }));
+  const [entry] = (JSON.parse(index.toString()) as { manifests: object[] }).manifests;
+  const unknown = { os: 'unknown', architecture: 'unknown', variant: null };
+  const manifests = [
+    { ...entry, platform: unknown, annotations: { 'vnd.docker.reference.type': 'attestation-manifest' } },
+    { ...entry, artifactType: 'application/vnd.amazon.soci.index.v2+json', platform: null, urls: null },
+    { ...entry, platform: { os: 'linux', architecture: 'amd64', 'os.features': null } },
+    { ...INDEX, annotations: null },
+    { ...INDEX, mediaType: MEDIA.ociArtifact, digest: `sha512:${'0'.repeat(128)}` },
+  ];
+  return {
+    manifest: withNulls(manifest, { annotations: null, subject: null, artifactType: null, layers: null }),
+    artifact: withNulls(manifest, {
+      artifactType: 'application/vnd.example',
+      config: { ...INDEX, mediaType: MEDIA.ociEmpty },
+    }),
+    index: withNulls(index, { annotations: null, subject: null, manifests }),
+    config: withNulls(config, {
+      config: null,
+      history: null,
+      created: null,
+      rootfs: { type: 'layers', diff_ids: null },
+    }),
+  };
+}
+
 export async function makeTargets(): Promise<Target[]> {
   const small = smallBootstrap(140);
   const tars = layerTars('oci/nasty-mini', 'nasty-mini-gzip').map((tar) => firstMembers(tar, 24 * 1024));
@@ -151,13 +195,14 @@ export async function makeTargets(): Promise<Target[]> {
     subject: 'fuzz',
     readAt: async (offset: number, length: number) => bytes.subarray(offset, offset + length),
   });
-  const json = (name: string, seed: Buffer, parse: (bytes: Buffer, subject: string) => unknown): Target => ({
+  const json = (name: string, seeds: readonly Buffer[], parse: (bytes: Buffer) => unknown): Target => ({
     name,
     share: 600,
-    seeds: [seed],
+    seeds,
     mutate: mutateJson,
-    run: (bytes) => void parse(bytes, 'fuzz'),
+    run: async (bytes) => void (await parse(bytes)),
   });
+  const nulls = documentsWithNulls(manifest, index, config);
   return [
     { name: 'bootstrap', share: 1000, seeds: [small], mutate: bytesWith(BOOTSTRAP_HOT), run: readBootstrap },
     {
@@ -215,9 +260,15 @@ export async function makeTargets(): Promise<Target[]> {
         await readBootstrapTar(one(bytes), 'fuzz');
       },
     },
-    json('manifest', manifest, parseManifest),
-    json('index', index, parseIndex),
-    json('config', config, parseConfig),
+    json('manifest', [manifest, nulls.manifest, nulls.artifact], (bytes) => {
+      if (manifestTypeOf(bytes, '', 'fuzz') !== MEDIA.ociIndex) artifactTypeOf(parseManifest(bytes, 'fuzz'));
+    }),
+    json('index', [index, nulls.index], async (bytes) => {
+      parseIndex(bytes, 'fuzz').manifests.filter(mayBeImage);
+      for (const platform of [null, hostPlatform()])
+        await imagesOf(storeOf(bytes, manifest, config), INDEX, platform, {});
+    }),
+    json('config', [config, nulls.config], (bytes) => platformOfConfig(parseConfig(bytes, 'fuzz'))),
     {
       name: 'reference',
       share: 1560,
