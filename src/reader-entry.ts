@@ -63,7 +63,7 @@ export type { InspectedLayer, InspectedManifest } from './reader/inspect-manifes
 export type { InspectedEntry, InspectedReferrer, InspectedTag } from './reader/inspect-tag.ts';
 export type { InspectedTree } from './reader/inspect-tree.ts';
 export type { LsOptions } from './reader/ls.ts';
-export type { ReferredManifest, Referrer, ReferrersOptions } from './reader/referrers.ts';
+export type { ReferredManifest, ReferrerNode, ReferrersOptions } from './reader/referrers.ts';
 export type { Row } from './reader/rows.ts';
 export type { Stat, StatChunk, StatOptions } from './reader/stat.ts';
 export type { TagsOptions } from './reader/tags.ts';

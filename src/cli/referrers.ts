@@ -1,7 +1,7 @@
 /** `lacuna referrers IMAGE`. */
 import type { Command } from 'commander';
 import { humanBytes } from '../observe/human.ts';
-import { type ReferredManifest, type Referrer, referrers } from '../reader/referrers.ts';
+import { type ReferredManifest, type ReferrerNode, referrers } from '../reader/referrers.ts';
 import { shown } from './output.ts';
 import { SOURCE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
@@ -34,7 +34,7 @@ function describe({ digest, platform, referrers: found }: ReferredManifest, at: 
   return [found.length === 0 ? `${head}: no referrers` : head, ...branches(found, '')];
 }
 
-function branches(found: readonly Referrer[], indent: string): string[] {
+function branches(found: readonly ReferrerNode[], indent: string): string[] {
   return found.flatMap(({ digest, artifactType, mediaType, size, annotations, referrers: inner }, i) => {
     const isLast = i === found.length - 1;
     const below = `${indent}${isLast ? '   ' : '│  '}`;

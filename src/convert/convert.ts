@@ -5,7 +5,6 @@ import { ANNOTATION } from '../image/media.ts';
 import { formatPlatform } from '../image/platform.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
-import type { ImageStore } from '../registry/store.ts';
 import { type Conversion, countLayers } from './conversion.ts';
 import { blobsIn, openDictionary } from './dictionary.ts';
 import { type ConvertedImage, convertImage } from './image.ts';

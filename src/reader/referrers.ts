@@ -14,7 +14,7 @@ export interface ReferrersOptions {
 }
 
 /** A manifest or index that points at another one. */
-export interface Referrer {
+export interface ReferrerNode {
   readonly digest: string;
   readonly mediaType: string;
   /** Null where it has none. */
@@ -23,7 +23,7 @@ export interface Referrer {
   readonly size: number;
   readonly annotations: Readonly<Record<string, string>>;
   /** What points at it in turn: the signature of an SBOM. */
-  readonly referrers: readonly Referrer[];
+  readonly referrers: readonly ReferrerNode[];
 }
 
 /** What is pointed at: what the reference names, and of an index each of its manifests. */
@@ -32,7 +32,7 @@ export interface ReferredManifest {
   readonly mediaType: string;
   /** As the index has it, `os/architecture[/variant]`; null where nobody says. */
   readonly platform: string | null;
-  readonly referrers: readonly Referrer[];
+  readonly referrers: readonly ReferrerNode[];
 }
 
 /** Each is a request or more. */
@@ -79,11 +79,11 @@ class Lists {
     this.signal = signal === undefined ? {} : { signal };
   }
 
-  async of(digest: string, depth: number): Promise<Referrer[]> {
+  async of(digest: string, depth: number): Promise<ReferrerNode[]> {
     if (this.#seen.has(digest) || this.#seen.size >= MAX_LISTS || depth >= MAX_DEPTH) return [];
     this.#seen.add(digest);
     const entries = await this.#store.referrers(digest, depth === 0 ? this.#type : null, this.signal);
-    const found: Referrer[] = [];
+    const found: ReferrerNode[] = [];
     for (const entry of entries) {
       found.push({
         digest: entry.digest,

@@ -1,5 +1,14 @@
 /** The package as a program has it: what importing loads, what its functions take, and that every type has a name. */
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
@@ -152,6 +161,35 @@ describe.skipIf(built.reason)('the types', () => {
     } finally {
       rmSync(dir, { recursive: true });
     }
+  });
+});
+
+describe.skipIf(built.reason)("a program's types", () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-consumer-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  it('are those of lacuna/reader, whose functions are not any', { timeout: 60_000 }, async () => {
+    mkdirSync(join(dir, 'node_modules', '@types'), { recursive: true });
+    symlinkSync(checkout, join(dir, 'node_modules', 'lacuna'));
+    symlinkSync(join(checkout, 'node_modules', '@types', 'node'), join(dir, 'node_modules', '@types', 'node'));
+    writeFileSync(join(dir, 'package.json'), '{"private":true,"type":"module"}');
+    const compilerOptions = {
+      ...{ target: 'es2023', lib: ['es2023', 'esnext.disposable'], module: 'nodenext', types: ['node'] },
+      ...{ strict: true, noEmit: true, exactOptionalPropertyTypes: true },
+    };
+    writeFileSync(join(dir, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: ['*.ts'] }));
+    const text = [
+      "import { ls, openStore, type ImageInput, type Row } from 'lacuna/reader';",
+      "const input: ImageInput = await openStore('oci:x');",
+      'for await (const row of ls(input, { recursive: true })) { const found: Row = row; void found; }',
+    ];
+    const compile = async (...more: string[]) => {
+      writeFileSync(join(dir, 'program.ts'), [...text, ...more].join('\n'));
+      return await run(process.execPath, [join(checkout, 'node_modules/typescript/bin/tsc'), '-p', dir]);
+    };
+    expect((await compile()).stdout).toBe('');
+    const wrong = await compile('ls(input, { recursiv: true });').catch((error: unknown) => String(error));
+    expect(typeof wrong === 'string' ? wrong : wrong.stdout).toContain('recursiv');
   });
 });
 
