@@ -32,6 +32,8 @@ export interface Conversion {
   readonly awaited: Map<string, number>;
   /** What earlier conversions left in the target, and this one leaves. */
   readonly records: Records;
+  /** Whether several images are converted, which may share layers. */
+  readonly isOfMany: boolean;
   /** Blobs that a layer's report has counted. */
   readonly counted: Set<string>;
   /** Told of every blob of an original that was copied or looked for. */

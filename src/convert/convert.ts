@@ -69,7 +69,7 @@ export async function convert(
   const copied: Transfer[] = [];
   const conversion: Conversion = {
     ...{ from, to, plan, records, dictionary },
-    ...{ layers: new Map(), awaited: countLayers(manifests), counted: new Set() },
+    ...{ layers: new Map(), awaited: countLayers(manifests), counted: new Set(), isOfMany: selected.length > 1 },
     onCopy: (how, bytes) => copied.push(transferOf(how, bytes)),
   };
   const isLone = plan.as === 'lazy' && selected.length === 1;

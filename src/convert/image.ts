@@ -76,7 +76,7 @@ async function convertAnew(
     });
   }
   const { layers, referred } = await convertLayers(conversion, manifest, config);
-  const merged = mergeLayers(layers, referred, plan, from.subject);
+  const merged = mergeLayers(layers, referred, { ...plan, isOfMany: conversion.isOfMany }, from.subject);
   const used = usedOf(layers, referred, merged);
   const blobs = [
     ...used.layers.flatMap(entriesOf),

@@ -22,7 +22,7 @@ export interface MergedImage {
 export function mergeLayers(
   layers: readonly ConvertedLayer[],
   referred: readonly DictBlob[],
-  plan: Pick<ConvertPlan, 'layer' | 'prefetch' | 'align' | 'log'>,
+  plan: Pick<ConvertPlan, 'layer' | 'prefetch' | 'align' | 'log'> & { readonly isOfMany?: boolean },
   subject: string,
 ): MergedImage {
   const root = overlay(
@@ -31,7 +31,8 @@ export function mergeLayers(
   );
   const lowest = new LowerChunks();
   for (const { chunks } of layers) lowest.add(chunks);
-  if (lowest.layers > 1) referToFirst(root, lowest);
+  // A layer that another image has, too, may have been made to refer to what is below it there.
+  if (lowest.layers > 1 || plan.isOfMany === true) referToFirst(root, lowest);
   const own = layers.flatMap(({ blob, meta }) =>
     blob === null ? [] : [{ blob, meta: meta.length === 0 ? null : meta }],
   );

@@ -261,6 +261,19 @@ describe.skipIf(skip.reason)('a converted image', () => {
       }
     });
 
+    it('a layer that lies on others in one image is whole where it lies on none', async () => {
+      const path = fresh();
+      const [lower, both] = [file('lower', 'same'), layer(...['a', 'b'].map((name) => member({ name, data: 'same' })))];
+      const entries = [
+        { ...putImage(path, { layers: [lower, both] }), platform: platform('amd64') },
+        { ...putImage(path, { layers: [both], config: { architecture: 'arm64' } }), platform: platform('arm64') },
+      ];
+      const target = join(path, 'lazy');
+      const { images } = await convert(putLayout(path, putIndex(path, entries)), `oci:${target}:lazy`);
+      expect(images[1]!.blobs).toEqual([images[1]!.layers[0]!.blob]);
+      expect(await paths(target, 'linux/arm64')).toEqual(['/', '/a', '/b']);
+    });
+
     it('is one manifest when one platform is wanted, an index for several', async () => {
       const { source, entries } = manyPlatforms();
       const target = fresh();
