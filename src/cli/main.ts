@@ -62,7 +62,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    report(error, argv.includes('--json'));
+    report(error, argv);
     return exitCodeOf(error);
   }
 }
@@ -107,14 +107,18 @@ function commandOf(verb: Verb, setExitCode: (code: number) => void): Command {
 }
 
 /** An error for people on stderr, or as a document on stdout where a document was asked for. */
-function report(error: unknown, json: boolean): void {
+function report(error: unknown, argv: readonly string[]): void {
   const failure = toLacunaError(error);
-  if (json) process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
+  if (argv.includes('--json'))
+    process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
   const what = failure.op === null ? '' : `${failure.op}: `;
   const subject = failure.subject === null ? '' : ` (${failure.subject})`;
   process.stderr.write(`lacuna: ${what}${failure.message}${subject} [${failure.code}]\n`);
   if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
-  if (failure.code === 'INTERNAL' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
+  const isDebugging = /--log-level[= ](debug|trace)/.test(argv.join(' '));
+  if (isDebugging && failure.code === 'INTERNAL' && failure.cause instanceof Error) {
+    process.stderr.write(`${failure.cause.stack}\n`);
+  }
 }
 
 function packageVersion(): string {

@@ -7,6 +7,7 @@ import { DOCKER_SCHEMA1, isIndex, isManifest, MANIFEST_ACCEPT, MEDIA } from '../
 import { type DockerReference, formatReference, isTag } from '../image/reference.ts';
 import { type Answer, contentLength, readBody } from './answer.ts';
 import { BlobReader } from './blob-reader.ts';
+import { mediaTypeOf } from './file-store.ts';
 import type { RegistryHttp } from './http.ts';
 import { sizeMismatch } from './range.ts';
 import { RecentManifests } from './recent.ts';
@@ -14,6 +15,15 @@ import { RegistryReferrers, referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
 import { discard, type Transport } from './transport.ts';
 import { RegistryUpload } from './upload.ts';
+
+/** Content types that say nothing of a document. */
+const GENERIC: readonly string[] = [
+  '',
+  'text/plain',
+  'application/octet-stream',
+  'binary/octet-stream',
+  'application/json',
+];
 
 export interface RegistryStoreOptions {
   readonly reference: DockerReference;
@@ -102,17 +112,22 @@ export class RegistryStore implements ImageStore {
   async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {
     const purpose = { op: 'look up', subject: this.subject };
     const kind = isManifest(descriptor.mediaType) || isIndex(descriptor.mediaType) ? 'manifests' : 'blobs';
-    const answer = await this.#http.send({
-      ...purpose,
-      method: 'HEAD',
-      url: new URL(`${kind}/${descriptor.digest}`, this.#url),
-      headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
-      scopes: this.#pull,
-      signal: options.signal ?? null,
-      expect: [200, 404],
-    });
-    await discard(answer);
-    if (answer.status === 404) return false;
+    const ask = async (method: 'HEAD' | 'GET'): Promise<Answer> => {
+      const answer = await this.#http.send({
+        ...purpose,
+        method,
+        url: new URL(`${kind}/${descriptor.digest}`, this.#url),
+        headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
+        scopes: this.#pull,
+        signal: options.signal ?? null,
+        expect: [200, 404, 405, 501],
+      });
+      await discard(answer);
+      return answer;
+    };
+    const head = await ask('HEAD');
+    const answer = head.status === 405 || head.status === 501 ? await ask('GET') : head;
+    if (answer.status !== 200) return false;
     const length = contentLength(answer, purpose);
     return length === null || length === descriptor.size;
   }
@@ -239,7 +254,8 @@ export class RegistryStore implements ImageStore {
 
   /** What the registry and the document itself say, which must not differ (CVE-2021-41190). */
   #mediaType(bytes: Buffer, answer: Answer): string {
-    const said = (answer.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase();
+    // Sent twice, the last one counts, as with Go's clients.
+    const [said = ''] = (answer.header('content-type') ?? '').split(',').at(-1)!.trim().toLowerCase().split(/[ ;]/);
     const document = parseJson(bytes, { op: 'resolve', subject: this.subject, limit: MAX_MANIFEST_SIZE });
     const field =
       typeof document === 'object' && document !== null && 'mediaType' in document ? document.mediaType : null;
@@ -247,6 +263,8 @@ export class RegistryStore implements ImageStore {
     if (DOCKER_SCHEMA1.includes(said)) return said;
     if (isKnown(said) && (field === null || field === said)) return said;
     if (!isKnown(said) && isKnown(field)) return field;
+    // Storage that knows nothing of images; the document need not name its type (image-spec, manifest.md).
+    if (field === null && GENERIC.includes(said)) return mediaTypeOf(bytes, this.subject);
     throw new LacunaError(
       'PROTOCOL',
       `the registry says it is ${JSON.stringify(said.slice(0, 128))}, which is not an image`,
