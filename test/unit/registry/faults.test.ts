@@ -336,6 +336,14 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       }
     });
 
+    test('a Docker-Content-Digest of another manifest', async () => {
+      const manifest = put(`{"mediaType":"${MEDIA.ociManifest}"}`, MEDIA.ociManifest);
+      registry.fault = () => ({ kind: 'headers', headers: { 'docker-content-digest': blob.digest } });
+      await failure('DIGEST_MISMATCH', store.resolve(null));
+      // Asked for by its digest it is what its bytes are.
+      expect(await store.resolve(manifest.digest)).toEqual(manifest);
+    });
+
     test.each([405, 501])('%d to a HEAD: a GET tells', async (status) => {
       registry.fault = (request) => (request.method === 'HEAD' ? { kind: 'status', status } : null);
       expect(await store.has(blob)).toBe(true);
