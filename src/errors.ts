@@ -137,6 +137,20 @@ export function toLacunaError(error: unknown, options: LacunaErrorOptions = {}):
   return new LacunaError('INTERNAL', error.message, merged);
 }
 
+/** A caller's function, such as `onProgress`, whose errors are told from ours. Does nothing when there is none. */
+export function callback<A extends readonly unknown[]>(
+  given: ((...values: A) => void) | undefined,
+  name: string,
+): (...values: A) => void {
+  return (...values) => {
+    try {
+      given?.(...values);
+    } catch (error) {
+      throw toLacunaError(error, { op: 'call back', subject: name });
+    }
+  };
+}
+
 /** The exit code of the CLI for an error. */
 export function exitCodeOf(error: unknown): number {
   return CODES[toLacunaError(error).code].exit;

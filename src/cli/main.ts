@@ -25,7 +25,7 @@ async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
     const failure = error instanceof CommanderError ? usageError(error, command, words) : error;
-    report(failure, isJson(words));
+    report(failure, words);
     return exitCodeOf(failure);
   }
 }
@@ -52,12 +52,17 @@ const isJson = (words: readonly string[]): boolean =>
   (words.includes('--') ? words.slice(0, words.indexOf('--')) : words).includes('--json');
 
 /** An error for people on stderr, or as a document on stdout where a document was asked for. */
-function report(error: unknown, json: boolean): void {
+function report(error: unknown, argv: readonly string[]): void {
   const failure = toLacunaError(error);
-  if (json) process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
+  if (isJson(argv)) {
+    process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
+  }
   process.stderr.write(`lacuna: ${lineOf(failure)} [${failure.code}]\n`);
   if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
-  if (failure.code === 'INTERNAL' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
+  const isDebugging = /--log-level[= ](debug|trace)/.test(argv.join(' '));
+  if (isDebugging && failure.code === 'INTERNAL' && failure.cause instanceof Error) {
+    process.stderr.write(`${failure.cause.stack}\n`);
+  }
 }
 
 /** Operation, message and subject, of which many a message has the others already. */

@@ -3,7 +3,7 @@
  * A container waits for this, so whatever does not need the other's answer is asked at the same time.
  */
 import { randomUUID } from 'node:crypto';
-import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { callback, FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { digestOf } from '../image/digest.ts';
 import { type Descriptor, type Manifest, parseConfig } from '../image/manifest.ts';
 import { MEDIA } from '../image/media.ts';
@@ -88,7 +88,8 @@ interface Bringing {
 
 async function bring(request: Bringing): Promise<PullResult> {
   const { containerd, store, reference, link, choice, config, options } = request;
-  const { snapshotter = DEFAULT_SNAPSHOTTER, onProgress = () => {}, signal } = options;
+  const { snapshotter = DEFAULT_SNAPSHOTTER, signal } = options;
+  const onProgress = callback(options.onProgress, 'onProgress');
   const abort = signal === undefined ? {} : { signal };
   const { manifest, descriptor } = choice;
   const image = nameOf(reference);

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { LacunaError, toLacunaError } from '../errors.ts';
+import { callback, LacunaError, toLacunaError } from '../errors.ts';
 import { alignUp, BLOCK } from '../formats/rafs/layout.ts';
 import { type PlacedChunk, type PlainImage, planPlain } from '../formats/rafs/plain.ts';
 import type { OnProgress } from '../observe/progress.ts';
@@ -99,6 +99,7 @@ async function copyChunks(
   const total = chunks.reduce((sum, { uncompressedSize }) => sum + uncompressedSize, 0);
   const subject = chunks[0]!.blob.slice(0, 12);
   const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const onProgress = callback(options.onProgress, 'onProgress');
   let [at, left, done] = [0, chunks[0]!.uncompressedSize, 0];
   for await (let piece of image.read(asFile(chunks, total), signal)) {
     done += piece.length;
@@ -112,7 +113,7 @@ async function copyChunks(
       await file.skip(alignUp(uncompressedSize, BLOCK) - uncompressedSize);
       left = chunks[at]?.uncompressedSize ?? 0;
     }
-    options.onProgress?.({ phase: 'export', subject, done, total, unit: 'bytes' });
+    onProgress({ phase: 'export', subject, done, total, unit: 'bytes' });
   }
 }
 

@@ -1,6 +1,6 @@
 /** What can be chosen when converting, and the defaults with their reasons. */
 
-import { LacunaError } from '../errors.ts';
+import { callback, LacunaError } from '../errors.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
@@ -147,7 +147,7 @@ export function planOf(options: ConvertOptions): ConvertPlan {
     force: options.force ?? false,
     records: options.records ?? true,
     log: options.log ?? silentLog,
-    onProgress: options.onProgress ?? (() => {}),
+    onProgress: callback(options.onProgress, 'onProgress'),
     signal: options.signal ?? new AbortController().signal,
   };
   return plan.ociRef ? referring(plan, options) : plan;

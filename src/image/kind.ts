@@ -74,7 +74,7 @@ export function manifestTypeOf(bytes: Uint8Array, said: string, subject: string)
   if (said === '') throw new FormatError('mediaType', 'not a manifest or index', purpose);
   const found = field === '' ? 'is neither a manifest nor an index' : `says ${JSON.stringify(printable(field))}`;
   const problem = `the registry sent it as ${JSON.stringify(printable(said))}, and the document ${found}`;
-  throw new LacunaError('PROTOCOL', `resolve ${subject}: ${problem}`, purpose);
+  throw new LacunaError('PROTOCOL', problem, purpose);
 }
 
 const isKnown = (type: string): boolean => isManifest(type) || isIndex(type);

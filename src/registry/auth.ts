@@ -88,13 +88,20 @@ export class Authorizer {
     const key = keyOf(scopes);
     const { scheme, scope } = this.#readChallenge(answer);
     await discard(answer);
+    const before = this.#scheme;
     this.#scheme = scheme;
     if (scope.length > 0) this.#learned.set(key, scope);
     // Another request may have got a new one in the meantime.
     if (used !== null && this.#headers.get(key)?.header === used) this.#headers.delete(key);
-    const header = await this.header(scopes, signal);
-    if (header === null) throw this.#unauthorized('there is no way to authenticate');
-    return header;
+    try {
+      const header = await this.header(scopes, signal);
+      if (header !== null) return header;
+    } catch (error) {
+      // Others may not need what cannot be had: one part of a registry may be closed, and the rest open to anybody.
+      this.#scheme = before;
+      throw error;
+    }
+    throw this.#unauthorized('there is no way to authenticate');
   }
 
   #readChallenge(answer: Answer): { scheme: Scheme; scope: string[] } {

@@ -108,17 +108,22 @@ export class RegistryStore implements ImageStore {
   async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {
     const purpose = { op: 'look up', subject: this.subject };
     const kind = isDocument(descriptor.mediaType) ? 'manifests' : 'blobs';
-    const answer = await this.#http.send({
-      ...purpose,
-      method: 'HEAD',
-      url: new URL(`${kind}/${descriptor.digest}`, this.#url),
-      headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
-      scopes: this.#pull,
-      signal: options.signal ?? null,
-      expect: [200, 404],
-    });
-    await discard(answer);
-    if (answer.status === 404) return false;
+    const ask = async (method: 'HEAD' | 'GET'): Promise<Answer> => {
+      const answer = await this.#http.send({
+        ...purpose,
+        method,
+        url: new URL(`${kind}/${descriptor.digest}`, this.#url),
+        headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
+        scopes: this.#pull,
+        signal: options.signal ?? null,
+        expect: [200, 404, 405, 501],
+      });
+      await discard(answer);
+      return answer;
+    };
+    const head = await ask('HEAD');
+    const answer = head.status === 405 || head.status === 501 ? await ask('GET') : head;
+    if (answer.status !== 200) return false;
     const length = contentLength(answer, purpose);
     return length === null || length === descriptor.size;
   }
@@ -249,7 +254,8 @@ export class RegistryStore implements ImageStore {
   }
 
   #mediaType(bytes: Buffer, answer: Answer): string {
-    const said = (answer.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase();
+    // Sent twice, the last one counts, as with Go's clients.
+    const [said = ''] = (answer.header('content-type') ?? '').split(',').at(-1)!.trim().toLowerCase().split(/[ ;]/);
     return manifestTypeOf(bytes, said, this.subject);
   }
 

@@ -2,7 +2,13 @@
 import { access } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { type ArchiveReference, type DockerReference, type Reference, STREAM } from '../image/reference.ts';
+import {
+  type ArchiveReference,
+  type DockerReference,
+  formatReference,
+  type Reference,
+  STREAM,
+} from '../image/reference.ts';
 import { silentLog } from '../observe/log.ts';
 import { ArchiveStore } from './archive.ts';
 import { ArchiveWriter } from './archive-writer.ts';
@@ -14,6 +20,7 @@ import type { FileStore } from './file-store.ts';
 import { ForeignLayers } from './foreign.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
+import { withOwnErrors } from './own-errors.ts';
 import { DEFAULT_RETRY } from './retry.ts';
 import type { CredentialSource, ImageStore, StoreOptions } from './store.ts';
 import { DEFAULT_TIMEOUTS, discard, type Transport, type TransportOptions } from './transport.ts';
@@ -29,6 +36,14 @@ export function isLoopback(host: string): boolean {
 
 /** Opens the registry's repository, the layout or the archive that `reference` names. No request is made yet. */
 export async function openStore(reference: Reference, options: StoreOptions = {}): Promise<ImageStore> {
+  try {
+    return withOwnErrors(await openUnguarded(reference, options));
+  } catch (error) {
+    throw toLacunaError(error, { op: 'open', subject: formatReference(reference) });
+  }
+}
+
+async function openUnguarded(reference: Reference, options: StoreOptions): Promise<ImageStore> {
   switch (reference.transport) {
     case 'docker':
       return await openRegistry(reference, options);

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { LacunaError, toLacunaError } from '../errors.ts';
+import { callback, LacunaError, toLacunaError } from '../errors.ts';
 import { STREAM } from '../image/reference.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { openImage, openStored } from '../reader/open.ts';
@@ -69,7 +69,7 @@ function planOf(options: UnpackOptions): UnpackPlan {
     rootless: options.rootless ?? uid !== 0,
     uid,
     gid: process.getgid?.() ?? 0,
-    onProgress: options.onProgress ?? (() => {}),
+    onProgress: callback(options.onProgress, 'onProgress'),
     signal: options.signal ?? new AbortController().signal,
   };
 }

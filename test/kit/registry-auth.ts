@@ -7,10 +7,18 @@ export const USER = 'ada';
 export const PASSWORD = 'correct:horse battery';
 export const IDENTITY_TOKEN = 'identity-token-of-ada';
 
+const SERVICE = 'test, registry';
+
 export interface AuthOptions {
   readonly auth: 'token' | 'basic' | null;
   /** Seconds; null = the answer does not say. Default 300. */
   readonly tokenLifetime?: number | null;
+  /** The token server's answer with a token. */
+  readonly tokenAnswer?: (token: string) => object;
+  /** What the realm has behind its path. */
+  readonly realmQuery?: string;
+  /** Null = the challenge names none. */
+  readonly service?: string | null;
   /** Whether strangers get tokens for pulling. Default false. */
   readonly anonymousPull?: boolean;
 }
@@ -53,7 +61,9 @@ export class RegistryAuth {
     const token = this.#tokens.get(header.replace(/^Bearer /, ''));
     const granted = token !== undefined && !token.expired && scopes.every((scope) => covers(token.scopes, scope));
     if (granted) return null;
-    const challenge = `Bearer realm="${origin}/token",service="test, registry",scope="${scopes.join(' ')}"`;
+    const { realmQuery = '', service = SERVICE } = this.#options;
+    const named = service === null ? '' : `,service="${service}"`;
+    const challenge = `Bearer realm="${origin}/token${realmQuery}"${named},scope="${scopes.join(' ')}"`;
     return denied({ 'www-authenticate': challenge });
   }
 
@@ -62,7 +72,9 @@ export class RegistryAuth {
     const isPost = request.method === 'POST';
     const query = isPost ? new URLSearchParams(body.toString('utf8')) : new URL(request.url!, 'http://x').searchParams;
     const scopes = query.getAll('scope').flatMap((scope) => scope.split(' '));
-    if (query.get('service') !== 'test, registry') return json(400, { errors: [{ code: 'UNKNOWN_SERVICE' }] });
+    const { service = SERVICE, tokenAnswer } = this.#options;
+    if (service !== null && query.get('service') !== service)
+      return json(400, { errors: [{ code: 'UNKNOWN_SERVICE' }] });
     const isKnown = isPost
       ? query.get('refresh_token') === IDENTITY_TOKEN
       : isUser(request.headers.authorization ?? '');
@@ -72,6 +84,7 @@ export class RegistryAuth {
     const token = `token-${randomUUID()}`;
     this.#tokens.set(token, { scopes, expired: false });
     this.issued++;
+    if (tokenAnswer !== undefined) return json(200, tokenAnswer(token));
     const lifetime = this.#options.tokenLifetime === undefined ? 300 : this.#options.tokenLifetime;
     const answer = isPost ? { access_token: token } : { token };
     return json(200, lifetime === null ? answer : { ...answer, expires_in: lifetime });

@@ -210,6 +210,56 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       expect(JSON.stringify([error, error.message, error.stack])).not.toContain('secret-token');
     });
 
+    test.each<[name: string, answer: (token: string) => object, usable: number]>([
+      ['a null token beside access_token', (token) => ({ token: null, access_token: token, expires_in: 300 }), 270_000],
+      ['an empty token beside it', (token) => ({ token: '', access_token: token }), 54_000],
+      ['a token that is a number beside it', (token) => ({ token: 7, access_token: token }), 54_000],
+      [
+        'null beside the token',
+        (token) => ({ token, access_token: null, refresh_token: null, expires_in: null }),
+        54_000,
+      ],
+      ['both', (token) => ({ token, access_token: token, expires_in: 300, issued_at: 1780000000 }), 270_000],
+      ['a lifetime of 0', (token) => ({ token, expires_in: 0 }), 54_000],
+      ['a negative one', (token) => ({ token, expires_in: -1 }), 54_000],
+      ['a fraction', (token) => ({ token, expires_in: 299.5 }), 269_550],
+      ['a string', (token) => ({ token, expires_in: '300' }), 270_000],
+      ['a word', (token) => ({ token, expires_in: 'soon' }), 54_000],
+      ['an object', (token) => ({ token, expires_in: {} }), 54_000],
+      ['ages', (token) => ({ token, expires_in: 1e12 }), 54_000],
+    ])('that answers %s', async (_name, answer, usable) => {
+      vi.useFakeTimers({ toFake: ['Date'] });
+      const store = await setUp({ auth: 'token', tokenAnswer: answer });
+      expect(await read(store)).toHaveLength(1000);
+      vi.setSystemTime(Date.now() + usable - 1000);
+      await read(store);
+      expect(registry.auth.issued).toBe(1);
+      vi.setSystemTime(Date.now() + 2000);
+      await read(store);
+      expect(registry.auth.issued).toBe(2);
+    });
+
+    test('whose realm has a query of its own, and no service', async () => {
+      const store = await setUp({ auth: 'token', realmQuery: '?account=a&service=mine', service: null });
+      expect(await read(store)).toHaveLength(1000);
+      const query = new URLSearchParams(registry.requests.find((row) => row.path === '/token')?.query);
+      expect([...query]).toEqual([
+        ['account', 'a'],
+        ['service', 'mine'],
+        ['scope', 'repository:test/image:pull'],
+      ]);
+    });
+
+    test('a part of the registry that is closed does not close the rest', async () => {
+      const store = await setUp({}, { credentials: async () => null });
+      registry.fault = (request) =>
+        request.path.includes('/referrers/')
+          ? { kind: 'status', status: 401, headers: { 'www-authenticate': 'Basic realm="x"' } }
+          : null;
+      expect(await store.referrers(blob.digest, null)).toEqual([]);
+      expect(await read(store)).toHaveLength(1000);
+    });
+
     test('that answers more than 1 MiB', async () => {
       const store = await setUp({ auth: 'token' });
       const body = `{"token":"${'x'.repeat(1024 * 1024)}"}`;

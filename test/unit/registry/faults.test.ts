@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ErrorCode, LacunaError } from '../../../src/errors.ts';
 import type { Descriptor } from '../../../src/image/manifest.ts';
 import { MEDIA } from '../../../src/image/media.ts';
+import { type Answer, contentLength } from '../../../src/registry/answer.ts';
 import type { ImageStore, StoreOptions } from '../../../src/registry/store.ts';
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import type { Fault } from '../../kit/registry-faults.ts';
@@ -306,6 +307,49 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     test('no useful type: the document’s own counts', async () => {
       put(`{"mediaType":"${MEDIA.ociIndex}"}`, 'application/json; charset=utf-8');
       expect((await store.resolve(null)).mediaType).toBe(MEDIA.ociIndex);
+    });
+
+    test.each(['', 'text/plain', 'application/octet-stream', 'application/json', 'text/plain; charset=utf-8'])(
+      'the type %j of a document that does not name its own: what it holds counts',
+      async (type) => {
+        put('{"schemaVersion":2,"config":{},"layers":[]}', type);
+        expect((await store.resolve(null)).mediaType).toBe(MEDIA.ociManifest);
+        put('{"schemaVersion":2,"manifests":[]}', type);
+        expect((await store.resolve(null)).mediaType).toBe(MEDIA.ociIndex);
+      },
+    );
+
+    test('headers that come twice', async () => {
+      const document = Buffer.from(`{"mediaType":"${MEDIA.ociManifest}"}`);
+      const manifest = put(document.toString(), MEDIA.ociManifest);
+      const length = String(manifest.size);
+      registry.fault = () => ({
+        kind: 'headers',
+        headers: { 'content-type': `${MEDIA.ociManifest}, ${MEDIA.ociManifest}`, 'docker-content-digest': 'x, y' },
+      });
+      expect(await store.resolve(null)).toEqual(manifest);
+      const answer = (value: string) => ({ header: () => value, url: new URL('http://x/') }) as unknown as Answer;
+      const purpose = { op: 'pull', subject: 'x' };
+      expect(contentLength(answer(`${length}, ${length}`), purpose)).toBe(manifest.size);
+      for (const odd of [`${length}, 7`, '-1', '1e3', '', '0x10', '9'.repeat(20)]) {
+        expect(() => contentLength(answer(odd), purpose), odd).toThrow('Content-Length');
+      }
+    });
+
+    test('a Docker-Content-Digest of another manifest', async () => {
+      const manifest = put(`{"mediaType":"${MEDIA.ociManifest}"}`, MEDIA.ociManifest);
+      registry.fault = () => ({ kind: 'headers', headers: { 'docker-content-digest': blob.digest } });
+      await failure('DIGEST_MISMATCH', store.resolve(null));
+      // Asked for by its digest it is what its bytes are.
+      expect(await store.resolve(manifest.digest)).toEqual(manifest);
+    });
+
+    test.each([405, 501])('%d to a HEAD: a GET tells', async (status) => {
+      registry.fault = (request) => (request.method === 'HEAD' ? { kind: 'status', status } : null);
+      expect(await store.has(blob)).toBe(true);
+      expect(await store.has({ ...blob, digest: blob.digest.replace(/.$/, (c) => (c === '0' ? '1' : '0')) })).toBe(
+        false,
+      );
     });
 
     test('resolving and reading is one request', async () => {

@@ -71,7 +71,7 @@ describe.skipIf(skip.reason)('a registry with a certificate of an own authority'
       const challenge = `Bearer realm="${plain.origin}/token",service="x"`;
       registry.fault = () => ({ kind: 'status', status: 401, headers: { 'www-authenticate': challenge } });
       expect((await failure('PROTOCOL', collect(store.open(blob)))).message).toContain(
-        'its token server has no HTTPS URL',
+        'the realm of its token server is not an HTTPS URL',
       );
       expect(plain.requests.filter((row) => row.path === '/token')).toHaveLength(0);
       registry.fault = () => null;
