@@ -34,8 +34,9 @@ export { type CleanupOptions, type CleanupResult, cleanup } from './mount/cleanu
 export { type MountedImage, type MountImageOptions, mountImage as mount } from './mount/image.ts';
 export { type Diagnosis, doctor, type ProbeRow } from './mount/probe.ts';
 export { umount } from './mount/umount.ts';
-export { type Log, openLog } from './observe/log.ts';
-export type { OnProgress, Progress } from './observe/progress.ts';
+export { type Version, version } from './mount/version.ts';
+export { type Log, type LogFormat, type LogLevel, type LogOptions, openLog } from './observe/log.ts';
+export type { OnProgress, Phase, Progress } from './observe/progress.ts';
 export { cat } from './reader/cat.ts';
 export { type Difference, type DiffOptions, diff, type FieldChange, type Ignorable } from './reader/diff.ts';
 export { type ConfigChange, diffConfig } from './reader/diff-config.ts';

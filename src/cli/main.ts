@@ -5,6 +5,7 @@
  */
 import { type Command, CommanderError } from 'commander';
 import { EXIT, exitCodeOf, type LacunaError, toLacunaError } from '../errors.ts';
+import { paint } from '../observe/style.ts';
 import { COMMANDS, loadAll } from './commands.ts';
 import { commandOf } from './frame.ts';
 import { programOf } from './program.ts';
@@ -55,7 +56,7 @@ const isJson = (words: readonly string[]): boolean =>
 function report(error: unknown, json: boolean): void {
   const failure = toLacunaError(error);
   if (json) process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
-  process.stderr.write(`lacuna: ${lineOf(failure)} [${failure.code}]\n`);
+  process.stderr.write(`${paint('red', 'lacuna:')} ${lineOf(failure)} [${failure.code}]\n`);
   if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
   if (failure.code === 'INTERNAL' && failure.cause instanceof Error) process.stderr.write(`${failure.cause.stack}\n`);
 }
