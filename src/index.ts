@@ -52,6 +52,7 @@ export type { CleanupOptions, CleanupResult } from './mount/cleanup.ts';
 export type { MountDriver, UnmountOptions } from './mount/erofs.ts';
 export type { ImageDriver, MountedImage, MountImageOptions } from './mount/image.ts';
 export type { Diagnosis, ProbeOptions, ProbeRow } from './mount/probe.ts';
+export type { Version } from './mount/version.ts';
 export * from './reader-entry.ts';
 export type { AuthFileOptions } from './registry/credentials.ts';
 export type { LoginOptions, LoginResult } from './registry/login.ts';
@@ -108,6 +109,10 @@ export const umount: typeof import('./mount/umount.ts').umount = guarded(
 export const cleanup: typeof import('./mount/cleanup.ts').cleanup = guarded(
   { op: 'cleanup', at: 1, keys: CLEANUP },
   async () => (await import('./mount/cleanup.ts')).cleanup,
+);
+export const version: typeof import('./mount/version.ts').version = guarded(
+  { op: 'version', at: 0, keys: null },
+  async () => (await import('./mount/version.ts')).version,
 );
 export const doctor: typeof import('./mount/probe.ts').doctor = guarded(
   { op: 'doctor', at: 0, keys: DOCTOR },

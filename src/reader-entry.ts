@@ -37,8 +37,8 @@ export {
   type Reference,
 } from './image/reference.ts';
 export type { Compressor, Decoder, Digester } from './native/addon.ts';
-export { type Log, type LogLevel, type LogOptions, openLog } from './observe/log.ts';
-export type { OnProgress, Progress } from './observe/progress.ts';
+export { type Log, type LogFormat, type LogLevel, type LogOptions, openLog } from './observe/log.ts';
+export type { OnProgress, Phase, Progress } from './observe/progress.ts';
 export type { ChosenManifest } from './reader/choose.ts';
 export type { Difference, DiffOptions, FieldChange, Ignorable } from './reader/diff.ts';
 export type { ConfigChange } from './reader/diff-config.ts';

@@ -5,6 +5,7 @@ import type { Problem } from '../check/findings.ts';
 import type { CheckReport } from '../check/report.ts';
 import { EXIT } from '../errors.ts';
 import { humanBytes } from '../observe/human.ts';
+import { paint } from '../observe/style.ts';
 import { imageArgument } from './image-argument.ts';
 import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
@@ -49,7 +50,8 @@ function describe(report: CheckReport): string {
 
 function line({ severity, field, offset, path, message }: Problem): string {
   const place = offset === null ? '' : ` at byte ${offset}`;
-  return `${severity}: ${field}${place}${path === null ? '' : ` of ${JSON.stringify(path)}`}: ${message}`;
+  const word = paint(severity === 'error' ? 'red' : 'yellow', `${severity}:`, process.stdout);
+  return `${word} ${field}${place}${path === null ? '' : ` of ${JSON.stringify(path)}`}: ${message}`;
 }
 
 /** What was checked: of a lazy image its metadata and blobs, of an ordinary one its layers. */

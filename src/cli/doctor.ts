@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { EXIT } from '../errors.ts';
 import type { ProbeRow } from '../mount/probe.ts';
+import { paint } from '../observe/style.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 export const verb: Verb = {
@@ -29,7 +30,9 @@ export const verb: Verb = {
 
 /** ✓ works, ✗ needed, – can be done without. */
 function describe({ name, status, why, hint }: ProbeRow, optional: boolean): string {
-  const mark = status === 'ok' ? '✓' : optional ? '–' : '✗';
+  const [style, sign] =
+    status === 'ok' ? (['green', '✓'] as const) : optional ? (['dim', '–'] as const) : (['red', '✗'] as const);
+  const mark = paint(style, sign, process.stdout);
   const line = `${mark} ${name.padEnd(20)} ${status.padEnd(8)} ${why}`;
   return hint === null ? line : `${line}\n${' '.repeat(32)}${hint}`;
 }

@@ -5,6 +5,7 @@
  */
 import { type Command, CommanderError } from 'commander';
 import { EXIT, exitCodeOf, type LacunaError, toLacunaError } from '../errors.ts';
+import { paint } from '../observe/style.ts';
 import { COMMANDS, loadAll } from './commands.ts';
 import { commandOf } from './frame.ts';
 import { programOf } from './program.ts';
@@ -57,7 +58,7 @@ function report(error: unknown, argv: readonly string[]): void {
   if (isJson(argv)) {
     process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
   }
-  process.stderr.write(`lacuna: ${lineOf(failure)} [${failure.code}]\n`);
+  process.stderr.write(`${paint('red', 'lacuna:')} ${lineOf(failure)} [${failure.code}]\n`);
   if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
   const isDebugging = /--log-level[= ](debug|trace)/.test(argv.join(' '));
   if (isDebugging && failure.code === 'INTERNAL' && failure.cause instanceof Error) {

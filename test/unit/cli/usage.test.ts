@@ -1,7 +1,11 @@
 /** What the command line says of a wrong use: one line, a hint, and a document where one was asked for. */
 import { spawnSync } from 'node:child_process';
-import { describe, expect, it } from 'vitest';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
 import { lacunaArgs } from '../../../bench/lacuna.ts';
+import { start, waitUntil } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
 
 const built = needs('dist');
@@ -125,5 +129,52 @@ describe.skipIf(built.reason)('help', () => {
 
   it.each(['-v', '-V', '--version'])('%s prints the version alone', (flag) => {
     expect(lacuna(flag)).toMatchObject({ status: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/), stderr: '' });
+  });
+});
+
+describe.skipIf(built.reason)('colour', () => {
+  const wrong = (env: NodeJS.ProcessEnv) =>
+    spawnSync(process.execPath, lacunaArgs('nope'), { encoding: 'utf8', env: { ...process.env, ...env } }).stderr;
+
+  it('is for terminals, unless it is asked for', () => {
+    expect(wrong({ FORCE_COLOR: undefined, NO_COLOR: undefined })).toMatch(/^lacuna: /);
+    expect(wrong({ FORCE_COLOR: '1', NO_COLOR: undefined })).toContain('\u001b[31mlacuna:\u001b[39m ');
+    expect(wrong({ FORCE_COLOR: '0', NO_COLOR: undefined })).toMatch(/^lacuna: /);
+  });
+});
+
+const whole = needs('dist', 'addon', 'better-sqlite3', 'root', 'fuse');
+
+describe.skipIf(whole.reason)('the level of the log', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-level-'));
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  /** What snapshotter and daemon log of a start with `level` in the configuration file. */
+  async function logged(level: string, ...options: string[]): Promise<{ snapshotter: string; daemon: string }> {
+    const place = mkdtempSync(join(dir, 'x'));
+    const [root, config, address] = ['root', 'lacuna.toml', 's.sock'].map((name) => join(place, name));
+    writeFileSync(config!, `version = 1\n[log]\nlevel = "${level}"\n`);
+    const words = ['--root', root!, '--address', address!, '--config', config!, ...options];
+    const program = start(process.execPath, lacunaArgs('snapshotter', ...words));
+    try {
+      await waitUntil(program, 'lacuna snapshotter', () => existsSync(join(root!, 'daemon.sock')));
+    } finally {
+      await program.stop();
+      lacuna('cleanup', '--root', root!);
+    }
+    return { snapshotter: program.output(), daemon: readFileSync(join(root!, 'daemon.log'), 'utf8') };
+  }
+
+  it('is that of the configuration, in every process', { timeout: 60_000 }, async () => {
+    expect(await logged('silent')).toEqual({ snapshotter: '', daemon: '' });
+    const debug = await logged('debug');
+    expect(debug.snapshotter).toMatch(/^\S+Z (?:INFO|DEBUG) {1,2}.*snapshotter ready/m);
+    expect(debug.daemon).toMatch(/^\S+Z (?:INFO|DEBUG) {1,2}daemon: /m);
+  });
+
+  it('on the command line wins, and so does the format', { timeout: 60_000 }, async () => {
+    expect(await logged('debug', '--log-level', 'silent')).toEqual({ snapshotter: '', daemon: '' });
+    const { snapshotter, daemon } = await logged('silent', '--log-level', 'info', '--log-format', 'json');
+    for (const text of [snapshotter, daemon]) expect(JSON.parse(text.split('\n')[0]!)).toMatchObject({ level: 'info' });
   });
 });
