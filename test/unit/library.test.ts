@@ -90,6 +90,23 @@ describe('an image', () => {
     expect(disposed).toBe(0);
   });
 
+  it.skipIf(needs('addon').reason)('may be a store on both sides', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'lacuna-stores-'));
+    try {
+      await using from = await lacuna.openStore(TAME);
+      await using lazy = await lacuna.openStore(`oci:${dir}/lazy:lazy`, { create: true });
+      await using plain = await lacuna.openStore(`oci:${dir}/plain:plain`, { create: true });
+      const converted = await lacuna.convert(from, lazy);
+      expect((await lazy.resolve(null)).digest).toBe(converted.digest);
+      expect((await lacuna.unpack(lazy, plain, { platform })).digest).toBe((await plain.resolve(null)).digest);
+      expect((await lacuna.export(lazy, join(dir, 'disk'), { platform })).reference).toBe(lazy.subject);
+      expect(await all(lacuna.diff(plain, from, { platform }))).toEqual([]);
+      await expect(lacuna.unpack(lazy, plain, { format: 'dir' })).rejects.toMatchObject({ code: 'USAGE' });
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+
   it('that is neither is a mistake of the caller', async () => {
     await expect(lacuna.openImage(42 as unknown as string)).rejects.toMatchObject({ code: 'USAGE' });
     await expect(lacuna.openImage(null as unknown as string)).rejects.toMatchObject({ code: 'USAGE' });
