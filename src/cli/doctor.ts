@@ -12,7 +12,7 @@ export const verb: Verb = {
   examples: ['lacuna doctor', 'lacuna doctor --root /var/lib/lacuna --json'],
 
   configure(command: Command): void {
-    command.option('--root <dir>', 'try it on the file system of this folder (default: the one of temporary files)');
+    command.option('--root <dir>', 'the future root: its file system is tried (default: that of temporary files)');
   },
 
   async run(_context: CliContext, _args: string[], options: Record<string, unknown>): Promise<VerbResult> {

@@ -1,8 +1,8 @@
 /** What the kernel can do: a tiny lazy image is mounted, read and covered with an overlay, in a folder of its own. */
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { writeBootstrap } from '../formats/rafs/write.ts';
 import { addon, findAddon } from '../native/addon.ts';
 import type { FileNode } from '../tree/node.ts';
@@ -12,7 +12,7 @@ import { type Finding, missing, ok, type ProbeRow, refused, row } from './findin
 import { isBelow, readMounts } from './mountinfo.ts';
 
 export interface ProbeOptions {
-  /** A folder of the file system that is meant, e.g. the future root; default the one of temporary files. */
+  /** A folder, or where one will be, e.g. the future root: its file system is tried. Default: that of temporary files. */
   readonly folder?: string;
 }
 
@@ -28,9 +28,9 @@ export async function probeKernel({ folder = tmpdir() }: ProbeOptions): Promise<
   if (findAddon() === null) return [...rows, ...all(refused('cannot be tried without the addon'))];
   let dir: string;
   try {
-    dir = await mkdtemp(join(folder, 'lacuna-doctor-'));
+    dir = await mkdtemp(join(await existing(folder), 'lacuna-doctor-'));
   } catch (error) {
-    return [...rows, ...all(refused((error as Error).message, 'name an existing folder of a writable file system'))];
+    return [...rows, ...all(refused((error as Error).message, 'name a folder of a writable file system'))];
   }
   try {
     return [...rows, ...(await probeMounts(await writeImage(dir)))];
@@ -39,6 +39,21 @@ export async function probeKernel({ folder = tmpdir() }: ProbeOptions): Promise<
     await rm(dir, { recursive: true, force: true });
   }
 }
+
+/** The nearest folder above `path` that is there: what is made at `path` will be of its file system. */
+async function existing(path: string): Promise<string> {
+  const whole = resolve(path);
+  for (let folder = whole; ; folder = dirname(folder)) {
+    try {
+      if ((await stat(folder)).isDirectory()) return folder;
+      throw new Error(`${folder} is not a folder`);
+    } catch (error) {
+      if (errnoCode(error) !== 'ENOENT' || folder === dirname(folder)) throw error;
+    }
+  }
+}
+
+const errnoCode = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : null);
 
 const MOUNTS = ['erofs by file', 'erofs over loop', 'overlay', 'overlay on erofs', 'overlay on overlay'] as const;
 

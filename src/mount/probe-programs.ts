@@ -90,14 +90,23 @@ async function probePackage(name: string, [use, lost, code]: readonly [string, s
   const { problem } = await tell(process.execPath, ['-e', script]);
   if (problem === '') return ok(use);
   const thrown = problem.split('\n').find((line) => /^\w*Error\b/.test(line));
-  return refused(`${lost}; ${thrown ?? firstLine(problem)}`, hint);
+  return refused(`${lost}; ${thrown ?? firstLine(problem)}`, libraryHint(problem) ?? hint);
+}
+
+const LIBFUSE = 'Debian: apt install libfuse2';
+
+/** What to do about a package that is installed and lacks a library of the system, in ld.so's words; null: not that. */
+export function libraryHint(problem: string): string | null {
+  const library = /(lib[\w+-]+\.so[\w.]*): cannot open shared object file/.exec(problem)?.[1];
+  if (library === undefined) return null;
+  return library.startsWith('libfuse.so.2') ? LIBFUSE : `it is installed, and the system lacks ${library}`;
 }
 
 async function probeLibfuse(): Promise<Finding> {
   const { output } = await tell((await findProgram('ldconfig')) ?? 'ldconfig', ['-p']);
   const line = output.split('\n').find((text) => text.includes('libfuse.so.2 '));
   if (line !== undefined) return ok(line.slice(line.indexOf('=>') + 2).trim());
-  return missing('without it fuse-native does not load', 'Debian: apt install libfuse2');
+  return missing('without it fuse-native does not load', LIBFUSE);
 }
 
 /** Programs that use Lacuna, or that it drives. */

@@ -1,10 +1,12 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { LacunaError } from '../../../src/errors.ts';
 import { type Finding, ok, type ProbeRow, refused, row } from '../../../src/mount/finding.ts';
 import { canMount, doctor, isOptional } from '../../../src/mount/probe.ts';
+import { probeKernel } from '../../../src/mount/probe-kernel.ts';
+import { libraryHint } from '../../../src/mount/probe-programs.ts';
 
 const NAMES = [
   'node',
@@ -80,9 +82,31 @@ describe('doctor', () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
+  it('tries the file system of a root that is not there yet, and does not make it', { timeout: 60_000 }, async () => {
+    const told = async (path: string) =>
+      (await probeKernel({ folder: path })).map(({ name, status }) => `${name}: ${status}`);
+    expect(await told(join(folder, 'not', 'yet'))).toEqual(await told(folder));
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
   it('says so where the folder cannot be used', async () => {
-    const { ok, rows } = await doctor({ folder: join(folder, 'none') });
+    writeFileSync(join(folder, 'file'), '');
+    const { ok, rows } = await doctor({ folder: join(folder, 'file', 'root') });
+    rmSync(join(folder, 'file'));
     expect(ok).toBe(false);
     expect(rows.find(({ name }) => name === 'erofs by file')).toMatchObject({ status: 'refused' });
+  });
+});
+
+describe('the hint about a package that does not load', () => {
+  it.each([
+    ['libfuse.so.2', 'Debian: apt install libfuse2'],
+    ['libstdc++.so.6', 'it is installed, and the system lacks libstdc++.so.6'],
+  ])('names %s', (library, hint) => {
+    expect(libraryHint(`Error: ${library}: cannot open shared object file: No such file or directory`)).toBe(hint);
+  });
+
+  it('is another one where no library is missing', () => {
+    expect(libraryHint('Error: Module did not self-register')).toBeNull();
   });
 });
