@@ -110,10 +110,9 @@ export const cleanup: typeof import('./mount/cleanup.ts').cleanup = guarded(
   { op: 'cleanup', at: 1, keys: CLEANUP },
   async () => (await import('./mount/cleanup.ts')).cleanup,
 );
-export const version: typeof import('./mount/version.ts').version = guarded(
-  { op: 'version', at: 0, keys: null },
-  async () => (await import('./mount/version.ts')).version,
-);
+/** The versions of what runs. */
+export const version = async (): Promise<import('./mount/version.ts').Version> =>
+  (await import('./mount/version.ts')).version();
 export const doctor: typeof import('./mount/probe.ts').doctor = guarded(
   { op: 'doctor', at: 0, keys: DOCTOR },
   async () => (await import('./mount/probe.ts')).doctor,

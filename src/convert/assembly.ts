@@ -5,8 +5,7 @@ import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { display } from '../tree/node.ts';
 import type { TarEntry } from '../tree/tar.ts';
-import type { Piece } from './read-layer.ts';
-import type { Ring, Slot } from './ring.ts';
+import type { Piece, Ring, Slot } from './ring.ts';
 
 /** Chunks of all sparse files of a layer: their indexes alone would fill a bootstrap. */
 const MAX_CHUNKS = MAX_BOOTSTRAP_SIZE / INDEX_SIZE;

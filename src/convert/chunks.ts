@@ -9,8 +9,8 @@ import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { Batches, OpenBatch } from './batches.ts';
 import { BlobChunks } from './blob-chunks.ts';
 import type { LayerOptions } from './options.ts';
-import type { LayerSink, Piece } from './read-layer.ts';
-import type { Ring, Slot } from './ring.ts';
+import type { LayerSink } from './read-layer.ts';
+import type { Piece, Ring, Slot } from './ring.ts';
 
 /** Where a blob's bytes go. `data` may be reused once the promise resolved. */
 export type Append = (data: Buffer) => Promise<void>;

@@ -9,7 +9,7 @@ import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
 import { Assembly, type TakeMade } from './assembly.ts';
-import { Ring, type Slot } from './ring.ts';
+import { type Piece, Ring, type Slot } from './ring.ts';
 
 /** Batches under way at once: one inflating, two in the codecs, one being uploaded. */
 const SLOTS = 4;
@@ -25,15 +25,6 @@ export interface LayerInput {
   readonly digest: string;
   readonly size: number;
   readonly diffId: string;
-}
-
-/** A piece of file content in a batch's input buffer: one chunk. */
-export interface Piece {
-  readonly node: LayerFile;
-  readonly offset: number;
-  readonly length: number;
-  /** How often it stands in the file, one behind the other. */
-  readonly count: number;
 }
 
 /** Takes the content of the layer's files, in the order of its tar. */

@@ -12,8 +12,8 @@ import { BlobChunks, type UnitDraft } from './blob-chunks.ts';
 import type { PipelineTotals } from './chunks.ts';
 import type { ConvertedLayer, LayerWork } from './layer.ts';
 import type { LayerOptions } from './options.ts';
-import { type LayerInput, type LayerSink, type Piece, readLayer, ringFor } from './read-layer.ts';
-import type { Ring, Slot } from './ring.ts';
+import { type LayerInput, type LayerSink, readLayer, ringFor } from './read-layer.ts';
+import type { Piece, Ring, Slot } from './ring.ts';
 import { SpanIndex } from './spans.ts';
 
 export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;

@@ -1,10 +1,20 @@
 /** A fixed set of buffers that go round: what bounds the memory of a conversion, whatever the layer's size. */
+import type { LayerFile } from '../tree/file.ts';
 
 export interface Slot {
   /** Tar bytes. */
   readonly input: Buffer;
   /** Compressed chunks; as long as the input, because a chunk that does not shrink is kept raw. */
   readonly output: Buffer;
+}
+
+/** A piece of file content in a batch's input buffer: one chunk. */
+export interface Piece {
+  readonly node: LayerFile;
+  readonly offset: number;
+  readonly length: number;
+  /** How often it stands in the file, one behind the other. */
+  readonly count: number;
 }
 
 /** Hands out slots and waits when all are in use. */

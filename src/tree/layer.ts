@@ -75,7 +75,8 @@ export class LayerBuilder {
    * Adds an entry. Returns the node of a regular file, whose content follows in the tar, so that the caller can set
    * its chunks; null for everything else. Throws FormatError for names that cannot be.
    */
-  add(entry: TarEntry): LayerFile | null {
+  add(found: TarEntry): LayerFile | null {
+    const entry = withoutOverlayXattrs(found);
     const slash = entry.name.lastIndexOf('/');
     const name = entry.name.slice(slash + 1);
     const parentPath = slash < 0 ? '' : entry.name.slice(0, slash);
@@ -90,7 +91,10 @@ export class LayerBuilder {
     else if (name.startsWith(WHITEOUT)) this.#whiteout(parent, name.slice(WHITEOUT.length));
     else if (entry.type === 'hardlink') this.#hardLink(parent, name, entry);
     else if (entry.type === 'dir') this.#directory(parent, name, entry);
-    else {
+    else if (isOverlayWhiteout(entry)) {
+      if (parent.children!.delete(name)) this.#lastParent = null;
+      this.#whiteout(parent, name);
+    } else {
       const node = nodeOf(entry);
       this.#put(parent, name, node);
       return node instanceof LayerFile ? node : null;
@@ -185,6 +189,20 @@ export class LayerBuilder {
   #bad(problem: string): FormatError {
     return new FormatError('tar name', problem, { subject: this.#subject });
   }
+}
+
+/** Attributes that mean something to overlayfs, which shows them to nobody; containerd takes none of them out of a tar. */
+const OVERLAY_XATTRS = 'trusted.overlay.';
+
+/** A device 0:0 is a whiteout to overlayfs, wherever it comes from. */
+const isOverlayWhiteout = ({ type, rdev }: TarEntry): boolean =>
+  type === 'char' && rdev!.major === 0 && rdev!.minor === 0;
+
+function withoutOverlayXattrs(entry: TarEntry): TarEntry {
+  const { xattrs } = entry;
+  if (xattrs === null || ![...xattrs.keys()].some((key) => key.startsWith(OVERLAY_XATTRS))) return entry;
+  const kept = [...xattrs].filter(([key]) => !key.startsWith(OVERLAY_XATTRS));
+  return { ...entry, xattrs: kept.length === 0 ? null : new Map(kept) };
 }
 
 /** Whether the entry is AUFS bookkeeping or lies in some. */

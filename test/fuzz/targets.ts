@@ -20,7 +20,8 @@ import { overlay } from '../../src/tree/overlay.ts';
 import { TarParser } from '../../src/tree/tar.ts';
 import { fixture, layerTars, layoutBlob } from '../kit/layers.ts';
 import { smallBootstrap } from '../kit/small-bootstrap.ts';
-import { END, member } from '../kit/tar.ts';
+import { oldSparse, sparse00, sparse01, sparse10 } from '../kit/sparse.ts';
+import { END, member, pax } from '../kit/tar.ts';
 import { type Hot, mendChecksums, mutateBytes, mutateJson, mutateText, type Pick } from './mutate.ts';
 
 export interface Target {
@@ -123,7 +124,7 @@ function mutateEnd(seed: Buffer, pick: Pick): Buffer {
 function readTar(bytes: Buffer): void {
   const builder = new LayerBuilder('fuzz');
   const parser = new TarParser(
-    { entry: (entry) => void builder.add(entry), content: (_b, _s, n) => n },
+    { entry: (entry) => void builder.add(entry), content: (_b, _s, n) => n, hole: (n) => n },
     { subject: 'fuzz' },
   );
   const rest = bytes.length - parser.push(bytes, 0, bytes.length);
@@ -175,6 +176,18 @@ export async function makeTargets(): Promise<Target[]> {
   const small = smallBootstrap(140);
   const tars = layerTars('oci/nasty-mini', 'nasty-mini-gzip').map((tar) => firstMembers(tar, 24 * 1024));
   const everyHeader: Hot = Array.from({ length: 48 }, (_, i) => [i * 512, 512] as const);
+  const parts = Array.from({ length: 30 }, (_, i) => [i * 4000, `${i}`] as const);
+  const sparse = { name: 's', size: 200_000, parts };
+  const unusual = Buffer.concat([
+    ...[oldSparse, sparse00, sparse01, sparse10].map((make) => make(sparse)),
+    member({ name: '.wh..wh.plnk/1.2', data: 'aufs' }),
+    member({ name: 'l', type: '1', link: '.wh..wh.plnk/1.2' }),
+    member({ name: '../up/.wh.x' }),
+    member({ name: 'c', type: '3' }),
+    pax({ mtime: '9007199254740993.5', uid: '-1', 'SCHILY.xattr.trusted.overlay.opaque': 'y' }),
+    member({ name: 'd/', type: '\0', magic: '' }),
+    END,
+  ]);
   const layout = 'nydus-oci/zran';
   const manifest = layoutBlob(layout, 'sha256:fef0198064f2435782b17dd990fb9413f949a71380f701a5246db00c45fcb85e');
   const config = layoutBlob(layout, 'sha256:494f8c74b5788f505ea6816e7f4c1725433a132d9858dfd62658beadcb10c3ed');
@@ -247,7 +260,7 @@ export async function makeTargets(): Promise<Target[]> {
     {
       name: 'layer tar',
       share: 500,
-      seeds: tars,
+      seeds: [...tars, unusual],
       mutate: (seed, pick) => mutateTar(seed, pick, everyHeader),
       run: readTar,
     },

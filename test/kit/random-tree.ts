@@ -77,7 +77,8 @@ const leaf = fc.oneof(
   }),
   fc.record({
     kind: fc.constantFrom('char' as const, 'block' as const),
-    major: fc.integer({ min: 0, max: 0xfff }),
+    // Of a layer, a device 0:0 is a whiteout.
+    major: fc.integer({ min: 1, max: 0xfff }),
     minor: fc.integer({ min: 0, max: 0xfffff }),
   }),
   fc.record({ kind: fc.constantFrom('fifo' as const, 'socket' as const) }),

@@ -7,6 +7,7 @@ import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE } from '../../../src/blob/table.ts';
 import * as limits from '../../../src/formats/rafs/limits.ts';
 import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
 import { MAX_DEPTH, MAX_NAME, MAX_PATH } from '../../../src/tree/path.ts';
+import { MAX_SPARSE_PARTS, MAX_SPARSE_SIZE } from '../../../src/tree/sparse.ts';
 import { DEFAULT_MAX_PAX } from '../../../src/tree/tar.ts';
 import { fixture } from '../../kit/layers.ts';
 
@@ -18,7 +19,8 @@ const SIZES: ReadonlyMap<string, number> = new Map([
 ]);
 
 it('docs/limits.md lists every limit with its value', () => {
-  const others = { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, MAX_MANIFEST_SIZE, MAX_DEPTH, MAX_NAME, MAX_PATH, DEFAULT_MAX_PAX };
+  const tar = { DEFAULT_MAX_PAX, MAX_SPARSE_PARTS, MAX_SPARSE_SIZE };
+  const others = { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, MAX_MANIFEST_SIZE, MAX_DEPTH, MAX_NAME, MAX_PATH, ...tar };
   const text = readFileSync(join(checkout, 'docs/limits.md'), 'utf8');
   const listed = [...text.matchAll(/^\| `(\w+)` \| (\d+)( [KMT]iB)? \|/gm)].map(([, name, number, unit]) => {
     return [name!, Number(number) * SIZES.get(unit ?? '')!] as const;

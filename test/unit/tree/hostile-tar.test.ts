@@ -4,6 +4,7 @@ import { isLacunaError } from '../../../src/errors.ts';
 import { overlay } from '../../../src/tree/overlay.ts';
 import { layerTars, parseLayer } from '../../kit/layers.ts';
 import { random } from '../../kit/random.ts';
+import { oldSparse, sparse00, sparse01, sparse10 } from '../../kit/sparse.ts';
 import { END, gnuLong, member, pax, sumOf } from '../../kit/tar.ts';
 
 const ROUNDS = 1500;
@@ -39,8 +40,17 @@ function mutate(original: Buffer, pick: (below: number) => number): Buffer {
   return pick(10) === 0 ? tar.subarray(0, pick(tar.length)) : tar;
 }
 
+/** Sparse files in every form. */
+const SPARSE = Buffer.concat([
+  ...[oldSparse, sparse00, sparse01, sparse10].map((make) =>
+    make({ name: 's', size: 20_000, parts: Array.from({ length: 30 }, (_, i) => [i * 600, `${i}`] as const) }),
+  ),
+  END,
+]);
+
 describe('mutated tars', () => {
   it.each([
+    ['sparse files', SPARSE, ROUNDS],
     ['one of everything', TAR, ROUNDS],
     ['a layer with GNU headers', layerTars('oci/nasty-mini', 'nasty-mini-gzip')[2]!, ROUNDS / 5],
   ])('%s', (_, original, rounds) => {

@@ -149,6 +149,17 @@ describe('layers on top of each other', () => {
     expect(upper('w .wh..wh..opq', 'f x new')).toEqual(['d / 0707', 'f /x new']);
   });
 
+  it('takes a device 0:0 for the whiteout that it is to overlayfs, and none of its attributes', () => {
+    expect(merge(base, layer('c file'))).not.toContain('f /file old');
+    expect(merge(base, layer('f file new', 'c file'))).toEqual(merge(base, layer('w .wh.file')));
+    expect(merge(base, layer('c file', 'f file new'))).toContain('f /file new');
+    const opaque = { 'SCHILY.xattr.trusted.overlay.opaque': 'y', 'SCHILY.xattr.user.x': '' };
+    const upper = parseLayer(Buffer.concat([pax(opaque), member({ name: 'dir', type: '5' }), END])).tree;
+    const rows = rowsOf(overlay([parseLayer(base).tree, upper]));
+    expect(rows.find(({ path }) => path === '/dir')).toMatchObject({ xattrs: { 'user.x': '' } });
+    expect(rows.map(({ path }) => path)).toContain('/dir/a');
+  });
+
   it('keeps the metadata of lower directories that a layer only passes through', () => {
     expect(merge(base, layer('f dir/c new'))).toContain('d /dir 0701');
     expect(merge(base, layer('d dir 4'))).toContain('d /dir 0704');
