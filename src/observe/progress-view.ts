@@ -26,7 +26,7 @@ const jsonLine = ({ event, now }: Work): string =>
 
 function openBars(): ProgressView {
   const all = new Map<string, Work>();
-  const width = () => process.stderr.columns ?? 80;
+  const width = () => (process.stderr.columns || 80) - 1;
   const view = throttled((works) => {
     for (const work of works) all.set(keyOf(work.event), work);
     screen.draw([...all.values()].map((work) => progressLine(work, width())));

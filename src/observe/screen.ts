@@ -40,7 +40,9 @@ export class Screen {
   }
 
   #show(): void {
-    const { columns = 80, rows = 24 } = this.#stream;
+    // A terminal that has no size yet says 0.
+    const columns = this.#stream.columns || 80;
+    const rows = this.#stream.rows || 24;
     const lines = this.#lines.slice(-Math.max(rows - 1, 1));
     if (lines.length > 0) this.#stream.write(lines.map((line) => `${line.slice(0, columns - 1)}\n`).join(''));
     this.#shown = lines.length;

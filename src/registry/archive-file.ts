@@ -123,7 +123,7 @@ async function openFile(path: string): Promise<FileHandle> {
 
 function standardInput(): NodeJS.ReadableStream {
   if (!process.stdin.isTTY) return process.stdin;
-  throw new LacunaError('USAGE', 'an archive on standard input is no terminal', {
+  throw new LacunaError('USAGE', 'refusing to read an archive from a terminal', {
     op: 'open',
     hint: 'docker save IMAGE | lacuna convert docker-archive:- TARGET',
   });

@@ -232,7 +232,10 @@ async function writeFile(path: string, temporary: string, pieces: AsyncIterable<
 /** All of `pieces` on standard output, no faster than it is read. USAGE for a terminal. */
 export async function writeToStdout(pieces: AsyncIterable<Buffer>): Promise<void> {
   if (process.stdout.isTTY) {
-    throw new LacunaError('USAGE', 'an archive is not for a terminal', { op: 'write archive', hint: 'redirect it' });
+    throw new LacunaError('USAGE', 'refusing to write an archive to a terminal', {
+      op: 'write archive',
+      hint: 'redirect it',
+    });
   }
   for await (const piece of pieces) {
     await new Promise<void>((resolve, reject) => {

@@ -92,6 +92,7 @@ const PROBES = {
   openssl: program('openssl'),
   python3: program('python3'),
   runc: program('runc'),
+  script: program('script'),
   skopeo: program('skopeo'),
   strace: program('strace'),
   tar: program('tar'),
