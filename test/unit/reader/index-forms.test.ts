@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
 import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
+import { hostPlatform } from '../../../src/image/platform.ts';
 import { ls } from '../../../src/reader/ls.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { readLayoutBlob, readLayoutJson } from '../../kit/converted.ts';
@@ -194,6 +195,26 @@ describe.skipIf(skip.reason)('an index with', () => {
     await convert(`docker://${registry.host}/app:image`, `oci:${target}:both`, { as: 'index' });
     expect(readLayoutBlob(target, other.digest)).toEqual(readLayoutBlob(dir, other.digest));
   });
+});
+
+test.skipIf(skip.reason)('an image whose config names no platform is for every one', async () => {
+  const dir = fresh();
+  const reference = putLayout(dir, putImage(dir, image('any', { config: { os: undefined, architecture: null } })));
+  const target = join(fresh(), 'layout');
+  for (const architecture of ['amd64', 'arm64']) {
+    expect(await namesIn(reference, architecture)).toEqual(['/any']);
+    const lazy = `oci:${target}:${architecture}`;
+    await convert(reference, lazy, { platforms: [`linux/${architecture}`] });
+    expect(await namesIn(lazy, architecture)).toEqual(['/any']);
+  }
+  expect(await check(reference, { deep: true })).toMatchObject({ problems: [], ok: true });
+  const { digest } = await convert(reference, `oci:${target}:both`, { as: 'index' });
+  const { os, architecture } = hostPlatform();
+  const listed = readLayoutJson(target, digest).manifests as SourceEntry[];
+  expect(listed.map((entry) => entry.platform)).toMatchObject([
+    { os, architecture },
+    { os, architecture },
+  ]);
 });
 
 describe.skipIf(skip.reason)('indexes within indexes', () => {

@@ -82,6 +82,17 @@ describe.skipIf(skip.reason).each(['undici', 'node-fetch'] as const)('over %s', 
     expect(await pathsIn(target, {})).toEqual(['/', '/f']);
   });
 
+  test('not at all when the store has it', async () => {
+    const dir = fresh();
+    const descriptor = { mediaType: FOREIGN, urls: [url()] };
+    const reference = putLayout(dir, putImage(dir, { docker: true, layers: [{ tar, stored, descriptor }] }));
+    expect(await pathsIn(reference, always)).toEqual(['/', '/f']);
+    await using registry = await startRegistry();
+    registry.storage.putLayout('app', dir);
+    expect(await pathsIn(`docker://${registry.host}/app:image`, always)).toEqual(['/', '/f']);
+    expect(elsewhere.requests).toEqual([]);
+  });
+
   test('through a redirect, and in a range', async () => {
     await using mirror = await startRegistry();
     elsewhere.fault = () => ({ kind: 'redirect', to: mirror.origin });

@@ -1,6 +1,6 @@
 /** OCI layouts: several writers, killed writers, damaged files, and what other tools put there. */
 import { execFileSync, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
   cpSync,
@@ -173,11 +173,18 @@ describe('writing', () => {
     expect(await other.mountFrom(blob, store)).toBe(false);
   });
 
-  test('only sha256 is written', async () => {
+  test('a sha512 is compared with the bytes, and is the name of the blob', async () => {
     await using store = await open('a');
-    const upload = await store.upload();
-    await upload.write(Buffer.from('x'));
-    await failure('UNSUPPORTED', upload.commit(`sha512:${'0'.repeat(128)}`, 1));
+    const bytes = Buffer.from('hello');
+    const right = `sha512:${createHash('sha512').update(bytes).digest('hex')}`;
+    for (const digest of [`sha512:${'0'.repeat(128)}`, right]) {
+      const upload = await store.upload();
+      await upload.write(bytes);
+      if (digest === right) await upload.commit(digest, bytes.length);
+      else await failure('DIGEST_MISMATCH', upload.commit(digest, bytes.length));
+    }
+    expect(readdirSync(join(dir, 'blobs/sha512'))).toEqual([right.slice('sha512:'.length)]);
+    expect(readFileSync(blobFile(right))).toEqual(bytes);
   });
 
   const skip = needs('skopeo');
