@@ -1,7 +1,7 @@
 /** `lacuna export IMAGE FILE`. */
 import type { Command } from 'commander';
+import { humanBytes } from '../observe/human.ts';
 import { openOptions, withImage } from './image-options.ts';
-import { megabytes } from './output.ts';
 import type { Verb } from './verb.ts';
 
 export const verb: Verb = {
@@ -20,7 +20,7 @@ export const verb: Verb = {
     });
     const { path, size, metadataSize, chunks, contentSize, dropped } = result;
     const lines = [
-      `${path}: ${megabytes(size)}, of it ${megabytes(metadataSize)} metadata; ${chunks} chunks of ${megabytes(contentSize)}`,
+      `${path}: ${humanBytes(size)}, of it ${humanBytes(metadataSize)} metadata; ${chunks} chunks of ${humanBytes(contentSize)}`,
     ];
     if (dropped > 0) lines.push(`left out: ${dropped} extended attributes that EROFS has no place for`);
     return { document: { schema: 'lacuna.export.v1', ...result }, text: lines.join('\n') };

@@ -1,7 +1,7 @@
 /** `lacuna merge OUTPUT BOOTSTRAP…`. */
 import { writeFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
-import { megabytes } from './output.ts';
+import { humanBytes } from '../observe/human.ts';
 import { readList } from './read-list.ts';
 import type { Verb } from './verb.ts';
 
@@ -35,7 +35,7 @@ export const verb: Verb = {
     const size = merged.bytes.length;
     return {
       document: { schema: 'lacuna.merge.v1', output: output!, size, blobs: ids },
-      text: [`${output}: ${megabytes(size)}, ${ids.length} blobs`, ...ids].join('\n'),
+      text: [`${output}: ${humanBytes(size)}, ${ids.length} blobs`, ...ids].join('\n'),
     };
   },
 };
