@@ -58,14 +58,23 @@ function rest(node: FileNode, marks: LayerTree['marks'], links: LayerTree['links
   return [node.children!.size, [flags, mark.whiteouts === null ? null : [...mark.whiteouts]]];
 }
 
-/** Numbers of a file's chunks: the first of each run and how many follow each other. */
+/**
+ * Numbers of a file's chunks: the first of each run and how many follow each other; below zero, how often that one comes,
+ * as in the holes of a sparse file.
+ */
 function runsOf({ chunks }: FileNode): number[] {
   const runs: number[] = [];
+  let first = -1;
+  let count = 0;
   for (const { index } of chunks) {
-    if (runs.length > 0 && runs.at(-2)! + runs.at(-1)! === index) runs[runs.length - 1]! += 1;
-    else runs.push(index, 1);
+    if (count > 0 && first + count === index) count += 1;
+    else if (first === index && (count === 1 || count < 0)) count = count === 1 ? -2 : count - 1;
+    else {
+      if (count !== 0) runs.push(first, count);
+      [first, count] = [index, 1];
+    }
   }
-  return runs;
+  return count === 0 ? runs : [...runs, first, count];
 }
 
 /** The tree of these lines. FormatError for what {@link encodeTree} does not write. */
@@ -191,11 +200,14 @@ class TreeReader {
     let left = size;
     for (let i = 0; i < runs.length; i += 2) {
       const [first, count] = [runs[i], runs[i + 1]] as [unknown, unknown];
-      if (!isCount(first) || !isCount(count) || first + count > this.#chunks.length) throw this.#bad('chunks');
-      for (let index = first; index < first + count; index++) {
-        if (this.#chunks.chunk(index).uncompressedSize !== Math.min(left, this.#chunkSize)) throw this.#bad('chunks');
+      if (!isCount(first) || !Number.isSafeInteger(count)) throw this.#bad('chunks');
+      const isRepeated = (count as number) < 0;
+      for (let nth = 0; nth < Math.abs(count as number); nth++) {
+        const index = isRepeated ? first : first + nth;
+        const size = Math.min(left, this.#chunkSize);
+        if (size === 0 || this.#chunks.at(index)?.uncompressedSize !== size) throw this.#bad('chunks');
         node.addOwnChunk(this.#chunks, index);
-        left -= Math.min(left, this.#chunkSize);
+        left -= size;
       }
     }
     // A hard link to what a lower layer has brings no content.

@@ -25,6 +25,8 @@ const BASE = [
     member({ name: 'l', type: '2', link: 'd/big' }),
     pax({ 'SCHILY.xattr.user.k': 'v', mtime: '1234567890.123456789' }),
     member({ name: 'x', data: 'x' }),
+    member({ name: 'zeros', data: '\0'.repeat(5 * MIB + 100) }),
+    member({ name: 'twice', data: noise(131_072, 9).repeat(2) + noise(131_072, 8) }),
   ),
   layer(
     member({ name: 'd/.wh.gone' }),
