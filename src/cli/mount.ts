@@ -3,7 +3,7 @@ import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
-import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
 import type { CliContext, Verb } from './verb.ts';
 
 interface Options {
@@ -19,7 +19,7 @@ export const verb: Verb = {
   summary: 'mount a lazy image on a directory, read-only, until it is unmounted',
 
   configure(command: Command): void {
-    withReferrers(withRegistryOptions(command))
+    withReferrers(withDaemonRegistry(command))
       .argument('<image>', 'docker://HOST/NAME:TAG, oci:DIR:REF, dir:DIR, rafs:BOOTSTRAP[,blobs=DIR], or a bare name')
       .argument('<dir>', 'an existing directory')
       .option('--root <dir>', 'where caches and sockets of this host are kept', DEFAULT_ROOT)
@@ -38,9 +38,11 @@ export const verb: Verb = {
   async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
     const { root, platform, config, ca, driver } = raw as unknown as Options;
     const { mountImage } = await import('../mount/image.ts');
+    const store = await storeOptions(context, raw, args.slice(0, 1));
     const mounted = await mountImage(args[0]!, args[1]!, {
       root,
-      store: await storeOptions(context, raw),
+      store,
+      isLoginShared: ['creds', 'username', 'authfile'].some((name) => raw[name] !== undefined),
       log: context.log,
       signal: context.signal,
       ...(driver === 'auto' ? {} : { driver }),

@@ -1,7 +1,7 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
 import { humanBytes } from '../observe/human.ts';
-import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
@@ -24,7 +24,7 @@ export const verb: Verb = {
       .option('--snapshotter <name>', "the proxy plugin's name in containerd's configuration", 'lacuna')
       .option('--snapshotter-address <socket>', "the snapshotter's socket (default: asked of containerd)")
       .option('--platform <os/arch[/variant]>', "default: this machine's");
-    withReferrers(withRegistryOptions(command));
+    withReferrers(withDaemonRegistry(command));
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {

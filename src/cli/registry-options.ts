@@ -22,29 +22,53 @@ export const AUTHFILE = '--authfile <file>';
 export const AUTHFILE_HELP = 'where logins are kept (default: REGISTRY_AUTH_FILE, or those of docker and podman)';
 
 export function withRegistryOptions(command: Command): Command {
-  return withAccess(command)
-    .option(CREDS, 'who asks; a password that is missing is asked for (default: see lacuna login)')
-    .option('--username <name>', 'the user, with --password-stdin')
-    .option('--password-stdin', 'read the password from standard input');
+  return withLogin(withAccess(command));
+}
+
+/** The options of commands after which a daemon reads from the registry, which is told no more than these. */
+export function withDaemonRegistry(command: Command): Command {
+  declare(command, SHARED);
+  return withLogin(withClient(command));
 }
 
 /** The options that say how a registry is reached, whoever asks. */
 export function withAccess(command: Command): Command {
-  for (const [flags, help] of Object.entries(ACCESS)) command.option(flags, help);
-  return command
+  declare(command, { ...SHARED, ...OWN });
+  return withClient(command)
     .option('--cert <file>', 'PEM certificate to show to the registry')
-    .option('--key <file>', 'PEM key of that certificate')
+    .option('--key <file>', 'PEM key of that certificate');
+}
+
+function withClient(command: Command): Command {
+  return command
     .option(AUTHFILE, AUTHFILE_HELP)
     .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'));
 }
 
-const CREDS = '--creds <user[:password]>';
+function withLogin(command: Command): Command {
+  declare(command, CREDS);
+  return command
+    .option('--username <name>', 'the user, with --password-stdin')
+    .option('--password-stdin', 'read the password from standard input');
+}
+
+type Declarations = Readonly<Record<string, string>>;
+
+function declare(command: Command, options: Declarations): void {
+  for (const [flags, help] of Object.entries(options)) command.option(flags, help);
+}
+
+const CREDS: Declarations = {
+  '--creds <user[:password]>': 'who asks; a password that is missing is asked for (default: see lacuna login)',
+};
 
 /** How one registry is reached. */
-const ACCESS: Readonly<Record<string, string>> = {
+const SHARED: Declarations = {
   '--plain-http': 'use HTTP (default: for loopback hosts only)',
-  '--tls-verify <true|false>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
   '--ca <file>': 'PEM certificates to trust besides the system ones',
+};
+const OWN: Declarations = {
+  '--tls-verify <true|false>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
   '--cert-dir <dir>': 'certificates as in /etc/docker/certs.d: *.crt to trust, *.cert and *.key to show',
 };
 
@@ -55,7 +79,7 @@ type Side = keyof typeof SIDES;
 export function withSides(command: Command): Command {
   withRegistryOptions(command);
   for (const [side, name] of Object.entries(SIDES)) {
-    for (const flags of [...Object.keys(ACCESS), CREDS]) {
+    for (const flags of Object.keys({ ...SHARED, ...OWN, ...CREDS })) {
       const [option] = flags.split(' ');
       command.option(flags.replace(/^--/, `--${side}-`), `${option}, for ${name} alone`);
     }
