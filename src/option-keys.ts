@@ -127,6 +127,7 @@ export const MOUNT = {
   referrers: true,
   store: STORE,
   caFile: true,
+  isLoginShared: true,
   config: true,
   log: true,
   logLevel: true,

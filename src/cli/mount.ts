@@ -5,7 +5,7 @@ import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
-import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
 import type { CliContext, Verb } from './verb.ts';
 
 interface Options {
@@ -25,7 +25,7 @@ export const verb: Verb = {
   ],
   takesConfig: true,
   configure(command: Command): void {
-    withReferrers(withRegistryOptions(command))
+    withReferrers(withDaemonRegistry(command))
       .argument(
         '<image>',
         'docker://HOST/NAME:TAG, oci:DIR:REF, dir:DIR, rafs:BOOTSTRAP[,blobs=DIR], or a bare name',
@@ -47,9 +47,11 @@ export const verb: Verb = {
   async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
     const { root, platform, ca, driver } = raw as unknown as Options;
     const { mountImage } = await import('../mount/image.ts');
+    const store = await storeOptions(context, raw, args.slice(0, 1));
     const mounted = await mountImage(args[0]!, args[1]!, {
       root,
-      store: await storeOptions(context, raw),
+      store,
+      isLoginShared: ['creds', 'username', 'authfile'].some((name) => raw[name] !== undefined),
       log: context.log,
       signal: context.signal,
       ...(driver === 'auto' ? {} : { driver }),

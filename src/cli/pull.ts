@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { humanBytes } from '../observe/human.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
-import { referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
+import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
@@ -32,7 +32,7 @@ export const verb: Verb = {
       .option('--snapshotter <name>', "the proxy plugin's name in containerd's configuration", 'lacuna')
       .option('--snapshotter-address <socket>', "the snapshotter's socket (default: asked of containerd)")
       .option('--platform <os/arch[/variant]>', "default: this machine's", platformOption);
-    withReferrers(withRegistryOptions(command));
+    withReferrers(withDaemonRegistry(command));
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {

@@ -23,11 +23,8 @@ export const AUTHFILE = '--authfile <file>';
 export const AUTHFILE_HELP = 'where logins are kept (default: REGISTRY_AUTH_FILE, or those of docker and podman)';
 
 export function withRegistryOptions(command: Command): Command {
-  return withAccess(command)
+  return withLogin(withAccess(command))
     .optionsGroup(REGISTRY_OPTIONS)
-    .option(CREDS, 'who asks; a password that is missing is asked for (default: see lacuna login)')
-    .option('--username <name>', 'the user, with --password-stdin')
-    .option('--password-stdin', 'read the password from standard input')
     .addOption(
       new Option('--foreign-layers <when>', 'fetch layers that the store lacks from the urls that the image names')
         .choices(['public', 'always', 'never'])
@@ -36,25 +33,56 @@ export function withRegistryOptions(command: Command): Command {
     .optionsGroup('Options:');
 }
 
+/** The options of commands after which a daemon reads from the registry, which is told no more than these. */
+export function withDaemonRegistry(command: Command): Command {
+  declare(command, SHARED);
+  return withLogin(withClient(command));
+}
+
 /** The options that say how a registry is reached, whoever asks. */
 export function withAccess(command: Command): Command {
-  command.optionsGroup(REGISTRY_OPTIONS);
-  for (const [flags, help] of Object.entries(ACCESS)) command.option(flags, help);
-  return command
+  declare(command, { ...SHARED, ...OWN });
+  return withClient(command)
+    .optionsGroup(REGISTRY_OPTIONS)
     .option('--cert <file>', 'PEM certificate to show to the registry')
     .option('--key <file>', 'PEM key of that certificate')
+    .optionsGroup('Options:');
+}
+
+function withClient(command: Command): Command {
+  return command
+    .optionsGroup(REGISTRY_OPTIONS)
     .option(AUTHFILE, AUTHFILE_HELP)
     .addOption(new Option('--transport <name>', 'HTTP client').choices(['undici', 'node-fetch']).default('undici'))
     .optionsGroup('Options:');
 }
 
-const CREDS = '--creds <user[:password]>';
+function withLogin(command: Command): Command {
+  declare(command, CREDS);
+  return command
+    .option('--username <name>', 'the user, with --password-stdin')
+    .option('--password-stdin', 'read the password from standard input')
+    .optionsGroup('Options:');
+}
+
+type Declarations = Readonly<Record<string, string>>;
+
+function declare(command: Command, options: Declarations): void {
+  command.optionsGroup(REGISTRY_OPTIONS);
+  for (const [flags, help] of Object.entries(options)) command.option(flags, help);
+}
+
+const CREDS: Declarations = {
+  '--creds <user[:password]>': 'who asks; a password that is missing is asked for (default: see lacuna login)',
+};
 
 /** How one registry is reached. */
-const ACCESS: Readonly<Record<string, string>> = {
+const SHARED: Declarations = {
   '--plain-http': 'use HTTP (default: for loopback hosts only)',
-  '--tls-verify <true|false>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
   '--ca <file>': 'PEM certificates to trust besides the system ones',
+};
+const OWN: Declarations = {
+  '--tls-verify <true|false>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
   '--cert-dir <dir>': 'certificates as in /etc/docker/certs.d: *.crt to trust, *.cert and *.key to show',
 };
 
@@ -65,7 +93,7 @@ type Side = keyof typeof SIDES;
 export function withSides(command: Command): Command {
   withRegistryOptions(command).optionsGroup(REGISTRY_OPTIONS);
   for (const [side, name] of Object.entries(SIDES)) {
-    for (const flags of [...Object.keys(ACCESS), CREDS]) {
+    for (const flags of Object.keys({ ...SHARED, ...OWN, ...CREDS })) {
       const [option] = flags.split(' ');
       command.option(flags.replace(/^--/, `--${side}-`), `${option}, for ${name} alone`);
     }

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import type { Source } from '../daemon/api.ts';
+import type { SetCredentialsRequest, Source } from '../daemon/api.ts';
 import type { DaemonClient } from '../daemon/client.ts';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
@@ -41,8 +41,10 @@ export interface MountImageOptions {
   readonly platform?: string;
   /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
   readonly referrers?: boolean;
-  /** How a registry is reached to find the image. The daemon takes credentials from docker's config by itself. */
+  /** How a registry is reached to find the image. The daemon looks for stored logins by itself. */
   readonly store?: StoreOptions;
+  /** What `store.credentials` give for the image is told to the daemon, which keeps it in memory. Default false. */
+  readonly isLoginShared?: boolean;
   /** Path of the PEM file that `store.ca` came from: the daemon reads it too. */
   readonly caFile?: string;
   /** Configuration file for a daemon that is started now. */
@@ -149,6 +151,7 @@ async function mountOnDaemon(
   options: MountImageOptions,
 ): Promise<MountedImage> {
   const { bootstrap, source } = await findImage(reference, options);
+  const login = options.isLoginShared === true && 'registry' in source ? await loginOf(source.registry, options) : null;
   const supervisor = await superviseDaemon(root, {
     log: options.log ?? silentLog,
     ...(options.config === undefined ? {} : { config: resolve(options.config) }),
@@ -157,12 +160,21 @@ async function mountOnDaemon(
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
   try {
+    if (login !== null) await supervisor.client.setCredentials(login);
     await forgetUnmounted(root, supervisor.client);
     return await mountAttached({ root, target, driver, bootstrap, source }, supervisor);
   } catch (error) {
     await supervisor.close();
     throw error;
   }
+}
+
+async function loginOf(
+  { host, repository }: { readonly host: string; readonly repository: string },
+  { store }: MountImageOptions,
+): Promise<SetCredentialsRequest | null> {
+  const credentials = (await store?.credentials?.(host, repository)) ?? null;
+  return credentials === null ? null : { host, ...credentials };
 }
 
 const notLazy = (reference: string): LacunaError =>
