@@ -146,7 +146,8 @@ export const oldSparseMap = (header: Buffer, at: number, subject: string): Spars
 export function paxSparseMap(records: PaxRecords, stored: number, subject: string): SparseMap | null {
   const get = (key: string) => records.get(`GNU.sparse.${key}`) || undefined;
   const [major, minor] = [get('major'), get('minor')];
-  const version = major === undefined && minor === undefined ? null : `${major ?? 0}.${minor ?? 0}`;
+  // Both or neither: Go takes any other version for none.
+  const version = major === undefined && minor === undefined ? null : `${major}.${minor}`;
   if (version === null ? get('map') === undefined : !['0.0', '0.1', '1.0'].includes(version)) return null;
   const told = get('size') ?? get('realsize');
   const size = told === undefined ? stored : paxNumber(told, 'GNU.sparse.size', subject);
