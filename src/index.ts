@@ -22,7 +22,7 @@ import {
 } from './option-keys.ts';
 
 export { defaultConfig, loadConfig, parseConfig, sampleConfig } from './config/load.ts';
-export { CONFIG_TABLE, type Config } from './config/table.ts';
+export { CONFIG_TABLE, type Config, type Key } from './config/table.ts';
 export type { PullOptions } from './containerd/options.ts';
 export type { PullResult } from './containerd/pull.ts';
 export type { ConvertResult } from './convert/convert.ts';
@@ -39,7 +39,7 @@ export {
   type DigesterName,
   type TargetForm,
 } from './convert/options.ts';
-export type { DictionaryReport, ImageReport, LayerReport } from './convert/report.ts';
+export type { DictionaryReport, ImageFacts, ImageReport, LayerFacts, LayerReport } from './convert/report.ts';
 export type { Transfer } from './convert/transfer.ts';
 export type { RunOptions as DaemonOptions } from './daemon/run.ts';
 export type { DictGrowth } from './dict/dict.ts';
@@ -54,7 +54,6 @@ export type { ImageDriver, MountedImage, MountImageOptions } from './mount/image
 export type { Diagnosis, ProbeOptions, ProbeRow } from './mount/probe.ts';
 export type { Version } from './mount/version.ts';
 export * from './reader-entry.ts';
-export type { AuthFileOptions } from './registry/credentials.ts';
 export type { LoginOptions, LoginResult } from './registry/login.ts';
 export type { ServeOptions, SnapshotterServer } from './snapshotter/serve.ts';
 export type { Skipped, UnpackForm, UnpackOptions, UnpackResult } from './unpack/options.ts';

@@ -67,11 +67,13 @@ export type { ReferredManifest, ReferrerNode, ReferrersOptions } from './reader/
 export type { Row } from './reader/rows.ts';
 export type { Stat, StatChunk, StatOptions } from './reader/stat.ts';
 export type { TagsOptions } from './reader/tags.ts';
+export type { AuthFileOptions } from './registry/credentials.ts';
 export type { ImageInput } from './registry/source.ts';
 export type {
   BlobUpload,
   CredentialSource,
   Credentials,
+  ForeignLayerPolicy,
   ImageStore,
   ReadOptions,
   RetryOptions,

@@ -73,7 +73,7 @@ function declare(command: Command, options: Declarations): void {
 }
 
 const CREDS: Declarations = {
-  '--creds <user[:password]>': 'who asks; a password that is missing is asked for (default: see lacuna login)',
+  '--creds <user[:pass]>': 'who asks; a password that is missing is asked for (default: see lacuna login)',
 };
 
 /** How one registry is reached. */
@@ -82,7 +82,7 @@ const SHARED: Declarations = {
   '--ca <file>': 'PEM certificates to trust besides the system ones',
 };
 const OWN: Declarations = {
-  '--tls-verify <true|false>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
+  '--tls-verify <bool>': 'false: any certificate, or HTTP where there is no HTTPS (default: true)',
   '--cert-dir <dir>': 'certificates as in /etc/docker/certs.d: *.crt to trust, *.cert and *.key to show',
 };
 
