@@ -67,7 +67,9 @@ async function copyTree(
     for (const part of partsOf(bytes, image, from.subject)) {
       // Layers that may not be distributed are elsewhere, and fetched from there.
       if (part.urls !== undefined && !(await from.has(part, options))) continue;
-      options.onCopy?.(await copyBlob(from, to, part, options), part.size);
+      // Not within the call: without a callback nothing would be copied.
+      const how = await copyBlob(from, to, part, options);
+      options.onCopy?.(how, part.size);
     }
   }
   await to.pushManifest(bytes, image.mediaType, ref, options);
