@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { digestOf, isDigest } from '../image/digest.ts';
-import { parseJson } from '../image/json.ts';
+import { parseRawJson } from '../image/json.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE, type Manifest, parseManifest } from '../image/manifest.ts';
 import { MEDIA } from '../image/media.ts';
 import { imageFacts } from './report.ts';
@@ -74,7 +74,7 @@ export function parseRecords(bytes: Buffer, subject: string): RecordsDocument | 
 
 function imagesOf({ annotations }: Manifest, subject: string): ImageEntry[] {
   const text = Buffer.from(annotations?.[ANNOTATION.images] ?? '[]');
-  const value = parseJson(text, { op: 'read records', subject, limit: MAX_MANIFEST_SIZE });
+  const value = parseRawJson(text, { op: 'read records', subject, limit: MAX_MANIFEST_SIZE });
   // An entry of another version is none.
   return (Array.isArray(value) ? value : []).flatMap((entry) => {
     const { data } = imageEntry.safeParse(entry, { jitless: true });

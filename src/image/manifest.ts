@@ -130,14 +130,19 @@ function judge<T>(schema: z.ZodType<T>, value: unknown, op: string, subject: str
   return { document: null, problems };
 }
 
-/** The config with every field that the schema does not name as it is written: it is carried over into other images. */
+/**
+ * The config: fields of the schema in its order, `config` and every other field as it is written. It is carried over into
+ * other images, whose digests depend on the order.
+ */
 function judgeConfig(value: object, op: string, subject: string): Examined<ImageConfig> {
   const { document, problems } = judge(config, value, op, subject);
   if (document === null) return { document, problems };
-  const isRead = (name: string) => Object.hasOwn(config.shape, name);
-  const fields = Object.entries(value)
-    .filter(([name]) => !isRead(name) || Object.hasOwn(document, name))
-    .map(([name, field]) => [name, isRead(name) && name !== 'config' ? document[name] : field]);
+  const names = Object.keys(config.shape);
+  const read = names.filter((name) => Object.hasOwn(document, name));
+  const fields = [
+    ...read.map((name) => [name, name === 'config' ? value[name as keyof typeof value] : document[name]] as const),
+    ...Object.entries(value).filter(([name]) => !names.includes(name)),
+  ];
   return { document: Object.fromEntries(fields) as ImageConfig, problems };
 }
 

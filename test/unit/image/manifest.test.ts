@@ -73,17 +73,23 @@ test('Docker manifests have the same shape', () => {
   expect(layerCompression('constructor')).toBeNull();
 });
 
-test('a config keeps what it does not know, with its nulls and its order', () => {
+test('a config keeps what it does not know, with its nulls and its order, behind what it knows', () => {
+  const known = { os: 'linux', architecture: 'amd64' };
+  const inner = { Env: ['A=b'], Volumes: null, Healthcheck: { Test: ['x'] } };
+  const { rootfs } = config;
+  const history = [{ created_by: 'a', moby: [null] }];
   const full = {
     container_config: { Volumes: null },
-    ...config,
+    history,
+    rootfs,
     'os.version': '1',
-    config: { Env: ['A=b'], Volumes: null, Healthcheck: { Test: ['x'] } },
-    history: [{ created_by: 'a', moby: [null] }],
+    config: inner,
+    ...known,
     moby: [1],
   };
   const read = parseConfig(bytes(full), 'x');
-  expect(JSON.stringify(read)).toBe(JSON.stringify(full));
+  const others = { container_config: { Volumes: null }, 'os.version': '1', moby: [1] };
+  expect(JSON.stringify(read)).toBe(JSON.stringify({ ...known, config: inner, rootfs, history, ...others }));
 });
 
 describe('null, as Go programs write what is absent', () => {
