@@ -57,7 +57,7 @@ export async function pushImage(store: ImageStore, ref: string | null): Promise<
   const config = await push(store, Buffer.from(`{"config":"${randomUUID()}"}`));
   const layer = await push(store, randomBytes(1000));
   return await store.pushManifest(
-    manifestOf({ ...config, mediaType: MEDIA.ociConfig }, [layer]),
+    manifestOf({ ...config, mediaType: MEDIA.ociConfig }, [{ ...layer, mediaType: MEDIA.ociLayer }]),
     MEDIA.ociManifest,
     ref,
   );
