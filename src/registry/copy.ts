@@ -1,7 +1,7 @@
 /** Copies blobs and whole images from one store to another, moving no byte that need not move. */
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, parseArtifact, parseIndex, parseManifest } from '../image/manifest.ts';
-import { isIndex, MEDIA } from '../image/media.ts';
+import { isDocument, isIndex, MEDIA } from '../image/media.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 import { uploadBlob } from './upload-blob.ts';
 
@@ -55,6 +55,11 @@ async function copyTree(
   options: CopyOptions,
   depth: number,
 ): Promise<void> {
+  // An index may list what is neither a manifest nor an index: nobody can say more of it than that it is a blob.
+  if (!isDocument(image.mediaType)) {
+    await copyBlob(from, to, image, options);
+    return;
+  }
   // A manifest is pushed behind its parts, so where it is they are.
   const isThere = await to.has(image, options);
   if (isThere && ref === image.digest) return;

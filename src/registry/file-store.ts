@@ -180,8 +180,9 @@ export abstract class FileStore implements ImageStore {
     const refs = new Set(named.map(refNameOf));
     const [ref] = refs;
     if (refs.size === 1 && ref != null) return await this.#together(named, ref, options);
-    const [only] = entries;
-    if (only !== undefined && entries.length === 1) return this.#image(only);
+    const [only, ...others] = named.length > 0 ? named : entries;
+    // Several names of one image, as `docker save` writes them, are no choice.
+    if (only !== undefined && others.every(({ digest }) => digest === only.digest)) return this.#image(only);
     const purpose = { op: 'resolve', subject: this.subject };
     if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, purpose);
     throw new LacunaError('REFERENCE', `${this.subject} has ${entries.length} images`, {

@@ -29,8 +29,8 @@ export class LayerFile implements FileNode {
   gid: number;
   size: number;
   xattrs: Map<ByteString, Buffer> | null;
-  readonly #sec: number;
-  readonly #nsec: number;
+  #sec: number;
+  #nsec: number;
   #source: ChunkSource | null = null;
   /** Most files have one chunk, which needs no array. */
   #content: Content | readonly Content[] = NOTHING;
@@ -60,6 +60,10 @@ export class LayerFile implements FileNode {
   }
   get mtime(): Mtime {
     return { sec: this.#sec, nsec: this.#nsec };
+  }
+  set mtime({ sec, nsec }: Mtime) {
+    this.#sec = sec;
+    this.#nsec = nsec;
   }
   get chunks(): readonly FileChunk[] {
     const chunks: FileChunk[] = [];

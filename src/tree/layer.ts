@@ -173,6 +173,8 @@ export class LayerBuilder {
     if (node === null || node.type === 'dir') {
       node = nodeOf(entry);
       this.#links.set(node, { name: entry.name, target });
+    } else if (!this.#links.has(node)) {
+      takeMetadata(node, entry);
     }
     this.#put(parent, name, node);
   }
@@ -189,6 +191,15 @@ export class LayerBuilder {
   #bad(problem: string): FormatError {
     return new FormatError('tar name', problem, { subject: this.#subject });
   }
+}
+
+/** Engines set what the entry of a hard link says on the inode that it joins: the last entry counts, attributes add up. */
+function takeMetadata(node: FileNode, { mode, uid, gid, mtime, xattrs }: TarEntry): void {
+  if (node.type !== 'symlink') node.mode = mode;
+  node.uid = uid;
+  node.gid = gid;
+  node.mtime = mtime;
+  if (xattrs !== null) node.xattrs = new Map([...(node.xattrs ?? []), ...xattrs]);
 }
 
 /** Attributes that mean something to overlayfs, which shows them to nobody; containerd takes none of them out of a tar. */

@@ -71,6 +71,38 @@ export const TRICKY: Readonly<Record<string, readonly SourceLayer[]>> = {
   'links that AUFS kept': [
     plain(tar(dir('.wh..wh.plnk/'), file('.wh..wh.plnk/1.2'), hardlink('a', '.wh..wh.plnk/1.2'), hardlink('b', 'a'))),
   ],
+  'hard links whose entries say something else than their files': [
+    plain(
+      tar(
+        pax({ 'SCHILY.xattr.user.a': 'old', 'SCHILY.xattr.user.b': 'kept' }),
+        file('f'),
+        pax({ 'SCHILY.xattr.user.a': 'new', uid: '7', gid: '8', mtime: '12.5' }),
+        member({ name: 'g', type: '1', link: 'f', mode: 0o4711 }),
+        symlink('s', 'f'),
+        pax({ uid: '9', mtime: '13' }),
+        member({ name: 't', type: '1', link: 's', mode: 0o600 }),
+      ),
+    ),
+  ],
+  'hard links to absolute names, over symlinks of the layer, over files, in chains': [
+    plain(
+      tar(
+        dir('d/'),
+        symlink('s', 'd'),
+        file('d/f'),
+        hardlink('h', 's/f'),
+        hardlink('i', '/h'),
+        file('j'),
+        hardlink('j', 'i'),
+        file('d/f', 'replaced'),
+      ),
+    ),
+  ],
+  'whiteouts that are folders, symlinks or hard links, or have content': [
+    plain(tar(dir('a/'), file('a/x'), file('b'), file('c'), file('d'))),
+    plain(tar(dir('.wh.a/'), symlink('.wh.b', 'x'), hardlink('.wh.c', '.wh.b'), file('.wh.d'), file('e'))),
+  ],
+  'empty layers, one of no bytes': [plain(tar()), plain(tar(file('f'))), plain(Buffer.alloc(0))],
   'sparse in pax 0.0': [plain(tar(sparse00({ name: 's', ...sparse })))],
   'sparse in pax 0.1': [plain(tar(sparse01({ name: 's', ...sparse })))],
   'sparse in pax 1.0': [plain(tar(sparse10({ name: 's', ...sparse })))],

@@ -11,7 +11,7 @@ import { fixture } from '../../kit/layers.ts';
 import { startRegistry } from '../../kit/registry.ts';
 import type { Repository } from '../../kit/registry-storage.ts';
 import { needs } from '../../kit/skip.ts';
-import { putImage, putIndex, putLayout, type SourceEntry, type SourceLayer } from '../../kit/source-image.ts';
+import { putData, putImage, putIndex, putLayout, type SourceEntry, type SourceLayer } from '../../kit/source-image.ts';
 import { END, member } from '../../kit/tar.ts';
 
 const skip = needs('addon');
@@ -112,6 +112,23 @@ describe.skipIf(skip.reason)('the target of a conversion', () => {
       const platform = { os: 'linux', architecture: 's390x' };
       expect(manifestsIn(target, made.digest)).toMatchObject([{ platform }, { platform, artifactType: NYDUS }]);
       expect(manifestsIn(target, made.digest)[0]!.annotations).toBeUndefined();
+    });
+
+    it('keeps entries of types that say nothing to anybody here as blobs, in layouts and registries', async () => {
+      const path = fresh();
+      const image = {
+        ...putImage(path, { layers: [file('a', 'a')] }),
+        platform: { os: 'linux', architecture: 'amd64' },
+      };
+      const odd = putData(path, 'application/vnd.example.odd+json', { a: 1 });
+      const reference = putLayout(path, putIndex(path, [image, odd]));
+      const target = join(fresh(), 'layout');
+      const { digest } = await convert(reference, `oci:${target}:both`, { as: 'index' });
+      expect(manifestsIn(target, digest)).toMatchObject([image, odd, { artifactType: NYDUS }]);
+      expect(readLayoutJson(target, odd.digest)).toEqual({ a: 1 });
+      await using registry = await startRegistry();
+      expect(await convert(reference, `docker://${registry.host}/app:1`, { as: 'index' })).toMatchObject({ digest });
+      expect(registry.storage.repository('app').blobs.has(odd.digest)).toBe(true);
     });
 
     it('of nydusify’s combined index keeps its original', async () => {

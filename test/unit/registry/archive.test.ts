@@ -208,7 +208,14 @@ describe('docker save', () => {
     const reference = save(['one/layer.tar', 'two/layer.tar', 'three/layer.tar']);
     expect((await manifestOf(`${reference}:y:2`)).layers.map(({ digest }) => digest)).toEqual(DIFF_IDS);
     expect(diffTrees(TRUTH, await listed(`${reference}:x:1`))).toEqual([]);
-    expect((await failure('REFERENCE', manifestOf(reference))).hint).toMatch(/x:1.*y:2/);
+    // Two names of one image leave no choice, as to skopeo; those of two images do.
+    expect((await manifestOf(reference)).layers.map(({ digest }) => digest)).toEqual(DIFF_IDS);
+    const saved = JSON.parse(readFileSync(at('manifest.json'), 'utf8'));
+    const other = { Config: 'other.json', RepoTags: ['z:3'], Layers: [] };
+    writeFileSync(at('other.json'), JSON.stringify({ rootfs: { type: 'layers', diff_ids: [] } }));
+    writeFileSync(at('manifest.json'), JSON.stringify([...saved, other]));
+    execFileSync('tar', ['-rf', at('d.tar'), '-C', dir, 'other.json', 'manifest.json']);
+    expect((await failure('REFERENCE', manifestOf(reference))).hint).toMatch(/x:1.*y:2.*z:3/);
   });
 
   test('compressed layers have their own digests', async () => {

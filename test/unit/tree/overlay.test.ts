@@ -91,6 +91,16 @@ describe('one layer', () => {
     expect(() => merge(layer('h b c', 'h c b'))).toThrowError(bad('tar link name', /does not exist/));
   });
 
+  it('gives an inode what the last hard link to it says, and all attributes, as containerd and docker do', () => {
+    const xattr = (name: string, value: string) => pax({ [`SCHILY.xattr.user.${name}`]: value, uid: value });
+    const file = member({ name: 'a', data: 'x' });
+    const link = member({ name: 'b', type: '1', link: 'a', mode: 0o4711 });
+    const { tree } = parseLayer(Buffer.concat([xattr('a', '1'), file, xattr('b', '2'), link, END]));
+    const [, a, b] = rowsOf(overlay([tree]));
+    expect(a).toMatchObject({ mode: '4711', uid: 2, xattrs: { 'user.a': '31', 'user.b': '32' } });
+    expect(b).toEqual({ ...a, path: '/b' });
+  });
+
   it('keeps AUFS bookkeeping and whiteouts out of the tree', () => {
     const lines = [
       'f .wh..wh.aufs x',
