@@ -102,6 +102,7 @@ async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteErr
 }
 
 const BY_REMOTE_CODE: Readonly<Record<string, ErrorCode>> = {
+  DENIED: 'FORBIDDEN',
   DIGEST_INVALID: 'DIGEST_MISMATCH',
   SIZE_INVALID: 'SIZE_MISMATCH',
   UNSUPPORTED: 'UNSUPPORTED',
