@@ -33,7 +33,7 @@ function parseProxy(name: string, text: string): URL {
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   if (!URL.canParse(full)) throw fail('CONFIG', 'is not the URL of a proxy');
   const url = new URL(full);
-  if (!isDecodable(url.username) || !isDecodable(url.password))
+  if (decoded(url.username) === null || decoded(url.password) === null)
     throw fail('CONFIG', 'has a % in its user or password that is not followed by two hex digits (write it as %25)');
   if (url.protocol === 'http:' || url.protocol === 'https:') return url;
   throw fail(
@@ -42,12 +42,12 @@ function parseProxy(name: string, text: string): URL {
   );
 }
 
-function isDecodable(text: string): boolean {
+/** Null when it is not percent-encoded UTF-8. */
+function decoded(text: string): string | null {
   try {
-    decodeURIComponent(text);
-    return true;
+    return decodeURIComponent(text);
   } catch {
-    return false;
+    return null;
   }
 }
 
