@@ -357,6 +357,19 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       await failure('FORBIDDEN', store.has(blob));
     });
 
+    test('an error without a code is told in its words', async () => {
+      const body = '{"errors":[{"status":403,"message":"blocked by policy"}]}';
+      registry.fault = () => ({ kind: 'status', status: 403, body });
+      const error = await failure('FORBIDDEN', store.resolve('x'));
+      expect(error.message).toMatch(/answered 403: blocked by policy$/);
+    });
+
+    test('a connection that is closed without an answer', async () => {
+      registry.fault = () => ({ kind: 'drop' });
+      const error = await failure('UNAVAILABLE', store.resolve('x'));
+      expect(error.message).toContain('the other side closed the connection');
+    });
+
     test('DENIED under any status is FORBIDDEN', async () => {
       const body = '{"errors":[{"code":"DENIED","message":"can not push artifact to a proxy project"}]}';
       registry.fault = () => ({ kind: 'status', status: 405, body });
