@@ -91,9 +91,10 @@ async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteErr
     const rows: unknown[] = document.errors.slice(0, 4);
     return rows
       .filter(
-        (row): row is { code: unknown; message?: unknown } => typeof row === 'object' && row !== null && 'code' in row,
+        (row): row is { code?: unknown; message?: unknown } =>
+          typeof row === 'object' && row !== null && ('code' in row || 'message' in row),
       )
-      .map((row) => ({ code: printable(String(row.code)), message: printable(String(row.message ?? '')) }));
+      .map((row) => ({ code: printable(String(row.code ?? '')), message: printable(String(row.message ?? '')) }));
   } catch (error) {
     // The status says enough where the body does not: an HTML page, a cut or an endless body.
     if (error instanceof LacunaError) return [];
@@ -102,6 +103,7 @@ async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteErr
 }
 
 const BY_REMOTE_CODE: Readonly<Record<string, ErrorCode>> = {
+  DENIED: 'FORBIDDEN',
   DIGEST_INVALID: 'DIGEST_MISMATCH',
   SIZE_INVALID: 'SIZE_MISMATCH',
   UNSUPPORTED: 'UNSUPPORTED',
@@ -134,12 +136,16 @@ function hintFor(code: ErrorCode): string | null {
   }
 }
 
+/** Artifactory has errors without a code. */
+const wordsOf = ({ code, message }: RemoteError): string =>
+  code === '' || message === '' ? code || message : `${code} (${message})`;
+
 /** The error that an unexpected answer is. Reads its body. */
 export async function responseError(answer: Answer, purpose: Purpose): Promise<ResponseError> {
   const { op, subject } = purpose;
   const remote = await remoteErrors(answer, purpose);
   const code = codeFor(answer.status, remote);
-  const details = remote.map((row) => (row.message === '' ? row.code : `${row.code} (${row.message})`)).join(', ');
+  const details = remote.map(wordsOf).join(', ');
   const hint = answer.status === 407 ? PROXY_LOGIN : hintFor(code);
   const message = `${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
   return new ResponseError(code, message, {

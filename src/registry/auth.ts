@@ -7,6 +7,7 @@ import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { parseJson } from '../image/json.ts';
 import { type Answer, type Purpose, plainUrl, readBody, responseError } from './answer.ts';
 import { parseChallenges } from './challenge.ts';
+import { followRedirects } from './redirect.ts';
 import type { CredentialSource, Credentials } from './store.ts';
 import { abortError, discard, type Transport, transportError } from './transport.ts';
 
@@ -203,8 +204,16 @@ export class Authorizer {
       }
       for (const [name, value] of parameters) url.searchParams.append(name, value);
       for (const scope of scopes) url.searchParams.append('scope', scope);
-      if (credentials !== null) headers.authorization = basic(credentials);
-      return { ...(await transport.request({ method: 'GET', url, headers, body: null, signal: null })), url };
+      const own = credentials === null ? null : basic(credentials);
+      return await followRedirects({ ...purpose, method: 'GET', url }, own, async (at, authorization) => {
+        if (own !== null && authorization === null)
+          throw new LacunaError('PROTOCOL', `${plainUrl(url)} leads to ${at.host}, which gets no credentials`, purpose);
+        const all = authorization === null ? headers : { ...headers, authorization };
+        return {
+          ...(await transport.request({ method: 'GET', url: at, headers: all, body: null, signal: null })),
+          url: at,
+        };
+      });
     } catch (error) {
       throw transportError(error, url, purpose.op, purpose.subject);
     }

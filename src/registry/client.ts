@@ -17,6 +17,9 @@ import { listTags } from './tags.ts';
 import { discard, type Transport } from './transport.ts';
 import { RegistryUpload } from './upload.ts';
 
+/** Answers to a HEAD that only a GET explains: storage refuses one at an address that is signed for GET. */
+const NO_HEAD: readonly number[] = [400, 403, 405, 501];
+
 export interface RegistryStoreOptions {
   readonly reference: DockerReference;
   readonly http: RegistryHttp;
@@ -116,13 +119,13 @@ export class RegistryStore implements ImageStore {
         headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
         scopes: this.#pull,
         signal: options.signal ?? null,
-        expect: [200, 404, 405, 501],
+        expect: method === 'HEAD' ? [200, 404, ...NO_HEAD] : [200, 404, 405, 501],
       });
       await discard(answer);
       return answer;
     };
     const head = await ask('HEAD');
-    const answer = head.status === 405 || head.status === 501 ? await ask('GET') : head;
+    const answer = NO_HEAD.includes(head.status) ? await ask('GET') : head;
     if (answer.status !== 200) return false;
     const length = contentLength(answer, purpose);
     return length === null || length === descriptor.size;

@@ -1,19 +1,11 @@
 /** HTTP to one registry: authenticated, redirects followed without our credentials, tried again where that can help. */
-import { LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
 import { type Answer, type Purpose, plainUrl, responseError } from './answer.ts';
 import type { Authorizer } from './auth.ts';
+import { followRedirects } from './redirect.ts';
 import { noteAnswer, Retries } from './retry.ts';
 import type { RetryOptions } from './store.ts';
-import {
-  abortError,
-  discard,
-  isAborted,
-  type Method,
-  type StreamedBody,
-  type Transport,
-  transportError,
-} from './transport.ts';
+import { abortError, isAborted, type Method, type StreamedBody, type Transport, transportError } from './transport.ts';
 
 export interface Exchange extends Purpose {
   readonly method: Method;
@@ -26,11 +18,6 @@ export interface Exchange extends Purpose {
   /** Statuses that are an answer; every other one is thrown. */
   readonly expect: readonly number[];
 }
-
-const MAX_REDIRECTS = 5;
-const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
-/** Those that keep the method and the body. */
-const STRICT_REDIRECTS: readonly number[] = [307, 308];
 
 export interface RegistryHttpOptions {
   /** The registry's API, `https://HOST/v2/`. */
@@ -92,23 +79,7 @@ export class RegistryHttp {
 
   /** The request and the redirects it meets, whatever the final status. `authorization` never leaves its origin. */
   async follow(exchange: Exchange, authorization: string | null): Promise<Answer> {
-    const { method, op, subject } = exchange;
-    let url = exchange.url;
-    let secret = authorization;
-    for (let hop = 0; ; hop++) {
-      const answer = await this.#request(exchange, url, secret);
-      if (!REDIRECTS.includes(answer.status)) return answer;
-      await discard(answer);
-      const next = resolveLocation(answer, exchange);
-      const isRead = method === 'GET' || method === 'HEAD';
-      if (hop === MAX_REDIRECTS || (!isRead && !STRICT_REDIRECTS.includes(answer.status))) {
-        const problem =
-          hop === MAX_REDIRECTS ? `more than ${MAX_REDIRECTS} redirects` : `a ${answer.status} redirect of a ${method}`;
-        throw new LacunaError('PROTOCOL', `${plainUrl(exchange.url)}: ${problem}`, { op, subject });
-      }
-      if (next.origin !== url.origin) secret = null;
-      url = next;
-    }
+    return await followRedirects(exchange, authorization, (url, secret) => this.#request(exchange, url, secret));
   }
 
   async #request(exchange: Exchange, url: URL, authorization: string | null): Promise<Answer> {
@@ -137,20 +108,4 @@ export class RegistryHttp {
       throw transportError(error, url, op, subject);
     }
   }
-}
-
-/** Where `Location` points. Throws PROTOCOL when it is missing, not HTTP, or leads from HTTPS to HTTP. */
-export function resolveLocation(answer: Answer, { op, subject }: Purpose): URL {
-  const location = answer.header('location');
-  const fail = (problem: string): LacunaError =>
-    new LacunaError('PROTOCOL', `${plainUrl(answer.url)} ${problem}`, { op, subject });
-  if (location === null || !URL.canParse(location, answer.url.href)) throw fail('answered without a usable Location');
-  const url = new URL(location, answer.url);
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw fail('leads to something that is not HTTP');
-  if (url.protocol === 'http:' && answer.url.protocol === 'https:')
-    throw fail('leads from HTTPS to plain HTTP, which is refused');
-  url.username = '';
-  url.password = '';
-  url.hash = '';
-  return url;
 }

@@ -33,11 +33,22 @@ function parseProxy(name: string, text: string): URL {
   const full = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   if (!URL.canParse(full)) throw fail('CONFIG', 'is not the URL of a proxy');
   const url = new URL(full);
+  if (decoded(url.username) === null || decoded(url.password) === null)
+    throw fail('CONFIG', 'has a % in its user or password that is not followed by two hex digits (write it as %25)');
   if (url.protocol === 'http:' || url.protocol === 'https:') return url;
   throw fail(
     'UNSUPPORTED',
     `names a ${url.protocol.slice(0, -1)} proxy, and only http and https proxies are supported`,
   );
+}
+
+/** Null when it is not percent-encoded UTF-8. */
+function decoded(text: string): string | null {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
 }
 
 /** Loopback hosts and what `noProxy` lists: `*`, addresses, CIDRs, domains with their subdomains, each with a port or not. */

@@ -7,7 +7,8 @@ import { digestOf, parseDigest } from '../image/digest.ts';
 import { type Descriptor, type Index, MAX_MANIFEST_SIZE, parseIndex, parseManifest } from '../image/manifest.ts';
 import { isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { type Answer, readBody } from './answer.ts';
-import { type RegistryHttp, resolveLocation } from './http.ts';
+import type { RegistryHttp } from './http.ts';
+import { resolveLocation } from './redirect.ts';
 import type { SignalOptions } from './store.ts';
 import { discard } from './transport.ts';
 

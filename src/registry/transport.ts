@@ -143,6 +143,13 @@ const CERTIFICATE =
 /** Not TLS at the other end, or TLS that has nothing in common with ours. */
 const NOT_TLS = /^(EPROTO|ERR_SSL_)/;
 
+/** Words for codes that say nothing to people. */
+const LABELS: Readonly<Record<string, string>> = {
+  '': 'the connection failed',
+  UND_ERR_SOCKET: 'the other side closed the connection',
+  ECONNRESET: 'the other side closed the connection (ECONNRESET)',
+};
+
 /** The transport was closed under the request. */
 const CLOSED = new Set(['UND_ERR_DESTROYED', 'UND_ERR_CLOSED']);
 
@@ -195,7 +202,7 @@ export function transportError(error: unknown, url: URL, op: string, subject: st
       isDecided: DECIDED.has(code),
     });
   }
-  const label = code === '' ? 'the connection failed' : code;
+  const label = LABELS[code] ?? code;
   const message = `${way}: ${label}`;
   if (CLOSED.has(code)) return new LacunaError('ABORTED', message, { op, subject });
   if (TIMEOUTS.has(code)) return new LacunaError('TIMEOUT', message, { op, subject });

@@ -1,7 +1,8 @@
 /** One upload session at a registry (distribution-spec, "Pushing blobs"): its requests, and what their answers mean. */
 import { LacunaError } from '../errors.ts';
 import { type Answer, readLength } from './answer.ts';
-import { type Exchange, type RegistryHttp, resolveLocation } from './http.ts';
+import type { Exchange, RegistryHttp } from './http.ts';
+import { resolveLocation } from './redirect.ts';
 import { discard, type StreamedBody } from './transport.ts';
 
 /** Milliseconds for telling the registry that an upload is given up. */
@@ -106,7 +107,7 @@ export class UploadSession {
 
   async has(digest: string): Promise<boolean> {
     const url = new URL(`blobs/${digest}`, this.#options.repository);
-    const answer = await this.#once({ method: 'HEAD', url, expect: [200, 404] });
+    const answer = await this.#once({ method: 'HEAD', url, expect: [200, 400, 403, 404, 405, 501] });
     await discard(answer);
     return answer.status === 200;
   }

@@ -250,6 +250,25 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       ]);
     });
 
+    test('that redirects is followed at its own host only', async () => {
+      const store = await setUp({ auth: 'token' });
+      const other = await startRegistry({ auth: 'token' });
+      opened.push({ [Symbol.asyncDispose]: () => other.close() });
+      let origin = registry.origin;
+      registry.fault = ({ path, query, nth }) =>
+        path === '/token' && nth === 1
+          ? { kind: 'status', status: 307, headers: { location: `${origin}/token?${query.replace(/^\?/, '')}` } }
+          : null;
+      expect(await read(store)).toHaveLength(1000);
+      expect(count(/^\/token$/)).toBe(2);
+      registry.auth.expireTokens();
+      registry.requests.length = 0;
+      origin = other.origin;
+      const error = await failure('PROTOCOL', read(store, 1000));
+      expect(error.message).toContain(`leads to ${new URL(other.origin).host}, which gets no credentials`);
+      expect(other.requests).toEqual([]);
+    });
+
     test('a part of the registry that is closed does not close the rest', async () => {
       const store = await setUp({}, { credentials: async () => null });
       registry.fault = (request) =>

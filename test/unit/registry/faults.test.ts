@@ -344,12 +344,37 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       expect(await store.resolve(manifest.digest)).toEqual(manifest);
     });
 
-    test.each([405, 501])('%d to a HEAD: a GET tells', async (status) => {
+    test.each([400, 403, 405, 501])('%d to a HEAD: a GET tells', async (status) => {
       registry.fault = (request) => (request.method === 'HEAD' ? { kind: 'status', status } : null);
       expect(await store.has(blob)).toBe(true);
       expect(await store.has({ ...blob, digest: blob.digest.replace(/.$/, (c) => (c === '0' ? '1' : '0')) })).toBe(
         false,
       );
+    });
+
+    test('403 to a HEAD and to the GET is an error', async () => {
+      registry.fault = () => ({ kind: 'status', status: 403 });
+      await failure('FORBIDDEN', store.has(blob));
+    });
+
+    test('an error without a code is told in its words', async () => {
+      const body = '{"errors":[{"status":403,"message":"blocked by policy"}]}';
+      registry.fault = () => ({ kind: 'status', status: 403, body });
+      const error = await failure('FORBIDDEN', store.resolve('x'));
+      expect(error.message).toMatch(/answered 403: blocked by policy$/);
+    });
+
+    test('a connection that is closed without an answer', async () => {
+      registry.fault = () => ({ kind: 'drop' });
+      const error = await failure('UNAVAILABLE', store.resolve('x'));
+      expect(error.message).toContain('the other side closed the connection');
+    });
+
+    test('DENIED under any status is FORBIDDEN', async () => {
+      const body = '{"errors":[{"code":"DENIED","message":"can not push artifact to a proxy project"}]}';
+      registry.fault = () => ({ kind: 'status', status: 405, body });
+      const error = await failure('FORBIDDEN', store.pushManifest(Buffer.from('{}'), MEDIA.ociManifest, 'x'));
+      expect(error.message).toContain('answered 405: DENIED (can not push artifact to a proxy project)');
     });
 
     test('resolving and reading is one request', async () => {

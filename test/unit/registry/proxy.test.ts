@@ -81,6 +81,7 @@ describe('the choice', () => {
 
   test.each([
     ['http://:::', 'CONFIG', 'HTTPS_PROXY is not the URL of a proxy'],
+    ['http://u:secret%zz@h:1', 'CONFIG', 'HTTPS_PROXY has a % in its user or password'],
     ['socks5://u:secret@h:1', 'UNSUPPORTED', 'HTTPS_PROXY names a socks5 proxy'],
   ])('%s is refused without quoting it', async (text, code, problem) => {
     const attempt = async (): Promise<unknown> => proxyFor(new URL('https://r.example'), { HTTPS_PROXY: text });
