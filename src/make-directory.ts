@@ -2,6 +2,8 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
+const MAX_ATTEMPTS = 100;
+
 /**
  * Makes a directory and those above it, each with `mode`; one that is there is left as it is. Node's own `recursive`
  * never returns where the parent is there and nothing can be made in it, as in /proc, and no signal ends the process then.
@@ -18,10 +20,16 @@ export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
 }
 
 async function makeOne(path: string, mode: number): Promise<void> {
-  try {
-    await mkdir(path, { mode });
-  } catch (error) {
-    const there = await stat(path).catch(() => null);
-    if (there?.isDirectory() !== true) throw error;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await mkdir(path, { mode });
+      return;
+    } catch (error) {
+      const there = await stat(path).catch(() => null);
+      if (there?.isDirectory() === true) return;
+      // Others may delete it before it is looked at.
+      const isGone = (error as NodeJS.ErrnoException).code === 'EEXIST' && there === null;
+      if (!isGone || attempt === MAX_ATTEMPTS) throw error;
+    }
   }
 }
