@@ -179,7 +179,7 @@ async function loginOf(
 }
 
 const notLazy = (reference: string): LacunaError =>
-  new LacunaError('USAGE', 'this is no lazy image', {
+  new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
     op: 'mount',
     subject: reference,
     hint: '`lacuna convert` makes one of it',
