@@ -12,6 +12,7 @@ import type { OnProgress } from '../observe/progress.ts';
 import { readImage } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import { imagesOf, MAX_ENTRIES, MAX_NESTING } from '../reader/index-images.ts';
+import { resolveNamed } from '../registry/named-image.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { readDocument } from './documents.ts';
@@ -54,7 +55,7 @@ async function checkStore(
   findings: Findings,
   options: BlobOptions,
 ): Promise<CheckedImage[]> {
-  const named = await store.resolve(null, options);
+  const named = await resolveNamed(store, options);
   if (!isIndex(named.mediaType)) {
     const image = await checkStoreImage(store, named, null, findings, options);
     if (image.kind === 'artifact') await readImage(store, named, options);

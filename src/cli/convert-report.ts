@@ -75,7 +75,9 @@ function describeTransfer(transfer: Transfer): string {
 function targetOf({ target, name, digest }: ConvertResult): string {
   const reference = parseReference(target);
   if (isStream(reference)) return name === null ? digest : `${name}@${digest}`;
-  if (reference.transport !== 'docker') return `${target}@${digest}`;
+  // Without a name the digest is the ref of a layout.
+  if (reference.transport !== 'docker')
+    return `${target}${'ref' in reference && reference.ref === null ? ':' : '@'}${digest}`;
   return reference.digest === null ? `${target.slice('docker://'.length)}@${digest}` : target.slice('docker://'.length);
 }
 

@@ -14,14 +14,15 @@ export const verb: Verb = {
   summary: 'make a directory, a tar or an ordinary image of a lazy (or any) image',
   examples: [
     'lacuna unpack docker://registry.example/app:1-lazy app/',
-    'lacuna unpack oci:build:app app.tar --format tar',
+    'lacuna unpack oci:build:app app.tar',
     'lacuna unpack docker://registry.example/app:1-lazy oci:build:app --layers  # the original again',
   ],
   configure(command: Command): void {
     withImage(command, undefined, withSides)
       .argument(
         '<target>',
-        'a new or empty directory; a tar file with --format tar, or - for standard output; or an image: ' +
+        'a new or empty directory; a tar file, named *.tar or with --format tar, or - for standard output; or an ' +
+          'image: ' +
           'docker://HOST/NAME:TAG, oci:DIR:REF, oci-archive:FILE:REF, docker-archive:FILE:NAME:TAG, dir:DIR',
       )
       .addOption(

@@ -4,6 +4,7 @@ import { type Descriptor, type Manifest, parseManifest } from '../image/manifest
 import { ANNOTATION } from '../image/media.ts';
 import { formatPlatform } from '../image/platform.ts';
 import { formatReference, type Reference } from '../image/reference.ts';
+import { resolveNamed } from '../registry/named-image.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import { type Conversion, countLayers } from './conversion.ts';
 import { blobsIn, openDictionary } from './dictionary.ts';
@@ -51,7 +52,7 @@ export async function convert(
   if (targetReference?.transport === 'docker-archive') throw unloadable(inputName(target));
   await using opened = await openSource(source, { ...log, ...options.source });
   const from = opened.store;
-  const found = await from.resolve(null, signal);
+  const found = await resolveNamed(from, signal);
   const platforms = options.platforms ?? [];
   const selected = await selectManifests(from, found, platforms, signal);
   // Only now: a layout is not made for a source that is not there.

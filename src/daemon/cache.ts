@@ -2,8 +2,9 @@
  * The folders of the cache: one per blob with its shared store, in it one per device with the device's own store and its
  * chunk table.
  */
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from '../make-directory.ts';
 
 /** Folders on their way out; a crash leaves them for the next start. */
 const TRASH = '.trash';
@@ -31,7 +32,7 @@ export function folderOf(cache: string, name: string): string {
 export async function makeStores(cache: string, name: string) {
   const ownDir = folderOf(cache, name);
   const sharedDir = dirname(ownDir);
-  await mkdir(ownDir, { recursive: true, mode: 0o700 });
+  await makeDirectory(ownDir, 0o700);
   return { sharedDir, ownDir };
 }
 
@@ -44,7 +45,7 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
   }
   const trash = join(cache, TRASH);
   await rm(trash, { recursive: true, force: true });
-  await mkdir(trash, { recursive: true, mode: 0o700 });
+  await makeDirectory(trash, 0o700);
   let count = 0;
   // Renamed first: what is half removed must not look like a cache.
   const discard = (path: string) => rename(path, join(trash, `${count++}`));

@@ -28,7 +28,7 @@ export async function readImageBlobs(reference: string, options: OpenImageOption
   const { manifest } = await chooseManifest(store, platform, options);
   const layer = bootstrapLayerOf(manifest);
   if (layer === null) {
-    throw new LacunaError('USAGE', 'this is no lazy image', {
+    throw new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
       op: 'read dictionary',
       subject: reference,
       hint: '`lacuna convert` makes one of it',

@@ -113,6 +113,8 @@ function splitHost(name: string): [host: string | null, rest: string] {
   return isHost ? [first, name.slice(slash + 1)] : [null, name];
 }
 
+/** What Docker's rules take for `docker.io/library/localhost` with a port as its tag: nobody means that. */
+const HOST_ALONE = /^(?:localhost|[0-9]{1,3}(?:\.[0-9]{1,3}){3}):[0-9]+$/;
 const DIGEST_HINT = '@sha256: and 64 lower-case hex digits';
 const LOGIN_HINT = 'a reference has no name and password: log in to the registry instead';
 
@@ -125,6 +127,7 @@ function parseDocker(text: string, body: string): DockerReference {
     fail(text, 'what follows @ is not a digest', hint);
   }
   const name = at < 0 ? body : body.slice(0, at);
+  if (HOST_ALONE.test(name)) fail(text, 'the repository is missing', 'docker://HOST/REPOSITORY[:TAG][@DIGEST]');
   const colon = name.lastIndexOf(':');
   const hasTag = colon > name.lastIndexOf('/');
   const tag = hasTag ? name.slice(colon + 1) : null;

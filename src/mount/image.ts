@@ -4,7 +4,7 @@
  * by the next. Where there is no EROFS this process serves it itself, through fuse-native.
  */
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
+import { readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { SetCredentialsRequest, Source } from '../daemon/api.ts';
 import type { DaemonClient } from '../daemon/client.ts';
@@ -13,6 +13,7 @@ import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { findAddon } from '../native/addon.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
@@ -178,7 +179,7 @@ async function loginOf(
 }
 
 const notLazy = (reference: string): LacunaError =>
-  new LacunaError('USAGE', 'this is no lazy image', {
+  new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
     op: 'mount',
     subject: reference,
     hint: '`lacuna convert` makes one of it',
@@ -230,7 +231,7 @@ async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<Mo
   const id = `mount-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`;
   const folder = join(root, 'mounts', id);
   await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await makeDirectory(folder, 0o700);
   await writeFile(join(folder, 'target'), target);
   const path = join(folder, 'bootstrap');
   await writeFile(path, bootstrap, { mode: 0o600 });

@@ -4,6 +4,7 @@ import { artifactTypeOf, notAnImage } from '../image/kind.ts';
 import type { Descriptor, Manifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { formatPlatform, type Platform } from '../image/platform.ts';
+import { resolveNamed } from '../registry/named-image.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import { type ChosenManifest, imagesOf, readManifest } from './index-images.ts';
 
@@ -71,7 +72,7 @@ async function listReferrers(store: ImageStore, digest: string, options: SignalO
 }
 
 async function findManifest(store: ImageStore, platform: Platform, options: SignalOptions): Promise<ChosenManifest> {
-  const descriptor = await store.resolve(null, options);
+  const descriptor = await resolveNamed(store, options);
   if (!isIndex(descriptor.mediaType)) return await readImage(store, descriptor, options);
   const images = await imagesOf(store, descriptor, platform, options);
   const chosen = images.find(({ manifest }) => bootstrapLayerOf(manifest) !== null) ?? images[0];

@@ -3,6 +3,7 @@ import { LacunaError } from '../errors.ts';
 import { type Descriptor, parseIndex } from '../image/manifest.ts';
 import { isIndex } from '../image/media.ts';
 import { formatPlatform } from '../image/platform.ts';
+import { resolveNamed } from '../registry/named-image.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
 
@@ -48,7 +49,7 @@ export async function referrers(input: ImageInput, options: ReferrersOptions = {
   await using source = await openSource(input, options.store);
   const { store } = source;
   const lists = new Lists(store, options);
-  const named = await store.resolve(null, lists.signal);
+  const named = await resolveNamed(store, lists.signal);
   const subjects = [named];
   if (isIndex(named.mediaType)) {
     subjects.push(...parseIndex(await store.manifest(named, lists.signal), store.subject).manifests);

@@ -3,10 +3,11 @@
  * keys for parts of a registry too. Both hold `auths`, `credHelpers` and `credsStore`; what else is in one is kept.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { open, readFile, realpath, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { CredentialHelper } from './credential-helper.ts';
 import type { Credentials } from './store.ts';
 
@@ -155,7 +156,7 @@ export class AuthFile {
     const target = await realpath(this.path).catch(() => this.path);
     const temporary = `${target}.${randomBytes(6).toString('hex')}.tmp`;
     try {
-      await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+      await makeDirectory(dirname(target), 0o700);
       {
         await using file = await open(temporary, 'wx', 0o600);
         await file.writeFile(`${JSON.stringify(document, null, '\t')}\n`);

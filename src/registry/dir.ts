@@ -2,13 +2,14 @@
  * One image in a directory as skopeo's `dir:` has it (containers/image directory/): `manifest.json`, `version`, every
  * blob under its hex; of an index also `HEX.manifest.json` for each of its manifests.
  */
-import { mkdir, readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { digestOf, hexOf, isDigest } from '../image/digest.ts';
 import { manifestTypeOf } from '../image/kind.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import { type DirReference, formatReference } from '../image/reference.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { hasCode, replaceFile, sweepTemporary } from './layout-temporary.ts';
@@ -116,7 +117,7 @@ export class DirStore extends FileStore {
 export async function openDir(reference: DirReference, create: boolean): Promise<DirStore> {
   const { path } = reference;
   if (create) {
-    await mkdir(path, { recursive: true }).catch((cause: unknown) => {
+    await makeDirectory(path).catch((cause: unknown) => {
       throw toLacunaError(cause, { op: 'open', subject: path });
     });
     await claim(path);

@@ -149,13 +149,15 @@ export abstract class FileStore implements ImageStore {
     if (wanted === null) return await this.#only(entries, options);
     const named = entries.filter((entry) => refNameOf(entry) === wanted);
     if (named.length > 0) return await this.#together(named, wanted, options);
-    if (!isDigest(wanted)) throw this.#notFound(wanted, entries);
-    const listed = entries.find((entry) => entry.digest === wanted);
+    // As in a registry, a name before the digest says nothing more: results are printed so.
+    const digest = wanted.slice(wanted.indexOf('@') + 1);
+    if (!isDigest(digest)) throw this.#notFound(wanted, entries);
+    const listed = entries.find((entry) => entry.digest === digest);
     if (listed !== undefined) return this.#image(listed);
-    const size = (await this.find(wanted, options))?.size;
+    const size = (await this.find(digest, options))?.size;
     if (size === undefined) throw this.#notFound(wanted, entries);
-    const bytes = await this.manifest({ mediaType: 'application/json', digest: wanted, size }, options);
-    return { mediaType: manifestTypeOf(bytes, '', this.subject), digest: wanted, size };
+    const bytes = await this.manifest({ mediaType: 'application/json', digest, size }, options);
+    return { mediaType: manifestTypeOf(bytes, '', this.subject), digest, size };
   }
 
   /** Those of `entries` that point at `digest`. */

@@ -1,11 +1,12 @@
 /** A blob on its way into a store of files: a temporary file, hashed as it is written, renamed when it is whole and right. */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, rename } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LacunaError } from '../errors.ts';
 import { digestOf, hasherFor, isDigest, parseDigest } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { openTemporary, removeTemporary } from './layout-temporary.ts';
 import type { BlobUpload } from './store.ts';
 import { abortError, isAborted } from './transport.ts';
@@ -62,7 +63,7 @@ export class FileUpload implements BlobUpload {
       await this.#check(digest, size, path);
       await file.close();
       const target = this.#options.pathOf(digest);
-      await mkdir(dirname(target), { recursive: true });
+      await makeDirectory(dirname(target));
       await rename(path, target);
     } finally {
       // After a rename there is nothing left to remove but the folder.

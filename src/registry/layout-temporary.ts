@@ -1,7 +1,8 @@
 /** Unfinished files of a layout. They lie beside `blobs`, so that no reader takes one for a blob. */
 import { randomUUID } from 'node:crypto';
-import { type FileHandle, mkdir, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeDirectory } from '../make-directory.ts';
 
 const FOLDER = '.lacuna-tmp';
 
@@ -17,7 +18,7 @@ export async function openTemporary(dir: string): Promise<{ readonly path: strin
   for (let tries = 1; ; tries++) {
     try {
       // This, too, says ENOENT when the folder goes while it looks.
-      await mkdir(dirname(path), { recursive: true });
+      await makeDirectory(dirname(path));
       return { path, file: await open(path, 'wx', 0o644) };
     } catch (error) {
       if (tries === MAX_TRIES || !hasCode(error, 'ENOENT')) throw error;

@@ -4,13 +4,14 @@
  * Blobs and the index appear by renaming, so a process that is killed leaves a layout that is whole. There is no fsync:
  * after a power cut a blob may be damaged, which every read that verifies notices.
  */
-import { mkdir, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, LacunaError } from '../errors.ts';
 import { isDigest, parseDigest } from '../image/digest.ts';
 import { parseJson } from '../image/json.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { formatReference, type OciReference } from '../image/reference.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { putEntry, readEntries } from './layout-index.ts';
@@ -119,7 +120,7 @@ export async function openLayout(reference: OciReference, create: boolean): Prom
         cause: error,
       });
     }
-    await mkdir(join(dir, 'blobs', 'sha256'), { recursive: true });
+    await makeDirectory(join(dir, 'blobs', 'sha256'));
     await replaceFile(dir, marker, JSON.stringify({ imageLayoutVersion: LAYOUT_VERSION }));
   }
   return new LayoutStore(reference);

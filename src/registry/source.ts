@@ -2,6 +2,7 @@
 import { LacunaError } from '../errors.ts';
 import { formatReference, parseReference, type Reference } from '../image/reference.ts';
 import { openStore } from './open.ts';
+import { refuseBarePath } from './recognize.ts';
 import type { ImageStore, StoreOptions } from './store.ts';
 
 /** What names an image. A store means what its own reference names, and stays open. */
@@ -15,9 +16,13 @@ export interface OpenedSource extends AsyncDisposable {
 export const isStore = (input: ImageInput): input is ImageStore =>
   typeof input === 'object' && input !== null && 'resolve' in input;
 
-/** The reference that `input` is, null for a store. Throws REFERENCE, or USAGE for what is neither. */
+/** The reference that `input` is, null for a store. Throws REFERENCE, also for a path without a transport, or
+ * USAGE for what is neither. */
 export function referenceOf(input: ImageInput): Reference | null {
-  if (typeof input === 'string') return parseReference(input);
+  if (typeof input === 'string') {
+    refuseBarePath(input);
+    return parseReference(input);
+  }
   if (isStore(input)) return null;
   if (typeof input === 'object' && input !== null && 'transport' in input) return input;
   throw new LacunaError('USAGE', `an image is named by text, a Reference or an ImageStore, not by ${typeof input}`, {

@@ -4,8 +4,8 @@
  * at the next start or clean-up.
  */
 import { closeSync, fsyncSync, mkdtempSync, openSync, readdirSync, renameSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { makeDirectory } from '../make-directory.ts';
 import { removeTree } from './tree.ts';
 
 const TEMPORARY = 'new-';
@@ -20,7 +20,7 @@ export class Directories {
   }
 
   static async open(folder: string): Promise<Directories> {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await makeDirectory(folder, 0o700);
     return new Directories(folder);
   }
 

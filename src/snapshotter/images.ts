@@ -3,12 +3,13 @@
  * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
  */
 import { createHash } from 'node:crypto';
-import { copyFile, lstat, mkdir, open } from 'node:fs/promises';
+import { copyFile, lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DaemonClient } from '../daemon/client.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { parseManifest } from '../image/manifest.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
 import type { Log } from '../observe/log.ts';
@@ -189,7 +190,7 @@ export class Images {
       bootstrap: bootstrapIn(path),
       sources: [{ registry: { host, repository, plainHttp, ca: this.#registries.ca } }],
     });
-    await mkdir(target, { recursive: true });
+    await makeDirectory(target);
     const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
     this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
     return target;

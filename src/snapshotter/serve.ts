@@ -1,11 +1,12 @@
 /** Puts the snapshotter together and serves it: what `lacuna snapshotter` runs. */
-import { mkdir, realpath } from 'node:fs/promises';
+import { realpath } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
 import type { DaemonStart } from '../daemon/client.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { lockFor } from '../native/lock.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import { storedCredentials } from '../registry/credentials.ts';
@@ -44,12 +45,12 @@ export interface SnapshotterServer extends AsyncDisposable {
 export async function serveSnapshotter(options: ServeOptions): Promise<SnapshotterServer> {
   const log = options.log ?? silentLog;
   const { registry } = options.config ?? defaultConfig();
-  await mkdir(options.root, { recursive: true, mode: 0o700 });
+  await makeDirectory(options.root, 0o700);
   // The kernel's table of mounts knows no links.
   const root = await realpath(options.root);
   const folder = join(root, 'snapshotter');
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await mkdir(dirname(options.address), { recursive: true });
+  await makeDirectory(folder, 0o700);
+  await makeDirectory(dirname(options.address));
   const undo: (() => Promise<void> | void)[] = [];
   const close = async (): Promise<void> => {
     for (const step of undo.splice(0).reverse()) await step();

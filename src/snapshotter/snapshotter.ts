@@ -6,6 +6,7 @@
 import { chmod, chown, lstat, mkdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
 import type { Log } from '../observe/log.ts';
 import { Directories } from './directories.ts';
 import { parseFilters } from './filters.ts';
@@ -48,7 +49,7 @@ export class Snapshotter implements Disposable {
   /** Opens the records, and deletes what a death left without one. */
   static async open(options: SnapshotterOptions): Promise<Snapshotter> {
     assertMountable(options.folder);
-    await mkdir(options.folder, { recursive: true, mode: 0o700 });
+    await makeDirectory(options.folder, 0o700);
     const directories = await Directories.open(join(options.folder, 'snapshots'));
     const records = await Records.open(join(options.folder, 'metadata.db'));
     const snapshotter = new Snapshotter(records, directories, options);

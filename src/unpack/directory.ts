@@ -3,11 +3,12 @@
  * renamed when it is whole: whoever is killed leaves a directory with a name of its own, no half image.
  */
 import { close as closeFd, fstatSync, ftruncate, write as writeFd } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
 import { addon, type TreeDir } from '../native/addon.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { bytesOf, type FileNode, sortedXattrs } from '../tree/node.ts';
@@ -33,7 +34,7 @@ export async function unpackDirectory(
 ): Promise<Skipped> {
   const path = resolve(target);
   await checkTarget(path);
-  await mkdir(dirname(path), { recursive: true });
+  await makeDirectory(dirname(path));
   const temporary = await mkdtemp(join(dirname(path), `.${basename(path)}.lacuna-`));
   try {
     const skipped = await fill(image, tree, temporary, plan);

@@ -7,7 +7,7 @@ import type { StoreOptions } from '../registry/store.ts';
 export type UnpackForm = 'dir' | 'tar' | 'image';
 
 export interface UnpackOptions extends OpenImageOptions {
-  /** Default: `image` for a target that names a store (`oci:…`), `tar` for `-`, else `dir`. */
+  /** Default: `image` for a target that names a store (`oci:…`), `tar` for `-` and `*.tar`, else `dir`. */
   readonly format?: UnpackForm;
   /**
    * The image's own layers instead of one with their merged content. A lazy image does not keep them: they are taken

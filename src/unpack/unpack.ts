@@ -27,7 +27,7 @@ const STORE = /^(docker:\/\/|(oci|oci-archive|docker-archive|dir):)/;
 /** The form that a target has when none is chosen. */
 export const formOf = (target: ImageInput): UnpackForm => {
   if (typeof target !== 'string' || STORE.test(target)) return 'image';
-  return target === STREAM ? 'tar' : 'dir';
+  return target === STREAM || target.endsWith('.tar') ? 'tar' : 'dir';
 };
 
 /**

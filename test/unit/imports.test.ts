@@ -19,6 +19,7 @@ import {
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
   'suggest.ts': [],
+  'make-directory.ts': [],
   observe: ['errors.ts'],
   config: ['errors.ts', 'suggest.ts', 'observe'],
   // ―――
@@ -100,7 +101,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-const EVERYBODYS = ['errors.ts', 'suggest.ts', 'observe', 'config'];
+const EVERYBODYS = ['errors.ts', 'suggest.ts', 'make-directory.ts', 'observe', 'config'];
 /** Of everybody's rooms these know errors and hints alone, not even the logger or the settings. */
 const ERRORS = ['errors.ts', 'suggest.ts'];
 const BARE = new Set(['native', 'grpc', 'image', 'blob/table.ts', 'tree', 'formats']);

@@ -68,6 +68,8 @@ describe('bad references', () => {
     ['docker://', /the repository is missing/],
     ['docker:///x', /the registry is missing/],
     ['docker://r.example/', /the repository is missing/],
+    ['docker://127.0.0.1:5000', /the repository is missing/],
+    ['localhost:5000', /the repository is missing/],
     ['docker://r.example//x', /is not a part/],
     ['docker://r.example/x/', /is not a part/],
     ['docker://r.example/../x', /"\.\." is not a part/],

@@ -4,6 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { LacunaError } from '../../../src/errors.ts';
+import { inspect } from '../../../src/reader/inspect.ts';
 import { referrers } from '../../../src/reader/referrers.ts';
 import { tags } from '../../../src/reader/tags.ts';
 import { openNamedStore } from '../../../src/registry/source.ts';
@@ -48,6 +50,21 @@ describe('tags', () => {
     expect(await all(reference)).toEqual([]);
     answer('{"tags":["a"]}', { link: '</v2/app/tags/list?n=1000>; rel="next"' });
     await expect(all(reference)).rejects.toMatchObject({ code: 'PROTOCOL' });
+  });
+
+  it('are listed where the one that is named is missing', async () => {
+    await using registry = await startRegistry({});
+    const repository = `docker://${registry.host}/app`;
+    const hint = async (reference: string): Promise<string | null> =>
+      (await inspect(reference).catch((error: LacunaError) => `${error.code}: ${error.hint}`)) as string;
+    for (let i = 0; i < 9; i++) registry.storage.putManifest('app', 'x/y', Buffer.from(`${i}`), `release-${i}`);
+    const list = `it has: ${Array.from({ length: 8 }, (_, i) => `release-${i}`).join(', ')}, … (lacuna tags lists all)`;
+    expect(await hint(repository)).toBe(`NOT_FOUND: ${list}`);
+    expect(registry.requests.map(({ path }) => path)).toEqual(['/v2/app/manifests/latest', '/v2/app/tags/list']);
+    expect(await hint(`${repository}:realease-7`)).toBe(`NOT_FOUND: did you mean release-7? ${list}`);
+    expect(await hint(`docker://${registry.host}/nowhere`)).toBe('NOT_FOUND: check the name and the tag');
+    registry.fault = ({ path }) => (path.endsWith('/tags/list') ? { kind: 'status', status: 403 } : null);
+    expect(await hint(repository)).toBe('NOT_FOUND: check the name and the tag');
   });
 
   it('are the names in a layout and in archives; a directory has none, bare files cannot have any', async () => {

@@ -94,6 +94,9 @@ describe('reading', () => {
     const error = await failure('REFERENCE', store.resolve(null));
     expect(error.hint).toBe('say which: a, b');
     expect((await failure('NOT_FOUND', store.resolve('c'))).hint).toBe('it has: a, b');
+    // As results are printed.
+    expect(await store.resolve(`a@${first.digest}`)).toMatchObject({ digest: first.digest, size: first.size });
+    await failure('NOT_FOUND', store.resolve(`a@sha256:${'0'.repeat(64)}`));
   });
 
   test('a digest that is a blob, but no manifest', async () => {

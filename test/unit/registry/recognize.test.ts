@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { convert } from '../../../src/convert/convert.ts';
 import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
+import { inspect } from '../../../src/reader/inspect.ts';
 import { refuseBarePath } from '../../../src/registry/recognize.ts';
 import { END, member } from '../../kit/tar.ts';
 
@@ -88,5 +90,10 @@ describe('a path without a transport', () => {
     'a/layout',
   ])('%s is left alone', (text) => {
     expect(() => refuseBarePath(text)).not.toThrow();
+  });
+
+  it('is refused by the library, too', async () => {
+    await expect(inspect('oci.tar')).rejects.toMatchObject({ code: 'REFERENCE', subject: 'oci.tar' });
+    await expect(convert('oci:layout:v1', './new.tar')).rejects.toMatchObject({ subject: './new.tar' });
   });
 });

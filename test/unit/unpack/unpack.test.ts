@@ -91,6 +91,11 @@ describe.skipIf(skip.reason).each(['tame-mini', 'nasty-mini'])('%s as root', (tr
     expect(diffTrees(truth(tree), await listed(layer))).toEqual([]);
   });
 
+  test('a tar where the name says so', async () => {
+    const { format } = await unpackTo(source(tree), at('named.tar'));
+    expect([format, statSync(at('named.tar')).isFile()]).toEqual(['tar', true]);
+  });
+
   test('an ordinary image of one layer, and that converted again is the same tree', async () => {
     const image = await lazy(tree);
     const { digest } = await unpackTo(image, `oci:${at('plain')}:v1`);
