@@ -179,6 +179,15 @@ describe.skipIf(skip.reason)('a damaged image', () => {
     });
   }
 
+  it('a history of other layers is a warning, as engines run the image', async () => {
+    const { problems } = await damaged((layout) => {
+      layout.config.history.pop();
+      layout.save();
+    });
+    expect(problems.map(({ field, severity }) => [field, severity])).toContainEqual(['history', 'warning']);
+    expect(problems.map(({ severity }) => severity)).not.toContain('error');
+  });
+
   it('all at once is told of all', async () => {
     const { problems } = await damaged((layout) => {
       blob(layout).size += 1;
