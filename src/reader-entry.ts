@@ -62,6 +62,7 @@ export type {
 export type { InspectedLayer, InspectedManifest } from './reader/inspect-manifest.ts';
 export type { InspectedEntry, InspectedReferrer, InspectedTag } from './reader/inspect-tag.ts';
 export type { InspectedTree } from './reader/inspect-tree.ts';
+export type { LayerShare } from './reader/layer-shares.ts';
 export type { LsOptions } from './reader/ls.ts';
 export type { ReferredManifest, ReferrerNode, ReferrersOptions } from './reader/referrers.ts';
 export type { Row } from './reader/rows.ts';

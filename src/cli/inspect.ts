@@ -17,7 +17,10 @@ export const verb: Verb = {
   examples: ['lacuna inspect docker://registry.example/app:1-lazy', 'lacuna inspect oci:build:app --tree --json'],
   configure(command: Command): void {
     withImage(command)
-      .option('--tree', 'also count files and what they share, and list what is prefetched (reads all metadata)')
+      .option(
+        '--tree',
+        'also count files, what they share and which layer they are from, and list what is prefetched (reads all metadata; of an ordinary image all layers)',
+      )
       .option('--blobs', 'more about each blob: features, chunk info, table of contents')
       .option('--chunks', 'list every chunk')
       .option('--history', 'also how the image was built, step by step');
@@ -40,7 +43,7 @@ interface Shown {
 }
 
 function describe(result: Inspection, show: Shown): string {
-  const { reference, kind, tag, manifest, config, bootstrap, size } = result;
+  const { reference, kind, tag, manifest, config, bootstrap, size, shares } = result;
   const lines = [`${reference}: ${kind === 'lazy' ? 'a lazy image' : 'an ordinary image'}`];
   if (tag !== null && manifest !== null) lines.push(...describeTag(tag, manifest.digest));
   if (config !== null) lines.push(...describeConfig(config, show.history));
@@ -52,8 +55,16 @@ function describe(result: Inspection, show: Shown): string {
   const blobs = bootstrap?.blobs ?? [];
   lines.push(...layerLines(manifest?.layers ?? [], blobs));
   if (bootstrap !== null) lines.push(...describeBootstrap(bootstrap, show.blobs));
+  if (shares !== null) lines.push(...describeShares(shares));
   return lines.join('\n');
 }
+
+/** Which layer what a container sees is from; lowest first. */
+const describeShares = (shares: NonNullable<Inspection['shares']>): string[] =>
+  alignColumns(
+    shares.map(({ digest, paths, bytes }) => [`seen of    ${digest}`, `${paths} paths`, humanBytes(bytes)]),
+    [1, 2],
+  );
 
 /** What the tag itself is, where that is more than the manifest that is shown. */
 function describeTag({ kind, digest, manifests, referrers, shown: how }: InspectedTag, chosen: string): string[] {

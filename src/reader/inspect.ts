@@ -1,11 +1,14 @@
 /** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
 import type { ImageConfig } from '../image/manifest.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
+import type { ImageStore } from '../registry/store.ts';
 import type { OpenImageOptions } from './image.ts';
 import { describeBootstrap, type InspectBootstrapOptions, type InspectedBootstrap } from './inspect-bootstrap.ts';
 import { type InspectedManifest, readManifestAndConfig } from './inspect-manifest.ts';
 import { type InspectedTag, inspectTag } from './inspect-tag.ts';
+import { type LayerShare, layerShares } from './layer-shares.ts';
 import { openRafsFiles, openStored } from './lazy-image.ts';
+import { openImage } from './open.ts';
 
 export interface Inspection {
   readonly reference: string;
@@ -20,6 +23,8 @@ export interface Inspection {
   readonly bootstrap: InspectedBootstrap | null;
   /** Bytes of all layers in the registry; null for bare files. */
   readonly size: number | null;
+  /** With `tree`: which layer what a container sees is from. For that all layers of an ordinary image are read. */
+  readonly shares: readonly LayerShare[] | null;
 }
 
 export type InspectOptions = OpenImageOptions & InspectBootstrapOptions;
@@ -31,7 +36,7 @@ export async function inspect(input: ImageInput, options: InspectOptions = {}): 
   if (parsed?.transport === 'rafs') {
     await using image = await openRafsFiles(parsed, reference);
     const bootstrap = describeBootstrap(image.rafs!, options);
-    return { reference, kind: 'lazy', tag: null, manifest: null, config: null, bootstrap, size: null };
+    return { reference, kind: 'lazy', tag: null, manifest: null, config: null, bootstrap, size: null, shares: null };
   }
   await using source = await openSource(input, options.store);
   const { store } = source;
@@ -40,5 +45,11 @@ export async function inspect(input: ImageInput, options: InspectOptions = {}): 
   const bootstrap = opened === null ? null : describeBootstrap(opened.rafs, options);
   const size = manifest.layers.reduce((sum, found) => sum + found.size, 0);
   const tag = await inspectTag(store, { digest: manifest.digest, subject, isLazy: layer !== null }, options);
-  return { reference, kind: layer === null ? 'layers' : 'lazy', tag, manifest, config, bootstrap, size };
+  const shares = options.tree === true ? await sharesOf(store, options) : null;
+  return { reference, kind: layer === null ? 'layers' : 'lazy', tag, manifest, config, bootstrap, size, shares };
+}
+
+async function sharesOf(store: ImageStore, options: InspectOptions): Promise<LayerShare[]> {
+  await using image = await openImage(store, options);
+  return layerShares(image);
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
+import { inspect } from '../../../src/reader/inspect.ts';
 import { ls } from '../../../src/reader/ls.ts';
 import { stat } from '../../../src/reader/stat.ts';
 import { needs } from '../../kit/skip.ts';
@@ -48,6 +49,18 @@ describe('the layer of a path', () => {
     reference = sourceLayout(join(work, 'source'), { layers });
   });
   afterAll(() => rmSync(work, { recursive: true }));
+
+  it('is counted for the whole tree: what a container sees of each layer', async () => {
+    const { shares } = await inspect(reference, { platform, tree: true });
+    // The root, which no layer describes, counts for the lowest.
+    const counted = shares!.map(({ index, paths, bytes }) => [index, paths, bytes]);
+    expect(counted).toEqual([
+      [0, 5, 'd/a'.length],
+      [1, 2, 'again'.length],
+      [2, 5, 'gone/y'.length + 'e/new'.length],
+    ]);
+    expect((await inspect(reference, { platform })).shares).toBeNull();
+  });
 
   it('of an ordinary image is the one whose entry made it', async () => {
     const found: Record<string, number | undefined> = {};
