@@ -63,7 +63,7 @@ class Merge {
         continue;
       }
       path.push(name);
-      this.#mergeDirectory(this.#directory(into, name, path), child, path);
+      this.#mergeDirectory(this.#directory(into, name, path, child), child, path);
       path.pop();
     }
   }
@@ -73,11 +73,13 @@ class Merge {
    * one that only `lib/x` tells of hides a lower `lib -> usr/lib` all the same; containerd gives it the attributes of
    * what the link leads to.
    */
-  #directory(into: FileNode, name: ByteString, path: readonly ByteString[]): FileNode {
+  #directory(into: FileNode, name: ByteString, path: readonly ByteString[], from: FileNode): FileNode {
     const below = into.children!.get(name);
     if (below?.type === 'dir') return below;
     const made = implicitDirectory();
-    const meant = below?.type === 'symlink' ? resolveDirectory(this.#root, path, () => null, this.#subject) : null;
+    // One with an entry of its own has its own attributes, wherever the link leads to: even in circles.
+    const isImplied = below?.type === 'symlink' && this.#layer.marks.get(from)?.implicit === true;
+    const meant = isImplied ? resolveDirectory(this.#root, path, () => null, this.#subject) : null;
     if (meant !== null) copyMetadata(meant, made);
     into.children!.set(name, made);
     return made;

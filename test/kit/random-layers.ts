@@ -124,8 +124,9 @@ class Model {
       if (kind === 'whiteout' && (hidden === undefined || this.#isOpaque(own, parents))) continue;
       // What this layer has under the name of the target would be meant instead.
       const isTouched = (name: string) => own.has(name) && own.get(name) !== 'dir';
-      if (kind === 'hardlink' && (target === undefined || own.has(target) || prefixesOf(target).some(isTouched)))
-        continue;
+      // Nor is there a link to what becomes a directory on the way to it: no engine unpacks that.
+      const isMeant = (name: string) => !own.has(name) && !parents.includes(name) && !prefixesOf(name).some(isTouched);
+      if (kind === 'hardlink' && (target === undefined || !isMeant(target))) continue;
       for (const parent of parents) if (!own.has(parent)) directory(parent, { ...made, xattr: 0 });
       const parent = this.#parent(parents);
       const name = names.at(-1)!;

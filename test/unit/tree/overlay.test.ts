@@ -185,6 +185,10 @@ describe('layers on top of each other', () => {
     );
   });
 
+  it('puts a directory over a lower symlink that leads in circles', () => {
+    expect(merge(layer('l c ../c'), layer('d c 1', 'f c/b x'))).toEqual(['d / 0755', 'd /c 0701', 'f /c/b x']);
+  });
+
   it('makes a directory of its own where a lower layer has a symlink, as overlayfs shows it', () => {
     const merged = merge(base, layer('f link/x in', 'w link/.wh.a'));
     expect(merged).toEqual([
