@@ -27,18 +27,23 @@ import type { UnpackOptions } from './unpack/options.ts';
 const RETRY = { attempts: true, minDelay: true, maxDelay: true, maxRetryAfter: true } satisfies KeysOf<RetryOptions>;
 const TIMEOUTS = { connect: true, headers: true, body: true } satisfies KeysOf<TimeoutOptions>;
 
-export const STORE = {
-  credentials: true,
+/** How a registry is reached, whoever asks. */
+const ACCESS = {
   plainHttp: true,
   tlsVerify: true,
   ca: true,
   cert: true,
   key: true,
   transport: true,
-  foreignLayers: true,
   log: true,
   retry: RETRY,
   timeouts: TIMEOUTS,
+} as const;
+
+export const STORE = {
+  ...ACCESS,
+  credentials: true,
+  foreignLayers: true,
   create: true,
 } satisfies KeysOf<StoreOptions>;
 
@@ -135,19 +140,7 @@ export const MOUNT = {
   signal: true,
 } satisfies KeysOf<MountImageOptions>;
 
-export const LOGIN = {
-  plainHttp: true,
-  tlsVerify: true,
-  ca: true,
-  cert: true,
-  key: true,
-  transport: true,
-  log: true,
-  retry: RETRY,
-  timeouts: TIMEOUTS,
-  authFile: true,
-  signal: true,
-} satisfies KeysOf<LoginOptions>;
+export const LOGIN = { ...ACCESS, authFile: true, signal: true } satisfies KeysOf<LoginOptions>;
 
 export const LOGOUT = { authFile: true } satisfies KeysOf<AuthFileOptions>;
 

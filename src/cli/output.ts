@@ -33,9 +33,6 @@ export function shownTime({ sec, nsec }: Row['mtime'], withNanoseconds = false):
   return Number.isNaN(time.getTime()) ? `${sec}${fraction}` : `${time.toISOString().slice(0, 19)}${fraction}Z`;
 }
 
-/** Bytes for people. */
-export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(2)} MB`;
-
 /** Where a chunk is stored, and what it hashes to. */
 export function describeStored(chunk: Omit<StatChunk, 'fileOffset'>): string {
   const { blob, index, unit, compressedOffset, compressedSize, compressor, digester, digest } = chunk;

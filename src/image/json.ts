@@ -54,3 +54,12 @@ export function withoutNulls(value: unknown): unknown {
   const fields = Object.entries(value).filter(([, field]) => field !== null);
   return Object.fromEntries(fields.map(([name, field]) => [name, withoutNulls(field)]));
 }
+
+/** As {@link parseJson} of text that may not be quoted in an error, because it holds passwords; undefined for what is not JSON. */
+export function parseSecretJson(text: string): unknown {
+  try {
+    return withoutNulls(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}

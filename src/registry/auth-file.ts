@@ -7,6 +7,7 @@ import { open, readFile, realpath, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import { parseSecretJson } from '../image/json.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { CredentialHelper } from './credential-helper.ts';
 import type { Credentials } from './store.ts';
@@ -17,16 +18,16 @@ const OP = 'read credentials';
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
 
 const authEntry = z.looseObject({
-  auth: z.string().nullish(),
-  username: z.string().nullish(),
-  password: z.string().nullish(),
-  identitytoken: z.string().nullish(),
+  auth: z.string().optional(),
+  username: z.string().optional(),
+  password: z.string().optional(),
+  identitytoken: z.string().optional(),
 });
 
 const authFile = z.looseObject({
-  auths: z.record(z.string(), authEntry.nullable()).nullish(),
-  credHelpers: z.record(z.string(), z.string()).nullish(),
-  credsStore: z.string().nullish(),
+  auths: z.record(z.string(), authEntry).optional(),
+  credHelpers: z.record(z.string(), z.string()).optional(),
+  credsStore: z.string().optional(),
 });
 
 type AuthDocument = z.infer<typeof authFile>;
@@ -52,7 +53,7 @@ export class AuthFile {
       throw new LacunaError('CONFIG', `${path} cannot be read`, { op: OP, subject: path, cause: error });
     }
     // podman and skopeo make an empty file for a login that is to come.
-    const result = authFile.safeParse(text.trim() === '' ? {} : tryJson(text));
+    const result = authFile.safeParse(text.trim() === '' ? {} : parseSecretJson(text));
     if (result.success) return new AuthFile(path, result.data);
     const where = result.error.issues[0]?.path.join('.') || 'the document';
     throw new LacunaError('CONFIG', `${path}: ${where} is not what docker login writes`, { op: OP, subject: path });
@@ -126,7 +127,7 @@ export class AuthFile {
 
   #hasKey(key: string): boolean {
     const { auths } = this.#document;
-    return auths != null && Object.hasOwn(auths, key) && auths[key] !== null;
+    return auths !== undefined && Object.hasOwn(auths, key);
   }
 
   #without(host: string, repository: string | null): NonNullable<AuthDocument['auths']> {
@@ -178,12 +179,4 @@ export function nameOf(key: string): string {
   const bare = key.replace(/^https?:\/\//, '');
   const name = bare === key ? bare.replace(/\/v[12]\/?$|\/$/, '') : bare.replace(/\/.*$/, '');
   return name.replace(/^(?:index|registry-1)\.docker\.io(?=\/|$)/, 'docker.io');
-}
-
-function tryJson(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return undefined;
-  }
 }

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { z } from 'zod';
 import { LacunaError } from '../errors.ts';
+import { parseSecretJson } from '../image/json.ts';
 import type { Credentials } from './store.ts';
 
 const OP = 'read credentials';
@@ -34,7 +35,7 @@ export class CredentialHelper {
       if (stdout.includes('credentials not found')) return null;
       throw this.#error(`ended with status ${status} when asked for ${server}`);
     }
-    const result = answer.safeParse(tryJson(stdout));
+    const result = answer.safeParse(parseSecretJson(stdout));
     if (!result.success) throw this.#error('answered with something that is not its protocol');
     const { Username, Secret } = result.data;
     if (Username === '' && Secret === '') return null;
@@ -93,13 +94,5 @@ export class CredentialHelper {
       child.stdin.on('error', () => {});
       child.stdin.end(input);
     });
-  }
-}
-
-function tryJson(text: string): unknown {
-  try {
-    return JSON.parse(text) as unknown;
-  } catch {
-    return undefined;
   }
 }

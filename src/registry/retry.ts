@@ -81,9 +81,6 @@ export function noteAnswer(host: string): void {
 /** Errors that ended somebody's tries: work around that work does not begin again, so retries do not nest. */
 const givenUp = new WeakSet<Error>();
 
-/** Whether `error` is the last of several tries, so that the work is not worth another round of them. */
-export const isGivenUp = (error: Error): boolean => givenUp.has(error);
-
 /** Counts the tries of one piece of work and decides about the next. */
 export class Retries {
   readonly #options: Required<RetryOptions>;

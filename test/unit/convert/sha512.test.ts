@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
-import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
 import { ls } from '../../../src/reader/ls.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { layoutBlobPath, readConverted, readLayoutJson } from '../../kit/converted.ts';
+import { failure } from '../../kit/failure.ts';
 import { sha256 } from '../../kit/layers.ts';
 import { startRegistry } from '../../kit/registry.ts';
 import { needs } from '../../kit/skip.ts';
@@ -51,15 +51,6 @@ async function filesIn(reference: string): Promise<Record<string, string | undef
   return files;
 }
 const FILES = { '/a': sha256(Buffer.from(CONTENT)), '/b': sha256(Buffer.from(CONTENT)) };
-
-async function failure(work: Promise<unknown>): Promise<LacunaError> {
-  const error = await work.then(
-    () => null,
-    (thrown: unknown) => thrown,
-  );
-  if (!isLacunaError(error)) throw error ?? new Error('it went well');
-  return error;
-}
 
 describe.skipIf(skip.reason).each(Object.entries(FORMS))('sha512 for %s', (_name, image) => {
   test('is read, checked, and unpacked', async () => {

@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
-import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
 import { hostPlatform } from '../../../src/image/platform.ts';
 import { ls } from '../../../src/reader/ls.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { readLayoutBlob, readLayoutJson } from '../../kit/converted.ts';
+import { failure } from '../../kit/failure.ts';
 import { startRegistry } from '../../kit/registry.ts';
 import { needs } from '../../kit/skip.ts';
 import {
@@ -62,15 +62,6 @@ async function namesIn(reference: string, architecture: string): Promise<string[
   for await (const row of ls(reference, { platform: `linux/${architecture}`, recursive: true }))
     names.push(row.path ?? '');
   return names.filter((name) => name !== '/');
-}
-
-async function failure(work: Promise<unknown>): Promise<LacunaError> {
-  const error = await work.then(
-    () => null,
-    (thrown: unknown) => thrown,
-  );
-  if (!isLacunaError(error)) throw error ?? new Error('it went well');
-  return error;
 }
 
 /** Entries beside the image `of` in the forms that tools write. */

@@ -8,7 +8,6 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
-import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
 import type { Descriptor } from '../../../src/image/manifest.ts';
 import { parseReference } from '../../../src/image/reference.ts';
 import { silentLog } from '../../../src/observe/log.ts';
@@ -19,6 +18,7 @@ import { DEFAULT_RETRY } from '../../../src/registry/retry.ts';
 import type { StoreOptions } from '../../../src/registry/store.ts';
 import type { TransportRequest } from '../../../src/registry/transport.ts';
 import { layoutBlobPath, readLayoutBlob, readLayoutJson } from '../../kit/converted.ts';
+import { failure } from '../../kit/failure.ts';
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import { PASSWORD, USER } from '../../kit/registry-auth.ts';
 import { needs } from '../../kit/skip.ts';
@@ -36,15 +36,6 @@ const tar = Buffer.concat([member({ name: 'f', data: 'f'.repeat(200_000) }), END
 const stored = gzipSync(tar);
 const digest = digestOf(stored);
 const ALWAYS: StoreOptions = { foreignLayers: 'always', retry: { attempts: 1 } };
-
-async function failure(work: Promise<unknown>): Promise<LacunaError> {
-  const error = await work.then(
-    () => null,
-    (thrown: unknown) => thrown,
-  );
-  if (!isLacunaError(error)) throw error ?? new Error('it went well');
-  return error;
-}
 
 async function pathsIn(reference: string, store: StoreOptions): Promise<string[]> {
   const paths: string[] = [];

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
-import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
 import { parseReference } from '../../../src/image/reference.ts';
 import { ls } from '../../../src/reader/ls.ts';
 import { dockerConfigCredentials } from '../../../src/registry/credentials.ts';
 import { openStore } from '../../../src/registry/open.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { readConverted } from '../../kit/converted.ts';
+import { failure } from '../../kit/failure.ts';
 import { startRegistry } from '../../kit/registry.ts';
 import { needs } from '../../kit/skip.ts';
 import { digestOf, putImage, putLayout } from '../../kit/source-image.ts';
@@ -28,15 +28,6 @@ async function pathsIn(reference: string): Promise<string[]> {
   const paths: string[] = [];
   for await (const row of ls(reference, { platform: 'linux/amd64', recursive: true })) paths.push(row.path!);
   return paths;
-}
-
-async function failure(work: Promise<unknown>): Promise<LacunaError> {
-  const error = await work.then(
-    () => null,
-    (thrown: unknown) => thrown,
-  );
-  if (!isLacunaError(error)) throw error ?? new Error('it went well');
-  return error;
 }
 
 /** A layout with this index.json and no image. */

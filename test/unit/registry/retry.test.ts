@@ -3,7 +3,7 @@ import { LacunaError } from '../../../src/errors.ts';
 import { digestOf } from '../../../src/image/digest.ts';
 import { silentLog } from '../../../src/observe/log.ts';
 import { isLoopback, openStore } from '../../../src/registry/open.ts';
-import { DEFAULT_RETRY, isGivenUp, parseRetryAfter, ResponseError, Retries } from '../../../src/registry/retry.ts';
+import { DEFAULT_RETRY, parseRetryAfter, ResponseError, Retries } from '../../../src/registry/retry.ts';
 import type { StoreOptions } from '../../../src/registry/store.ts';
 import { startRegistry } from '../../kit/registry.ts';
 import { failure } from './contract.ts';
@@ -156,9 +156,8 @@ describe('a host that is not reached', () => {
     const inner = new Retries({ ...DEFAULT_RETRY, attempts: 1 }, silentLog);
     const outer = new Retries(DEFAULT_RETRY, silentLog);
     const error = new LacunaError('UNAVAILABLE', 'x');
-    expect(isGivenUp(error)).toBe(false);
+    expect(new Retries(DEFAULT_RETRY, silentLog).next(error)).toBeGreaterThanOrEqual(0);
     expect(() => inner.next(error)).toThrow(error);
-    expect(isGivenUp(error)).toBe(true);
     expect(() => outer.next(error)).toThrow(error);
   });
 
