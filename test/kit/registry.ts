@@ -9,7 +9,7 @@
  */
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Server } from 'node:net';
 import { type AuthOptions, RegistryAuth } from './registry-auth.ts';
 import { type Fault, type Reply, send, spoil } from './registry-faults.ts';
 import { Storage } from './registry-storage.ts';
@@ -86,6 +86,25 @@ const refuse = (status: number, code: string): Reply =>
     { 'content-type': 'application/json' },
     Buffer.from(JSON.stringify({ errors: [{ code, message: 'test' }] })),
   );
+
+/** Ports that registries of this process have had: what it has learned of one must not meet another. */
+const usedPorts = new Set<number>();
+
+/** Listens where none has been before. Gives the port. */
+async function listenAnew(server: Server): Promise<number> {
+  for (;;) {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(0, 'localhost', resolve);
+    });
+    const { port } = server.address() as AddressInfo;
+    if (!usedPorts.has(port)) {
+      usedPorts.add(port);
+      return port;
+    }
+    await new Promise((resolve) => server.close(resolve));
+  }
+}
 
 export async function startRegistry(options: RegistryOptions = {}): Promise<TestRegistry> {
   const storage = options.storage ?? new Storage();
@@ -250,11 +269,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Test
     peak = Math.max(peak, ++open);
     socket.on('close', () => open--);
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, 'localhost', resolve);
-  });
-  const host = `localhost:${(server.address() as AddressInfo).port}`;
+  const host = `localhost:${await listenAnew(server)}`;
   origin = `${options.tls === undefined ? 'http' : 'https'}://${host}`;
   const close = async (): Promise<void> => {
     server.closeAllConnections();
