@@ -147,6 +147,8 @@ export class Fetcher {
     const wanted: Job[] = [];
     for (const chunk of miss.chunks) {
       const known = this.#jobs.get(keyOf(device, chunk));
+      // It may have come, wanted by nobody, while the miss was on its way here; whoever waits has been answered then.
+      if (known === undefined && this.#cache.missing(miss.device, chunk, 1).length === 0) continue;
       const isNeighbour = known?.state === 'queued' && known.deadline === null;
       if (isNeighbour) this.#neighbours.splice(this.#neighbours.indexOf(known), 1);
       else if (known !== undefined) this.#counters.joined += 1;

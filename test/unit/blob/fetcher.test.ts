@@ -219,6 +219,22 @@ describe('single flight', () => {
     expect(cache.delivered).toEqual(['1:2']);
   });
 
+  it('one that came as a neighbour while the miss was on its way is not asked for again', async () => {
+    const { cache, fetcher, requests } = setUp();
+    fetcher.miss({ device: 1, chunks: [3] });
+    await settled();
+    for (const request of requests) request.send();
+    await settled();
+    fetcher.miss({ device: 1, chunks: [2, 4] });
+    await settled();
+    expect(ranges(requests)).toEqual(['3+1', '0+3', '4+4']);
+    // The disk has lost it since: it is fetched like any other.
+    cache.present.delete('1:2');
+    fetcher.miss({ device: 1, chunks: [2] });
+    await settled();
+    expect(ranges(requests).at(-1)).toBe('2+1');
+  });
+
   it('two devices of a blob whose tables agree on a chunk share its download', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
     const other = fakeSource('b');
