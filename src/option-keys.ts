@@ -137,6 +137,7 @@ export const MOUNT = {
   log: true,
   logLevel: true,
   logFormat: true,
+  onProgress: true,
   signal: true,
 } satisfies KeysOf<MountImageOptions>;
 

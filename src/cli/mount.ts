@@ -53,6 +53,7 @@ export const verb: Verb = {
       store,
       isLoginShared: ['creds', 'username', 'authfile'].some((name) => raw[name] !== undefined),
       log: context.log,
+      onProgress: context.onProgress,
       signal: context.signal,
       ...(driver === 'auto' ? {} : { driver }),
       ...referrersOf(raw),

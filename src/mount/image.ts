@@ -16,6 +16,7 @@ import { parseReference } from '../image/reference.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { findAddon } from '../native/addon.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
+import type { OnProgress } from '../observe/progress.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import { openImage } from '../reader/open.ts';
@@ -54,6 +55,8 @@ export interface MountImageOptions {
   readonly logLevel?: LogLevel;
   readonly logFormat?: LogFormat;
   readonly log?: Log;
+  /** Hears how much of the bootstrap has come. */
+  readonly onProgress?: OnProgress;
   readonly signal?: AbortSignal;
 }
 
@@ -118,9 +121,10 @@ async function mountInstead(
 }
 
 async function mountFuse(reference: string, target: string, options: MountImageOptions): Promise<MountedImage> {
-  const { platform, store, signal, log } = options;
+  const { platform, store, onProgress, signal, log } = options;
   const image = await openImage(reference, {
     ...(platform === undefined ? {} : { platform }),
+    ...(onProgress === undefined ? {} : { onProgress }),
     ...(store === undefined ? {} : { store }),
     ...(signal === undefined ? {} : { signal }),
   });
@@ -199,12 +203,13 @@ async function findImage(reference: string, options: MountImageOptions): Promise
     return { bootstrap, source: { directory: { path: resolve(parsed.blobs ?? dirname(parsed.bootstrap)) } } };
   }
   await using store = await openStore(parsed, options.store);
-  const signal = options.signal === undefined ? {} : { signal: options.signal };
+  const { signal, onProgress } = options;
+  const reading = { ...(signal === undefined ? {} : { signal }), ...(onProgress === undefined ? {} : { onProgress }) };
   const platform = options.platform === undefined ? hostPlatform() : parsePlatform(options.platform);
   const { manifest } = await chooseManifest(store, platform, options);
   const layer = bootstrapLayerOf(manifest);
   if (layer === null) throw notLazy(reference);
-  const bootstrap = await readBootstrap(store, layer, signal);
+  const bootstrap = await readBootstrap(store, layer, reading);
   if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
   if (parsed.transport === 'dir') return { bootstrap, source: { directory: { path: resolve(parsed.path) } } };
   if (parsed.transport !== 'docker') {

@@ -8,6 +8,7 @@ export type Phase =
   | 'export'
   | 'hash'
   | 'push'
+  | 'read'
   | 'unpack'
   | (string & Record<never, never>);
 

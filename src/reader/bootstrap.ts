@@ -5,14 +5,21 @@
 import { FormatError } from '../errors.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { Descriptor } from '../image/manifest.ts';
+import type { OnProgress } from '../observe/progress.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { TarEntry, TarHandler } from '../tree/tar.ts';
 import { layerTar, type ParseOptions, parseTarSteps } from './layer-stream.ts';
+import { reportingStore } from './progress.ts';
 
 /** Where converters put the bootstrap; old ones into the root. */
 const MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
 /** Plain chunk info of a blob, named after the blob's layer. */
 const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
+
+export interface BootstrapOptions extends ParseOptions {
+  /** Hears how much of the layer has come. */
+  readonly onProgress?: OnProgress;
+}
 
 /** What a bootstrap layer holds. */
 export interface BootstrapLayer {
@@ -22,7 +29,11 @@ export interface BootstrapLayer {
 }
 
 /** Fetches and verifies the layer. FORMAT when there is no bootstrap in it, or one that is too large. */
-export async function readBootstrap(store: ImageStore, layer: Descriptor, options: ParseOptions = {}): Promise<Buffer> {
+export async function readBootstrap(
+  store: ImageStore,
+  layer: Descriptor,
+  options: BootstrapOptions = {},
+): Promise<Buffer> {
   return (await readBootstrapLayer(store, layer, options)).bootstrap;
 }
 
@@ -30,9 +41,10 @@ export async function readBootstrap(store: ImageStore, layer: Descriptor, option
 export function readBootstrapLayer(
   store: ImageStore,
   layer: Descriptor,
-  options: ParseOptions = {},
+  options: BootstrapOptions = {},
 ): Promise<BootstrapLayer> {
-  return readBootstrapTar(layerTar(store, layer, options), layer.digest, options);
+  const reporting = reportingStore(store, 'read', options.onProgress);
+  return readBootstrapTar(layerTar(reporting, layer, options), layer.digest, options);
 }
 
 /** The same out of a tar that is at hand. */

@@ -12,7 +12,7 @@ import { type Codec, codec } from '../native/codec.ts';
 import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
-import { readBootstrapLayer } from './bootstrap.ts';
+import { type BootstrapOptions, readBootstrapLayer } from './bootstrap.ts';
 import { readFiles } from './bulk.ts';
 import type { ChosenManifest } from './choose.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
@@ -41,7 +41,7 @@ export async function openLazy(
   source: OpenedSource,
   manifest: ChosenManifest,
   layer: Descriptor,
-  options: SignalOptions,
+  options: BootstrapOptions,
 ): Promise<OpenedImage> {
   const { store } = source;
   const { rafs, sourceOf } = await openStored(store, manifest.manifest.layers, layer, options);
@@ -55,7 +55,7 @@ export async function openStored(
   store: ImageStore,
   layers: readonly Sized[],
   layer: Descriptor,
-  options: SignalOptions,
+  options: BootstrapOptions,
 ): Promise<{ rafs: RafsImage; sourceOf: SourceOf }> {
   const read = await readBootstrapLayer(store, layer, options);
   const sizes = sizesOf(openBootstrap(read.bootstrap, { subject: store.subject }), layers);

@@ -37,11 +37,13 @@ describe.skipIf(skip.reason)('lacuna mount', () => {
     await using registry = await startRegistry({ auth: 'token' });
     registry.storage.putLayout('tame', fixture('nydus-oci', 'index'));
     const image = `docker://${registry.host}/tame:index`;
-    const options = ['--root', path('root'), '--creds', `${USER}:${PASSWORD}`];
+    const options = ['--root', path('root'), '--creds', `${USER}:${PASSWORD}`, '--progress', 'json'];
     const mount = spawn(process.execPath, lacunaArgs('mount', image, path('mnt'), ...options), {
       env: env(),
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     });
+    let told = '';
+    mount.stderr.on('data', (piece: Buffer) => (told += piece.toString()));
     const [said] = (await once(mount.stdout, 'data')) as [Buffer];
     expect(said.toString()).toBe(`${path('mnt')}\n`);
     const truth = readRows(fixture('truth/tame-mini.merged.jsonl'));
@@ -50,6 +52,10 @@ describe.skipIf(skip.reason)('lacuna mount', () => {
     const kept = spawnSync('grep', ['-rlF', '-D', 'skip', '--exclude-dir=fuse', '-e', PASSWORD, path('root')]);
     expect(kept.stdout.toString()).toBe('');
     mount.kill('SIGTERM');
-    await once(mount, 'exit');
+    await once(mount, 'close');
+    const last = JSON.parse(told.trim().split('\n').at(-1)!);
+    const blobs = [...registry.storage.repository('tame').blobs];
+    const [, layer] = blobs.find(([digest]) => digest.startsWith(`sha256:${last.subject}`))!;
+    expect(last).toMatchObject({ phase: 'read', done: layer.length, total: layer.length, unit: 'bytes' });
   });
 });
