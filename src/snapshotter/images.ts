@@ -12,6 +12,7 @@ import { parseManifest } from '../image/manifest.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
+import { removeTree } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
@@ -20,7 +21,6 @@ import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
 import type { DataPlane } from './plane.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
-import { removeTree } from './tree.ts';
 
 /** A bootstrap that is about to get its record. */
 export interface NewImage {
