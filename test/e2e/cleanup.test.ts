@@ -246,6 +246,15 @@ describe.skipIf(skip.reason)('cleanup', () => {
     expect(readdirSync(root)).toEqual(['precious']);
   });
 
+  it('purges a root that is a file system of its own', async () => {
+    mkdirSync(root);
+    await addon().mount({ fstype: 'tmpfs', source: 'root', target: root, options: ['mode=700'], readonly: false });
+    await mountImage(join(dir, 'mnt'));
+    expect(await cleanup(root, { purge: true })).toMatchObject({ purged: true });
+    expect(readdirSync(root)).toEqual([]);
+    expect(mountsBelow(dir).map(({ target }) => target)).toEqual([root]);
+  });
+
   it('purges only what Lacuna made', async () => {
     await mountImage(join(dir, 'mnt'));
     writeFileSync(join(root, 'precious'), '');
