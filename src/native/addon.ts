@@ -215,9 +215,9 @@ export interface LoopDevice extends NativeHandle {
 }
 
 /**
- * A directory that a tree is unpacked into. Paths are bytes relative to it, `` the directory itself; nothing is followed:
- * a symbolic link on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED (what the file system cannot
- * keep), SYSTEM.
+ * A directory with a tree of which nothing leads anywhere else. Paths are bytes relative to it, `` the directory itself;
+ * nothing is followed: a symbolic link or a mount on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED
+ * (what the file system cannot keep), SYSTEM.
  */
 export interface TreeDir {
   directory(path: Buffer): void;
@@ -225,6 +225,11 @@ export interface TreeDir {
   node(path: Buffer, kind: 'char' | 'block' | 'fifo' | 'socket', major: number, minor: number): void;
   /** A new file; the descriptor, open for writing, is the caller's. */
   file(path: Buffer): number;
+  /**
+   * A regular file, open for reading; the descriptor is the caller's. Null when there is none: nothing, something else, or
+   * a link or a mount on the way.
+   */
+  openFile(path: Buffer): number | null;
   link(existing: Buffer, path: Buffer): void;
   chown(path: Buffer, uid: number, gid: number): void;
   /** Not of a symbolic link. */
@@ -233,6 +238,31 @@ export interface TreeDir {
   setXattr(path: Buffer, name: Buffer, value: Buffer): void;
   /** Idempotent. */
   close(): void;
+}
+
+export interface TreeUsage {
+  /** Bytes on disk. */
+  size: number;
+  inodes: number;
+}
+
+/**
+ * A tree that others may still write to, walked on a thread of its own by descriptor and never by path: nothing that is
+ * exchanged meanwhile leads out of it, and no path in it is too long. What is mounted there is not entered.
+ */
+export interface TreeWalk {
+  /**
+   * What the directory with all that is below it takes; zeros when it is not there. An inode with several names counts
+   * once. UNSUPPORTED for more than 1 048 592 directories inside each other.
+   */
+  usage(): Promise<TreeUsage>;
+  /**
+   * Deletes it; nothing there is fine. What was deleted before an error stays deleted, so it may be called again.
+   * PRECONDITION at a mount point, and when somebody keeps filling a directory.
+   */
+  remove(): Promise<void>;
+  /** Ends a walk under way with ABORTED, and later ones. The end of Node stops walks, too. */
+  stop(): void;
 }
 
 export interface Addon {
@@ -292,6 +322,8 @@ export interface Addon {
   loopAttach(path: string): Promise<LoopDevice>;
   /** Opens an existing directory. */
   treeDir(path: Buffer): TreeDir;
+  /** Links on the way to the last name are followed: they are the caller's own. */
+  treeWalk(path: Buffer): TreeWalk;
   /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
   lock(path: string): NativeHandle | null;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */

@@ -57,7 +57,8 @@ pub fn umount<'env>(env: &'env Env, target: String, flags: f64) -> Result<Promis
     })
 }
 
-fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
+/// A promise of what `work` gives on a thread of its own.
+pub fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
 where
     T: ToNapiValue + Send + 'static,
     W: FnOnce() -> Outcome<T> + Send + 'static,
