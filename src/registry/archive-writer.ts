@@ -87,7 +87,7 @@ export class ArchiveWriter implements ImageStore {
     if (scratch === null || scratch === undefined) return;
     try {
       await scratch.layout[Symbol.asyncDispose]();
-      const hasIndex = (await filePlace(join(scratch.dir, 'index.json'))) !== null;
+      const hasIndex = (await filePlace(join(scratch.dir, 'index.json'), scratch.dir)) !== null;
       if (hasIndex) await this.#write(scratch, this.#signal);
     } finally {
       await scratch.remove();
