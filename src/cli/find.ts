@@ -49,7 +49,7 @@ export const verb: Verb = {
       .option('--blob <id>', 'has content in this blob (beginning of its id)')
       .option('--empty', 'files without content, directories without entries')
       .option('--max-depth <n>', 'levels below the path', parseCount)
-      .addOption(new Option('--print0', 'end each path with a NUL').conflicts(['json', 'ndjson']))
+      .addOption(new Option('--print0', 'end each path with a NUL, and escape nothing').conflicts(['json', 'ndjson']))
       .addOption(new Option('--ndjson', 'one JSON row per path, see docs/ls-format.md').conflicts('json'));
   },
   async run(context, [image, path], raw) {

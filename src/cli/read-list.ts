@@ -4,7 +4,7 @@ import { toLacunaError } from '../errors.ts';
 import { readNamed } from '../open-file.ts';
 
 /** Bytes: a million long paths. */
-const MAX_LIST = 256 * 1024 * 1024;
+export const MAX_LIST = 256 * 1024 * 1024;
 
 /** The lines of a file, or of standard input for `-`, without empty ones. */
 export async function readList(path: string): Promise<string[]> {

@@ -5,7 +5,7 @@ import { readNamed } from '../open-file.ts';
 import { problem, reasonOf } from './problem.ts';
 
 /** Bytes. A system's whole store of authorities is 0.5 MB. */
-const MAX_CERTIFICATES = 16 * 1024 * 1024;
+export const MAX_CERTIFICATES = 16 * 1024 * 1024;
 
 /** The text of a file of certificates or of a key. NOT_FOUND, FORBIDDEN, FORMAT. */
 export const readCertificates = (path: string): Promise<string> =>

@@ -10,7 +10,7 @@ import { checkedValue, wordValue } from './values.ts';
 export const CONFIG_VERSION = 1;
 
 /** Bytes. */
-const MAX_CONFIG_FILE = 1024 * 1024;
+export const MAX_CONFIG_FILE = 1024 * 1024;
 
 /** Every key at its default. */
 export function defaultConfig(): Config {

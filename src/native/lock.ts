@@ -85,11 +85,13 @@ export async function lockFor(role: string, path: string): Promise<FileLock> {
   return lock;
 }
 
-/** The process id is for people, and for who ends the process: a full disk is no reason to do without the lock. */
+/**
+ * The process id is for people, and for who ends the process: a full disk is no reason to do without the lock. It is written
+ * over what is there, which needs no new block.
+ */
 function writeOwner({ fd }: FileLock): void {
   try {
-    ftruncateSync(fd);
-    writeSync(fd, `${process.pid}\n`, 0);
+    ftruncateSync(fd, writeSync(fd, `${process.pid}\n`, 0));
   } catch {
     // Who looks for the owner finds none.
   }

@@ -20,7 +20,7 @@ import type { BlobPlace, ReadableFile } from './file-store.ts';
 import { abortError, isAborted } from './transport.ts';
 
 /** More than any archive of images has: three members a layer, and some images. */
-const MAX_MEMBERS = 100_000;
+export const MAX_ARCHIVE_MEMBERS = 100_000;
 /** Longer names mean nothing in an archive of images; they are passed over. */
 const MAX_MEMBER_NAME = 512;
 /** Links that `docker save` writes for layers it has already written lead to the layer at once. */
@@ -216,7 +216,8 @@ class MemberCollector implements TarHandler {
   }
 
   #put(name: string, member: Member): void {
-    if (this.members.size === MAX_MEMBERS) throw this.#bad(name, `the archive has more than ${MAX_MEMBERS} members`);
+    if (this.members.size === MAX_ARCHIVE_MEMBERS)
+      throw this.#bad(name, `the archive has more than ${MAX_ARCHIVE_MEMBERS} members`);
     this.members.set(name, member);
   }
 

@@ -16,7 +16,7 @@ import type { Credentials } from './store.ts';
 const OP = 'read credentials';
 
 /** Bytes: a login is a few kilobytes at most. */
-const MAX_AUTH_FILE = 4 * 1024 * 1024;
+export const MAX_AUTH_FILE = 4 * 1024 * 1024;
 
 /** How docker.io is called by docker, in its file and to helpers. */
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';

@@ -19,7 +19,7 @@ import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 const MANIFEST = 'manifest.json';
 const VERSION_FILE = 'version';
 const VERSION = 'Directory Transport Version: ';
-const MAX_VERSION_FILE = 4096;
+export const MAX_VERSION_FILE = 4096;
 
 export class DirStore extends FileStore {
   readonly subject: string;

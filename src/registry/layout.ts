@@ -20,7 +20,7 @@ import { referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 
 const LAYOUT_VERSION = '1.0.0';
-const MAX_LAYOUT_FILE = 64 * 1024;
+export const MAX_LAYOUT_FILE = 64 * 1024;
 
 /** The path of a blob in a layout. */
 export function blobPath(dir: string, digest: string): string {

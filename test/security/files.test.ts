@@ -9,6 +9,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   realpathSync,
   rmSync,
   symlinkSync,
@@ -18,16 +19,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { checkout } from '#cache';
 import { fileSource, readRange } from '../../src/blob/source.ts';
 import { check } from '../../src/check/check.ts';
-import { loadConfig } from '../../src/config/load.ts';
+import { MAX_LIST } from '../../src/cli/read-list.ts';
+import { MAX_CERTIFICATES } from '../../src/config/certificates.ts';
+import { loadConfig, MAX_CONFIG_FILE } from '../../src/config/load.ts';
 import { ImageDict, readImageBlobs } from '../../src/dict/image-dict.ts';
 import { SqliteDict } from '../../src/dict/sqlite-dict.ts';
 import { type ErrorCode, isLacunaError, type LacunaError } from '../../src/errors.ts';
+import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../../src/formats/rafs/limits.ts';
+import { MAX_MANIFEST_SIZE } from '../../src/image/manifest.ts';
 import { openRegular, readNamed, readRegular } from '../../src/open-file.ts';
 import { inspect } from '../../src/reader/inspect.ts';
+import { MAX_ARCHIVE_MEMBERS } from '../../src/registry/archive-file.ts';
+import { MAX_AUTH_FILE } from '../../src/registry/auth-file.ts';
 import { readCertDir } from '../../src/registry/cert-dir.ts';
 import { storedCredentials } from '../../src/registry/credentials.ts';
+import { MAX_VERSION_FILE } from '../../src/registry/dir.ts';
+import { MAX_LAYOUT_FILE } from '../../src/registry/layout.ts';
 import { openStore } from '../../src/registry/open.ts';
 import { needs } from '../kit/skip.ts';
 
@@ -229,6 +239,16 @@ describe('instead of', () => {
     writeFileSync(at('layout/oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
     huge(at('layout/index.json'), 5 * 2 ** 30);
     expect((await failure(inspect(`oci:${at('layout')}:v`))).code).toBe('FORMAT');
+  });
+
+  it('what docs/limits.md says is the limit', () => {
+    const units: Readonly<Record<string, number>> = { KiB: 2 ** 10, MiB: 2 ** 20, members: 1 };
+    const rows = readFileSync(join(checkout, 'docs/limits.md'), 'utf8').matchAll(/\| (\d+) (\w+) \| `(MAX_\w+)` \|$/gm);
+    const listed = [...rows].map(([, count, unit, name]) => [name!, Number(count) * units[unit!]!] as const);
+    expect(Object.fromEntries(listed)).toEqual({
+      ...{ MAX_MANIFEST_SIZE, MAX_LAYOUT_FILE, MAX_VERSION_FILE, MAX_BOOTSTRAP_SIZE, MAX_META_SIZE },
+      ...{ MAX_ARCHIVE_MEMBERS, MAX_AUTH_FILE, MAX_CERTIFICATES, MAX_CONFIG_FILE, MAX_LIST },
+    });
   });
 
   it.each([
