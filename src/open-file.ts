@@ -43,12 +43,14 @@ export async function sizeOfRegular(path: string, purpose: FilePurpose): Promise
 /** Opens a regular file for reading. NOT_FOUND; USAGE, or FORMAT within a folder, for anything else that is there. */
 export async function openRegular(path: string, purpose: FilePurpose): Promise<OpenFile> {
   try {
-    refuseOthers(await stat(path), path, purpose);
+    const { within } = purpose;
+    const [there, folder] = await Promise.all([stat(path), within === undefined ? null : stat(within)]);
+    refuseOthers(there, path, purpose);
     const file = await open(path, READ_FLAGS);
     try {
       const stats = await file.stat();
       refuseOthers(stats, path, purpose);
-      if (purpose.within !== undefined) await refuseEscape(file, stats, path, purpose);
+      if (folder !== null && !mayLeadOut(folder, stats)) await refuseEscape(file, path, purpose);
       return { file, size: stats.size, [Symbol.asyncDispose]: () => file.close() };
     } catch (error) {
       await file.close();
@@ -184,9 +186,10 @@ const KINDS: readonly (readonly [name: string, is: (stats: Stats) => boolean])[]
  * Who can write into a folder can have a link there to what only the reader may read. Links inside of a folder are sound,
  * as are those that the reader or root put there, and those to files that the folder's owner could have copied.
  */
-async function refuseEscape(file: FileHandle, stats: Stats, path: string, purpose: FilePurpose): Promise<void> {
-  const folder = await stat(purpose.within!);
-  if (isOurs(folder) || (isStranger(folder.uid) && stats.uid === folder.uid)) return;
+const mayLeadOut = (folder: Stats, file: Stats): boolean =>
+  isOurs(folder) || (isStranger(folder.uid) && file.uid === folder.uid);
+
+async function refuseEscape(file: FileHandle, path: string, purpose: FilePurpose): Promise<void> {
   const [real, root] = await Promise.all([realPathOf(file, path), realpath(purpose.within!)]);
   if (real.startsWith(root.endsWith(sep) ? root : `${root}${sep}`)) return;
   const problem = 'a link that leads out of the folder to a file of somebody else';
