@@ -8,8 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { connectDaemon, type DaemonClient } from '../daemon/client.ts';
 import { type RootPaths, rootPaths } from '../daemon/root.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { addon, type NativeHandle } from '../native/addon.ts';
 import { quitHolder } from '../native/holder.ts';
+import { type FileLock, tryLock } from '../native/lock.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { unmount } from './erofs.ts';
 import { abortFuse } from './fusectl.ts';
@@ -58,7 +58,7 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
   const paths = rootPaths(await realRoot(root));
   const snapshotterFolder = join(paths.root, 'snapshotter');
   const log = options.log ?? silentLog;
-  const locks: NativeHandle[] = [];
+  const locks: FileLock[] = [];
   try {
     const snapshotter = (await exists(snapshotterFolder))
       ? await takeSnapshotterLock(join(snapshotterFolder, 'lock'), options.force === true, locks)
@@ -114,9 +114,9 @@ async function realRoot(root: string): Promise<string> {
   throw new LacunaError('NOT_FOUND', 'nothing of Lacuna has run in this folder', { op: 'clean up', subject: root });
 }
 
-async function takeSnapshotterLock(path: string, force: boolean, locks: NativeHandle[]): Promise<number | null> {
+async function takeSnapshotterLock(path: string, force: boolean, locks: FileLock[]): Promise<number | null> {
   if (!force) {
-    const handle = addon().lock(path);
+    const handle = await tryLock(path);
     if (handle === null) {
       throw new LacunaError('LOCKED', `a snapshotter serves this root (pid ${(await lockOwner(path)) ?? 'unknown'})`, {
         op: 'clean up',
@@ -209,8 +209,8 @@ class Unmounts {
 
 /** A `lacuna mount` ends when its mount is gone, after it has detached its image: it would wait for a stopped daemon. */
 async function untilDetached(client: DaemonClient, bootstraps: readonly string[]): Promise<void> {
-  const deadline = Date.now() + DETACH_PATIENCE;
-  while (bootstraps.length > 0 && Date.now() < deadline) {
+  const deadline = performance.now() + DETACH_PATIENCE;
+  while (bootstraps.length > 0 && performance.now() < deadline) {
     const status = await client.status({ timeout: ANSWER, waitForReady: false }).catch(() => null);
     if (status === null || !status.images.some(({ bootstrap }) => bootstraps.includes(bootstrap))) return;
     await sleep(POLL);
@@ -223,7 +223,7 @@ async function stopDaemon(client: DaemonClient): Promise<void> {
 }
 
 /** A holder answers before it ends; its lock tells that it has. */
-async function holderLock({ holderSocket }: RootPaths): Promise<NativeHandle> {
+async function holderLock({ holderSocket }: RootPaths): Promise<FileLock> {
   const path = `${holderSocket}.lock`;
   const handle = await lockWithin(path, ANSWER);
   if (handle !== null) return handle;

@@ -205,13 +205,10 @@ export interface MountOptions {
 }
 
 /** Held until closed, also by a duplicate in a child that inherits it. */
-export interface NativeHandle {
-  close(): void;
-}
-
-export interface LoopDevice extends NativeHandle {
+export interface LoopDevice {
   /** `/dev/loopN`, read-only, autoclear: goes away when the last mount that uses it goes and this handle is closed. */
   path: string;
+  close(): void;
 }
 
 /**
@@ -324,8 +321,11 @@ export interface Addon {
   treeDir(path: Buffer): TreeDir;
   /** Links on the way to the last name are followed: they are the caller's own. */
   treeWalk(path: Buffer): TreeWalk;
-  /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
-  lock(path: string): NativeHandle | null;
+  /**
+   * Exclusive advisory lock (flock) on an open file or directory, held until its last descriptor is closed; false when
+   * somebody else has it.
+   */
+  flock(fd: number): boolean;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
   panicForTest(): void;
   panicForTestAsync(): Promise<void>;

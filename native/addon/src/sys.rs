@@ -70,27 +70,6 @@ where
     })
 }
 
-/// See `NativeHandle` in addon.ts.
-#[napi]
-pub struct NativeHandle {
-    fd: Mutex<Option<OwnedFd>>,
-}
-
-#[napi]
-impl NativeHandle {
-    #[napi]
-    pub fn close(&self) -> Result<()> {
-        guarded(|| {
-            close(&self.fd);
-            Ok(())
-        })
-    }
-}
-
-fn close(fd: &Mutex<Option<OwnedFd>>) {
-    drop(fd.lock().unwrap_or_else(PoisonError::into_inner).take());
-}
-
 /// See `LoopDevice` in addon.ts.
 #[napi]
 pub struct LoopDevice {
@@ -108,7 +87,7 @@ impl LoopDevice {
     #[napi]
     pub fn close(&self) -> Result<()> {
         guarded(|| {
-            close(&self.fd);
+            drop(self.fd.lock().unwrap_or_else(PoisonError::into_inner).take());
             Ok(())
         })
     }
@@ -123,6 +102,10 @@ pub fn loop_attach<'env>(env: &'env Env, path: String) -> Result<PromiseRaw<'env
 }
 
 #[napi]
-pub fn lock(path: String) -> Result<Option<NativeHandle>> {
-    guarded(|| Ok(lacuna_sys::try_lock(&path)?.map(|fd| NativeHandle { fd: Mutex::new(Some(fd)) })))
+pub fn flock(fd: f64) -> Result<bool> {
+    guarded(|| {
+        let fd = args::integer("fd", fd, i32::MAX as usize)?;
+        // At most i32::MAX.
+        Ok(lacuna_sys::flock(fd as i32)?)
+    })
 }
