@@ -37,6 +37,10 @@ export interface MountImageOptions {
    * or no root to mount with.
    */
   readonly driver?: ImageDriver;
+  /** Whether setuid programs of the image work. Default false: whoever can reach the directory could run them. */
+  readonly suid?: boolean;
+  /** Whether device nodes of the image work. Default false. */
+  readonly dev?: boolean;
   /** Where cache, sockets and the bootstrap lie; default {@link DEFAULT_ROOT}. */
   readonly root?: string;
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
@@ -121,7 +125,7 @@ async function mountInstead(
 }
 
 async function mountFuse(reference: string, target: string, options: MountImageOptions): Promise<MountedImage> {
-  const { platform, store, onProgress, signal, log } = options;
+  const { platform, store, onProgress, signal, log, suid = false, dev = false } = options;
   const image = await openImage(reference, {
     ...(platform === undefined ? {} : { platform }),
     ...(onProgress === undefined ? {} : { onProgress }),
@@ -130,7 +134,7 @@ async function mountFuse(reference: string, target: string, options: MountImageO
   });
   try {
     if (image.rafs === null) throw notLazy(reference);
-    const mount = await serveFuse(image, target, log === undefined ? {} : { log });
+    const mount = await serveFuse(image, target, { suid, dev, ...(log === undefined ? {} : { log }) });
     const close = async (): Promise<void> => {
       await mount.close();
       await image.close();
@@ -167,7 +171,8 @@ async function mountOnDaemon(
   try {
     if (login !== null) await supervisor.client.setCredentials(login);
     await forgetUnmounted(root, supervisor.client);
-    return await mountAttached({ root, target, driver, bootstrap, source }, supervisor);
+    const { suid = false, dev = false } = options;
+    return await mountAttached({ root, target, driver, bootstrap, source, suid, dev }, supervisor);
   } catch (error) {
     await supervisor.close();
     throw error;
@@ -229,10 +234,12 @@ interface Wanted extends Found {
   readonly root: string;
   readonly target: string;
   readonly driver: MountDriver | undefined;
+  readonly suid: boolean;
+  readonly dev: boolean;
 }
 
 async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<MountedImage> {
-  const { root, target, bootstrap, source } = wanted;
+  const { root, target, bootstrap, source, suid, dev } = wanted;
   const id = `mount-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`;
   const folder = join(root, 'mounts', id);
   await rm(folder, { recursive: true, force: true });
@@ -245,8 +252,8 @@ async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<Mo
     await forgetImage(supervisor.client, folder, id);
     await supervisor.close();
   };
-  const only = wanted.driver === undefined ? {} : { driver: wanted.driver };
-  const { driver } = await mountErofs({ bootstrap: path, devices, target }, only).catch(async (error: unknown) => {
+  const how = { suid, dev, ...(wanted.driver === undefined ? {} : { driver: wanted.driver }) };
+  const { driver } = await mountErofs({ bootstrap: path, devices, target }, how).catch(async (error: unknown) => {
     await forget();
     throw error;
   });

@@ -202,6 +202,10 @@ export interface MountOptions {
   /** Each `key=value` or `key`; handed over one by one with fsconfig, so their sum is not limited. */
   options: string[];
   readonly: boolean;
+  /** Setuid, setgid and file capabilities have no effect. */
+  nosuid: boolean;
+  /** Device nodes cannot be opened. */
+  nodev: boolean;
 }
 
 /** Held until closed, also by a duplicate in a child that inherits it. */
@@ -212,6 +216,13 @@ export interface NativeHandle {
 export interface LoopDevice extends NativeHandle {
   /** `/dev/loopN`, read-only, autoclear: goes away when the last mount that uses it goes and this handle is closed. */
   path: string;
+}
+
+/** A process at the other end of a UNIX socket. */
+export interface Peer {
+  /** 0 when it lives in a PID namespace that cannot be seen from here. */
+  pid: number;
+  uid: number;
 }
 
 /**
@@ -294,6 +305,13 @@ export interface Addon {
   treeDir(path: Buffer): TreeDir;
   /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
   lock(path: string): NativeHandle | null;
+  /**
+   * A listening UNIX socket at `path` (at most 107 bytes, nothing there yet) that only its owner may open, from its first
+   * moment on; the descriptor is the caller's.
+   */
+  listenPrivate(path: string): number;
+  /** Who connected the UNIX socket with this descriptor. */
+  peerOf(socket: number): Peer;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
   panicForTest(): void;
   panicForTestAsync(): Promise<void>;

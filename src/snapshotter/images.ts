@@ -191,7 +191,9 @@ export class Images {
       sources: [{ registry: { host, repository, plainHttp, ca: this.#registries.ca } }],
     });
     await makeDirectory(target);
-    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
+    // Containers run with the image's own rights; on the host the mount lies below a folder that only root may enter.
+    const rights = { suid: true, dev: true };
+    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target }, rights);
     this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
     return target;
   }

@@ -173,7 +173,15 @@ describe.skipIf(skip.reason)('cleanup', () => {
     for (const name of ['upper', 'work', 'merged']) mkdirSync(join(dir, name));
     const merged = join(dir, 'merged');
     const options = [`lowerdir=${target}`, `upperdir=${join(dir, 'upper')}`, `workdir=${join(dir, 'work')}`];
-    await addon().mount({ fstype: 'overlay', source: 'overlay', target: merged, options, readonly: false });
+    await addon().mount({
+      fstype: 'overlay',
+      source: 'overlay',
+      target: merged,
+      options,
+      readonly: false,
+      nosuid: true,
+      nodev: true,
+    });
     const held = openSync(merged, 'r');
     const result = await cleanup(root);
     expect(result).toMatchObject({ orphaned: [merged], unmounted: [target, join(root, 'fuse')] });
