@@ -1,5 +1,5 @@
 /** One process per root and role: an exclusive lock on a file that holds the owner's process id. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { LacunaError } from '../errors.ts';
 import { addon, type NativeHandle } from './addon.ts';
 
@@ -14,6 +14,22 @@ export async function lockFor(role: string, path: string): Promise<NativeHandle>
       hint: 'stop it, or use another --root',
     });
   }
-  await writeFile(path, `${process.pid}\n`);
+  await writeOwner(path);
   return lock;
+}
+
+/**
+ * Names this process in the file, for people and for `lacuna cleanup`; the lock is held without it. It is written over
+ * what is there, which needs no new block: on a full disk a daemon must start, since readers wait for it.
+ */
+async function writeOwner(path: string): Promise<void> {
+  const text = Buffer.from(`${process.pid}\n`);
+  try {
+    await using file = await open(path, 'r+');
+    await file.write(text, 0, text.length, 0);
+    await file.truncate(text.length);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
+  }
 }

@@ -4,7 +4,7 @@
  * place. Whoever is killed before leaves what was there.
  */
 import { rmSync } from 'node:fs';
-import { mkdtemp, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
@@ -14,6 +14,7 @@ import { ANNOTATION, isIndex, MEDIA } from '../image/media.ts';
 import { type ArchiveReference, formatReference, STREAM } from '../image/reference.ts';
 import { plainFile, TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
 import { filePlace, refNameOf } from './file-store.ts';
+import { writeWhole } from './file-target.ts';
 import { type LayoutStore, openLayout } from './layout.ts';
 import { readEntries } from './layout-index.ts';
 import { isAlive } from './layout-temporary.ts';
@@ -216,15 +217,8 @@ async function* tarOf(
 /** `temporary` becomes `path` when it is whole. */
 async function writeFile(path: string, temporary: string, pieces: AsyncIterable<Buffer>): Promise<void> {
   try {
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      for await (const piece of pieces) await file.writeFile(piece);
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await writeWhole(path, temporary, pieces);
   } catch (cause) {
-    await rm(temporary, { force: true });
     throw toLacunaError(cause, { op: 'write archive', subject: path });
   }
 }
