@@ -6,7 +6,7 @@ import type { Config } from '../config/table.ts';
 import type { DaemonStart } from '../daemon/client.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
-import { makeDirectory } from '../make-directory.ts';
+import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
 import { lockFor } from '../native/lock.ts';
 import { limitedLog } from '../observe/limited-log.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
@@ -51,7 +51,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
   // The kernel's table of mounts knows no links.
   const root = await realpath(options.root);
   const folder = join(root, 'snapshotter');
-  await makeDirectory(folder, 0o700);
+  await makePrivateDirectory(folder);
   await makeDirectory(dirname(options.address), 0o700);
   const undo: (() => Promise<void> | void)[] = [];
   const close = async (): Promise<void> => {
