@@ -74,10 +74,15 @@ function lineOf({ op, message, subject }: LacunaError): string {
   return `${what}${message}${subject === null || message.includes(subject) ? '' : ` (${subject})`}`;
 }
 
+// What cannot be told, as on a full disk, must not end the work.
+process.stderr.on('error', () => {});
+
 // A reader that went away (`lacuna ls … | head`) is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  throw error;
+  const failure = toLacunaError(error, { op: 'write', subject: 'standard output' });
+  report(failure, []);
+  process.exit(exitCodeOf(failure));
 });
 
 process.exitCode = await main(process.argv.slice(2));

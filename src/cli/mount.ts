@@ -14,6 +14,8 @@ interface Options {
   readonly platform?: string;
   readonly ca?: string;
   readonly driver: 'auto' | ImageDriver;
+  readonly suid?: boolean;
+  readonly dev?: boolean;
 }
 
 export const verb: Verb = {
@@ -42,15 +44,19 @@ export const verb: Verb = {
         )
           .choices(['auto', 'erofs-file', 'erofs-loop', 'fuse-native'])
           .default('auto'),
-      );
+      )
+      .option('--suid', "let the image's setuid programs work: whoever reaches DIR can run them")
+      .option('--dev', "let the image's device nodes work");
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
-    const { root, platform, ca, driver } = raw as unknown as Options;
+    const { root, platform, ca, driver, suid = false, dev = false } = raw as unknown as Options;
     const { mountImage } = await import('../mount/image.ts');
     const store = await storeOptions(context, raw, args.slice(0, 1));
     const mounted = await mountImage(args[0]!, args[1]!, {
       root,
+      suid,
+      dev,
       store,
       isLoginShared: ['creds', 'username', 'authfile'].some((name) => raw[name] !== undefined),
       log: context.log,

@@ -2,11 +2,12 @@
  * The folders of the cache: one per blob with its shared store, in it one per device with the device's own store and its
  * chunk table.
  */
+import { randomUUID } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
 
-/** Folders on their way out; a crash leaves them for the next start. */
+/** How the names of folders on their way out begin; a crash leaves them for the next start. */
 const TRASH = '.trash';
 
 /** A device's name is `<blob hex>-<table key>`. */
@@ -43,14 +44,19 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
     const { blob, table } = parseDevice(name);
     wanted.set(blob, (wanted.get(blob) ?? new Set()).add(table));
   }
-  const trash = join(cache, TRASH);
-  await rm(trash, { recursive: true, force: true });
-  await makeDirectory(trash, 0o700);
-  let count = 0;
-  // Renamed first: what is half removed must not look like a cache.
-  const discard = (path: string) => rename(path, join(trash, `${count++}`));
+  const trash: string[] = [];
+  // Renamed first: what is half removed must not look like a cache. It stays in its folder, since a full disk has no room
+  // for another one.
+  const discard = async (path: string): Promise<void> => {
+    const doomed = join(cache, `${TRASH}-${randomUUID()}`);
+    await rename(path, doomed);
+    trash.push(doomed);
+  };
   for (const blob of await readdir(cache)) {
-    if (blob === TRASH) continue;
+    if (blob.startsWith(TRASH)) {
+      trash.push(join(cache, blob));
+      continue;
+    }
     const tables = wanted.get(blob);
     if (tables === undefined) {
       await discard(join(cache, blob));
@@ -60,5 +66,5 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
       if (entry.isDirectory() && !tables.has(entry.name)) await discard(join(cache, blob, entry.name));
     }
   }
-  await rm(trash, { recursive: true, force: true });
+  for (const path of trash) await rm(path, { recursive: true, force: true });
 }

@@ -12,6 +12,7 @@ import type { BlobFs } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
 import { makeStores, sweep } from './cache.ts';
+import { assertOpenFiles } from './open-files.ts';
 import { type ImageRecord, readRecords, recordOf, removeRecord, writeRecord } from './record.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
@@ -67,7 +68,10 @@ export class Images {
         this.#images.set(record.id, { record, devices: null, problem: problem.message });
       }
     }
-    await this.#sweep();
+    // Readers wait; what cannot be deleted now is deleted with the next image.
+    await this.#sweep().catch((error: unknown) => {
+      log.warn({ error: toLacunaError(error).toJSON() }, 'the cache could not be swept');
+    });
   }
 
   /** Paths of the device files, in blob table order. */
@@ -76,7 +80,9 @@ export class Images {
       const { paths, log } = this.#options;
       const asked = recordOf(request);
       const before = this.#images.get(asked.id)?.devices ?? [];
-      const devices = await this.#open(asked, await readViews(asked, this.#options.sources));
+      const views = await readViews(asked, this.#options.sources);
+      await assertOpenFiles(new Set([...this.#devices.keys(), ...views.map(nameOf)]).size, asked.id);
+      const devices = await this.#open(asked, views);
       const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
       try {
         await writeRecord(paths.images, record);

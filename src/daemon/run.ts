@@ -4,6 +4,7 @@ import type { Config } from '../config/table.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';
+import { limitedLog } from '../observe/limited-log.ts';
 import type { Log } from '../observe/log.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
@@ -22,7 +23,8 @@ export interface RunOptions {
  * devices back before anybody is told that one is unknown, and callers find the socket when all is there. What takes
  * long to load is loaded when readers are served from the cache again: the HTTP client first, for those that miss.
  */
-export async function runDaemon({ root, config, log, signal }: RunOptions): Promise<void> {
+export async function runDaemon({ root, config, signal, ...options }: RunOptions): Promise<void> {
+  const log = limitedLog(options.log);
   const paths = rootPaths(root);
   await makeRoot(paths);
   const lock = await lockFor('daemon', paths.lock);

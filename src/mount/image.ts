@@ -37,6 +37,10 @@ export interface MountImageOptions {
    * or no root to mount with.
    */
   readonly driver?: ImageDriver;
+  /** Whether setuid programs of the image work. Default false: whoever can reach the directory could run them. */
+  readonly suid?: boolean;
+  /** Whether device nodes of the image work. Default false. */
+  readonly dev?: boolean;
   /** Where cache, sockets and the bootstrap lie; default {@link DEFAULT_ROOT}. */
   readonly root?: string;
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
@@ -114,7 +118,7 @@ async function mountInstead(
 }
 
 async function mountFuse(reference: string, target: string, options: MountImageOptions): Promise<MountedImage> {
-  const { platform, store, onProgress, signal, log } = options;
+  const { platform, store, onProgress, signal, log, suid = false, dev = false } = options;
   const image = await openImage(reference, {
     ...(platform === undefined ? {} : { platform }),
     ...(onProgress === undefined ? {} : { onProgress }),
@@ -123,7 +127,7 @@ async function mountFuse(reference: string, target: string, options: MountImageO
   });
   try {
     if (image.rafs === null) throw notLazy(reference);
-    const mount = await serveFuse(image, target, log === undefined ? {} : { log });
+    const mount = await serveFuse(image, target, { suid, dev, ...(log === undefined ? {} : { log }) });
     const close = async (): Promise<void> => {
       await mount.close();
       await image.close();
@@ -160,7 +164,8 @@ async function mountOnDaemon(
   try {
     if (login !== null) await supervisor.client.setCredentials(login);
     await forgetUnmounted(root, supervisor.client);
-    return await mountAttached({ root, target, driver, bootstrap, source }, supervisor);
+    const { suid = false, dev = false } = options;
+    return await mountAttached({ root, target, driver, bootstrap, source, suid, dev }, supervisor);
   } catch (error) {
     await supervisor.close();
     throw error;
@@ -220,18 +225,20 @@ interface Wanted extends Found {
   readonly root: string;
   readonly target: string;
   readonly driver: MountDriver | undefined;
+  readonly suid: boolean;
+  readonly dev: boolean;
 }
 
 async function mountAttached(request: Wanted, supervisor: Supervisor): Promise<MountedImage> {
-  const { root, target, bootstrap, source } = request;
+  const { root, target, bootstrap, source, suid, dev } = request;
   const { client } = supervisor;
   const place = await claimPlace(root, target);
   try {
     await forgetAttached(client, place.id);
     const path = await place.write(target, bootstrap);
     const { devices } = await client.attach({ id: place.id, bootstrap: path, sources: [source] });
-    const only = request.driver === undefined ? {} : { driver: request.driver };
-    const { driver } = await mountErofs({ bootstrap: path, devices, target }, only);
+    const how = { suid, dev, ...(request.driver === undefined ? {} : { driver: request.driver }) };
+    const { driver } = await mountErofs({ bootstrap: path, devices, target }, how);
     const close = async (): Promise<void> => {
       await unmount(target);
       await forgetImage(client, place);

@@ -202,6 +202,10 @@ export interface MountOptions {
   /** Each `key=value` or `key`; handed over one by one with fsconfig, so their sum is not limited. */
   options: string[];
   readonly: boolean;
+  /** Setuid, setgid and file capabilities have no effect. */
+  nosuid: boolean;
+  /** Device nodes cannot be opened. */
+  nodev: boolean;
 }
 
 /** Held until closed, also by a duplicate in a child that inherits it. */
@@ -209,6 +213,13 @@ export interface LoopDevice {
   /** `/dev/loopN`, read-only, autoclear: goes away when the last mount that uses it goes and this handle is closed. */
   path: string;
   close(): void;
+}
+
+/** A process at the other end of a UNIX socket. */
+export interface Peer {
+  /** 0 when it lives in a PID namespace that cannot be seen from here. */
+  pid: number;
+  uid: number;
 }
 
 /**
@@ -326,6 +337,13 @@ export interface Addon {
    * somebody else has it.
    */
   flock(fd: number): boolean;
+  /**
+   * A listening UNIX socket at `path` (at most 107 bytes, nothing there yet) that only its owner may open, from its first
+   * moment on; the descriptor is the caller's.
+   */
+  listenPrivate(path: string): number;
+  /** Who connected the UNIX socket with this descriptor. */
+  peerOf(socket: number): Peer;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
   panicForTest(): void;
   panicForTestAsync(): Promise<void>;

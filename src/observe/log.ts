@@ -1,5 +1,5 @@
 /**
- * The one logger. Logs go to stderr: a readable line each, or JSON lines for machines.
+ * The one logger. Logs go to stderr or a file: a readable line each, or JSON lines for machines.
  * Secrets never reach it: what may hold one is redacted by name, what was sent to a registry wherever it comes back, and
  * callers pass subjects, not headers.
  */
@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import type { Logger } from 'pino';
 import { printable, printableName } from '../printable.ts';
 import { redact } from '../secrets.ts';
+import { openLogFile } from './log-file.ts';
 import { screen } from './screen.ts';
 import { paint } from './style.ts';
 
@@ -33,6 +34,8 @@ export interface LogOptions {
   readonly name?: string;
   /** `auto`, the default: text on a terminal, JSON elsewhere. */
   readonly format?: LogFormat | 'auto';
+  /** Path of a file of bounded size; default: standard error. */
+  readonly file?: string;
 }
 
 /** Field names whose values are never printed, at the top and one level down. */
@@ -53,6 +56,8 @@ export function openLog(options: LogOptions = {}): Log {
 function openPino(options: LogOptions): Logger {
   const { pino } = createRequire(import.meta.url)('pino') as typeof import('pino');
   const format = options.format ?? 'auto';
+  const file = options.file === undefined ? null : openLogFile(options.file);
+  const print = (line: string): void => (file === null ? screen.print(line) : file.write(line));
   const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return pino(
     {
@@ -62,9 +67,7 @@ function openPino(options: LogOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       redact: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
     },
-    {
-      write: (line: string) => screen.print(isText ? textLine(redact(line)) : `${printable(redact(line.trimEnd()))}\n`),
-    },
+    { write: (line: string) => print(isText ? textLine(redact(line)) : `${printable(redact(line.trimEnd()))}\n`) },
   );
 }
 

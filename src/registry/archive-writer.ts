@@ -3,7 +3,7 @@
  * tar in one go, sorted and without owners and times, so that the same images are the same bytes, and renamed into
  * place. Whoever is killed before leaves what was there.
  */
-import { open, readdir, rename, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { hexOf, isDigest } from '../image/digest.ts';
@@ -13,6 +13,7 @@ import { type ArchiveReference, formatReference, STREAM } from '../image/referen
 import { plainFile, TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
 import { makeScratch, type Scratch } from './archive-scratch.ts';
 import { filePlace, refNameOf } from './file-store.ts';
+import { writeWhole } from './file-target.ts';
 import { type LayoutStore, openLayout } from './layout.ts';
 import { readEntries } from './layout-index.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
@@ -195,13 +196,7 @@ async function* tarOf(
 /** `temporary` becomes `path` when it is whole. */
 async function writeFile(path: string, temporary: string, pieces: AsyncIterable<Buffer>): Promise<void> {
   try {
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      for await (const piece of pieces) await file.writeFile(piece);
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await writeWhole(path, temporary, pieces);
   } catch (cause) {
     throw toLacunaError(cause, { op: 'write archive', subject: path });
   }

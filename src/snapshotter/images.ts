@@ -17,10 +17,12 @@ import type { Log } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
 import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
 import type { DataPlane } from './plane.ts';
+import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
 
 /** A bootstrap that is about to get its record. */
@@ -47,6 +49,7 @@ export interface ImagesOptions {
   readonly folder: string;
   readonly plane: Plane;
   readonly registries: Registries;
+  readonly pulls: Pick<Pulls, 'announce' | 'assertPulled'>;
   readonly log: Log;
 }
 
@@ -54,6 +57,7 @@ export class Images {
   readonly #directories: Directories;
   readonly #plane: Plane;
   readonly #registries: Registries;
+  readonly #pulls: ImagesOptions['pulls'];
   readonly #log: Log;
   /** Bootstraps on their way, by repository and layer digest. */
   readonly #fetches = new Map<string, Promise<Fetched>>();
@@ -63,6 +67,7 @@ export class Images {
     this.#directories = directories;
     this.#plane = options.plane;
     this.#registries = options.registries;
+    this.#pulls = options.pulls;
     this.#log = options.log;
   }
 
@@ -75,6 +80,16 @@ export class Images {
     this.#registries.set(access);
     const client = this.#plane.running();
     if (client !== null) await this.#attempt(access.host, () => this.#plane.shareCredentials(client, access.host));
+  }
+
+  /** Who pulls `image` says so beforehand: its labels will be believed. REFERENCE when `image` is none. */
+  announce(image: string, digest: string): void {
+    this.#pulls.announce(this.#registries.sourceOf(image), digest);
+  }
+
+  /** FORBIDDEN when the labels of a layer name an image that the caller has not pulled. */
+  async assertPulled(layer: LazyLayer, caller: Caller): Promise<void> {
+    await this.#pulls.assertPulled(layer, this.#registries.sourceOf(layer.image), caller);
   }
 
   /** Starts to fetch a bootstrap layer that is going to be prepared soon. REFERENCE when `image` is none. */
@@ -186,7 +201,9 @@ export class Images {
       sources: [{ registry: { host, repository, plainHttp, ca: this.#registries.ca } }],
     });
     await makeDirectory(target);
-    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
+    // Containers run with the image's own rights; on the host the mount lies below a folder that only root may enter.
+    const rights = { suid: true, dev: true };
+    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target }, rights);
     this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
     return target;
   }

@@ -9,6 +9,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { removeTree, usageOf, type WalkOptions } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
+import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import { parseFilters } from './filters.ts';
 import type { Images } from './images.ts';
@@ -18,7 +19,7 @@ import { assertMountable, mountsOf, type OverlayOptions, probeOverlay, stackOf }
 import { Records } from './records.ts';
 
 /** What the snapshotter needs of `images.ts`. */
-export type LazyImages = Pick<Images, 'fetch' | 'adopt' | 'ensureMounted' | 'remove' | 'cleanup'>;
+export type LazyImages = Pick<Images, 'assertPulled' | 'fetch' | 'adopt' | 'ensureMounted' | 'remove' | 'cleanup'>;
 
 export interface SnapshotterOptions {
   /** The snapshotter's folder: `<root>/snapshotter`. Nobody else may write there. */
@@ -64,9 +65,9 @@ export class Snapshotter implements Disposable {
   }
 
   /** What a client calls after it got the mounts of a container: nothing is left to be done. */
-  async prepare(key: string, parent: string, labels: Labels): Promise<Mount[]> {
+  async prepare(key: string, parent: string, labels: Labels, caller: Caller): Promise<Mount[]> {
     const layer = lazyLayerOf(labels);
-    if (layer !== null) await this.#commitLazily(layer, parent, labels);
+    if (layer !== null) await this.#commitLazily(layer, parent, labels, caller);
     return this.#create('active', key, parent, labels, layer !== null);
   }
 
@@ -85,13 +86,14 @@ export class Snapshotter implements Disposable {
   }
 
   /** `parent`: containerd 2 may name it; it must be the one that the snapshot was prepared on. */
-  async commit(name: string, key: string, labels: Labels, parent: string): Promise<void> {
+  async commit(name: string, key: string, labels: Labels, parent: string, caller: Caller): Promise<void> {
     const record = this.#records.get(key);
     if (parent !== '' && parent !== record.parent) {
       throw new LacunaError('UNSUPPORTED', 'a snapshot cannot be committed on top of another parent', { subject: key });
     }
     const layer = lazyLayerOf({ ...record.labels, ...labels });
     if (record.kind === 'active' && layer?.kind === 'bootstrap') {
+      await this.#images.assertPulled(layer, caller);
       await this.#images.adopt(this.#fs(record.id), layer, (image) =>
         this.#records.commit(key, name, { labels, content: 'bootstrap', ...image }, image.place),
       );
@@ -153,10 +155,12 @@ export class Snapshotter implements Disposable {
    * is to be downloaded. Returns when a bootstrap could not be fetched: containerd then downloads and unpacks it, and
    * commit finds it among the files.
    */
-  async #commitLazily(layer: LazyLayer, parent: string, labels: Labels): Promise<void> {
+  async #commitLazily(layer: LazyLayer, parent: string, labels: Labels, caller: Caller): Promise<void> {
     const exists = () => new LacunaError('ALREADY_EXISTS', 'the layer is lazy', { subject: layer.chainId });
     if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
     const parentLabels = parent === '' ? null : this.#records.get(parent).labels;
+    // Data layers name nothing that would be fetched for them.
+    if (layer.kind === 'bootstrap') await this.#images.assertPulled(layer, caller);
     try {
       if (layer.kind === 'blob') {
         // A data layer is not compressed as a whole: its digest is its diffID.

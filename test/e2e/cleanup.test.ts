@@ -173,7 +173,15 @@ describe.skipIf(skip.reason)('cleanup', () => {
     for (const name of ['upper', 'work', 'merged']) mkdirSync(join(dir, name));
     const merged = join(dir, 'merged');
     const options = [`lowerdir=${target}`, `upperdir=${join(dir, 'upper')}`, `workdir=${join(dir, 'work')}`];
-    await addon().mount({ fstype: 'overlay', source: 'overlay', target: merged, options, readonly: false });
+    await addon().mount({
+      fstype: 'overlay',
+      source: 'overlay',
+      target: merged,
+      options,
+      readonly: false,
+      nosuid: true,
+      nodev: true,
+    });
     const held = openSync(merged, 'r');
     const result = await cleanup(root);
     expect(result).toMatchObject({ orphaned: [merged], unmounted: [target, join(root, 'fuse')] });
@@ -248,7 +256,15 @@ describe.skipIf(skip.reason)('cleanup', () => {
 
   it('purges a root that is a file system of its own', async () => {
     mkdirSync(root);
-    await addon().mount({ fstype: 'tmpfs', source: 'root', target: root, options: ['mode=700'], readonly: false });
+    await addon().mount({
+      fstype: 'tmpfs',
+      source: 'root',
+      target: root,
+      options: ['mode=700'],
+      readonly: false,
+      nosuid: false,
+      nodev: false,
+    });
     await mountImage(join(dir, 'mnt'));
     expect(await cleanup(root, { purge: true })).toMatchObject({ purged: true });
     expect(readdirSync(root)).toEqual([]);

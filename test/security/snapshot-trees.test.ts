@@ -60,7 +60,9 @@ describe.skipIf(skip.reason)('files of a container', () => {
   let client: UnixChannel;
 
   const start = async (): Promise<void> => {
-    const images = { fetch: none, adopt: none, ensureMounted: none, remove: async () => {}, cleanup: async () => {} };
+    const nothing = async () => {};
+    const asked = { assertPulled: none, fetch: none, adopt: none, ensureMounted: none };
+    const images = { ...asked, remove: nothing, cleanup: nothing };
     snapshotter = await Snapshotter.open({ folder: join(root, 's'), images, log: silentLog });
     server = await unixServer(join(root, 's.sock'), [serveSnapshots(snapshotter)]);
     client = unixChannel(join(root, 's.sock'), snapshotsService());

@@ -27,7 +27,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   config: ['errors.ts', 'suggest.ts', 'observe', 'open-file.ts'],
   // ―――
   native: [],
-  grpc: [],
+  grpc: ['native'],
   image: [],
   // The contract between formats, which make chunk tables, and the data plane, which serves them.
   'blob/table.ts': ['native'],

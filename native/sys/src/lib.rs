@@ -1,4 +1,4 @@
-//! The system calls that Node lacks: mounting, loop devices, file locks, descriptors over UNIX sockets, and
+//! The system calls that Node lacks: mounting, loop devices, file locks, private UNIX sockets and descriptors over them,
 //! files made below a directory with all that a file has, trees counted and deleted by descriptor. No policy.
 
 mod beneath;
@@ -10,6 +10,7 @@ mod loopdev;
 mod mount;
 mod remove;
 mod treedir;
+mod unix_socket;
 mod usage;
 mod walk;
 #[cfg(test)]
@@ -23,3 +24,4 @@ pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mou
 pub use remove::remove_tree;
 pub use treedir::{Kind, TreeDir};
 pub use usage::{TreeUsage, tree_usage};
+pub use unix_socket::{Peer, listen_private, peer_of};

@@ -27,7 +27,15 @@ describe.skipIf(skip.reason)('mount', () => {
   test('mounts with options and attributes, unmounts', async () => {
     const target = join(dir, 'a b');
     mkdirSync(target);
-    await addon.mount({ fstype: 'tmpfs', source: 'here', target, options: ['size=64k', 'mode=700'], readonly: true });
+    await addon.mount({
+      fstype: 'tmpfs',
+      source: 'here',
+      target,
+      options: ['size=64k', 'mode=700'],
+      readonly: true,
+      nosuid: true,
+      nodev: true,
+    });
     expect(mountsBelow(target)).toMatchObject([{ type: 'tmpfs' }]);
     expect(() => writeFileSync(join(target, 'x'), '')).toThrow('EROFS');
     await addon.umount(target, 2);
@@ -38,7 +46,16 @@ describe.skipIf(skip.reason)('mount', () => {
   test('errors name the call, the subject and the reason of the kernel', async () => {
     const refused = (change: object, code: string, message: unknown) =>
       expect(
-        addon.mount({ fstype: 'tmpfs', source: 'x', target: dir, options: [], readonly: false, ...change }),
+        addon.mount({
+          fstype: 'tmpfs',
+          source: 'x',
+          target: dir,
+          options: [],
+          readonly: false,
+          nosuid: true,
+          nodev: true,
+          ...change,
+        }),
       ).rejects.toMatchObject({ code, message });
     await refused({ options: ['nonsense=1'] }, 'SYSTEM', expect.stringMatching(/nonsense=1: Inv.*Unknown parameter/));
     await refused({ fstype: 'nonsense' }, 'SYSTEM', expect.stringContaining('nonsense'));

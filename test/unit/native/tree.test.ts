@@ -71,7 +71,7 @@ describe.skipIf(skip.reason)('a walk', () => {
 
 describe.skipIf(skipMounts.reason)('a walk at a mount', () => {
   const tmpfs = (target: string): Promise<void> =>
-    addon.mount({ fstype: 'tmpfs', source: 'test', target, options: [], readonly: false });
+    addon.mount({ fstype: 'tmpfs', source: 'test', target, options: [], readonly: false, nosuid: false, nodev: false });
 
   test('does not count what is mounted, and refuses to delete it', async () => {
     const before = await usageOf(top);

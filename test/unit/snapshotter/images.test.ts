@@ -36,7 +36,8 @@ describe.skipIf(skip.reason)('bootstraps', () => {
       running: () => null,
       shareCredentials: async () => {},
     };
-    images = await Images.open({ folder: join(directory, 'images'), plane, registries, log: silentLog });
+    const pulls = { announce() {}, assertPulled: async () => {} };
+    images = await Images.open({ folder: join(directory, 'images'), plane, registries, pulls, log: silentLog });
   };
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'lacuna-images-'));
