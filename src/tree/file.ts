@@ -75,24 +75,32 @@ export class LayerFile implements FileNode {
     return chunks;
   }
   set chunks(chunks: readonly FileChunk[]) {
-    this.#content = chunks.length === 1 ? chunks[0]! : [...chunks];
+    this.#content = NOTHING;
+    for (const chunk of chunks) this.#add(chunk, 1);
   }
 
   /** Adds a chunk of another blob, so many times, behind those it has. */
   addChunk(chunk: FileChunk, count = 1): void {
-    this.#add(count === 1 ? chunk : new Run(chunk, count));
+    this.#add(chunk, count);
   }
 
   /** Adds a chunk of the layer's own blob, so many times, behind those it has; `source` is the same each time. */
   addOwnChunk(source: ChunkSource, index: number, count = 1): void {
     this.#source = source;
-    this.#add(count === 1 ? index : new Run(index, count));
+    this.#add(index, count);
   }
 
-  #add(content: Content): void {
+  /** What is the same as the one before it makes a run, so that gigabytes of zeros take no more than one chunk. */
+  #add(single: Single, count: number): void {
     const before = this.#content;
-    if (!isList(before)) this.#content = [before, content];
+    const last = isList(before) ? before.at(-1) : before;
+    const [lastSingle, lastCount] = last instanceof Run ? [last.single, last.count] : [last, 1];
+    const isSame = lastSingle === single;
+    const total = isSame ? lastCount + count : count;
+    const content = total === 1 ? single : new Run(single, total);
+    if (!isList(before)) this.#content = isSame ? content : [before, content];
     else if (before.length === 0) this.#content = content;
+    else if (isSame) (before as Content[])[before.length - 1] = content;
     else (before as Content[]).push(content);
   }
 }
