@@ -46,8 +46,8 @@ export function serveSnapshots(snapshotter: Snapshotter): Service {
   return {
     definition: snapshotsService(),
     handlers: {
-      Prepare: unary(async ({ key, parent, labels }: PrepareRequest) =>
-        mountsResponse(await snapshotter.prepare(key, parent, labels)),
+      Prepare: unary(async ({ key, parent, labels }: PrepareRequest, { signal }) =>
+        mountsResponse(await snapshotter.prepare(key, parent, labels, signal)),
       ),
       View: unary(async ({ key, parent, labels }: PrepareRequest) =>
         mountsResponse(await snapshotter.view(key, parent, labels)),
