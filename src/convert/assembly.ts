@@ -6,7 +6,7 @@ import type { TarEntry } from '../tree/tar.ts';
 import type { Piece, Ring, Slot } from './ring.ts';
 
 /** Chunks of all sparse files of a layer, the holes' too: each is an index of eight bytes in the bootstrap. */
-export const MAX_SPARSE_CHUNKS = 2 ** 23;
+export const MAX_SPARSE_CHUNKS = 2 ** 24;
 
 /** Takes a batch of chunks that are in no tar. */
 export type TakeMade = (slot: Slot, pieces: readonly Piece[]) => void;

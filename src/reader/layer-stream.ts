@@ -57,7 +57,7 @@ export async function* parseTarSteps(
   let size = 0;
   for await (const piece of tar) {
     // What is decoded out of few bytes goes on long after the last of them was read.
-    signal?.throwIfAborted();
+    if (signal?.aborted) throw toLacunaError(signal.reason, { op: 'read layer', subject });
     size += piece.length;
     if (size > maxTar) throw new FormatError('layer', `more than ${maxTar} bytes when decompressed`, { subject });
     options.onTar?.(piece);

@@ -11,7 +11,7 @@ export const MAX_TREE_MEMORY = 768 * 1024 * 1024;
 /** Bytes that V8 takes for a node with its name, and for one that can have others in it. Lengths of texts come on top. */
 const NODE = 256;
 const DIRECTORY = 640;
-const XATTR = 192;
+const XATTR = 256;
 
 /** Shared by all layers of one image. */
 export class TreeBudget {

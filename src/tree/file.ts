@@ -66,11 +66,16 @@ export class LayerFile implements FileNode {
     this.#nsec = nsec;
   }
   get chunks(): readonly FileChunk[] {
-    const chunks: FileChunk[] = [];
-    for (const content of isList(this.#content) ? this.#content : [this.#content]) {
-      const [single, count] = content instanceof Run ? [content.single, content.count] : [content, 1];
+    const contents: readonly Content[] = isList(this.#content) ? this.#content : [this.#content];
+    // Of its length from the start: an array that grows takes several times the memory.
+    const chunks = new Array<FileChunk>(contents.reduce<number>((sum, content) => sum + countOf(content), 0));
+    let at = 0;
+    for (const content of contents) {
+      const single = content instanceof Run ? content.single : content;
       const chunk = typeof single === 'number' ? this.#source!.chunk(single) : single;
-      for (let i = 0; i < count; i++) chunks.push(chunk);
+      const end = at + countOf(content);
+      chunks.fill(chunk, at, end);
+      at = end;
     }
     return chunks;
   }
@@ -104,5 +109,7 @@ export class LayerFile implements FileNode {
     else (before as Content[]).push(content);
   }
 }
+
+const countOf = (content: Content): number => (content instanceof Run ? content.count : 1);
 
 const isList = (content: Content | readonly Content[]): content is readonly Content[] => Array.isArray(content);

@@ -58,20 +58,20 @@ export class ChunkTable {
     this.#index ??= this.#makeIndex();
     this.#rowsOf ??= this.#groupRows();
     const { id } = this.#blobs[blobIndex]!;
-    const chunks: FileChunk[] = Array.from(this.#rowsOf[blobIndex]!, (row) => this.#view(row));
-    chunks.sort((a, b) => a.uncompressedOffset - b.uncompressedOffset);
+    const rows = this.#rowsOf[blobIndex]!;
+    const offsets = Float64Array.from(rows, (row) => this.#reader.u64(this.#at(row) + 56, 'uncompressed_offset'));
+    // Numbers compare many times faster than the fields of views.
+    const order = Uint32Array.from(rows.keys()).sort((a, b) => offsets[a]! - offsets[b]!);
     let end = 0;
-    for (const chunk of chunks) {
-      if (chunk.uncompressedOffset < end) {
-        throw this.#reader.bad(
-          'uncompressed_offset',
-          `chunk ${chunk.index} of blob ${id} overlaps another`,
-          this.#start,
-        );
+    return Array.from(order, (place) => {
+      const chunk = this.#view(rows[place]!);
+      if (offsets[place]! < end) {
+        const problem = `chunk ${chunk.index} of blob ${id} overlaps another`;
+        throw this.#reader.bad('uncompressed_offset', problem, this.#start);
       }
-      end = chunk.uncompressedOffset + chunk.uncompressedSize;
-    }
-    return chunks;
+      end = offsets[place]! + chunk.uncompressedSize;
+      return chunk;
+    });
   }
 
   /** Which part of which unit a chunk is. NOT_FOUND when that needs chunk info which nobody brought. */
