@@ -2,7 +2,7 @@
  * The folders of the cache: one per blob with its shared store, in it one per device with the device's own store and its
  * chunk table.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
@@ -21,6 +21,14 @@ export const formatDevice = ({ blob, table }: DeviceName): string => `${blob}-${
 export function parseDevice(name: string): DeviceName {
   const [blob = '', table = ''] = name.split('-');
   return { blob, table };
+}
+
+/** The name of a device: blob, layout of the address space, chunks, and units. */
+export function deviceName(blob: string, size: number, table: Uint8Array, units: Uint8Array | null): string {
+  // 128 bits, so that no image can be made to meet another's.
+  const hash = createHash('sha256').update(table).update(String(size));
+  if (units !== null) hash.update('units').update(units);
+  return formatDevice({ blob, table: hash.digest('hex').slice(0, 32) });
 }
 
 /** The folder of the device `name`, inside its blob's. */

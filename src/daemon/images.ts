@@ -1,6 +1,6 @@
 /**
  * The attached images and their blob devices. Images whose tables agree on a blob share its device; images whose
- * tables differ have one each, over one shared store. All changes run one after another.
+ * tables differ have one each, over one shared store. All changes run one after another; bootstraps are read meanwhile.
  */
 import { join } from 'node:path';
 import type { Fetcher } from '../blob/fetcher.ts';
@@ -13,10 +13,11 @@ import type { Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
 import { makeStores, sweep } from './cache.ts';
 import { assertOpenFiles } from './open-files.ts';
-import { type ImageRecord, readRecords, recordOf, removeRecord, writeRecord } from './record.ts';
+import type { ReadTables } from './read-tables.ts';
+import { type ImageRecord, readRecords, recordOf, removeRecord, verdictPath, writeRecord } from './record.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
-import { type BlobView, ensureView, loadView, nameOf, readViews } from './view.ts';
+import { type BlobView, ensureView, loadView, readViews } from './view.ts';
 
 interface Device {
   readonly name: string;
@@ -43,6 +44,8 @@ export interface ImagesOptions {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly log: Log;
+  /** How bootstraps are read; default: in this thread. */
+  readonly readTables?: ReadTables;
 }
 
 export class Images {
@@ -50,6 +53,8 @@ export class Images {
   readonly #images = new Map<string, Attached>();
   readonly #devices = new Map<string, Device>();
   #last: Promise<unknown> = Promise.resolve();
+  /** By image. */
+  readonly #lastOf = new Map<string, Promise<void>>();
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -75,39 +80,51 @@ export class Images {
   }
 
   /** Paths of the device files, in blob table order. */
-  attach(request: AttachRequest): Promise<string[]> {
-    return this.#inTurn(async () => {
-      const { paths, log } = this.#options;
-      const asked = recordOf(request);
-      const before = this.#images.get(asked.id)?.devices ?? [];
-      const views = await readViews(asked, this.#options.sources);
-      await assertOpenFiles(new Set([...this.#devices.keys(), ...views.map(nameOf)]).size, asked.id);
-      const devices = await this.#open(asked, views);
-      const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
+  async attach(request: AttachRequest, signal?: AbortSignal): Promise<string[]> {
+    const asked = recordOf(request);
+    return await this.#inTurnOf(asked.id, async () => {
+      // Others need not wait for a large bootstrap.
+      const views = await this.#readViews(asked, signal);
       try {
-        await writeRecord(paths.images, record);
+        return await this.#inTurn(() => this.#attach(asked, views));
       } catch (error) {
-        this.#releaseAll(devices, record.id, before);
+        if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
         throw error;
       }
-      this.#images.set(record.id, { record, devices, problem: '' });
-      if (this.#releaseAll(before, record.id, devices) > 0) await this.#sweep();
-      log.info({ image: record.id, devices: devices.length }, 'attached');
-      return devices.map((device) => join(paths.fuse, device.name));
     });
+  }
+
+  async #attach(asked: ImageRecord, views: readonly BlobView[]): Promise<string[]> {
+    const { paths, log } = this.#options;
+    const before = this.#images.get(asked.id)?.devices ?? [];
+    await assertOpenFiles(new Set([...this.#devices.keys(), ...views.map(({ name }) => name)]).size, asked.id);
+    const devices = await this.#open(asked, views);
+    const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
+    try {
+      await writeRecord(paths.images, record);
+    } catch (error) {
+      this.#releaseAll(devices, record.id, before);
+      throw error;
+    }
+    this.#images.set(record.id, { record, devices, problem: '' });
+    if (this.#releaseAll(before, record.id, devices) > 0) await this.#sweep();
+    log.info({ image: record.id, devices: devices.length }, 'attached');
+    return devices.map((device) => join(paths.fuse, device.name));
   }
 
   /** NOT_FOUND for an unknown id. */
   detach(id: string): Promise<void> {
-    return this.#inTurn(async () => {
-      const image = this.#images.get(id);
-      if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
-      await removeRecord(this.#options.paths.images, id);
-      this.#images.delete(id);
-      this.#releaseAll(image.devices ?? [], id, []);
-      await this.#sweep();
-      this.#options.log.info({ image: id }, 'detached');
-    });
+    return this.#inTurnOf(id, () => this.#inTurn(() => this.#detach(id)));
+  }
+
+  async #detach(id: string): Promise<void> {
+    const image = this.#images.get(id);
+    if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
+    await removeRecord(this.#options.paths.images, id);
+    this.#images.delete(id);
+    this.#releaseAll(image.devices ?? [], id, []);
+    await this.#sweep();
+    this.#options.log.info({ image: id }, 'detached');
   }
 
   status(): { images: ImageStatus[]; devices: DeviceStatus[] } {
@@ -136,8 +153,17 @@ export class Images {
     } catch (error) {
       const problem = toLacunaError(error).toJSON();
       this.#options.log.warn({ image: record.id, error: problem }, 'a chunk table is lost, reading the bootstrap');
-      return await readViews(record, this.#options.sources);
+      return await this.#readViews(record);
     }
+  }
+
+  #readViews(record: ImageRecord, signal?: AbortSignal): Promise<BlobView[]> {
+    const { paths, sources, readTables } = this.#options;
+    return readViews(record, sources, {
+      verdict: verdictPath(paths.images, record.id),
+      ...(readTables === undefined ? {} : { read: readTables }),
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
   async #open(record: ImageRecord, views: readonly BlobView[]): Promise<Device[]> {
@@ -145,7 +171,7 @@ export class Images {
     const devices: Device[] = [];
     try {
       for (const view of views) {
-        const name = nameOf(view);
+        const { name } = view;
         const device = this.#devices.get(name) ?? (await this.#add(name, view));
         // Before anything else is waited for: readers may miss chunks of it from now on.
         device.users.set(record.id, this.#options.sources.of(record.sources, view.id, view.storedSize));
@@ -198,6 +224,18 @@ export class Images {
   async #sweep(): Promise<void> {
     const recorded = [...this.#images.values()].flatMap(({ record }) => record.devices.map(({ name }) => name));
     await sweep(this.#options.paths.cache, [...this.#devices.keys(), ...recorded]);
+  }
+
+  /** What is asked of one image is done in the order in which it is asked. */
+  #inTurnOf<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const result = (this.#lastOf.get(id) ?? Promise.resolve()).then(work);
+    const last = result.then(
+      () => {},
+      () => {},
+    );
+    this.#lastOf.set(id, last);
+    void last.then(() => this.#lastOf.get(id) === last && this.#lastOf.delete(id));
+    return result;
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

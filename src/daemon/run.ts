@@ -9,6 +9,7 @@ import type { Log } from '../observe/log.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
 import { Sources } from './sources.ts';
+import { WorkerTables } from './worker-tables.ts';
 
 export interface RunOptions {
   readonly root: string;
@@ -44,15 +45,13 @@ export async function runDaemon({ root, config, signal, ...options }: RunOptions
     const { window, in_flight: inFlight, connections, deadline } = config.fetch;
     fetcher = new Fetcher(blobFs, { window, inFlight, connections, deadline, log });
     try {
-      const images = new Images({ paths, blobFs, fetcher, sources, log });
+      using tables = new WorkerTables();
+      const images = new Images({ paths, blobFs, fetcher, sources, log, readTables: tables.read });
       await images.restore();
       blobFs.ready();
+      tables.prepare(); // for the first Attach
       await sources.preload();
-      const [{ serveDaemon }, { unixServer }] = await Promise.all([
-        import('./service.ts'),
-        import('../grpc/unix.ts'),
-        import('../formats/rafs/open.ts'), // for the first Attach
-      ]);
+      const [{ serveDaemon }, { unixServer }] = await Promise.all([import('./service.ts'), import('../grpc/unix.ts')]);
       const stopped = new AbortController();
       const ending = AbortSignal.any([signal, stopped.signal]);
       const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort(), ending });

@@ -24,6 +24,7 @@ import type { LazyLayer } from './labels.ts';
 import type { DataPlane } from './plane.ts';
 import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
+import { SharedWork } from './shared-work.ts';
 
 /** A bootstrap that is about to get its record. */
 export interface NewImage {
@@ -60,7 +61,7 @@ export class Images {
   readonly #pulls: ImagesOptions['pulls'];
   readonly #log: Log;
   /** Bootstraps on their way, by repository and layer digest. */
-  readonly #fetches = new Map<string, Promise<Fetched>>();
+  readonly #fetches = new Map<string, SharedWork<Fetched>>();
   readonly #mounting = new Map<number, Promise<string>>();
 
   private constructor(directories: Directories, options: ImagesOptions) {
@@ -97,18 +98,18 @@ export class Images {
     const source = this.#registries.sourceOf(image);
     const key = fetchKey(source, layer.digest);
     const fetching = this.#fetch(key, source, async () => layer);
-    // Prepare reports a failure; and it may come so late that nobody else waits.
-    fetching.catch(() => {});
+    // Prepare reports a failure; this only keeps the work alive until it comes.
+    fetching.join(AbortSignal.timeout(EXPECT_MILLISECONDS)).catch(() => {});
     setTimeout(() => this.#forget(key, fetching), EXPECT_MILLISECONDS).unref();
   }
 
-  /** Fetches and verifies the bootstrap, stores it, and calls `use` to make its record. */
-  async fetch(layer: LazyLayer, use: (image: NewImage) => void): Promise<void> {
+  /** Fetches and verifies the bootstrap, stores it, and calls `use` to make its record. `signal`: the caller has gone. */
+  async fetch(layer: LazyLayer, use: (image: NewImage) => void, signal: AbortSignal): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
     const key = fetchKey(source, layer.digest);
-    const fetching = this.#fetch(key, source, (store) => descriptorOf(store, layer));
+    const fetching = this.#fetch(key, source, (store, stop) => descriptorOf(store, layer, stop));
     try {
-      const { bootstrap, diffId } = await fetching;
+      const { bootstrap, diffId } = await fetching.join(signal);
       const usage = { size: bootstrap.length, inodes: 1 };
       await this.#directories.make(
         (path) => writeDurably(bootstrapIn(path), bootstrap),
@@ -169,22 +170,22 @@ export class Images {
   #fetch(
     key: string,
     source: ImageSource,
-    describe: (store: ImageStore) => Promise<LayerDescriptor>,
-  ): Promise<Fetched> {
+    describe: (store: ImageStore, signal: AbortSignal) => Promise<LayerDescriptor>,
+  ): SharedWork<Fetched> {
     const running = this.#fetches.get(key);
-    if (running !== undefined) return running;
-    const work = async (): Promise<Fetched> => {
+    if (running !== undefined && !running.isStopped) return running;
+    const fetching = new SharedWork(async (signal): Promise<Fetched> => {
       await using store = await this.#registries.open(source);
       const tar = createHash('sha256');
-      const bootstrap = await readBootstrap(store, await describe(store), { onTar: (piece) => tar.update(piece) });
+      const onTar = (piece: Buffer) => void tar.update(piece);
+      const bootstrap = await readBootstrap(store, await describe(store, signal), { signal, onTar });
       return { bootstrap, diffId: `sha256:${tar.digest('hex')}` };
-    };
-    const fetching = work();
+    });
     this.#fetches.set(key, fetching);
     return fetching;
   }
 
-  #forget(key: string, fetching: Promise<Fetched>): void {
+  #forget(key: string, fetching: SharedWork<Fetched>): void {
     if (this.#fetches.get(key) === fetching) this.#fetches.delete(key);
   }
 
@@ -225,11 +226,11 @@ const mountpointIn = (path: string): string => join(path, 'mnt');
 const attachId = (id: number): string => `snapshot-${id}`;
 
 /** containerd tells a layer's digest; its type and size stand in the manifest. */
-async function descriptorOf(store: ImageStore, layer: LazyLayer): Promise<LayerDescriptor> {
+async function descriptorOf(store: ImageStore, layer: LazyLayer, signal: AbortSignal): Promise<LayerDescriptor> {
   if (layer.manifestDigest === '') {
     throw new LacunaError('PRECONDITION', 'containerd did not name the manifest', { subject: layer.image });
   }
-  const bytes = await store.manifest(await store.resolve(layer.manifestDigest));
+  const bytes = await store.manifest(await store.resolve(layer.manifestDigest, { signal }), { signal });
   const found = parseManifest(bytes, layer.image).layers.find(({ digest }) => digest === layer.digest);
   if (found !== undefined) return found;
   throw new LacunaError('NOT_FOUND', `the manifest has no layer ${layer.digest}`, { subject: layer.image });

@@ -47,8 +47,8 @@ export function serveSnapshots(snapshotter: Snapshotter): Service {
   return {
     definition: snapshotsService(),
     handlers: {
-      Prepare: unary(async ({ key, parent, labels }: PrepareRequest, { pid }) =>
-        mountsResponse(await snapshotter.prepare(key, parent, labels, callerOf(pid, key))),
+      Prepare: unary(async ({ key, parent, labels }: PrepareRequest, { pid, signal }) =>
+        mountsResponse(await snapshotter.prepare(key, parent, labels, callerOf(pid, key), signal)),
       ),
       View: unary(async ({ key, parent, labels }: PrepareRequest) =>
         mountsResponse(await snapshotter.view(key, parent, labels)),

@@ -12,7 +12,7 @@ import type { Log } from '../observe/log.ts';
 import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import { parseFilters } from './filters.ts';
-import type { Images } from './images.ts';
+import type { Images, NewImage } from './images.ts';
 import type { Kind, Labels, Mount, SnapshotInfo, SnapshotRecord, Usage } from './info.ts';
 import { assertChainId, LABEL, type LazyLayer, lazyLayerOf } from './labels.ts';
 import { assertMountable, mountsOf, type OverlayOptions, probeOverlay, stackOf } from './overlay.ts';
@@ -30,7 +30,16 @@ export interface SnapshotterOptions {
   readonly overlay?: OverlayOptions;
 }
 
+const NEVER = new AbortController().signal;
 const NO_USAGE: Usage = { size: 0, inodes: 0 };
+
+/** A layer of a lazy image is to be committed. */
+interface LazyRequest {
+  readonly parent: string;
+  readonly labels: Labels;
+  readonly caller: Caller;
+  readonly signal: AbortSignal;
+}
 
 export class Snapshotter implements Disposable {
   readonly #records: Records;
@@ -65,9 +74,15 @@ export class Snapshotter implements Disposable {
   }
 
   /** What a client calls after it got the mounts of a container: nothing is left to be done. */
-  async prepare(key: string, parent: string, labels: Labels, caller: Caller): Promise<Mount[]> {
+  async prepare(
+    key: string,
+    parent: string,
+    labels: Labels,
+    caller: Caller,
+    signal: AbortSignal = NEVER,
+  ): Promise<Mount[]> {
     const layer = lazyLayerOf(labels);
-    if (layer !== null) await this.#commitLazily(layer, parent, labels, caller);
+    if (layer !== null) await this.#commitLazily(layer, { parent, labels, caller, signal });
     return this.#create('active', key, parent, labels, layer !== null);
   }
 
@@ -155,7 +170,7 @@ export class Snapshotter implements Disposable {
    * is to be downloaded. Returns when a bootstrap could not be fetched: containerd then downloads and unpacks it, and
    * commit finds it among the files.
    */
-  async #commitLazily(layer: LazyLayer, parent: string, labels: Labels, caller: Caller): Promise<void> {
+  async #commitLazily(layer: LazyLayer, { parent, labels, caller, signal }: LazyRequest): Promise<void> {
     const exists = () => new LacunaError('ALREADY_EXISTS', 'the layer is lazy', { subject: layer.chainId });
     if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
     const parentLabels = parent === '' ? null : this.#records.get(parent).labels;
@@ -168,19 +183,20 @@ export class Snapshotter implements Disposable {
         const name = this.#freeName(layer.chainId, parent);
         this.#records.create({ name, parent, kind: 'committed', labels, content: 'blob' }, () => {});
       } else {
-        await this.#images.fetch(layer, (image) => {
+        const use = (image: NewImage): void => {
           assertChainId(layer, parentLabels, image.diffId);
           const name = this.#freeName(layer.chainId, parent);
           const { place, ...rest } = image;
           const record = { name, parent, kind: 'committed', labels, content: 'bootstrap', ...rest } as const;
           this.#warm(this.#records.create(record, place));
-        });
+        };
+        await this.#images.fetch(layer, use, signal);
       }
     } catch (error) {
       // Somebody else prepared the same layer meanwhile.
       if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
       const failure = toLacunaError(error);
-      if (layer.kind === 'blob' || !canFallBack(failure)) throw failure;
+      if (layer.kind === 'blob' || signal.aborted || !canFallBack(failure)) throw failure;
       this.#log.warn(
         { image: layer.image, layer: layer.digest, error: failure.toJSON() },
         'the bootstrap could not be fetched, containerd has to download it',

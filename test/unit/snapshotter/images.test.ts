@@ -19,6 +19,9 @@ const LAYER = 'sha256:16f13e3b71e33e4e7ec25e0fa76b4f725138e9d661608901989af51fc8
 const DIFF_ID = 'sha256:f1fde63ec2f109e298d1f7c2ee556dc00bac2320b4ed354ca6d4a620440fc4aa';
 const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
+/** A caller that does not go away. */
+const STAYS = new AbortController().signal;
+
 const skip = needs('tar', 'python3', 'addon');
 
 describe.skipIf(skip.reason)('bootstraps', () => {
@@ -57,10 +60,11 @@ describe.skipIf(skip.reason)('bootstraps', () => {
   });
   const fetch = async (wanted: LazyLayer, id = 7): Promise<Omit<NewImage, 'place'>> => {
     let seen: NewImage | null = null;
-    await images.fetch(wanted, (image) => {
+    const use = (image: NewImage): void => {
       image.place(id);
       seen = image;
-    });
+    };
+    await images.fetch(wanted, use, STAYS);
     const { place: _, ...rest } = seen!;
     return rest;
   };
@@ -102,10 +106,11 @@ describe.skipIf(skip.reason)('bootstraps', () => {
 
   test('a failed record leaves no folder', async () => {
     await start();
-    const refused = images.fetch(layer(), ({ place }) => {
+    const use = ({ place }: NewImage): void => {
       place(3);
       throw new Error('no record');
-    });
+    };
+    const refused = images.fetch(layer(), use, STAYS);
     await expect(refused).rejects.toThrow('no record');
     expect(readdirSync(join(directory, 'images'))).toEqual([]);
   });
