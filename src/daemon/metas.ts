@@ -17,16 +17,17 @@ const TIMEOUT = 30_000;
 
 /** Blob id → plain `blob.meta`, for those of `blobs` that need it. */
 export async function readMetas(
-  { bootstrap, sources }: ImageRecord,
+  record: ImageRecord,
   blobs: readonly RafsBlob[],
   places: Sources,
 ): Promise<Map<string, Buffer>> {
+  const { bootstrap } = record;
   const metas = new Map<string, Buffer>();
   const { metaNameOf, needsMeta } = await import('../formats/rafs/blob.ts');
   const named = (name: string) => readFile(join(dirname(bootstrap), `${name}.blob.meta`)).catch(() => null);
   for (const blob of blobs.filter(needsMeta)) {
     const beside = (await named(blob.id)) ?? (await named(metaNameOf(blob)));
-    metas.set(blob.id, beside ?? (await fetchMeta(blob, bootstrap, (id, size) => places.of(sources, id, size))));
+    metas.set(blob.id, beside ?? (await fetchMeta(blob, bootstrap, (id, size) => places.of(record, id, size))));
   }
   return metas;
 }

@@ -10,7 +10,7 @@ import { ChunkTable, encodeTable } from '../blob/table.ts';
 import { encodeUnits, UnitTable } from '../blob/units.ts';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
-import { folderOf, formatDevice, parseDevice } from './cache.ts';
+import { folderOf, parseDevice } from './cache.ts';
 import { readMetas } from './metas.ts';
 import type { ImageRecord, RecordedDevice } from './record.ts';
 import type { Sources } from './sources.ts';
@@ -58,12 +58,12 @@ async function readBootstrap(path: string): Promise<Buffer> {
   throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
 }
 
-/** The name of the view's device: blob, layout of the address space, chunks, and units. */
+/** What the view's tables are called: `<blob hex>-<table key>`, the key of address space, chunks and units. */
 export function nameOf({ id, size, table, units }: BlobView): string {
   // 128 bits, so that no image can be made to meet another's.
   const hash = createHash('sha256').update(table.bytes).update(String(size));
   if (units !== null) hash.update('units').update(units.bytes);
-  return formatDevice({ blob: id, table: hash.digest('hex').slice(0, 32) });
+  return `${id}-${hash.digest('hex').slice(0, 32)}`;
 }
 
 const pathOf = (cache: string, name: string, part: 'table' | 'units'): string => join(folderOf(cache, name), part);
@@ -92,6 +92,7 @@ export async function loadView(cache: string, { name, size, storedSize }: Record
   // Where there should be some and are none, the name tells.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
   const view = { id: parseDevice(name).blob, size, storedSize, table, units };
-  if (nameOf(view) !== name) throw new FormatError('chunk table', 'is not the one it should be', { subject });
+  if (!name.startsWith(`${nameOf(view)}-`))
+    throw new FormatError('chunk table', 'is not the one it should be', { subject });
   return view;
 }
