@@ -1,5 +1,5 @@
 /** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
-import { Fetcher } from '../blob/fetcher.ts';
+import { Fetcher, type FetchOptions } from '../blob/fetcher.ts';
 import type { Config } from '../config/table.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
@@ -42,8 +42,7 @@ export async function runDaemon({ root, config, signal, ...options }: RunOptions
       },
       (miss) => fetcher?.miss(miss),
     );
-    const { window, in_flight: inFlight, connections, deadline } = config.fetch;
-    fetcher = new Fetcher(blobFs, { window, inFlight, connections, deadline, log });
+    fetcher = new Fetcher(blobFs, { ...fetchOptions(config.fetch), log });
     try {
       using tables = new WorkerTables();
       const images = new Images({ paths, blobFs, fetcher, sources, log, readTables: tables.read });
@@ -73,3 +72,14 @@ function untilAborted(signal: AbortSignal): Promise<void> {
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
 }
+
+const fetchOptions = (fetch: Config['fetch']): FetchOptions => ({
+  window: fetch.window,
+  inFlight: fetch.in_flight,
+  connections: fetch.connections,
+  originConnections: fetch.origin_connections,
+  totalConnections: fetch.total_connections,
+  memory: fetch.memory,
+  silence: fetch.silence,
+  deadline: fetch.deadline,
+});

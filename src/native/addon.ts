@@ -91,7 +91,7 @@ export interface CompressResult {
   records: Uint32Array;
 }
 
-/** Chunks that a reader waits for and that nobody asked for yet. */
+/** Chunks that a device's readers wait for and that it was not asked for yet, whatever other devices were asked for. */
 export interface Miss {
   /** The device's handle, see {@link BlobFs.addDevice}. */
   device: number;
@@ -115,8 +115,15 @@ export interface BlobFsOptions {
 }
 
 export interface DeviceOptions {
-  /** File name in the flat directory; also gives the stable node id, so it must be the same in every process. */
+  /** File name in the flat directory, the same in every process. */
   name: string;
+  /**
+   * The kernel's number of the file, 3 or more, the same in every process. It was and will be no other device's: the
+   * kernel may know one that is gone.
+   */
+  node: number;
+  /** Whose device it is. What waits and what is decoded is bounded and shared out by this name. */
+  image: string;
   /** Size of the device file in bytes: the blob's uncompressed address space, a multiple of 4096. */
   size: number;
   /** The chunk table: records of `blob/table.ts`, sorted by uncompressed offset, not overlapping. */
@@ -148,6 +155,8 @@ export interface BlobFsCounters {
   digestFailures: number;
   /** Reads answered with an error. */
   errors: number;
+  /** Of these, reads refused at once because too much of their image waited already. */
+  shed: number;
   /** Reads that wait for a chunk now. */
   waiting: number;
   /** Chunks found in a store written under another boot id and verified again. */
@@ -162,7 +171,7 @@ export interface BlobFsCounters {
 export interface BlobFs {
   /**
    * The device's file appears. Throws FORMAT for a table or units that break their rules, PRECONDITION when there is
-   * one of this name. Reads the map of the store when this is the first device on it.
+   * one of this name or node. Devices with equal tables on the same stores share them in memory. Reads the map of the store when this is the first device on it.
    */
   addDevice(options: DeviceOptions): number;
   /**
@@ -184,7 +193,7 @@ export interface BlobFs {
   deliver(device: number, chunk: number, data: Buffer): Promise<void>;
   /**
    * Ends the wait of all this device's readers of these chunks with `errno` (positive). The chunks stay absent and can
-   * be asked for again. Where readers of another device wait for the same chunk, that device is asked at once.
+   * be asked for again. Readers of other devices, which were asked for themselves, go on waiting.
    */
   fail(device: number, chunks: number[], errno: number): void;
   counters(): BlobFsCounters;

@@ -5,12 +5,13 @@ import type { Log } from '../observe/log.ts';
 import type { RetryOptions } from './store.ts';
 import { abortError, ConnectError, isAborted } from './transport.ts';
 
-/** Six tries within about 6 s: a registry that restarts is waited for. */
+/** Six tries within about 6 s: a registry that restarts is waited for. One that lets each of them wait gets fewer. */
 export const DEFAULT_RETRY: Required<RetryOptions> = {
   attempts: 6,
   minDelay: 200,
   maxDelay: 10_000,
   maxRetryAfter: 60_000,
+  total: 120_000,
 };
 
 /** An error answer of a registry, with what retrying needs to know of it. */
@@ -88,6 +89,8 @@ export class Retries {
   /** Whose failures these are, where the error does not say it. */
   readonly #host: string;
   #failures = 0;
+  /** When the first one came. Milliseconds of the monotonic clock. */
+  #firstFailure = 0;
 
   constructor(options: Required<RetryOptions>, log: Log, host = '') {
     this.#options = options;
@@ -103,15 +106,19 @@ export class Retries {
   /** Milliseconds to wait before trying again after `error`; throws it when that is not worth it. */
   next(error: unknown): number {
     if (!isLacunaError(error) || !error.retryable || givenUp.has(error)) throw error;
-    this.#failures++;
+    const now = performance.now();
+    if (this.#failures++ === 0) this.#firstFailure = now;
     const asked = error instanceof ResponseError ? error.retryAfter : null;
-    if (this.#failures >= this.#attempts(error) || (asked !== null && asked > this.#options.maxRetryAfter)) {
+    const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
+    const delay = (asked ?? 0) + Math.random() * ceiling;
+    const isTooLong = asked !== null && asked > this.#options.maxRetryAfter;
+    const isTooLate = now + delay - this.#firstFailure > this.#options.total;
+    if (this.#failures >= this.#attempts(error) || isTooLong || isTooLate) {
       givenUp.add(error);
       if (error instanceof ConnectError) hostOf(error.host).givenUpUntil = performance.now() + GIVEN_UP;
       throw error;
     }
-    const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
-    return (asked ?? 0) + Math.random() * ceiling;
+    return delay;
   }
 
   #attempts(error: LacunaError): number {

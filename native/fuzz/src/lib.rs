@@ -153,12 +153,17 @@ impl Channel for Deaf {
     fn agreed(&self, _state: &[u8]) {}
 }
 
+/// Node id of the device, which requests of the corpus name.
+const NODE: u64 = 0x4a9a_2a18_f461_fffc;
+
 /// Runs `body` with a device of 1 MiB in a store that is new to it; None when the tables are refused.
 fn with_device(table: &[u8], units: &[u8], body: impl FnOnce(&BlobFs, u32)) -> Option<()> {
     let directory = directory();
     let boot = BootId::parse("00112233-4455-6677-8899-aabbccddeeff")?;
     let fs = BlobFs::new(boot, Box::new(|_, _| {}));
-    let options = DeviceOptions { name: "dev", size: 1 << 20, table, units, shared_dir: directory, own_dir: directory };
+    let (name, node, image) = ("dev", NODE, "image");
+    let options =
+        DeviceOptions { name, node, image, size: 1 << 20, table, units, shared_dir: directory, own_dir: directory };
     let device = fs.add_device(&options).ok()?;
     body(&fs, device);
     fs.remove_device(device).expect("it was added");
