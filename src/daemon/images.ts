@@ -81,7 +81,7 @@ export class Images {
       const asked = recordOf(request);
       const before = this.#images.get(asked.id)?.devices ?? [];
       const views = await readViews(asked, this.#options.sources);
-      await assertOpenFiles(new Set([...this.#devices.keys(), ...views.map(nameOf)]).size, asked.id);
+      await assertOpenFiles([...this.#devices.keys(), ...views.map(nameOf)], asked.id);
       const devices = await this.#open(asked, views);
       const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
       try {
