@@ -3,6 +3,7 @@
  *
  * The code is the contract; the message is for people: what failed, the subject, and (where there is one) a hint.
  */
+import { redact } from './secrets.ts';
 
 /** Exit codes of the CLI. Documented in README; never renumbered. */
 export const EXIT = {
@@ -86,11 +87,11 @@ export class LacunaError extends Error {
   readonly retryable: boolean;
 
   constructor(code: ErrorCode, message: string, options: LacunaErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(redact(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = options.op ?? null;
-    this.subject = options.subject ?? null;
-    this.hint = options.hint ?? null;
+    this.subject = options.subject === undefined ? null : redact(options.subject);
+    this.hint = options.hint === undefined ? null : redact(options.hint);
     this.retryable = options.retryable ?? CODES[code].retryable;
   }
 

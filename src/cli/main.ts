@@ -6,6 +6,8 @@
 import { type Command, CommanderError } from 'commander';
 import { EXIT, exitCodeOf, type LacunaError, toLacunaError } from '../errors.ts';
 import { paint } from '../observe/style.ts';
+import { printableJson, printableLines } from '../printable.ts';
+import { redact } from '../secrets.ts';
 import { COMMANDS, loadAll } from './commands.ts';
 import { commandOf } from './frame.ts';
 import { programOf } from './program.ts';
@@ -56,13 +58,13 @@ const isJson = (words: readonly string[]): boolean =>
 function report(error: unknown, argv: readonly string[]): void {
   const failure = toLacunaError(error);
   if (isJson(argv)) {
-    process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
+    process.stdout.write(`${printableJson({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
   }
-  process.stderr.write(`${paint('red', 'lacuna:')} ${lineOf(failure)} [${failure.code}]\n`);
-  if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
+  process.stderr.write(`${paint('red', 'lacuna:')} ${printableLines(lineOf(failure))} [${failure.code}]\n`);
+  if (failure.hint !== null) process.stderr.write(`hint: ${printableLines(failure.hint)}\n`);
   const isDebugging = /--log-level[= ](debug|trace)/.test(argv.join(' '));
   if (isDebugging && failure.code === 'INTERNAL' && failure.cause instanceof Error) {
-    process.stderr.write(`${failure.cause.stack}\n`);
+    process.stderr.write(`${printableLines(redact(failure.cause.stack ?? ''))}\n`);
   }
 }
 

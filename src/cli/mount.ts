@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
+import { printableJson } from '../printable.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
@@ -71,7 +72,7 @@ export const verb: Verb = {
     const { target } = mounted;
     // Before the end, because whoever started us waits for it.
     const document = { schema: 'lacuna.mount.v1', target, driver: mounted.driver };
-    process.stdout.write(context.json ? `${JSON.stringify(document)}\n` : `${target}\n`);
+    process.stdout.write(context.json ? `${printableJson(document)}\n` : `${target}\n`);
     try {
       await mounted.untilUnmounted(context.signal);
     } catch (error) {

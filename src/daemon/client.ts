@@ -144,13 +144,13 @@ async function waitForDaemon(
   started: StartedDaemon,
   options: EnsureOptions,
 ): Promise<void> {
-  const deadline = Date.now() + (options.startTimeout ?? DEFAULT_START_TIMEOUT);
+  const deadline = performance.now() + (options.startTimeout ?? DEFAULT_START_TIMEOUT);
   for (;;) {
     if (await answers(client)) return;
     const { exitCode, signalCode } = started.child;
     // Somebody else's daemon had the lock, is coming up or going down; or ours was killed. It is wanted once more.
     const lost = exitCode === EXIT.conflict || signalCode !== null;
-    if ((exitCode !== null && !lost) || Date.now() > deadline) {
+    if ((exitCode !== null && !lost) || performance.now() > deadline) {
       throw new LacunaError('UNAVAILABLE', 'the daemon did not come up', {
         op: 'start daemon',
         subject: paths.root,

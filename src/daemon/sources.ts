@@ -3,9 +3,9 @@
  * Repositories are opened, and the registry's code is loaded, with the first read: a daemon that takes over from a dead
  * one must answer from its cache before that.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
+import { readCertificates } from '../config/certificates.ts';
 import type { Config } from '../config/table.ts';
 import { LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
@@ -44,8 +44,8 @@ export class Sources implements AsyncDisposable {
   /** The places of one blob, in the record's order. `size`: its length as far as the image uses it. */
   of(sources: ImageRecord['sources'], id: string, size: number): BlobSource[] {
     return sources.map((source) => {
-      if ('directory' in source) return fileSource(join(source.directory.path, id));
-      if ('layout' in source) return fileSource(join(source.layout.path, 'blobs', 'sha256', id));
+      if ('directory' in source) return fileSource(join(source.directory.path, id), source.directory.path);
+      if ('layout' in source) return fileSource(join(source.layout.path, 'blobs', 'sha256', id), source.layout.path);
       const repository = () => this.#repository(source.registry);
       return {
         subject: `${source.registry.host}/${source.registry.repository}`,
@@ -85,7 +85,7 @@ export class Sources implements AsyncDisposable {
         retry: RETRY,
         log: this.#log,
         ...(plain === null ? {} : { plainHttp: plain }),
-        ...(caPath === '' ? {} : { ca: await readFile(caPath, 'utf8') }),
+        ...(caPath === '' ? {} : { ca: await readCertificates(caPath) }),
       },
     );
   }

@@ -121,7 +121,7 @@ export interface UnmountOptions {
 /** Unmounts the topmost mount of `target`; false when nothing is mounted there. PRECONDITION when it stays busy. */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<boolean> {
   const path = resolve(target);
-  const deadline = Date.now() + (options.patience ?? DEFAULT_BUSY_PATIENCE);
+  const deadline = performance.now() + (options.patience ?? DEFAULT_BUSY_PATIENCE);
   for (;;) {
     try {
       await addon().umount(path, options.detach === true ? MNT_DETACH : 0);
@@ -131,7 +131,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
       // EINVAL: no mountpoint; ENOENT: not even a directory.
       if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return false;
       if (errno !== ERRNO.EBUSY) throw toLacunaError(error, { op: 'unmount', subject: target });
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         throw new LacunaError('PRECONDITION', 'it is in use', {
           op: 'unmount',
           subject: target,

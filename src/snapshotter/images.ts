@@ -3,7 +3,7 @@
  * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
  */
 import { createHash } from 'node:crypto';
-import { copyFile, lstat, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DaemonClient } from '../daemon/client.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
@@ -12,8 +12,10 @@ import { parseManifest } from '../image/manifest.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
+import { removeTree } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
+import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
@@ -22,7 +24,6 @@ import type { LazyLayer } from './labels.ts';
 import type { DataPlane } from './plane.ts';
 import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
-import { removeTree } from './tree.ts';
 
 /** A bootstrap that is about to get its record. */
 export interface NewImage {
@@ -118,20 +119,14 @@ export class Images {
     }
   }
 
-  /** Takes the bootstrap out of a layer that containerd unpacked into `fs`. FORMAT when there is none. */
+  /** Takes the bootstrap out of a layer that containerd verified and unpacked into `fs`. FORMAT when there is none. */
   async adopt(fs: string, layer: LazyLayer, use: (image: Omit<NewImage, 'diffId'>) => void): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
-    const unpacked = join(fs, 'image', 'image.boot');
-    const stats = await lstat(unpacked).catch(() => null);
-    if (stats === null || !stats.isFile()) {
-      throw new LacunaError('FORMAT', 'the bootstrap layer has no image/image.boot', { subject: layer.digest });
-    }
+    const bootstrap = await readUnpackedBootstrap(fs, layer.digest);
+    const usage = { size: bootstrap.length, inodes: 1 };
     await this.#directories.make(
-      async (path) => {
-        await copyFile(unpacked, bootstrapIn(path));
-        await syncFile(bootstrapIn(path));
-      },
-      (place) => use({ source, usage: { size: stats.size, inodes: 1 }, place }),
+      (path) => writeDurably(bootstrapIn(path), bootstrap),
+      (place) => use({ source, usage, place }),
     );
   }
 
@@ -252,10 +247,5 @@ async function detach(client: DaemonClient, id: number): Promise<void> {
 async function writeDurably(path: string, data: Buffer): Promise<void> {
   await using file = await open(path, 'wx', 0o600);
   await file.writeFile(data);
-  await file.sync();
-}
-
-async function syncFile(path: string): Promise<void> {
-  await using file = await open(path, 'r');
   await file.sync();
 }

@@ -68,7 +68,8 @@ pub fn umount<'env>(env: &'env Env, target: String, flags: f64) -> Result<Promis
     })
 }
 
-fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
+/// A promise of what `work` gives on a thread of its own.
+pub fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
 where
     T: ToNapiValue + Send + 'static,
     W: FnOnce() -> Outcome<T> + Send + 'static,
@@ -78,27 +79,6 @@ where
         run_aside(job)?;
         Ok(promise)
     })
-}
-
-/// See `NativeHandle` in addon.ts.
-#[napi]
-pub struct NativeHandle {
-    fd: Mutex<Option<OwnedFd>>,
-}
-
-#[napi]
-impl NativeHandle {
-    #[napi]
-    pub fn close(&self) -> Result<()> {
-        guarded(|| {
-            close(&self.fd);
-            Ok(())
-        })
-    }
-}
-
-fn close(fd: &Mutex<Option<OwnedFd>>) {
-    drop(fd.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// See `LoopDevice` in addon.ts.
@@ -118,7 +98,7 @@ impl LoopDevice {
     #[napi]
     pub fn close(&self) -> Result<()> {
         guarded(|| {
-            close(&self.fd);
+            drop(self.fd.lock().unwrap_or_else(PoisonError::into_inner).take());
             Ok(())
         })
     }
@@ -133,8 +113,12 @@ pub fn loop_attach<'env>(env: &'env Env, path: String) -> Result<PromiseRaw<'env
 }
 
 #[napi]
-pub fn lock(path: String) -> Result<Option<NativeHandle>> {
-    guarded(|| Ok(lacuna_sys::try_lock(&path)?.map(|fd| NativeHandle { fd: Mutex::new(Some(fd)) })))
+pub fn flock(fd: f64) -> Result<bool> {
+    guarded(|| {
+        let fd = args::integer("fd", fd, i32::MAX as usize)?;
+        // At most i32::MAX.
+        Ok(lacuna_sys::flock(fd as i32)?)
+    })
 }
 
 /// See `listenPrivate` in addon.ts. The descriptor goes to Node, which closes it.

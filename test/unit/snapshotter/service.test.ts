@@ -4,7 +4,7 @@ import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, readd
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { LacunaError } from '../../../src/errors.ts';
 import { type UnixChannel, type UnixServer, unixChannel, unixServer } from '../../../src/grpc/unix.ts';
 import { silentLog } from '../../../src/observe/log.ts';
@@ -229,7 +229,7 @@ describe('plain layers', () => {
     await start();
     expect([await stat('l1'), await stat('c')]).toEqual(before);
     expect((await client.call<{ mounts: Mount[] }>('Mounts', { key: 'c' })).mounts).toEqual(mounts);
-    expect(readdirSync(path()).sort()).toEqual(['1', '2']);
+    await vi.waitFor(() => expect(readdirSync(path()).sort()).toEqual(['1', '2']));
     expect(await prepare('d', 'l1')).toHaveLength(1);
     expect(existsSync(path('3', 'work'))).toBe(true);
   });
