@@ -100,8 +100,7 @@ export class Images {
   async #attach(asked: ImageRecord, views: readonly BlobView[]): Promise<string[]> {
     const { paths, log } = this.#options;
     const before = this.#images.get(asked.id)?.devices ?? [];
-    const fresh = views.filter((view) => !before.some(({ name }) => hasTables(name, view.name)));
-    await assertOpenFiles(this.#devices.size + fresh.length, asked.id);
+    await assertOpenFiles([...this.#devices.keys(), ...views.map(({ name }) => name)], asked.id);
     const devices = await this.#open(asked, views);
     const record = { ...asked, devices: devices.map(recordedOf) };
     try {

@@ -1,25 +1,32 @@
-/** How many blob devices this process can serve before it runs out of file descriptors. */
+/** How many files the stores of blob devices keep open, and how many this process may open. */
 import { readFile } from 'node:fs/promises';
 import { LacunaError } from '../errors.ts';
+import { parseDevice } from './cache.ts';
 
-/** What a device keeps open: `data` and `map` of the blob's shared store and of its own. */
-const FILES_PER_DEVICE = 4;
+/** `data` and `map` of a store. */
+const FILES_PER_STORE = 2;
 /** Left for sockets, connections to registries, and files that are open for a moment. */
 const RESERVED_FILES = 128;
 
 /**
- * SYSTEM when `devices` blob devices are more than the limit of open files allows. Counted, not tried: the daemon that
- * takes over from this one needs as many, and readers wait for it.
+ * SYSTEM when the stores of all `devices` (names) need more open files than the limit allows. Counted, not tried: the
+ * daemon that takes over from this one needs as many, and readers wait for it.
  */
-export async function assertOpenFiles(devices: number, subject: string): Promise<void> {
+export async function assertOpenFiles(devices: Iterable<string>, subject: string): Promise<void> {
   const limit = await openFilesLimit();
-  const needed = RESERVED_FILES + devices * FILES_PER_DEVICE;
+  const needed = RESERVED_FILES + storesOf(devices).size * FILES_PER_STORE;
   if (needed <= limit) return;
-  throw new LacunaError('SYSTEM', `${devices} blob devices need ${needed} open files, the daemon may have ${limit}`, {
+  throw new LacunaError('SYSTEM', `all images together need ${needed} open files, the daemon may have ${limit}`, {
     op: 'attach',
     subject,
     hint: 'raise the limit of who starts the daemon: `ulimit -n`, or LimitNOFILE= of its service',
   });
+}
+
+/** One for each blob, and one for each of its chunk tables. */
+function storesOf(devices: Iterable<string>): ReadonlySet<string> {
+  const tables = [...devices].map(parseDevice);
+  return new Set(tables.flatMap(({ blob, table }) => [blob, `${blob}-${table}`]));
 }
 
 /** The soft limit, which Node raises to the hard one when it starts. */

@@ -56,7 +56,7 @@ describe.skipIf(skip.reason)('a daemon', () => {
 
   it('with few files refuses an image when it is attached, not when the next daemon takes over', async () => {
     const root = mkdtempSync(join(tmpdir(), 'lcs-'));
-    // 128 for itself, and 4 for each of 3 devices.
+    // 128 for itself, and 2 for each of the 6 stores of 3 devices.
     const begin = async (): Promise<Running> => {
       const running = start('sh', ['-c', `ulimit -n 140; exec ${process.execPath} ${MAIN} --root ${root}`]);
       await waitUntil(running, 'the daemon', () => existsSync(join(root, 'daemon.sock')));
@@ -75,9 +75,10 @@ describe.skipIf(skip.reason)('a daemon', () => {
     };
     expect((await attach('several', 'merged')).devices).toHaveLength(3);
     expect((await attach('again', 'merged')).devices).toHaveLength(3);
+    // It shares a blob with the other, so it brings one store.
     await expect(attach('more', 'default')).rejects.toMatchObject({
       code: 'SYSTEM',
-      message: '4 blob devices need 144 open files, the daemon may have 140',
+      message: 'all images together need 142 open files, the daemon may have 140',
       hint: expect.stringContaining('LimitNOFILE'),
     });
     const pid = Number(readFileSync(join(root, 'lock'), 'utf8'));
