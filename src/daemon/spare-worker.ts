@@ -1,6 +1,6 @@
 /**
  * A worker thread that waits for work. Starting one, loading its program and warming it up takes longer than most of its
- * work.
+ * work. It does not keep the process alive, whatever it does.
  */
 import { Worker, type WorkerOptions } from 'node:worker_threads';
 
@@ -23,17 +23,15 @@ export class SpareWorker implements Disposable {
   take(): Worker {
     const worker = this.#spare ?? this.#start();
     this.#spare = null;
-    worker.ref();
     return worker;
   }
 
-  /** Takes back one that has done its work. It does not keep the process alive. */
+  /** Takes back one that has done its work. */
   give(worker: Worker): void {
     if (this.#spare !== null) {
       void worker.terminate();
       return;
     }
-    worker.unref();
     this.#spare = worker;
   }
 
@@ -43,6 +41,7 @@ export class SpareWorker implements Disposable {
 
   #start(): Worker {
     const worker = new Worker(this.#program, this.#options);
+    worker.unref();
     const forget = (): void => {
       if (this.#spare === worker) this.#spare = null;
     };
