@@ -1,5 +1,8 @@
 /** Layers of a few kilobytes that would make gigabytes of themselves: each has a bound that it cannot pass. */
 import { describe, expect, it } from 'vitest';
+import { MAX_SPARSE_CHUNKS } from '../../src/convert/assembly.ts';
+import { BlobChunks } from '../../src/convert/blob-chunks.ts';
+import { decodeTree } from '../../src/convert/tree-record.ts';
 import { MAX_BOOTSTRAP_LAYER } from '../../src/formats/rafs/limits.ts';
 import { readBootstrapTar } from '../../src/reader/bootstrap.ts';
 import { MAX_TREE_MEMORY, TreeBudget } from '../../src/tree/budget.ts';
@@ -152,5 +155,25 @@ describe('a bootstrap layer without end', () => {
     });
     await expect(reading).rejects.toMatchObject({ code: 'ABORTED', subject: 'test' });
     expect(taken.pieces).toBeLessThan(8);
+  });
+});
+
+describe('the record of a layer', () => {
+  const CHUNK = 4096;
+  const chunks = new BlobChunks(0, 3);
+  chunks.add(Buffer.alloc(32), CHUNK);
+  const decode = (count: number) => {
+    const lines = [
+      ['d', '', 0o755, 0, 0, 0, 0, null, 1, null],
+      ['f', 'zeros', 0o644, 0, 0, 0, 0, null, count * CHUNK, [0, -count], null],
+    ].map((fields) => JSON.stringify(fields));
+    return decodeTree(lines, { chunks, chunkSize: CHUNK, budget: new TreeBudget(), subject: 'test' });
+  };
+
+  it('gives a file as many chunks as it may have, and no more', () => {
+    expect(decode(1000).root.children!.get('zeros')!.chunks).toHaveLength(1000);
+    for (const count of [MAX_SPARSE_CHUNKS + 1, 2 ** 40]) {
+      expect(() => decode(count)).toThrowError(expect.objectContaining({ code: 'FORMAT', field: 'node 2' }));
+    }
   });
 });

@@ -121,6 +121,23 @@ describe.skipIf(skip.reason)('bootstraps', () => {
     expect((await fetch(layer())).diffId).toBe(DIFF_ID);
   });
 
+  test('who goes away ends the fetch, unless somebody else waits', async () => {
+    await start({ fault: ({ path }) => (path.includes(LAYER) ? { kind: 'stall', after: 1000 } : null) });
+    const gone = new AbortController();
+    const record = ({ place }: NewImage): void => place(9);
+    const waiting = [images.fetch(layer(), record, gone.signal), images.fetch(layer(), record, gone.signal)];
+    await expect.poll(() => blobRequests().length).toBe(1);
+    gone.abort();
+    for (const one of waiting) await expect(one).rejects.toMatchObject({ name: 'AbortError' });
+    registry.fault = ({ path }) => (path.includes(LAYER) ? { kind: 'delay', ms: 300 } : null);
+    // Nothing of it is left that the next one would wait for.
+    const [left, stays] = [new AbortController(), fetch(layer())];
+    const leaves = images.fetch(layer(), record, left.signal);
+    left.abort();
+    await expect(leaves).rejects.toMatchObject({ name: 'AbortError' });
+    expect((await stays).diffId).toBe(DIFF_ID);
+  });
+
   test('a layer that the manifest does not have, or that nobody describes, is refused', async () => {
     await start();
     const stranger = `sha256:${'1'.repeat(64)}`;

@@ -1,5 +1,7 @@
 /** The service as containerd sees it: a real gRPC client on a real socket, a temporary root, no mounts. */
+
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -28,8 +30,15 @@ class FakeImages implements LazyImages {
     this.#folder = folder;
   }
 
-  fetch: LazyImages['fetch'] = async (layer, use) => {
+  isSilent = false;
+
+  fetch: LazyImages['fetch'] = async (layer, use, signal) => {
     this.calls.push(`fetch ${layer.image}`);
+    if (this.isSilent) {
+      await once(signal, 'abort');
+      this.calls.push('fetch ended');
+      throw signal.reason;
+    }
     if (this.failure !== null) throw this.failure;
     const source = { host: 'localhost:5000', repository: 'r', plainHttp: null };
     use({ source, usage: { size: 10, inodes: 1 }, diffId: this.diffId, place: (id) => this.calls.push(`place ${id}`) });
@@ -321,6 +330,20 @@ describe('lazy layers', () => {
     expect(readdirSync(path())).toEqual([]);
     expect(await prepare('c', 'default/9/top')).toMatchObject([{ type: 'overlay' }]);
     expect(images.calls.at(-1)).toBe('mount 2');
+  });
+
+  test('a client that goes away ends the fetch, and no snapshot is made for it', async () => {
+    await failure(prepare('k', '', blobLabels));
+    images.isSilent = true;
+    const gone = new AbortController();
+    const request = { key: 'unpack', parent: data, labels: bootLabels };
+    const call = client.call('Prepare', request, { signal: gone.signal });
+    await expect.poll(() => images.calls.at(-1)).toBe('fetch localhost:5000/r:t');
+    gone.abort();
+    await expect(call).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect.poll(() => images.calls.at(-1)).toBe('fetch ended');
+    expect(await list()).toEqual([data]);
+    expect(readdirSync(path())).toEqual([]);
   });
 
   test('the same layers on top of parents of two namespaces', async () => {
