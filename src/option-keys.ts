@@ -24,7 +24,10 @@ import type { RetryOptions, StoreOptions, TimeoutOptions } from './registry/stor
 import type { ServeOptions } from './snapshotter/serve.ts';
 import type { UnpackOptions } from './unpack/options.ts';
 
-const RETRY = { attempts: true, minDelay: true, maxDelay: true, maxRetryAfter: true } satisfies KeysOf<RetryOptions>;
+const RETRY = {
+  ...{ attempts: true, minDelay: true, maxDelay: true },
+  ...{ maxRetryAfter: true, total: true },
+} satisfies KeysOf<RetryOptions>;
 const TIMEOUTS = { connect: true, headers: true, body: true } satisfies KeysOf<TimeoutOptions>;
 
 /** How a registry is reached, whoever asks. */
@@ -127,6 +130,8 @@ export const MERGE = { prefetch: true, align: true, onDropped: true } satisfies 
 
 export const MOUNT = {
   driver: true,
+  suid: true,
+  dev: true,
   root: true,
   platform: true,
   referrers: true,

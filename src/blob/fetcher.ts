@@ -1,85 +1,58 @@
 /**
- * Fetches what readers wait for, and what they are likely to want next. What to ask for is decided in `planner.ts`;
- * here is when: demand first, single flight, retries up to a deadline.
+ * Fetches what readers wait for, and what they are likely to want next: whom to ask for it, what others have of it, and
+ * what to do when it does not come.
  *
- * A chunk is one {@link Job} from the moment it is wanted until it is in the cache or given up. Jobs are known by the
- * blob and the whole record, so two images whose tables agree on a chunk share its download, and one whose table lies
- * does not. Chunks within one unit are one job, known by the unit; each device is given its bytes.
+ * A device {@link Want}s a chunk or unit until it is in the cache or given up; a {@link Job} is one download of it. Devices
+ * whose tables agree on a chunk share its download from one origin; one whose table lies does not, and an image never
+ * waits for another one's origin.
  */
-import { toLacunaError } from '../errors.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { ResponseError } from '../registry/retry.ts';
-import { MAX_GAP, MAX_RUN, planRuns, type Run, retryDelay, windowsOf } from './planner.ts';
-import { Slicer } from './slicer.ts';
-import type { BlobSource } from './source.ts';
-import { type ChunkTable, RECORD_SIZE } from './table.ts';
-import type { UnitTable } from './units.ts';
+import { type DownloadCounters, type DownloadLimits, Downloads } from './downloads.ts';
+import { retryDelay, windowsOf } from './planner.ts';
+import { Standing } from './standing.ts';
+import type { Transfer } from './transfer.ts';
+import {
+  type FetchedDevice,
+  identityOf,
+  isQueuedReadahead,
+  isWaitedFor,
+  type Job,
+  jobOf,
+  link,
+  stuckFor,
+  unlink,
+  type Want,
+  Wants,
+} from './want.ts';
 
 /** errno of a read that is given up. */
 const EIO = 5;
 
-export interface FetchOptions {
+/** Milliseconds between two looks at what is late or stuck. */
+const TICK = 200;
+
+/** Milliseconds after which a request that gets nothing is made anew: its connection may be dead. */
+const STALL = 10_000;
+
+export interface FetchOptions extends DownloadLimits {
   /** Bytes of the device: the aligned part around a wanted chunk that is fetched behind it. 0 = nothing. */
   readonly window: number;
-  /**
-   * Compressed bytes that nobody waits for and that are under way at once in requests of their own, at most; also the most
-   * that comes in the wake of one wanted run.
-   */
-  readonly inFlight: number;
-  /** Requests under way at once, at most. */
-  readonly connections: number;
+  /** Milliseconds without progress after which the next source is asked as well. */
+  readonly silence: number;
   /** Milliseconds after which a read whose data cannot be had fails. */
   readonly deadline: number;
   readonly log?: Log;
 }
 
-/** A device whose chunks are fetched. */
-export interface FetchedDevice {
-  /** Hex digest of the blob. */
-  readonly blob: string;
-  readonly table: ChunkTable;
-  /** Null when every chunk is stored alone. */
-  readonly units: UnitTable | null;
-  /** Tried in turn. */
-  readonly sources: readonly BlobSource[];
-}
-
 /** Counters since the start. */
-export interface FetchCounters {
-  /** Ranged requests, repetitions included, and the bytes they brought. */
-  requests: number;
-  fetchedBytes: number;
-  /** Chunks asked for once more after an error or wrong bytes. */
+export interface FetchCounters extends DownloadCounters {
+  /** Chunks asked for once more after an error, wrong bytes or silence. */
   retries: number;
   /** Chunks given up. */
   failures: number;
-  /** Chunks fetched because a neighbour was wanted, and their compressed bytes. */
-  neighbourChunks: number;
-  neighbourBytes: number;
-  /** Chunks that a reader wanted while they were under way already. */
-  joined: number;
-}
-
-interface Job {
-  readonly key: string;
-  readonly device: number;
-  /** One of those in the unit, where there is one. */
-  readonly chunk: number;
-  readonly isUnit: boolean;
-  /** Place in the remote blob: a {@link Run}'s span. */
-  readonly offset: number;
-  readonly size: number;
-  state: 'queued' | 'running';
-  /** When somebody waits for it: time (milliseconds since the epoch) at which that ends. */
-  deadline: number | null;
-  /** The devices whose readers wait for it, each with its own numbers of the chunks. */
-  readonly wanted: Map<number, Set<number>>;
-  /** How often somebody asked for it. */
-  misses: number;
-  attempts: number;
-  /** Aborts the request that carries it. */
-  request: AbortController | null;
 }
 
 type Cache = Pick<BlobFs, 'missing' | 'deliver' | 'fail'>;
@@ -89,287 +62,237 @@ export class Fetcher {
   readonly #options: FetchOptions;
   readonly #log: Log;
   readonly #devices = new Map<number, FetchedDevice>();
-  readonly #jobs = new Map<string, Job>();
-  /** Requests that wait for their turn. */
-  readonly #demand: Run<Job>[] = [];
-  /** Newest last: what was wanted last is most likely to be read on. */
-  readonly #neighbours: Job[] = [];
-  #running = 0;
-  #neighbourBytesInFlight = 0;
+  readonly #wants = new Wants();
+  readonly #downloads: Downloads;
+  readonly #standing = new Standing();
+  #ticking: NodeJS.Timeout | null = null;
+  #lastTick = 0;
   #closed = false;
-  readonly #counters: FetchCounters = {
-    requests: 0,
-    fetchedBytes: 0,
-    retries: 0,
-    failures: 0,
-    neighbourChunks: 0,
-    neighbourBytes: 0,
-    joined: 0,
-  };
+  #retries = 0;
+  #failures = 0;
 
   constructor(cache: Cache, options: FetchOptions) {
     this.#cache = cache;
     this.#options = options;
     this.#log = options.log ?? silentLog;
+    this.#downloads = new Downloads(options, {
+      arrived: (job, bytes) => this.#deliver(job, bytes),
+      ended: (transfer, problem) => this.#missed(transfer, problem),
+    });
   }
 
+  /** A device, or new sources of one. */
   addDevice(handle: number, device: FetchedDevice): void {
     this.#devices.set(handle, device);
-  }
-
-  /** Gives up what is under way for the device; what another one's readers wait for as well is asked for in its name. */
-  removeDevice(handle: number): void {
-    this.#devices.delete(handle);
-    for (const job of [...this.#jobs.values()]) {
-      job.wanted.delete(handle);
-      if (job.device !== handle) continue;
-      this.#jobs.delete(job.key);
-      job.request?.abort();
-      for (const [device, chunks] of job.wanted) this.miss({ device, chunks: [...chunks] });
+    for (const want of this.#wants.ofDevice(handle)) {
+      want.device = device;
+      want.tried.clear();
     }
   }
 
+  /** Gives up what the device wants; what others wanted of its requests they ask for themselves. */
+  removeDevice(handle: number): void {
+    this.#devices.delete(handle);
+    for (const want of this.#wants.ofDevice(handle)) this.#settle(want);
+    const orphans = this.#downloads.ofDevice(handle).flatMap(({ wants }) => [...wants]);
+    for (const want of orphans) this.#settle(want);
+    for (const { handle: device, chunks } of orphans.filter(isWaitedFor)) this.miss({ device, chunks: [...chunks] });
+  }
+
   counters(): FetchCounters {
-    return { ...this.#counters };
+    return { ...this.#downloads.counters, retries: this.#retries, failures: this.#failures };
   }
 
   /** Aborts everything under way; what readers wait for stays unanswered, for the next process. */
   close(): void {
     this.#closed = true;
-    for (const job of this.#jobs.values()) job.request?.abort();
+    if (this.#ticking !== null) clearInterval(this.#ticking);
+    this.#downloads.close();
   }
 
   /** Readers wait for these chunks. */
-  miss(miss: Miss): void {
-    const device = this.#devices.get(miss.device);
+  miss({ device: handle, chunks }: Miss): void {
+    const device = this.#devices.get(handle);
     if (device === undefined || this.#closed) return;
-    const deadline = Date.now() + this.#options.deadline;
-    const wanted: Job[] = [];
-    for (const chunk of miss.chunks) {
-      const known = this.#jobs.get(keyOf(device, chunk));
+    const deadline = performance.now() + this.#options.deadline;
+    const fresh = new Set<Want>();
+    const early = new Set<Job>();
+    for (const chunk of chunks) {
+      const id = identityOf(device, chunk);
+      const known = this.#wants.get(id, handle);
       // It may have come, wanted by nobody, while the miss was on its way here; whoever waits has been answered then.
-      if (known === undefined && this.#cache.missing(miss.device, chunk, 1).length === 0) continue;
-      const isNeighbour = known?.state === 'queued' && known.deadline === null;
-      if (isNeighbour) this.#neighbours.splice(this.#neighbours.indexOf(known), 1);
-      else if (known !== undefined) this.#counters.joined += 1;
-      const job = known ?? this.#job(miss.device, device, chunk);
-      if (isNeighbour || known === undefined) wanted.push(job);
-      job.deadline ??= deadline;
-      job.wanted.set(miss.device, (job.wanted.get(miss.device) ?? new Set()).add(chunk));
-      job.misses += 1;
+      if (known === undefined && this.#cache.missing(handle, chunk, 1).length === 0) continue;
+      const want = known ?? this.#wants.add(id, handle, device, chunk);
+      if (known === undefined) fresh.add(want);
+      else if (isQueuedReadahead(known)) for (const job of known.jobs) early.add(job);
+      else if (!fresh.has(known)) this.#downloads.counters.joined += 1;
+      want.deadline ??= deadline;
+      want.chunks.add(chunk);
+      want.misses += 1;
     }
-    if (this.#options.window > 0) this.#queueNeighbours(miss, device);
-    for (const run of planRuns(wanted)) this.#demand.push(this.#followed(run, device));
-    this.#pump();
+    if (this.#options.window > 0) this.#queueReadahead(handle, device, chunks);
+    this.#ask(fresh, early);
+    this.#watch();
   }
 
-  /**
-   * The run with the queued neighbours that lie right behind it, as far as there is room: they arrive in its wake
-   * without a request of their own, and what is waited for is delivered before they are there.
-   */
-  #followed(run: Run<Job>, device: FetchedDevice): Run<Job> {
-    const spans = [...run.spans];
-    const most = Math.min(MAX_RUN, run.size + this.#options.inFlight - this.#neighbourBytesInFlight);
-    let { size } = run;
-    for (let chunk = spans.at(-1)!.chunk + 1; chunk < device.table.length; chunk++) {
-      const next = this.#jobs.get(keyOf(device, chunk));
-      if (next === spans.at(-1)) continue; // another chunk of the same unit
-      const at = next === undefined ? -1 : this.#neighbours.lastIndexOf(next);
-      if (next === undefined || at < 0) break;
-      const gap = next.offset - (run.offset + size);
-      if (gap < 0 || gap > MAX_GAP || size + gap + next.size > most) break;
-      this.#neighbours.splice(at, 1);
-      this.#counters.neighbourChunks += 1;
-      this.#counters.neighbourBytes += next.size;
-      spans.push(next);
-      size += gap + next.size;
-    }
-    return { offset: run.offset, size, spans };
-  }
-
-  #job(handle: number, device: FetchedDevice, chunk: number): Job {
-    const job: Job = {
-      key: keyOf(device, chunk),
-      device: handle,
-      chunk,
-      isUnit: unitOf(device, chunk) !== null,
-      offset: device.table.compressedOffset(chunk),
-      size: device.table.compressedSize(chunk),
-      state: 'queued',
-      deadline: null,
-      wanted: new Map(),
-      misses: 0,
-      attempts: 0,
-      request: null,
-    };
-    this.#jobs.set(job.key, job);
-    return job;
-  }
-
-  #queueNeighbours(miss: Miss, device: FetchedDevice): void {
-    for (const { first, count } of windowsOf(device.table, miss.chunks, this.#options.window)) {
+  #queueReadahead(handle: number, device: FetchedDevice, chunks: readonly number[]): void {
+    const source = this.#standing.next(device.sources, new Set(), performance.now())!;
+    for (const { first, count } of windowsOf(device.table, chunks, this.#options.window)) {
       // Backwards, because the newest is taken first.
-      for (const chunk of this.#cache.missing(miss.device, first, count).reverse()) {
-        if (this.#jobs.has(keyOf(device, chunk))) continue;
-        this.#neighbours.push(this.#job(miss.device, device, chunk));
+      for (const chunk of this.#cache.missing(handle, first, count).reverse()) {
+        const id = identityOf(device, chunk);
+        if (this.#wants.get(id, handle) !== undefined) continue;
+        const want = this.#wants.add(id, handle, device, chunk);
+        want.tried.add(source);
+        const forgotten = this.#downloads.pushReadahead(jobOf(want, source, true));
+        for (const old of forgotten?.wants ?? []) this.#settle(old);
       }
     }
   }
 
-  #pump(): void {
-    while (this.#running < this.#options.connections && this.#demand.length > 0) this.#start(this.#demand.shift()!);
-    while (this.#running < this.#options.connections) {
-      const next = this.#takeNeighbours();
-      if (next === null) return;
-      const { size, spans } = next;
-      this.#neighbourBytesInFlight += size;
-      this.#counters.neighbourChunks += spans.length;
-      this.#counters.neighbourBytes += size;
-      this.#start(next, () => {
-        this.#neighbourBytesInFlight -= size;
-      });
+  /** Asks the next source of each want, together with `jobs` that were not in a hurry before. */
+  #ask(wants: Iterable<Want>, jobs: Iterable<Job> = []): void {
+    const demand = new Set(jobs);
+    for (const want of wants) {
+      const source = this.#standing.next(want.device.sources, want.tried, performance.now());
+      if (source === null) continue;
+      want.tried.add(source);
+      const queued = this.#downloads.queued(want, source);
+      if (queued === undefined && this.#downloads.join(want, source)) continue;
+      const job = queued ?? jobOf(want, source, false);
+      link(want, job);
+      if (queued === undefined || queued.isReadahead) demand.add(job);
     }
+    this.#downloads.pushDemand([...demand]);
+    this.#downloads.pump();
   }
 
-  /** The newest neighbours that lie together, as one request; null when there are none or there is no room. */
-  #takeNeighbours(): Run<Job> | null {
-    while (this.#neighbours.length > 0 && !this.#isAlive(this.#neighbours.at(-1)!)) this.#neighbours.pop();
-    const newest = this.#neighbours.at(-1);
-    const room = this.#options.inFlight - this.#neighbourBytesInFlight;
-    // One that is larger than all the room there can be goes alone.
-    if (newest === undefined || (newest.size > room && this.#neighbourBytesInFlight > 0)) return null;
-    const { device } = newest;
-    let from = this.#neighbours.length;
-    while (from > 0 && this.#neighbours[from - 1]!.device === device) from -= 1;
-    const together = this.#neighbours.splice(from).filter((job) => this.#isAlive(job));
-    const run = planRuns(together, undefined, room).find(({ spans }) => spans.includes(newest))!;
-    const taken = new Set(run.spans);
-    this.#neighbours.push(...together.filter((job) => !taken.has(job)));
-    return run;
+  /** What has not come by this request is asked for again. */
+  #missed(transfer: Transfer<Job>, problem: unknown): void {
+    const missed = transfer.rest.filter((job) => this.#downloads.isInFlight(job));
+    if (missed.length === 0) return;
+    const { subject } = transfer.source;
+    this.#log.warn(
+      { source: subject, chunks: missed.length, error: toLacunaError(problem).toJSON() },
+      'a range could not be fetched',
+    );
+    const wants = missed.flatMap((job) => [...job.wants]);
+    for (const job of missed) this.#downloads.drop(job);
+    this.#again(wants, problem instanceof ResponseError ? (problem.retryAfter ?? 0) : 0);
   }
 
-  /** Not delivered, given up or taken away yet. */
-  #isAlive(job: Job): boolean {
-    return this.#jobs.get(job.key) === job;
-  }
-
-  #start(run: Run<Job>, whenDone: () => void = () => {}): void {
-    this.#running += 1;
-    this.#fetch(run)
-      .catch((error: unknown) => this.#log.error({ error: toLacunaError(error).toJSON() }, 'fetching failed'))
-      .finally(() => {
-        this.#running -= 1;
-        whenDone();
-        if (!this.#closed) this.#pump();
-      });
-  }
-
-  /** One request: delivers what arrives whole, then sees to what did not. */
-  async #fetch(run: Run<Job>): Promise<void> {
-    // Of silent sources, those who waited for a connection need not try whether they are still silent.
-    for (const job of run.spans) if (this.#isAlive(job) && isLate(job, Date.now())) this.#giveUp(job);
-    const alive = run.spans.filter((job) => this.#isAlive(job));
-    if (alive.length === 0) return;
-    const device = this.#devices.get(alive[0]!.device)!; // removed ones have no jobs
-    const request = new AbortController();
-    for (const job of alive) {
-      job.state = 'running';
-      job.request = request;
-    }
-    const watch = setInterval(() => abortWhenLate(alive, request), 1000);
-    const slicer = new Slicer(run);
-    const deliveries: Promise<void>[] = [];
-    let problem: unknown = null;
-    try {
-      const source = device.sources[alive[0]!.attempts % device.sources.length]!;
-      this.#counters.requests += 1;
-      for await (const piece of source.read(run.offset, run.size, request.signal)) {
-        this.#counters.fetchedBytes += piece.length;
-        for (const { span, bytes } of slicer.push(piece)) deliveries.push(this.#deliver(span, bytes));
-      }
-    } catch (error) {
-      problem = error;
-    } finally {
-      clearInterval(watch);
-    }
-    await Promise.all(deliveries);
-    const missed = slicer.rest.filter((job) => this.#isAlive(job));
-    if (missed.length === 0 || this.#closed) return;
-    const error = toLacunaError(problem ?? new Error('the source sent less than it was asked for'));
-    this.#log.warn({ blob: device.blob, chunks: missed.length, error: error.toJSON() }, 'a range could not be fetched');
-    const asked = problem instanceof ResponseError ? problem.retryAfter : null;
-    this.#again(missed, device.sources.length === 1 ? (asked ?? 0) : 0);
-  }
-
+  /** Hands the bytes to everybody who wants them. Each verifies for itself; only those whose digest is wrong fail. */
   async #deliver(job: Job, bytes: Buffer): Promise<void> {
-    try {
-      for (let answered = -1; answered !== job.misses && this.#isAlive(job); ) {
-        // Whoever asks while this is under way may be too late for it, where the disk is full and nothing is kept.
-        answered = job.misses;
-        await this.#cache.deliver(job.device, job.chunk, bytes);
-        // Other chunks of the unit may be other devices'.
-        const others = job.isUnit ? [...job.wanted].filter(([device]) => device !== job.device) : [];
-        for (const [device, [chunk]] of others) await this.#cache.deliver(device, chunk!, bytes);
+    // Who asks while this is under way may be too late for it, where the disk is full and nothing is kept.
+    for (let [want] = job.wants; want !== undefined && !this.#closed; [want] = job.wants) {
+      // What is stored alone is the same chunk, with the same digest, to all; a unit is each device's own claim.
+      const served = (job.isUnit ? [want] : this.#wants.of(job.id)).map((each) => [each, each.misses] as const);
+      const problem = await this.#cache.deliver(want.handle, want.chunk, bytes).then(() => null, toLacunaError);
+      if (problem === null) {
+        this.#standing.noteDelivery(job.source.origin);
+        for (const [each, misses] of served) if (each.misses === misses) this.#settle(each);
+      } else if (job.wants.has(want)) {
+        const { subject } = job.source;
+        this.#log.warn({ source: subject, chunk: want.chunk, error: problem.toJSON() }, 'a chunk arrived wrong');
+        this.#reject(job, job.isUnit ? [want] : [...job.wants]);
       }
-      if (this.#isAlive(job)) this.#jobs.delete(job.key);
-    } catch (error) {
-      if (this.#closed || !this.#isAlive(job)) return;
-      const problem = toLacunaError(error);
-      this.#log.warn({ device: job.device, chunk: job.chunk, error: problem.toJSON() }, 'a chunk arrived wrong');
-      this.#again([job]);
     }
+    if (!this.#closed) this.#downloads.drop(job);
+  }
+
+  #reject(job: Job, wants: readonly Want[]): void {
+    for (const want of wants) unlink(want, job);
+    this.#again(wants);
   }
 
   /**
-   * Tries chunks once more after a pause, from the next source, when somebody waits and there is time left.
-   * `leastPause`: milliseconds that the source asked for.
+   * Asks for wants that a source has failed: the next source at once, and when all were tried, all anew after a pause, when
+   * somebody waits. `leastPause`: milliseconds that the only source asked for.
    */
-  #again(jobs: readonly Job[], leastPause = 0): void {
-    const now = Date.now();
-    const retried: Job[] = [];
-    for (const job of jobs) {
-      job.attempts += 1;
-      job.request = null;
-      if (job.deadline === null) this.#jobs.delete(job.key);
-      else if (isLate(job, now)) this.#giveUp(job);
-      else retried.push(job);
+  #again(wants: readonly Want[], leastPause = 0): void {
+    const failed = wants.filter((want) => this.#wants.has(want) && want.jobs.size === 0);
+    for (const want of failed) if (!isWaitedFor(want)) this.#settle(want);
+    const waited = failed.filter(isWaitedFor);
+    this.#retries += waited.length;
+    const [exhausted, others] = [waited.filter(this.#isExhausted), waited.filter((want) => !this.#isExhausted(want))];
+    this.#ask(others);
+    const [first] = exhausted;
+    if (first === undefined) return;
+    for (const want of exhausted) {
+      want.tried.clear();
+      want.rounds += 1;
     }
-    if (retried.length === 0) return;
-    this.#counters.retries += retried.length;
-    const pause = Math.max(leastPause, retryDelay(retried[0]!.attempts, Math.random()));
-    const untilLate = Math.min(...retried.map((job) => job.deadline!)) - now;
-    const queue = (): void => {
-      const alive = retried.filter((job) => this.#isAlive(job));
-      for (const job of alive) job.state = 'queued';
-      this.#demand.push(...planRuns(alive));
-      if (!this.#closed) this.#pump();
-    };
+    const asked = first.device.sources.length > 1 ? 0 : leastPause;
     // The end of the process does not wait for it.
-    setTimeout(queue, Math.min(pause, untilLate)).unref();
+    setTimeout(() => this.#resume(exhausted), Math.max(asked, retryDelay(first.rounds, Math.random()))).unref();
   }
 
-  #giveUp(job: Job): void {
-    this.#jobs.delete(job.key);
-    this.#counters.failures += 1;
-    this.#log.error({ device: job.device, chunk: job.chunk }, 'a chunk could not be had in time: reads of it fail');
-    for (const [device, chunks] of job.wanted) this.#cache.fail(device, [...chunks], EIO);
+  readonly #isExhausted = ({ device, tried }: Want): boolean => device.sources.every((source) => tried.has(source));
+
+  #resume(paused: readonly Want[]): void {
+    if (this.#closed) return;
+    this.#ask(paused.filter((want) => this.#wants.has(want) && want.jobs.size === 0));
   }
-}
 
-const isLate = ({ deadline }: Job, now: number): boolean => deadline !== null && deadline <= now;
+  #watch(): void {
+    if (this.#ticking !== null) return;
+    this.#lastTick = performance.now();
+    this.#ticking = setInterval(() => this.#tick(), TICK).unref();
+  }
 
-/** Ends a request when the patience of somebody who waits for a part of it is over. */
-function abortWhenLate(jobs: readonly Job[], request: AbortController): void {
-  const now = Date.now();
-  if (jobs.some((job) => job.request === request && isLate(job, now))) request.abort();
-}
+  /** Gives up what is late, asks others where a source is silent, and ends requests that get nowhere. */
+  #tick(): void {
+    const now = performance.now();
+    for (const want of [...this.#wants]) if (isWaitedFor(want) && want.deadline <= now) this.#giveUp(want);
+    // Of a process that was blocked it is not known what has come meanwhile.
+    if (now - this.#lastTick < 2 * TICK) this.#askOthers(now);
+    this.#lastTick = now;
+    if (this.#wants.size > 0 || this.#ticking === null) return;
+    clearInterval(this.#ticking);
+    this.#ticking = null;
+  }
 
-const unitOf = ({ units }: FetchedDevice, chunk: number): string | null => units?.identityOf(chunk) ?? null;
+  #askOthers(now: number): void {
+    for (const transfer of this.#downloads.transfers) this.#judge(transfer, now);
+    const stuck = [...this.#wants].filter((want) => this.#isStuck(want, now) && !this.#isExhausted(want));
+    this.#retries += stuck.length;
+    this.#ask(stuck);
+  }
 
-/** Blob and record: all that makes a chunk the same chunk; or blob and unit. */
-function keyOf(device: FetchedDevice, chunk: number): string {
-  const unit = unitOf(device, chunk);
-  if (unit !== null) return device.blob + unit;
-  const at = chunk * RECORD_SIZE;
-  return device.blob + device.table.bytes.toString('latin1', at, at + RECORD_SIZE);
+  #judge(transfer: Transfer<Job>, now: number): void {
+    const stuck = transfer.stuckFor(now);
+    const { origin, subject } = transfer.source;
+    if (stuck >= this.#options.silence && this.#standing.noteSilence(origin, now)) {
+      this.#log.warn(
+        { source: subject, milliseconds: Math.round(stuck) },
+        'a source is silent: it is asked last for now',
+      );
+    }
+    if (stuck < STALL) return;
+    transfer.abort();
+    this.#missed(transfer, new LacunaError('TIMEOUT', `nothing came for ${STALL / 1000} s`, { op: 'fetch', subject }));
+  }
+
+  /** Whether nothing that is to bring it gets on. A source has a share of the deadline, `silence` at most. */
+  #isStuck(want: Want, now: number): boolean {
+    const share = Math.min(this.#options.silence, this.#options.deadline / want.device.sources.length);
+    return isWaitedFor(want) && want.jobs.size > 0 && [...want.jobs].every((job) => stuckFor(job, now) >= share);
+  }
+
+  #giveUp(want: Want): void {
+    this.#settle(want);
+    this.#failures += 1;
+    const { handle: device, chunk, chunks } = want;
+    this.#log.error({ device, chunk }, 'a chunk could not be had in time: reads of it fail');
+    this.#cache.fail(device, [...chunks], EIO);
+  }
+
+  /** It is there or given up: what was to bring it to nobody else ends. */
+  #settle(want: Want): void {
+    this.#wants.delete(want);
+    for (const job of [...want.jobs]) {
+      unlink(want, job);
+      if (job.wants.size === 0) this.#downloads.drop(job);
+    }
+  }
 }

@@ -38,6 +38,7 @@ const texts = (value: readonly string[], doc: string): Key<readonly string[]> =>
 });
 
 const KIB = 1024;
+const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const DAY = 86_400_000;
 
@@ -54,14 +55,40 @@ export const CONFIG_TABLE = {
     in_flight: size(
       1024 * KIB,
       [0, GIB],
-      'At most so many compressed bytes that nobody waits for are asked for at once, and behind any wanted chunk.',
+      'Maximum compressed bytes of read-ahead in flight, for each image and registry, and behind any wanted chunk.',
     ),
-    connections: count(16, [1, 1024], 'At most so many requests at once that a reader waits for.'),
+    connections: count(16, [1, 1024], 'Maximum concurrent requests of one image to one registry.'),
+    origin_connections: count(
+      64,
+      [2, 4096],
+      'Maximum concurrent requests to one registry. An image gets no more of them than are free.',
+    ),
+    total_connections: count(
+      512,
+      [2, 4096],
+      'Maximum concurrent requests in all. An image gets no more of them than are free.',
+    ),
+    memory: size(
+      256 * MIB,
+      [128 * MIB, 64 * GIB],
+      'Maximum bytes that are fetched and not in the cache yet. An image gets no more of them than are free.',
+    ),
+    silence: duration(
+      1000,
+      [50, DAY],
+      'A source that sends nothing for so long is asked last for a while, and the next one as well.',
+    ),
     deadline: duration(30_000, [1, DAY], 'A read whose data cannot be had for so long fails with an I/O error.'),
   },
   daemon: {
     threads: count(2, [1, 256], 'Threads that answer file system requests.'),
     workers: count(2, [1, 256], 'Threads that decode and verify fetched chunks.'),
+  },
+  snapshotter: {
+    containerd: text(
+      '',
+      'Socket of the containerd that is asked whether it pulled an image. Empty: that of the process which calls.',
+    ),
   },
   registry: {
     plain_http: texts([], 'Hosts (`host` or `host:port`) reached without TLS. Loopback addresses always are.'),

@@ -66,7 +66,7 @@ export interface DeviceStatus {
   readonly chunks: number;
   /** Chunks that are not in the cache. */
   readonly missing: number;
-  /** Ids of the images that use it. */
+  /** Id of the image whose device it is. */
   readonly images: string[];
 }
 
@@ -81,6 +81,7 @@ export interface Counters {
   readonly delivered: number;
   readonly digestFailures: number;
   readonly errors: number;
+  readonly shed: number;
   readonly waiting: number;
   readonly reverified: number;
   readonly requests: number;

@@ -1,33 +1,35 @@
 /**
- * The attached images and their blob devices. Images whose tables agree on a blob share its device; images whose
- * tables differ have one each, over one shared store. All changes run one after another; bootstraps are read meanwhile.
+ * The attached images and their blob devices. Each image has devices of its own, which ask its own sources and take of its
+ * own budgets; devices of a blob share its store, and those whose tables agree also the tables. All changes run one after
+ * another; bootstraps are read meanwhile.
  */
 import { join } from 'node:path';
 import type { Fetcher } from '../blob/fetcher.ts';
-import type { BlobSource } from '../blob/source.ts';
-import type { ChunkTable } from '../blob/table.ts';
-import type { UnitTable } from '../blob/units.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobFs } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
-import { makeStores, sweep } from './cache.ts';
+import { makeStores, newName, parseDevice, sweep } from './cache.ts';
+import { assertOpenFiles } from './open-files.ts';
 import type { ReadTables } from './read-tables.ts';
-import { type ImageRecord, readRecords, recordOf, removeRecord, verdictPath, writeRecord } from './record.ts';
+import {
+  type ImageRecord,
+  type RecordedDevice,
+  readRecords,
+  recordOf,
+  removeRecord,
+  verdictPath,
+  writeRecord,
+} from './record.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
 import { type BlobView, ensureView, loadView, readViews } from './view.ts';
 
 interface Device {
+  /** Of one image, and no other image's. */
   readonly name: string;
-  readonly blob: string;
-  readonly size: number;
-  readonly storedSize: number;
-  readonly table: ChunkTable;
-  readonly units: UnitTable | null;
+  readonly view: BlobView;
   readonly handle: number;
-  /** Image id → the places it named. */
-  readonly users: Map<string, readonly BlobSource[]>;
 }
 
 interface Attached {
@@ -50,6 +52,7 @@ export interface ImagesOptions {
 export class Images {
   readonly #options: ImagesOptions;
   readonly #images = new Map<string, Attached>();
+  /** All images' devices, by name. */
   readonly #devices = new Map<string, Device>();
   #last: Promise<unknown> = Promise.resolve();
   /** By image. */
@@ -72,19 +75,23 @@ export class Images {
         this.#images.set(record.id, { record, devices: null, problem: problem.message });
       }
     }
-    await this.#sweep();
+    // Readers wait; what cannot be deleted now is deleted with the next image.
+    await this.#sweep().catch((error: unknown) => {
+      log.warn({ error: toLacunaError(error).toJSON() }, 'the cache could not be swept');
+    });
   }
 
   /** Paths of the device files, in blob table order. */
   async attach(request: AttachRequest, signal?: AbortSignal): Promise<string[]> {
     const asked = recordOf(request);
     return await this.#inTurnOf(asked.id, async () => {
-      // Others need not wait for a large bootstrap.
-      const views = await this.#readViews(asked, signal);
       try {
+        // Others need not wait for a large bootstrap.
+        const views = await this.#readViews(asked, signal);
         return await this.#inTurn(() => this.#attach(asked, views));
       } catch (error) {
         if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
+        await this.#closeUnused(asked.id);
         throw error;
       }
     });
@@ -93,16 +100,19 @@ export class Images {
   async #attach(asked: ImageRecord, views: readonly BlobView[]): Promise<string[]> {
     const { paths, log } = this.#options;
     const before = this.#images.get(asked.id)?.devices ?? [];
+    const fresh = views.filter((view) => !before.some(({ name }) => hasTables(name, view.name)));
+    await assertOpenFiles(this.#devices.size + fresh.length, asked.id);
     const devices = await this.#open(asked, views);
-    const record = { ...asked, devices: devices.map(({ name, size, storedSize }) => ({ name, size, storedSize })) };
+    const record = { ...asked, devices: devices.map(recordedOf) };
     try {
       await writeRecord(paths.images, record);
     } catch (error) {
-      this.#releaseAll(devices, record.id, before);
+      this.#releaseAll(devices, before);
       throw error;
     }
     this.#images.set(record.id, { record, devices, problem: '' });
-    if (this.#releaseAll(before, record.id, devices) > 0) await this.#sweep();
+    await this.#closeUnused(record.id);
+    if (this.#releaseAll(before, devices) > 0) await this.#sweep();
     log.info({ image: record.id, devices: devices.length }, 'attached');
     return devices.map((device) => join(paths.fuse, device.name));
   }
@@ -117,7 +127,8 @@ export class Images {
     if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
     await removeRecord(this.#options.paths.images, id);
     this.#images.delete(id);
-    this.#releaseAll(image.devices ?? [], id, []);
+    this.#releaseAll(image.devices ?? [], []);
+    await this.#closeUnused(id);
     await this.#sweep();
     this.#options.log.info({ image: id }, 'detached');
   }
@@ -130,15 +141,16 @@ export class Images {
       devices: (devices ?? []).map(({ name }) => join(paths.fuse, name)),
       problem,
     }));
-    const devices = [...this.#devices.values()].map(({ name, blob, size, table, handle, users }) => ({
-      name,
-      blob,
-      size,
-      chunks: table.length,
-      missing: blobFs.missing(handle, 0, table.length).length,
-      images: [...users.keys()],
-    }));
-    return { images, devices };
+    const devicesOf = ({ record, devices }: Attached): DeviceStatus[] =>
+      [...new Set(devices ?? [])].map(({ name, handle, view: { id, size, table } }) => ({
+        name,
+        blob: id,
+        size,
+        chunks: table.length,
+        missing: blobFs.missing(handle, 0, table.length).length,
+        images: [record.id],
+      }));
+    return { images, devices: [...this.#images.values()].flatMap(devicesOf) };
   }
 
   /** From the tables that lie in the cache; where one is lost or damaged, from the bootstrap. */
@@ -162,58 +174,67 @@ export class Images {
   }
 
   async #open(record: ImageRecord, views: readonly BlobView[]): Promise<Device[]> {
-    const before = this.#images.get(record.id)?.devices ?? [];
+    const known = this.#images.get(record.id);
+    const before = known?.devices ?? [];
+    const recorded = [...record.devices, ...(known?.record.devices ?? [])].map(({ name }) => name);
     const devices: Device[] = [];
     try {
       for (const view of views) {
-        const { name } = view;
-        const device = this.#devices.get(name) ?? (await this.#add(name, view));
+        const { name: tables } = view;
+        // A blob table may name one blob twice.
+        const mine = [...devices, ...before].find(({ name }) => hasTables(name, tables));
+        // The kernel may know the device by the name that was recorded.
+        const name = recorded.find((old) => hasTables(old, tables)) ?? newName(tables, this.#devices.keys());
+        const device = mine ?? (await this.#add(record.id, name, view));
         // Before anything else is waited for: readers may miss chunks of it from now on.
-        device.users.set(record.id, this.#options.sources.of(record.sources, view.id, view.storedSize));
-        this.#tellFetcher(device);
+        this.#tellFetcher(record, device);
         devices.push(device);
       }
     } catch (error) {
-      this.#releaseAll(devices, record.id, before);
+      this.#releaseAll(devices, before);
       throw error;
     }
     return devices;
   }
 
-  async #add(name: string, view: BlobView): Promise<Device> {
+  async #add(image: string, name: string, view: BlobView): Promise<Device> {
     const { paths, blobFs } = this.#options;
     const stores = await makeStores(paths.cache, name);
     await ensureView(paths.cache, view);
-    const { id: blob, size, storedSize, table, units } = view;
-    const handle = blobFs.addDevice({ name, size, table: table.bytes, units: units?.bytes ?? null, ...stores });
-    const device = { name, blob, size, storedSize, table, units, handle, users: new Map() };
+    const twin = [...this.#devices.values()].find((device) => hasTables(device.name, view.name));
+    const { table, units } = twin?.view ?? view;
+    const { size } = view;
+    const { node } = parseDevice(name);
+    const handle = blobFs.addDevice({
+      ...{ name, node, image, size, table: table.bytes, units: units?.bytes ?? null },
+      ...stores,
+    });
+    const device = { name, view: { ...view, table, units }, handle };
     this.#devices.set(name, device);
     return device;
   }
 
-  #tellFetcher(device: Device): void {
-    const { blob, table, units, handle } = device;
-    const sources = [...device.users.values()].flat();
-    this.#options.fetcher.addDevice(handle, { blob, table, units, sources });
+  #tellFetcher({ id: image, sources }: ImageRecord, { handle, view }: Device): void {
+    const { id: blob, storedSize, table, units } = view;
+    const places = this.#options.sources.of({ id: image, sources }, blob, storedSize);
+    this.#options.fetcher.addDevice(handle, { image, blob, table, units, sources: places });
   }
 
   /** Says how many there were that are not `kept`. */
-  #releaseAll(devices: readonly Device[], image: string, kept: readonly Device[]): number {
+  #releaseAll(devices: readonly Device[], kept: readonly Device[]): number {
     // A set, since a blob table may name one blob twice.
     const released = new Set(devices.filter((device) => !kept.includes(device)));
-    for (const device of released) this.#release(device, image);
+    for (const { name, handle } of released) {
+      this.#devices.delete(name);
+      this.#options.fetcher.removeDevice(handle);
+      this.#options.blobFs.removeDevice(handle);
+    }
     return released.size;
   }
 
-  #release(device: Device, image: string): void {
-    device.users.delete(image);
-    if (device.users.size > 0) {
-      this.#tellFetcher(device);
-      return;
-    }
-    this.#devices.delete(device.name);
-    this.#options.fetcher.removeDevice(device.handle);
-    this.#options.blobFs.removeDevice(device.handle);
+  /** Connections to places that the image does not name, or no longer, are closed. */
+  #closeUnused(image: string): Promise<void> {
+    return this.#options.sources.retain(image, this.#images.get(image)?.record.sources ?? []);
   }
 
   async #sweep(): Promise<void> {
@@ -239,3 +260,8 @@ export class Images {
     return result;
   }
 }
+
+const recordedOf = ({ name, view: { size, storedSize } }: Device): RecordedDevice => ({ name, size, storedSize });
+
+/** Whether the device `name` has the tables that are called so. */
+const hasTables = (name: string, tables: string): boolean => name.startsWith(`${tables}-`);

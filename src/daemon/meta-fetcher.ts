@@ -17,9 +17,9 @@ export interface StoredMeta {
 export type FetchMeta = (place: MetaPlace, source: number) => Promise<StoredMeta | null>;
 
 /** Fetches from the places that the image names. */
-export function metaFetcher({ sources }: ImageRecord, places: Sources, signal: AbortSignal): FetchMeta {
+export function metaFetcher(record: ImageRecord, places: Sources, signal: AbortSignal): FetchMeta {
   return async ({ id, fileSize, offset, size }, number) => {
-    const source = places.of(sources, id, fileSize)[number];
+    const source = places.of(record, id, fileSize)[number];
     if (source === undefined) return null;
     const until = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
     return { stored: await readRange(source, offset, size, until), subject: source.subject };

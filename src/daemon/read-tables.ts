@@ -10,7 +10,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import { checkStructure } from '../formats/rafs/structure.ts';
-import { deviceName } from './cache.ts';
+import { tablesName } from './cache.ts';
 import type { FetchMeta } from './meta-fetcher.ts';
 import { readMetas } from './metas.ts';
 
@@ -76,7 +76,7 @@ function tablesOf(image: RafsImage, index: number, subject: string): DeviceTable
   const units = encodeUnits(chunks);
   // Checks what it is given.
   new ChunkTable(table, `${subject}, blob ${blob.id}`);
-  const name = deviceName(blob.id, size, table, units);
+  const name = tablesName(blob.id, size, table, units);
   return { id: blob.id, name, size, storedSize: blob.compressedSize, table, units };
 }
 

@@ -9,11 +9,12 @@ import { isAbsolute, join } from 'node:path';
 import { FormatError, LacunaError } from '../errors.ts';
 import type { AttachRequest, RegistrySource } from './api.ts';
 
-const VERSION = 1;
+/** 2: devices of one image alone, whose names have their nodes in them. */
+const VERSION = 2;
 
 /** A device of the image. Its chunk table lies in the cache, see `view.ts`. */
 export interface RecordedDevice {
-  /** `<blob hex>-<table key>` */
+  /** `<blob hex>-<table key>-<node, hex>` */
   readonly name: string;
   /** Bytes of the device file. */
   readonly size: number;
@@ -37,7 +38,10 @@ export interface ImageRecord {
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const HEX_DIGEST = /^[0-9a-f]{64}$/;
-const DEVICE_NAME = /^[0-9a-f]{64}-[0-9a-f]{32}$/;
+const DEVICE_NAME = /^[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}$/;
+
+/** Sources of an image: each may have to be tried before a read is given up. */
+export const MAX_SOURCES = 16;
 const isPath = (text: string): boolean => isAbsolute(text) && !text.includes('\0');
 
 /** Beside a record: which bootstrap was checked. */
@@ -134,6 +138,7 @@ function checked(value: unknown, complain: Complain): ImageRecord {
     }),
   };
   if (record.sources.length === 0) throw complain('sources', 'must not be empty');
+  if (record.sources.length > MAX_SOURCES) throw complain('sources', `must be at most ${MAX_SOURCES}`);
   return record;
 }
 

@@ -1,9 +1,10 @@
 /** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
-import { Fetcher } from '../blob/fetcher.ts';
+import { Fetcher, type FetchOptions } from '../blob/fetcher.ts';
 import type { Config } from '../config/table.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';
+import { limitedLog } from '../observe/limited-log.ts';
 import type { Log } from '../observe/log.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
@@ -23,7 +24,8 @@ export interface RunOptions {
  * devices back before anybody is told that one is unknown, and callers find the socket when all is there. What takes
  * long to load is loaded when readers are served from the cache again: the HTTP client first, for those that miss.
  */
-export async function runDaemon({ root, config, log, signal }: RunOptions): Promise<void> {
+export async function runDaemon({ root, config, signal, ...options }: RunOptions): Promise<void> {
+  const log = limitedLog(options.log);
   const paths = rootPaths(root);
   await makeRoot(paths);
   const lock = await lockFor('daemon', paths.lock);
@@ -40,8 +42,7 @@ export async function runDaemon({ root, config, log, signal }: RunOptions): Prom
       },
       (miss) => fetcher?.miss(miss),
     );
-    const { window, in_flight: inFlight, connections, deadline } = config.fetch;
-    fetcher = new Fetcher(blobFs, { window, inFlight, connections, deadline, log });
+    fetcher = new Fetcher(blobFs, { ...fetchOptions(config.fetch), log });
     try {
       using tables = new WorkerTables();
       const images = new Images({ paths, blobFs, fetcher, sources, log, readTables: tables.read });
@@ -71,3 +72,14 @@ function untilAborted(signal: AbortSignal): Promise<void> {
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
 }
+
+const fetchOptions = (fetch: Config['fetch']): FetchOptions => ({
+  window: fetch.window,
+  inFlight: fetch.in_flight,
+  connections: fetch.connections,
+  originConnections: fetch.origin_connections,
+  totalConnections: fetch.total_connections,
+  memory: fetch.memory,
+  silence: fetch.silence,
+  deadline: fetch.deadline,
+});

@@ -1,11 +1,13 @@
 /**
- * Opens the places that blobs come from, one connection pool per repository, with the credentials of the moment.
+ * Opens the places that blobs come from, for each image one connection pool per repository, with the credentials of the
+ * moment: connections that are taken up by one image are never what another one waits for.
  * Repositories are opened, and the registry's code is loaded, with the first read: a daemon that takes over from a dead
  * one must answer from its cache before that.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
+import { fileSource, storeSource } from '../blob/source.ts';
+import type { FetchSource } from '../blob/standing.ts';
+import { readCertificates } from '../config/certificates.ts';
 import type { Config } from '../config/table.ts';
 import { LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
@@ -22,7 +24,8 @@ export class Sources implements AsyncDisposable {
   /** Of this process only: set through the control API, gone with it. */
   readonly #credentials = new Map<string, Credentials>();
   #stored: CredentialSource | null = null;
-  readonly #stores = new Map<string, Promise<ImageStore>>();
+  /** By image, then by source. */
+  readonly #stores = new Map<string, Map<string, Promise<ImageStore>>>();
 
   constructor(registry: Config['registry'], log: Log) {
     this.#registry = registry;
@@ -41,14 +44,15 @@ export class Sources implements AsyncDisposable {
     await preloadTransport();
   }
 
-  /** The places of one blob, in the record's order. `size`: its length as far as the image uses it. */
-  of(sources: ImageRecord['sources'], id: string, size: number): BlobSource[] {
+  /** The places of one blob of an image, in its order. `size`: its length as far as the image uses it. */
+  of({ id: image, sources }: Pick<ImageRecord, 'id' | 'sources'>, id: string, size: number): FetchSource[] {
     return sources.map((source) => {
-      if ('directory' in source) return fileSource(join(source.directory.path, id));
-      if ('layout' in source) return fileSource(join(source.layout.path, 'blobs', 'sha256', id));
-      const repository = () => this.#repository(source.registry);
+      if ('directory' in source) return inFolder(source.directory.path, id);
+      if ('layout' in source) return inFolder(source.layout.path, join('blobs', 'sha256', id));
+      const repository = () => this.#repository(image, source.registry);
       return {
         subject: `${source.registry.host}/${source.registry.repository}`,
+        origin: source.registry.host,
         async *read(offset, length, signal) {
           yield* storeSource(await repository(), id, size).read(offset, length, signal);
         },
@@ -56,18 +60,29 @@ export class Sources implements AsyncDisposable {
     });
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    const opened = await Promise.allSettled(this.#stores.values());
-    for (const store of opened) if (store.status === 'fulfilled') await store.value[Symbol.asyncDispose]();
+  /** Closes the connections of an image to all but these. */
+  async retain(image: string, sources: ImageRecord['sources']): Promise<void> {
+    const opened = this.#stores.get(image) ?? new Map<string, Promise<ImageStore>>();
+    const kept = new Set(sources.map((source) => ('registry' in source ? keyOf(source.registry) : '')));
+    const over = [...opened].filter(([key]) => !kept.has(key));
+    for (const [key] of over) opened.delete(key);
+    if (opened.size === 0) this.#stores.delete(image);
+    await closeAll(over.map(([, store]) => store));
   }
 
-  #repository(source: RegistrySource): Promise<ImageStore> {
-    const key = JSON.stringify(source);
-    let store = this.#stores.get(key);
+  async [Symbol.asyncDispose](): Promise<void> {
+    await closeAll([...this.#stores.values()].flatMap((opened) => [...opened.values()]));
+  }
+
+  #repository(image: string, source: RegistrySource): Promise<ImageStore> {
+    const opened = this.#stores.get(image) ?? new Map<string, Promise<ImageStore>>();
+    this.#stores.set(image, opened);
+    const key = keyOf(source);
+    let store = opened.get(key);
     if (store === undefined) {
       store = this.#openRepository(source);
-      store.catch(() => this.#stores.delete(key)); // a CA file that is missing now may come
-      this.#stores.set(key, store);
+      store.catch(() => opened.delete(key)); // a CA file that is missing now may come
+      opened.set(key, store);
     }
     return store;
   }
@@ -85,7 +100,7 @@ export class Sources implements AsyncDisposable {
         retry: RETRY,
         log: this.#log,
         ...(plain === null ? {} : { plainHttp: plain }),
-        ...(caPath === '' ? {} : { ca: await readFile(caPath, 'utf8') }),
+        ...(caPath === '' ? {} : { ca: await readCertificates(caPath) }),
       },
     );
   }
@@ -93,3 +108,17 @@ export class Sources implements AsyncDisposable {
 
 const loadRegistry = () => import('../registry/open.ts');
 const loadCredentials = () => import('../registry/credentials.ts');
+
+const keyOf = (source: RegistrySource): string => JSON.stringify(source);
+
+/** Blobs that lie in a folder under their hex digests. */
+/** The file at `path` in `folder`. */
+const inFolder = (folder: string, path: string): FetchSource => ({
+  ...fileSource(join(folder, path), folder),
+  origin: folder,
+});
+
+async function closeAll(stores: readonly Promise<ImageStore>[]): Promise<void> {
+  const opened = await Promise.allSettled(stores);
+  for (const store of opened) if (store.status === 'fulfilled') await store.value[Symbol.asyncDispose]();
+}

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { ChunkTable } from '../blob/table.ts';
 import { UnitTable } from '../blob/units.ts';
 import { FormatError, toLacunaError } from '../errors.ts';
-import { deviceName, folderOf, parseDevice } from './cache.ts';
+import { folderOf, parseDevice, tablesName } from './cache.ts';
 import type { ReadTables } from './read-tables.ts';
 import type { ImageRecord, RecordedDevice } from './record.ts';
 import type { Sources } from './sources.ts';
@@ -16,7 +16,7 @@ import type { Sources } from './sources.ts';
 export interface BlobView {
   /** Hex sha256 of the blob. */
   readonly id: string;
-  /** Of the device. */
+  /** What its tables are called: `<blob hex>-<table key>`. */
   readonly name: string;
   /** Bytes of the device file. */
   readonly size: number;
@@ -85,9 +85,10 @@ export async function loadView(cache: string, { name, size, storedSize }: Record
   const table = new ChunkTable(bytes, subject);
   // Where there should be some and are none, the name tells.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
-  const id = parseDevice(name).blob;
-  if (deviceName(id, size, table.bytes, units?.bytes ?? null) !== name) {
+  const { blob: id } = parseDevice(name);
+  const tables = tablesName(id, size, table.bytes, units?.bytes ?? null);
+  if (!name.startsWith(`${tables}-`)) {
     throw new FormatError('chunk table', 'is not the one it should be', { subject });
   }
-  return { id, name, size, storedSize, table, units };
+  return { id, name: tables, size, storedSize, table, units };
 }

@@ -12,7 +12,7 @@ import { layerTar, type ParseOptions, parseTarSteps } from './layer-stream.ts';
 import { reportingStore } from './progress.ts';
 
 /** Where converters put the bootstrap; old ones into the root. */
-const MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
+export const BOOTSTRAP_MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
 /** Plain chunk info of a blob, named after the blob's layer. */
 const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 
@@ -92,7 +92,7 @@ class Collector implements TarHandler {
   entry({ name, type, size }: TarEntry): void {
     this.#file = null;
     const path = name.replace(/^(?:\.?\/)+/, '');
-    const isBootstrap = MEMBERS.includes(path);
+    const isBootstrap = BOOTSTRAP_MEMBERS.includes(path);
     const isMeta = this.#withMetas && META.test(path);
     if (type !== 'reg' || !(isBootstrap || isMeta)) return;
     if (isMeta) this.#metasLeft -= size;
@@ -117,9 +117,9 @@ class Collector implements TarHandler {
   }
 
   finish(): BootstrapLayer {
-    const name = MEMBERS.find((member) => this.#files.has(member));
+    const name = BOOTSTRAP_MEMBERS.find((member) => this.#files.has(member));
     if (name === undefined) {
-      throw new FormatError(MEMBERS[0]!, 'missing from the bootstrap layer', { subject: this.#subject });
+      throw new FormatError(BOOTSTRAP_MEMBERS[0]!, 'missing from the bootstrap layer', { subject: this.#subject });
     }
     const metas = [...this.#files].flatMap(([path, bytes]): Array<[string, Buffer]> => {
       const digest = META.exec(path)?.[1];

@@ -21,6 +21,7 @@ import { ForeignLayers } from './foreign.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
 import { withOwnErrors } from './own-errors.ts';
+import { paced } from './pace.ts';
 import { DEFAULT_RETRY } from './retry.ts';
 import type { CredentialSource, ImageStore, StoreOptions } from './store.ts';
 import { DEFAULT_TIMEOUTS, discard, type Transport, type TransportOptions } from './transport.ts';
@@ -150,6 +151,10 @@ export async function preloadTransport(): Promise<void> {
 }
 
 async function openTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
+  return paced(await loadTransport(name, options), options.timeouts.body);
+}
+
+async function loadTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
   if (name === 'undici') {
     // undici is CommonJS, which esbuild cannot take along into an ES module that it makes of a whole program.
     const loaded = await import('./transport-undici.ts').catch(() => null);

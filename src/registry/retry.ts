@@ -5,12 +5,13 @@ import type { Log } from '../observe/log.ts';
 import type { RetryOptions } from './store.ts';
 import { abortError, ConnectError, isAborted } from './transport.ts';
 
-/** Six tries within about 6 s: a registry that restarts is waited for. */
+/** Six tries within about 6 s: a registry that restarts is waited for. One that lets each of them wait gets fewer. */
 export const DEFAULT_RETRY: Required<RetryOptions> = {
   attempts: 6,
   minDelay: 200,
   maxDelay: 10_000,
   maxRetryAfter: 60_000,
+  total: 120_000,
 };
 
 /** An error answer of a registry, with what retrying needs to know of it. */
@@ -52,7 +53,7 @@ const GIVEN_UP = 5_000;
 const WARNING_INTERVAL = 10_000;
 const MAX_HOSTS = 1024;
 
-/** What this process has seen of a host. Times in milliseconds since the epoch. */
+/** What this process has seen of a host. Times in milliseconds on the clock of `performance.now()`. */
 interface Host {
   hasAnswered: boolean;
   givenUpUntil: number;
@@ -88,6 +89,8 @@ export class Retries {
   /** Whose failures these are, where the error does not say it. */
   readonly #host: string;
   #failures = 0;
+  /** When the first one came. Milliseconds of the monotonic clock. */
+  #firstFailure = 0;
 
   constructor(options: Required<RetryOptions>, log: Log, host = '') {
     this.#options = options;
@@ -103,22 +106,26 @@ export class Retries {
   /** Milliseconds to wait before trying again after `error`; throws it when that is not worth it. */
   next(error: unknown): number {
     if (!isLacunaError(error) || !error.retryable || givenUp.has(error)) throw error;
-    this.#failures++;
+    const now = performance.now();
+    if (this.#failures++ === 0) this.#firstFailure = now;
     const asked = error instanceof ResponseError ? error.retryAfter : null;
-    if (this.#failures >= this.#attempts(error) || (asked !== null && asked > this.#options.maxRetryAfter)) {
+    const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
+    const delay = (asked ?? 0) + Math.random() * ceiling;
+    const isTooLong = asked !== null && asked > this.#options.maxRetryAfter;
+    const isTooLate = now + delay - this.#firstFailure > this.#options.total;
+    if (this.#failures >= this.#attempts(error) || isTooLong || isTooLate) {
       givenUp.add(error);
-      if (error instanceof ConnectError) hostOf(error.host).givenUpUntil = Date.now() + GIVEN_UP;
+      if (error instanceof ConnectError) hostOf(error.host).givenUpUntil = performance.now() + GIVEN_UP;
       throw error;
     }
-    const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
-    return (asked ?? 0) + Math.random() * ceiling;
+    return delay;
   }
 
   #attempts(error: LacunaError): number {
     const { attempts } = this.#options;
     if (!(error instanceof ConnectError)) return attempts;
     const { hasAnswered, givenUpUntil } = hostOf(error.host);
-    if (Date.now() < givenUpUntil) return 1;
+    if (performance.now() < givenUpUntil) return 1;
     if (hasAnswered) return attempts;
     return error.isDecided ? 1 : Math.min(attempts, FIRST_CONTACT_ATTEMPTS);
   }
@@ -141,8 +148,8 @@ export class Retries {
   /** One warning for a host and a while, whoever waits for it; of a host that has never answered the error itself tells. */
   #isNews(error: unknown): boolean {
     const host = hostOf(error instanceof ConnectError ? error.host : this.#host);
-    if ((error instanceof ConnectError && !host.hasAnswered) || Date.now() < host.quietUntil) return false;
-    host.quietUntil = Date.now() + WARNING_INTERVAL;
+    if ((error instanceof ConnectError && !host.hasAnswered) || performance.now() < host.quietUntil) return false;
+    host.quietUntil = performance.now() + WARNING_INTERVAL;
     return true;
   }
 }

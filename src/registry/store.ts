@@ -24,6 +24,8 @@ export interface RetryOptions {
   readonly maxDelay?: number;
   /** Longest pause that a registry can ask for with `Retry-After`; a longer wish is an error at once. */
   readonly maxRetryAfter?: number;
+  /** From the first failure without progress to the beginning of the last try. */
+  readonly total?: number;
 }
 
 /** Milliseconds without progress after which a request fails with TIMEOUT (and is tried again). */
@@ -31,7 +33,7 @@ export interface TimeoutOptions {
   readonly connect?: number;
   /** From the end of the request to the head of the response. */
   readonly headers?: number;
-  /** Between two pieces of a body. */
+  /** Between two pieces of a body; also for so much of it as comes at 1 byte per millisecond. */
   readonly body?: number;
 }
 

@@ -12,6 +12,7 @@ import {
   type TransportOptions,
   type TransportRequest,
   type TransportResponse,
+  TransportTimeout,
 } from './transport.ts';
 import { sendStreamed } from './transport-body.ts';
 import { guardUndici } from './undici-guard.ts';
@@ -57,7 +58,8 @@ export function undiciTransport(options: TransportOptions): Transport {
     const isTunnelled = proxy !== null && url.protocol === 'https:';
     const dispatcher: Dispatcher = isTunnelled ? tunnelBy(proxy) : agent;
     const target = proxy === null || isTunnelled ? direct(url, headers) : absolute(url, headers, proxy);
-    const answer = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout });
+    const onInfo = interimClock(headersTimeout || options.timeouts.headers);
+    const answer = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout, onInfo });
     return {
       status: answer.statusCode,
       header(name) {
@@ -82,6 +84,15 @@ export function undiciTransport(options: TransportOptions): Transport {
     async close() {
       await Promise.all([agent, ...tunnels.values()].map((it) => it.destroy()));
     },
+  };
+}
+
+/** undici's clock begins again with every interim answer (1xx); their number has no bound. What this throws ends the request. */
+function interimClock(limit: number): () => void {
+  let began: number | null = null;
+  return () => {
+    began ??= performance.now();
+    if (performance.now() - began > limit) throw new TransportTimeout('nothing but interim answers');
   };
 }
 

@@ -3,7 +3,7 @@
  * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
  */
 import { createHash } from 'node:crypto';
-import { copyFile, lstat, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DaemonClient } from '../daemon/client.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
@@ -12,16 +12,19 @@ import { parseManifest } from '../image/manifest.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
+import { removeTree } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
+import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
 import type { DataPlane } from './plane.ts';
+import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
 import { SharedWork } from './shared-work.ts';
-import { removeTree } from './tree.ts';
 
 /** A bootstrap that is about to get its record. */
 export interface NewImage {
@@ -47,6 +50,7 @@ export interface ImagesOptions {
   readonly folder: string;
   readonly plane: Plane;
   readonly registries: Registries;
+  readonly pulls: Pick<Pulls, 'announce' | 'assertPulled'>;
   readonly log: Log;
 }
 
@@ -54,6 +58,7 @@ export class Images {
   readonly #directories: Directories;
   readonly #plane: Plane;
   readonly #registries: Registries;
+  readonly #pulls: ImagesOptions['pulls'];
   readonly #log: Log;
   /** Bootstraps on their way, by repository and layer digest. */
   readonly #fetches = new Map<string, SharedWork<Fetched>>();
@@ -63,6 +68,7 @@ export class Images {
     this.#directories = directories;
     this.#plane = options.plane;
     this.#registries = options.registries;
+    this.#pulls = options.pulls;
     this.#log = options.log;
   }
 
@@ -75,6 +81,16 @@ export class Images {
     this.#registries.set(access);
     const client = this.#plane.running();
     if (client !== null) await this.#attempt(access.host, () => this.#plane.shareCredentials(client, access.host));
+  }
+
+  /** Who pulls `image` says so beforehand: its labels will be believed. REFERENCE when `image` is none. */
+  announce(image: string, digest: string): void {
+    this.#pulls.announce(this.#registries.sourceOf(image), digest);
+  }
+
+  /** FORBIDDEN when the labels of a layer name an image that the caller has not pulled. */
+  async assertPulled(layer: LazyLayer, caller: Caller): Promise<void> {
+    await this.#pulls.assertPulled(layer, this.#registries.sourceOf(layer.image), caller);
   }
 
   /** Starts to fetch a bootstrap layer that is going to be prepared soon. REFERENCE when `image` is none. */
@@ -104,20 +120,14 @@ export class Images {
     }
   }
 
-  /** Takes the bootstrap out of a layer that containerd unpacked into `fs`. FORMAT when there is none. */
+  /** Takes the bootstrap out of a layer that containerd verified and unpacked into `fs`. FORMAT when there is none. */
   async adopt(fs: string, layer: LazyLayer, use: (image: Omit<NewImage, 'diffId'>) => void): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
-    const unpacked = join(fs, 'image', 'image.boot');
-    const stats = await lstat(unpacked).catch(() => null);
-    if (stats === null || !stats.isFile()) {
-      throw new LacunaError('FORMAT', 'the bootstrap layer has no image/image.boot', { subject: layer.digest });
-    }
+    const bootstrap = await readUnpackedBootstrap(fs, layer.digest);
+    const usage = { size: bootstrap.length, inodes: 1 };
     await this.#directories.make(
-      async (path) => {
-        await copyFile(unpacked, bootstrapIn(path));
-        await syncFile(bootstrapIn(path));
-      },
-      (place) => use({ source, usage: { size: stats.size, inodes: 1 }, place }),
+      (path) => writeDurably(bootstrapIn(path), bootstrap),
+      (place) => use({ source, usage, place }),
     );
   }
 
@@ -192,7 +202,9 @@ export class Images {
       sources: [{ registry: { host, repository, plainHttp, ca: this.#registries.ca } }],
     });
     await makeDirectory(target);
-    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
+    // Containers run with the image's own rights; on the host the mount lies below a folder that only root may enter.
+    const rights = { suid: true, dev: true };
+    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target }, rights);
     this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
     return target;
   }
@@ -236,10 +248,5 @@ async function detach(client: DaemonClient, id: number): Promise<void> {
 async function writeDurably(path: string, data: Buffer): Promise<void> {
   await using file = await open(path, 'wx', 0o600);
   await file.writeFile(data);
-  await file.sync();
-}
-
-async function syncFile(path: string): Promise<void> {
-  await using file = await open(path, 'r');
   await file.sync();
 }

@@ -23,6 +23,8 @@ export type Fault =
   | { readonly kind: 'cut'; readonly after: number }
   /** The true answer, of whose body nothing comes after `after` bytes. */
   | { readonly kind: 'stall'; readonly after: number }
+  /** The true answer, a byte of its body every `ms`. */
+  | { readonly kind: 'drip'; readonly ms: number }
   /** The true answer with one byte of its body changed. */
   | { readonly kind: 'wrong-bytes'; readonly at?: number }
   /** 200 and the whole blob, whatever was asked for. */
@@ -118,6 +120,15 @@ export async function send(
   if (fault?.kind === 'stall') {
     response.write(reply.body.subarray(0, fault.after));
     return fault.after;
+  }
+  if (fault?.kind === 'drip') {
+    let sent = 0;
+    for (; sent < reply.body.length && !request.socket.destroyed; sent++) {
+      response.write(reply.body.subarray(sent, sent + 1));
+      await sleep(fault.ms);
+    }
+    response.end();
+    return sent;
   }
   // In two pieces where there shall be no length: of one piece Node knows it.
   if (fault?.kind === 'surplus') response.write(reply.body.subarray(0, 1));

@@ -49,6 +49,8 @@ pub struct BlobFsOptions {
 #[napi(object, use_nullable = true)]
 pub struct DeviceOptions {
     pub name: String,
+    pub node: f64,
+    pub image: String,
     pub size: f64,
     pub table: Buffer,
     pub units: Option<Buffer>,
@@ -68,6 +70,7 @@ pub struct BlobFsCounters {
     pub delivered: f64,
     pub digest_failures: f64,
     pub errors: f64,
+    pub shed: f64,
     pub waiting: f64,
     pub reverified: f64,
     pub store_errors: f64,
@@ -131,8 +134,11 @@ impl BlobFs {
     pub fn add_device(&self, options: DeviceOptions) -> Result<u32> {
         guarded(|| {
             let size = args::integer("size", options.size, MAX_INTEGER)? as u64;
+            let node = args::integer("node", options.node, MAX_INTEGER)? as u64;
             Ok(self.open()?.fs.add_device(&lacuna_blobfs::DeviceOptions {
                 name: &options.name,
+                node,
+                image: &options.image,
                 size,
                 table: &options.table,
                 units: options.units.as_deref().unwrap_or_default(),
@@ -168,8 +174,9 @@ impl BlobFs {
         promised(env, || {
             let (device, chunk) = (index("device", device)?, index("chunk", chunk)?);
             let Open { fs, pool, .. } = self.open()?;
+            let image = fs.image_of(device)?;
             let (job, promise) = promise(env, move || Ok(fs.deliver(device, chunk, &data)?))?;
-            pool.run(job)?;
+            pool.run(image, job)?;
             Ok(promise)
         })
     }
@@ -200,6 +207,7 @@ impl BlobFs {
                 delivered: counters.delivered as f64,
                 digest_failures: counters.rejected as f64,
                 errors: counters.errors as f64,
+                shed: counters.shed as f64,
                 waiting: counters.waiting as f64,
                 reverified: counters.reverified as f64,
                 store_errors: counters.store_errors as f64,

@@ -13,6 +13,7 @@ pub struct Counters {
     pub delivered: u64,
     pub rejected: u64,
     pub errors: u64,
+    pub shed: u64,
     pub waiting: u64,
     pub reverified: u64,
     pub store_errors: u64,
@@ -28,6 +29,7 @@ pub struct Counts {
     pub delivered: AtomicU64,
     pub rejected: AtomicU64,
     pub errors: AtomicU64,
+    pub shed: AtomicU64,
     pub reverified: AtomicU64,
     pub store_errors: AtomicU64,
 }
@@ -49,6 +51,7 @@ impl Counts {
             delivered: of(&self.delivered),
             rejected: of(&self.rejected),
             errors: of(&self.errors),
+            shed: of(&self.shed),
             waiting,
             reverified: of(&self.reverified),
             store_errors: of(&self.store_errors),

@@ -1,11 +1,10 @@
-//! Who waits for which chunk. One demand per record of a blob, whoever's device it is in: it is fetched once.
+//! Who waits for which chunk. One demand per record of a blob, whoever's device it is in: whoever brings it wakes all.
 
 use crate::device::{Carried, Device};
 use crate::fs::{Channel, Errno};
 use crate::sync::lock;
 use crate::table::Record;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
@@ -16,6 +15,8 @@ pub struct Read {
     pub channel: Arc<dyn Channel>,
     pub device: Arc<Device>,
     pub range: Range<u64>,
+    /// What it takes of the budget: the chunks that it came for.
+    pub cost: usize,
     /// How many chunks it still waits for, and those it got that no store has.
     waiting: Mutex<(usize, Carried)>,
 }
@@ -26,9 +27,10 @@ impl Read {
         channel: Arc<dyn Channel>,
         device: Arc<Device>,
         range: Range<u64>,
+        cost: usize,
         carried: Carried,
     ) -> Read {
-        Read { unique, channel, device, range, waiting: Mutex::new((0, carried)) }
+        Read { unique, channel, device, range, cost, waiting: Mutex::new((0, carried)) }
     }
 
     pub fn carried(&self) -> Carried {
@@ -52,26 +54,22 @@ struct Waiter {
     chunk: u32,
 }
 
+#[derive(Default)]
 struct Demand {
-    /// Handle of the device that was asked to deliver.
-    asked: u32,
+    /// Handles of the devices that were asked to deliver. Each is, once: an image's readers do not depend on where another
+    /// image gets its chunks from.
+    asked: Vec<u32>,
     waiters: Vec<Waiter>,
-}
-
-/// What must be fetched by which device.
-pub struct Wanted {
-    pub device: u32,
-    pub chunks: Vec<u32>,
 }
 
 #[derive(Default)]
 pub struct Demands(Mutex<HashMap<Record, Demand>>);
 
 impl Demands {
-    /// Makes `read` wait for those of `chunks` that are still not there. Gives those that nobody has asked for yet, and
-    /// whether it waits for any at all.
+    /// Makes `read` wait for those of `chunks` that are still not there. Gives those that its device was not asked for yet,
+    /// and whether it waits for any at all.
     pub fn join(&self, read: &Arc<Read>, chunks: &[u32]) -> Result<(Vec<u32>, bool), Errno> {
-        let device = &read.device;
+        let (device, content) = (&read.device, &read.device.content);
         let mut demands = lock(&self.0);
         if device.removed.load(Ordering::Acquire) {
             return Err(Errno(libc::EIO));
@@ -80,14 +78,14 @@ impl Demands {
         let mut fresh = Vec::new();
         for &chunk in chunks {
             // Deliveries store first and look for waiters then, so under this lock nothing is missed.
-            let Some(record) = device.table.get(chunk).filter(|record| !device.has(chunk, record)) else { continue };
-            let waiter = Waiter { read: Arc::downgrade(read), chunk };
-            match demands.entry(*record) {
-                Entry::Vacant(entry) => {
-                    entry.insert(Demand { asked: device.handle, waiters: vec![waiter] });
-                    fresh.push(chunk);
-                }
-                Entry::Occupied(mut entry) => entry.get_mut().push(waiter),
+            let Some(record) = content.table.get(chunk).filter(|record| !content.has(chunk, record)) else {
+                continue;
+            };
+            let demand = demands.entry(*record).or_default();
+            demand.push(Waiter { read: Arc::downgrade(read), chunk });
+            if !demand.asked.contains(&device.handle) {
+                demand.asked.push(device.handle);
+                fresh.push(chunk);
             }
             waiting.0 += 1;
         }
@@ -104,7 +102,7 @@ impl Demands {
         let Some(demand) = lock(&self.0).remove(record) else { return Vec::new() };
         let mut complete = Vec::new();
         for (read, chunk) in demand.waiters.iter().filter_map(|waiter| Some((waiter.read.upgrade()?, waiter.chunk))) {
-            let carry = bytes.filter(|_| !read.device.has(chunk, record)).cloned();
+            let carry = bytes.filter(|_| !read.device.content.has(chunk, record)).cloned();
             if read.arrived(chunk, carry) {
                 complete.push(read);
             }
@@ -112,11 +110,10 @@ impl Demands {
         complete
     }
 
-    /// `device` gives `record` up: gives its reads, which are over, and who is to be asked instead when other devices'
-    /// reads wait for it as well.
-    pub fn give_up(&self, device: &Device, record: &Record) -> (Vec<Arc<Read>>, Option<Wanted>) {
+    /// `device` gives `record` up: gives its reads, which are over. Other devices were asked for theirs.
+    pub fn give_up(&self, device: &Device, record: &Record) -> Vec<Arc<Read>> {
         let mut demands = lock(&self.0);
-        let Some(demand) = demands.get_mut(record) else { return (Vec::new(), None) };
+        let Some(demand) = demands.get_mut(record) else { return Vec::new() };
         let mut over = Vec::new();
         demand.waiters.retain(|waiter| match waiter.read.upgrade() {
             Some(read) if read.device.handle == device.handle => {
@@ -125,20 +122,11 @@ impl Demands {
             }
             alive => alive.is_some(),
         });
-        if demand.asked != device.handle {
-            return (over, None);
+        demand.asked.retain(|asked| *asked != device.handle);
+        if demand.waiters.is_empty() {
+            demands.remove(record);
         }
-        let next = demand.waiters.iter().find_map(|waiter| {
-            let read = waiter.read.upgrade()?;
-            Some(Wanted { device: read.device.handle, chunks: vec![waiter.chunk] })
-        });
-        match &next {
-            Some(wanted) => demand.asked = wanted.device,
-            None => {
-                demands.remove(record);
-            }
-        }
-        (over, next)
+        over
     }
 
     /// Every record that somebody waits for.

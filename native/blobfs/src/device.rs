@@ -1,4 +1,5 @@
-//! A device: a file whose bytes are chunks, gaps between them and zeros.
+//! A device: a file whose bytes are chunks, gaps between them and zeros. Each image has devices of its own, so that its
+//! readers, and all that is done for them, can be told from another image's.
 
 use crate::demand::Demands;
 use crate::store::{Kept, Presence, Store};
@@ -27,25 +28,36 @@ pub type Carried = HashMap<u32, Arc<Vec<u8>>>;
 pub struct Device {
     pub handle: u32,
     pub name: String,
+    /// The kernel's number of the file, the same in every process: the kernel goes on using those that a dead one gave out.
     pub node: u64,
+    /// Whose device it is: budgets are held by images.
+    pub image: Arc<str>,
+    pub content: Arc<Content>,
+    /// Set before its waiters are sent away, so that none comes after.
+    pub removed: AtomicBool,
+}
+
+/// What a device serves. Devices of images whose tables agree share it.
+pub struct Content {
     pub size: u64,
     pub table: Table,
     /// None when every chunk is stored alone.
     pub units: Option<Units>,
     pub blob: Arc<Blob>,
     pub own: Arc<Blob>,
-    /// Set before its waiters are sent away, so that none comes after.
-    pub removed: AtomicBool,
     places: Box<[AtomicU8]>,
 }
 
-impl Device {
-    pub fn new(handle: u32, name: String, size: u64, chunks: (Table, Option<Units>), stores: [Arc<Blob>; 2]) -> Device {
-        let (table, units) = chunks;
-        let [blob, own] = stores;
+impl Content {
+    pub fn new(size: u64, table: Table, units: Option<Units>, [blob, own]: [Arc<Blob>; 2]) -> Content {
         let places = (0..table.len()).map(|_| AtomicU8::new(UNKNOWN)).collect();
-        let node = node_id(&name);
-        Device { handle, name, node, size, table, units, blob, own, removed: AtomicBool::new(false), places }
+        Content { size, table, units, blob, own, places }
+    }
+
+    /// Whether both serve the same chunks out of the same stores.
+    pub fn agrees(&self, other: &Content) -> bool {
+        let stores = Arc::ptr_eq(&self.blob, &other.blob) && Arc::ptr_eq(&self.own, &other.own);
+        stores && self.size == other.size && self.table == other.table && self.units == other.units
     }
 
     fn stores(&self) -> [(u8, &Store); 2] {
@@ -171,25 +183,4 @@ fn part(buffer: &mut [u8], base: u64, range: Range<u64>) -> io::Result<&mut [u8]
 
 fn part_of(buffer: &[u8], base: u64, range: Range<u64>) -> io::Result<&[u8]> {
     buffer.get(indexes(base, range)?).ok_or_else(|| io::ErrorKind::InvalidInput.into())
-}
-
-/// The node id of a device: the same in every process, since the kernel goes on using those that a dead one gave out.
-/// FNV-1a, 63 bits because it is a directory offset as well; above 2, which are the offsets of `.` and `..`.
-pub fn node_id(name: &str) -> u64 {
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (hash & (u64::MAX >> 1)).max(3)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn node_ids_never_change() {
-        assert_eq!(node_id("blob"), node_id("blob"));
-        assert_eq!(node_id("a"), 0x2f63_dc4c_8601_ec8c);
-        assert_ne!(node_id("a"), node_id("b"));
-    }
 }

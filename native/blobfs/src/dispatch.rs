@@ -1,12 +1,13 @@
 //! Requests of the FUSE protocol, whatever transport they came by.
 //!
-//! Stateless: node ids follow from names, file handles are 0, nothing is counted or remembered for a node. So a new
-//! process answers for nodes and files that the kernel has from a dead one.
+//! Stateless: devices keep their node ids from process to process, file handles are 0, nothing is counted or remembered
+//! for a node. So a new process answers for nodes and files that the kernel has from a dead one.
 
 use crate::abi::{self, Body, FOPEN_DIRECT_IO, InHeader, ROOT_ID, UNIQUE_RESEND, init, op};
 use crate::counters::count;
-use crate::device::{Device, node_id};
-use crate::fs::{BlobFs, Channel, Errno, MAX_READ};
+use crate::device::Device;
+use crate::fs::{BlobFs, Channel, Devices, Errno, MAX_READ};
+use crate::parked::MAX_WAITING;
 use crate::sync::{lock, read};
 use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,10 @@ const MAX_EARLY: usize = 1 << 16;
 const ATTR_VALID: u64 = 3600;
 /// A removed device's name is gone after this many seconds.
 const ENTRY_VALID: u64 = 1;
-/// Reads in flight that nobody waits for in particular (read-ahead); the kernel's own limit of 12 would let reads that
-/// wait for the network hold up reads from the cache.
-const MAX_BACKGROUND: u16 = 1024;
-const CONGESTION: u16 = 768;
+/// Requests that the kernel keeps under way at once, beyond which the next ones wait in it, whoever's they are. EROFS reads
+/// its devices by such requests. The most that the protocol can say: all that wait for chunks leave a quarter of it.
+const MAX_BACKGROUND: u16 = u16::MAX;
+const CONGESTION: u16 = u16::MAX;
 /// We are never written to; the least that the kernel accepts.
 const MAX_WRITE: u32 = 4096;
 const PAGE_SIZE: usize = 4096;
@@ -73,6 +74,7 @@ impl BlobFs {
     }
 
     fn dispatch(&self, header: &InHeader, body: &[u8], request: &[u8], channel: &Arc<dyn Channel>) -> Answer {
+        let by_node = |devices: &Devices| devices.by_node.get(&header.nodeid).cloned();
         match header.opcode {
             op::INIT => negotiate(body, &**channel),
             op::DESTROY | op::RELEASE | op::RELEASEDIR => Answer::Body(Body::default()),
@@ -82,14 +84,12 @@ impl BlobFs {
             op::LOOKUP if header.nodeid == ROOT_ID => {
                 let name = body.strip_suffix(&[0]).unwrap_or(body);
                 let Ok(name) = std::str::from_utf8(name) else { return Answer::Error(libc::ENOENT) };
-                self.with_device(node_id(name), request, channel, libc::ENOENT, |device| {
-                    // A name that only has the hash of a device's name is no device.
-                    if device.name == name { entry(device) } else { Answer::Error(libc::ENOENT) }
-                })
+                let find = |devices: &Devices| devices.by_name.get(name).cloned();
+                self.with_device(find, request, channel, libc::ENOENT, |device| entry(device))
             }
             op::GETATTR if header.nodeid == ROOT_ID => attributes(ROOT_ID, 0, true),
-            op::GETATTR => self.with_device(header.nodeid, request, channel, libc::ESTALE, |device| {
-                attributes(device.node, device.size, false)
+            op::GETATTR => self.with_device(by_node, request, channel, libc::ESTALE, |device| {
+                attributes(device.node, device.content.size, false)
             }),
             op::OPENDIR if header.nodeid == ROOT_ID => Answer::Body(Body::default().zeros(16)),
             op::READDIR if header.nodeid == ROOT_ID => self.list(body),
@@ -97,7 +97,7 @@ impl BlobFs {
             op::OPEN => match abi::u32_at(body, 0) {
                 None => Answer::Error(libc::EINVAL),
                 Some(flags) if flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32 => Answer::Error(libc::EROFS),
-                Some(_) => self.with_device(header.nodeid, request, channel, libc::ESTALE, |_| {
+                Some(_) => self.with_device(by_node, request, channel, libc::ESTALE, |_| {
                     Answer::Body(Body::default().u64(0).u32(FOPEN_DIRECT_IO).u32(0))
                 }),
             },
@@ -109,7 +109,7 @@ impl BlobFs {
                 if size > MAX_READ {
                     return Answer::Error(libc::EINVAL);
                 }
-                self.with_device(header.nodeid, request, channel, libc::EIO, |device| {
+                self.with_device(by_node, request, channel, libc::EIO, |device| {
                     self.read(header.unique, channel, device, offset, size);
                     Answer::None
                 })
@@ -135,16 +135,16 @@ impl BlobFs {
         }
     }
 
-    /// Answers for the device of a node. Before all devices are attached an unknown one is waited for.
+    /// Answers for a device. Before all devices are attached an unknown one is waited for.
     fn with_device(
         &self,
-        node: u64,
+        find: impl Fn(&Devices) -> Option<Arc<Device>>,
         request: &[u8],
         channel: &Arc<dyn Channel>,
         unknown: i32,
         answer: impl FnOnce(&Arc<Device>) -> Answer,
     ) -> Answer {
-        let find = || read(&self.devices).by_node.get(&node).cloned();
+        let find = || find(&read(&self.devices));
         if let Some(device) = find() {
             return answer(&device);
         }
@@ -234,7 +234,7 @@ impl BlobFs {
 /// `fuse_entry_out`
 fn entry(device: &Device) -> Answer {
     let body = Body::default().u64(device.node).u64(0).u64(ENTRY_VALID).u64(ATTR_VALID).u32(0).u32(0);
-    Answer::Body(body.attr(device.node, device.size, false))
+    Answer::Body(body.attr(device.node, device.content.size, false))
 }
 
 /// `fuse_attr_out`
@@ -293,6 +293,8 @@ fn agreement(minor: u32, flags: u64) -> [u8; 16] {
 pub(crate) fn can_continue(state: &[u8]) -> bool {
     state.is_empty() || (state.len() == 16 && state[0..4] == 1u32.to_le_bytes())
 }
+
+const _: () = assert!(MAX_WAITING <= (MAX_BACKGROUND as usize + 1) / 4 * 3);
 
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,11 @@
 //! The file system: its devices, the reads that wait, the chunks that come. Knows no transport and no protocol.
 
 use crate::counters::{Counters, Counts, count};
-use crate::demand::{Read, Wanted};
-use crate::device::{Blob, Carried, Device, node_id};
+use crate::demand::Read;
+use crate::device::{Blob, Carried, Content, Device};
 use crate::error::{Error, Result};
 use crate::map::BootId;
+use crate::parked::{Budget, MAX_WAITING, Parked};
 use crate::store::{Presence, Store};
 use crate::sync::{lock, read, write};
 use crate::table::{Record, Table};
@@ -17,7 +18,7 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
 /// The longest read that is answered; the kernel is told so.
@@ -36,11 +37,16 @@ pub trait Channel: Send + Sync {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Errno(pub i32);
 
-/// Called with the handle of a device and chunks that a reader waits for and nobody was asked for yet. Must not block.
+/// Called with the handle of a device and chunks that its readers wait for and that it was not asked for yet. Must not
+/// block.
 pub type OnMiss = Box<dyn Fn(u32, Vec<u32>) + Send + Sync>;
 
 pub struct DeviceOptions<'a> {
     pub name: &'a str,
+    /// The kernel's number of the file. Nobody else's, now or before: the kernel may still know a device that is gone.
+    pub node: u64,
+    /// Whose device it is.
+    pub image: &'a str,
     pub size: u64,
     pub table: &'a [u8],
     /// Empty when every chunk is stored alone.
@@ -49,29 +55,51 @@ pub struct DeviceOptions<'a> {
     pub own_dir: &'a Path,
 }
 
+/// Node ids are offsets of a directory as well: signed numbers.
+const FIRST_NODE: u64 = 3;
+const MAX_NODE: u64 = i64::MAX as u64;
+
 #[derive(Default)]
 pub(crate) struct Devices {
     pub by_node: BTreeMap<u64, Arc<Device>>,
+    pub by_name: HashMap<String, Arc<Device>>,
     by_handle: HashMap<u32, Arc<Device>>,
     last_handle: u32,
 }
 
-/// A parked read: the channel that it came by (its address) and its number there.
-type Key = (usize, u64);
+impl Devices {
+    fn add(&mut self, options: &DeviceOptions, content: Arc<Content>) -> Result<u32> {
+        let other = self.by_name.get(options.name).or_else(|| self.by_node.get(&options.node));
+        if let Some(other) = other {
+            return Err(Error::AlreadyExists(format!("device {}", other.name)));
+        }
+        let twin = self.by_handle.values().find(|device| device.content.agrees(&content));
+        self.last_handle += 1;
+        let handle = self.last_handle;
+        let device = Arc::new(Device {
+            handle,
+            name: options.name.to_owned(),
+            node: options.node,
+            image: options.image.into(),
+            content: twin.map_or(content, |twin| twin.content.clone()),
+            removed: AtomicBool::new(false),
+        });
+        self.by_node.insert(device.node, device.clone());
+        self.by_name.insert(device.name.clone(), device.clone());
+        self.by_handle.insert(handle, device);
+        Ok(handle)
+    }
+}
 
 pub struct BlobFs {
     pub(crate) devices: RwLock<Devices>,
     pub(crate) early: crate::dispatch::Early,
     pub(crate) counts: Counts,
-    parked: Mutex<HashMap<Key, Arc<Read>>>,
+    parked: Mutex<Parked>,
     /// By device and inode number of the directory: a path may get another directory.
     blobs: Mutex<HashMap<(u64, u64), Weak<Blob>>>,
     boot: BootId,
     on_miss: RwLock<Option<OnMiss>>,
-}
-
-fn key(channel: &Arc<dyn Channel>, unique: u64) -> Key {
-    (Arc::as_ptr(channel).cast::<()>().addr(), unique)
 }
 
 thread_local! {
@@ -81,11 +109,16 @@ thread_local! {
 
 impl BlobFs {
     pub fn new(boot: BootId, on_miss: OnMiss) -> BlobFs {
+        BlobFs::with_budget(boot, on_miss, MAX_WAITING)
+    }
+
+    /// `waiting`: chunks that reads of all devices may wait for at once.
+    pub(crate) fn with_budget(boot: BootId, on_miss: OnMiss, waiting: usize) -> BlobFs {
         BlobFs {
             devices: RwLock::default(),
             early: crate::dispatch::Early::default(),
             counts: Counts::default(),
-            parked: Mutex::default(),
+            parked: Mutex::new(Parked::new(Budget::new(waiting))),
             blobs: Mutex::default(),
             boot,
             on_miss: RwLock::new(Some(on_miss)),
@@ -98,22 +131,15 @@ impl BlobFs {
         if name.is_empty() || name.len() > MAX_NAME || name.contains(['/', '\0']) || name == "." || name == ".." {
             return Err(Error::Usage(format!("name: {name:?} is no file name")));
         }
+        // Above the offsets of `.` and `..`, which node ids share a listing with.
+        if options.node < FIRST_NODE || options.node > MAX_NODE {
+            return Err(Error::Usage(format!("node: {} is not {FIRST_NODE}…{MAX_NODE}", options.node)));
+        }
         let table = Table::decode(options.table, options.size)?;
         let units = if options.units.is_empty() { None } else { Some(Units::decode(options.units, &table)?) };
-        let (blob, own) = (self.blob_at(options.shared_dir)?, self.blob_at(options.own_dir)?);
-        let handle = {
-            let mut devices = write(&self.devices);
-            if let Some(other) = devices.by_node.get(&node_id(name)) {
-                // Or, once in 2^63 times, two names with one node id.
-                return Err(Error::AlreadyExists(format!("device {}", other.name)));
-            }
-            devices.last_handle += 1;
-            let handle = devices.last_handle;
-            let device = Arc::new(Device::new(handle, name.to_owned(), options.size, (table, units), [blob, own]));
-            devices.by_node.insert(device.node, device.clone());
-            devices.by_handle.insert(handle, device);
-            handle
-        };
+        let stores = [self.blob_at(options.shared_dir)?, self.blob_at(options.own_dir)?];
+        let content = Arc::new(Content::new(options.size, table, units, stores));
+        let handle = write(&self.devices).add(options, content)?;
         self.retry_early();
         Ok(handle)
     }
@@ -138,10 +164,11 @@ impl BlobFs {
             let mut devices = write(&self.devices);
             let device = devices.by_handle.remove(&handle).ok_or_else(|| unknown(handle))?;
             devices.by_node.remove(&device.node);
+            devices.by_name.remove(&device.name);
             device
         };
         device.removed.store(true, Ordering::Release);
-        for record in device.blob.demands.records() {
+        for record in device.content.blob.demands.records() {
             self.give_up(&device, &record, Errno(libc::EIO));
         }
         Ok(())
@@ -151,13 +178,19 @@ impl BlobFs {
         read(&self.devices).by_handle.get(&handle).cloned().ok_or_else(|| unknown(handle))
     }
 
+    /// Whose device it is.
+    pub fn image_of(&self, handle: u32) -> Result<Arc<str>> {
+        Ok(self.device(handle)?.image.clone())
+    }
+
     /// Of `count` chunks from `first` on those that would have to be fetched. No I/O: what an earlier boot left counts
     /// as there until somebody reads it.
     pub fn missing(&self, handle: u32, first: u32, count: u32) -> Result<Vec<u32>> {
         let device = self.device(handle)?;
-        let last = first.saturating_add(count).min(device.table.len() as u32);
+        let content = &device.content;
+        let last = first.saturating_add(count).min(content.table.len() as u32);
         let absent =
-            |chunk: &u32| device.table.get(*chunk).is_some_and(|r| device.presence(*chunk, r) == Presence::Absent);
+            |chunk: &u32| content.table.get(*chunk).is_some_and(|r| content.presence(*chunk, r) == Presence::Absent);
         Ok((first..last).filter(absent).collect())
     }
 
@@ -165,37 +198,38 @@ impl BlobFs {
     /// waited for them. Works on the calling thread.
     pub fn deliver(&self, handle: u32, chunk: u32, stored: &[u8]) -> Result<()> {
         let device = self.device(handle)?;
-        let Some(record) = device.table.get(chunk) else {
+        let content = &*device.content;
+        let Some(record) = content.table.get(chunk) else {
             return Err(Error::Usage(format!("device {}: no chunk {chunk}", device.name)));
         };
-        if let Some((units, unit)) = device.units.as_ref().and_then(|units| Some((units, units.of(chunk)?))) {
-            return self.deliver_unit(&device, units, unit, stored);
+        if let Some((units, unit)) = content.units.as_ref().and_then(|units| Some((units, units.of(chunk)?))) {
+            return self.deliver_unit(content, units, unit, stored);
         }
         let mut bytes = None;
-        if !device.has(chunk, record) {
+        if !content.has(chunk, record) {
             let mut decoded = Vec::new();
             decode(record, stored, &mut decoded).inspect_err(|_| count(&self.counts.rejected, 1))?;
-            self.keep(&device, chunk, record, &decoded);
+            self.keep(content, chunk, record, &decoded);
             bytes = Some(Arc::new(decoded));
         }
-        self.wake(&device, record, bytes.as_ref());
+        self.wake(content, record, bytes.as_ref());
         Ok(())
     }
 
     /// Each chunk is verified for itself. One that is wrong does not keep the others from their readers, and is an error
     /// only when somebody waits for it.
-    fn deliver_unit(&self, device: &Device, units: &Units, unit: &Unit, stored: &[u8]) -> Result<()> {
+    fn deliver_unit(&self, content: &Content, units: &Units, unit: &Unit, stored: &[u8]) -> Result<()> {
         let rejected = |error: Error| {
             count(&self.counts.rejected, 1);
             error
         };
-        let demands = &device.blob.demands;
+        let demands = &content.blob.demands;
         let mut plain = Vec::new();
         let mut result = Ok(());
         for member in units.members(unit) {
-            let Some(record) = device.table.get(member.chunk) else { continue };
+            let Some(record) = content.table.get(member.chunk) else { continue };
             let mut bytes = None;
-            if !device.has(member.chunk, record) {
+            if !content.has(member.chunk, record) {
                 if plain.is_empty() {
                     expect_length(unit.compressed_size, stored).map_err(rejected)?;
                     decode_unit(stored, units.decoder(unit), unit.size as usize, &mut plain)
@@ -211,17 +245,17 @@ impl BlobFs {
                     }
                     continue;
                 }
-                self.keep(device, member.chunk, record, chunk);
+                self.keep(content, member.chunk, record, chunk);
                 // Most chunks of a unit come before anybody wants them.
                 bytes = demands.has(record).then(|| Arc::new(chunk.to_vec()));
             }
-            self.wake(device, record, bytes.as_ref());
+            self.wake(content, record, bytes.as_ref());
         }
         result
     }
 
-    fn keep(&self, device: &Device, chunk: u32, record: &Record, bytes: &[u8]) {
-        if device.keep(chunk, record, bytes).is_err() {
+    fn keep(&self, content: &Content, chunk: u32, record: &Record, bytes: &[u8]) {
+        if content.keep(chunk, record, bytes).is_err() {
             // The disk is full or broken: those who wait are served from memory, the next ones fetch again.
             count(&self.counts.store_errors, 1);
         }
@@ -229,33 +263,28 @@ impl BlobFs {
     }
 
     /// A chunk is there: whoever has all that it waited for now goes on.
-    fn wake(&self, device: &Device, record: &Record, bytes: Option<&Arc<Vec<u8>>>) {
-        for read in device.blob.demands.deliver(record, bytes) {
+    fn wake(&self, content: &Content, record: &Record, bytes: Option<&Arc<Vec<u8>>>) {
+        for read in content.blob.demands.deliver(record, bytes) {
             if self.unpark(&read) {
                 self.go_on(read.unique, &read.channel, &read.device, &read.range, read.carried());
             }
         }
     }
 
-    /// Ends the wait of all reads of these chunks with `errno`. Other devices' reads of the same chunks go on waiting,
-    /// and their device is asked.
+    /// Ends the wait of all this device's reads of these chunks with `errno`; other devices' reads go on waiting.
     pub fn fail(&self, handle: u32, chunks: &[u32], errno: Errno) -> Result<()> {
         let device = self.device(handle)?;
-        for record in chunks.iter().filter_map(|chunk| device.table.get(*chunk)) {
+        for record in chunks.iter().filter_map(|chunk| device.content.table.get(*chunk)) {
             self.give_up(&device, record, errno);
         }
         Ok(())
     }
 
     fn give_up(&self, device: &Device, record: &Record, errno: Errno) {
-        let (over, next) = device.blob.demands.give_up(device, record);
-        for read in over {
+        for read in device.content.blob.demands.give_up(device, record) {
             if self.unpark(&read) {
                 self.refuse(&read.channel, read.unique, errno);
             }
-        }
-        if let Some(Wanted { device, chunks }) = next {
-            self.ask(device, chunks);
         }
     }
 
@@ -273,8 +302,8 @@ impl BlobFs {
     /// A read of the device: answered at once, or parked until its chunks have come.
     pub(crate) fn read(&self, unique: u64, channel: &Arc<dyn Channel>, device: &Arc<Device>, offset: u64, size: usize) {
         count(&self.counts.reads, 1);
-        let start = offset.min(device.size);
-        let end = start.saturating_add(size as u64).min(device.size);
+        let start = offset.min(device.content.size);
+        let end = start.saturating_add(size as u64).min(device.content.size);
         let waited = self.go_on(unique, channel, device, &(start..end), Carried::new());
         count(if waited { &self.counts.misses } else { &self.counts.hits }, 1);
     }
@@ -291,16 +320,21 @@ impl BlobFs {
         let mut waited = false;
         loop {
             let mut reverified = 0;
-            let missing = device.not_ready(range, &carried, &mut reverified);
+            let missing = device.content.not_ready(range, &carried, &mut reverified);
             count(&self.counts.reverified, reverified);
             if missing.is_empty() {
-                self.answer(unique, channel, device, range, &carried);
+                self.answer(unique, channel, &device.content, range, &carried);
                 return waited;
             }
             waited = true;
-            let read = Arc::new(Read::new(unique, channel.clone(), device.clone(), range.clone(), carried));
-            lock(&self.parked).insert(key(channel, unique), read.clone());
-            match device.blob.demands.join(&read, &missing) {
+            let (to, on, cost) = (channel.clone(), device.clone(), missing.len());
+            let read = Arc::new(Read::new(unique, to, on, range.clone(), cost, carried));
+            if !lock(&self.parked).insert(&read) {
+                count(&self.counts.shed, 1);
+                self.refuse(channel, unique, Errno(libc::EIO));
+                return true;
+            }
+            match device.content.blob.demands.join(&read, &missing) {
                 Ok((fresh, true)) => {
                     if !fresh.is_empty() {
                         self.ask(device.handle, fresh);
@@ -326,29 +360,30 @@ impl BlobFs {
 
     /// Whoever takes a read out of the table answers it, nobody else.
     fn unpark(&self, read: &Arc<Read>) -> bool {
-        let mut parked = lock(&self.parked);
-        let key = key(&read.channel, read.unique);
-        let found = parked.get(&key).is_some_and(|found| Arc::ptr_eq(found, read));
-        if found {
-            parked.remove(&key);
-        }
-        found
+        lock(&self.parked).remove(read)
     }
 
     /// Ends a parked read with EINTR; false when there is none of this number.
     pub(crate) fn interrupt(&self, channel: &Arc<dyn Channel>, unique: u64) -> bool {
-        let found = lock(&self.parked).remove(&key(channel, unique)).is_some();
+        let found = lock(&self.parked).remove_by_number(channel, unique);
         if found {
             self.refuse(channel, unique, Errno(libc::EINTR));
         }
         found
     }
 
-    fn answer(&self, unique: u64, channel: &Arc<dyn Channel>, device: &Device, range: &Range<u64>, carried: &Carried) {
+    fn answer(
+        &self,
+        unique: u64,
+        channel: &Arc<dyn Channel>,
+        content: &Content,
+        range: &Range<u64>,
+        carried: &Carried,
+    ) {
         BUFFER.with_borrow_mut(|buffer| {
             let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
             let bytes = buffer.get_mut(..length);
-            let filled = bytes.and_then(|bytes| device.read(bytes, range.start, carried).ok().map(|()| bytes));
+            let filled = bytes.and_then(|bytes| content.read(bytes, range.start, carried).ok().map(|()| bytes));
             let Some(bytes) = filled else { return self.refuse(channel, unique, Errno(libc::EIO)) };
             count(&self.counts.read_bytes, bytes.len() as u64);
             crate::dispatch::reply(&**channel, unique, bytes);

@@ -1,7 +1,7 @@
 //! Blob devices served over FUSE: a flat directory of read-only files whose chunks come when somebody reads them.
 //!
 //! * `table`, `units`, `map`, `store`: which chunks a device has, how they are stored, which of them are in the cache;
-//! * `device`, `demand`, `fs`: answering reads, waiting for chunks, receiving them;
+//! * `device`, `demand`, `parked`, `fs`: answering reads, waiting for chunks, receiving them;
 //! * `abi`, `dispatch`: requests of the FUSE protocol, whatever transport they came by;
 //! * `session`, `holder`, `pool`: the transport /dev/fuse, its survival of this process, and threads.
 //!
@@ -16,6 +16,7 @@ mod error;
 mod fs;
 mod holder;
 mod map;
+mod parked;
 mod pool;
 mod session;
 mod store;

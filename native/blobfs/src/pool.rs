@@ -1,9 +1,10 @@
-//! A fixed number of threads for work that JavaScript waits for.
+//! A fixed number of threads for work that JavaScript waits for. Owners of jobs take turns, so that the work of one image
+//! does not wait behind all that another one has brought.
 
 use crate::error::{Error, Result};
 use crate::sync::lock;
 use lacuna_sys::SysError;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,8 +12,39 @@ use std::thread::{self, JoinHandle};
 pub type Job = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
+struct Jobs {
+    /// By owner; none is empty.
+    queues: HashMap<Arc<str>, VecDeque<Job>>,
+    /// Owners with jobs, the next one first.
+    turns: VecDeque<Arc<str>>,
+    is_closed: bool,
+}
+
+impl Jobs {
+    fn push(&mut self, owner: Arc<str>, job: Job) {
+        let queue = self.queues.entry(owner.clone()).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(owner);
+        }
+        queue.push_back(job);
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let owner = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&owner)?;
+        let job = queue.pop_front();
+        if queue.is_empty() {
+            self.queues.remove(&owner);
+        } else {
+            self.turns.push_back(owner);
+        }
+        job
+    }
+}
+
+#[derive(Default)]
 struct Queue {
-    jobs: Mutex<(VecDeque<Job>, bool)>,
+    jobs: Mutex<Jobs>,
     changed: Condvar,
 }
 
@@ -31,20 +63,20 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Queues a job. How many are queued is the caller's to bound.
-    pub fn run(&self, job: Job) -> Result<()> {
-        let mut queue = lock(&self.queue.jobs);
-        if queue.1 {
+    /// Queues a job of `owner`. How many are queued is the caller's to bound.
+    pub fn run(&self, owner: Arc<str>, job: Job) -> Result<()> {
+        let mut jobs = lock(&self.queue.jobs);
+        if jobs.is_closed {
             return Err(Error::Closed);
         }
-        queue.0.push_back(job);
+        jobs.push(owner, job);
         self.queue.changed.notify_one();
         Ok(())
     }
 
     /// Ends the threads after all that was queued is done.
     pub fn close(&self) {
-        lock(&self.queue.jobs).1 = true;
+        lock(&self.queue.jobs).is_closed = true;
         self.queue.changed.notify_all();
         for thread in lock(&self.threads).drain(..) {
             // Jobs do not panic through: see `work`.
@@ -56,15 +88,15 @@ impl Pool {
 impl Queue {
     fn work(&self) {
         loop {
-            let mut queue = lock(&self.jobs);
+            let mut jobs = lock(&self.jobs);
             let job = loop {
-                match queue.0.pop_front() {
+                match jobs.pop() {
                     Some(job) => break job,
-                    None if queue.1 => return,
-                    None => queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                    None if jobs.is_closed => return,
+                    None => jobs = self.changed.wait(jobs).unwrap_or_else(PoisonError::into_inner),
                 }
             };
-            drop(queue);
+            drop(jobs);
             // Jobs report their own panics; this one keeps the thread.
             let _ = catch_unwind(AssertUnwindSafe(job));
         }
@@ -97,14 +129,32 @@ mod tests {
         let done = Arc::new(AtomicU32::new(0));
         for n in 0..100 {
             let done = done.clone();
-            pool.run(Box::new(move || {
-                assert_ne!(n, 50, "on purpose");
-                done.fetch_add(1, Ordering::Relaxed);
-            }))
+            pool.run(
+                "a".into(),
+                Box::new(move || {
+                    assert_ne!(n, 50, "on purpose");
+                    done.fetch_add(1, Ordering::Relaxed);
+                }),
+            )
             .unwrap();
         }
         pool.close();
         assert_eq!(done.load(Ordering::Relaxed), 99);
-        assert!(matches!(pool.run(Box::new(|| {})), Err(Error::Closed)));
+        assert!(matches!(pool.run("a".into(), Box::new(|| {})), Err(Error::Closed)));
+    }
+
+    #[test]
+    fn owners_take_turns() {
+        let mut jobs = Jobs::default();
+        let ran: Arc<Mutex<Vec<&str>>> = Arc::default();
+        for owner in ["a", "a", "a", "b", "c", "b"] {
+            let ran = ran.clone();
+            jobs.push(owner.into(), Box::new(move || lock(&ran).push(owner)));
+        }
+        while let Some(job) = jobs.pop() {
+            job();
+        }
+        assert_eq!(*lock(&ran), ["a", "b", "c", "a", "b", "a"]);
+        assert!(jobs.queues.is_empty() && jobs.turns.is_empty());
     }
 }

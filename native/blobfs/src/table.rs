@@ -86,7 +86,7 @@ impl Record {
 }
 
 /// The chunks of a device, sorted by place, not overlapping, all inside of its size.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Table {
     records: Vec<Record>,
 }

@@ -11,7 +11,7 @@ const UNIT_SIZE: usize = 32;
 const MEMBER_SIZE: usize = 8;
 
 /// What is fetched and decoded in one piece.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Unit {
     pub compressed_size: u32,
     /// Bytes it decodes to.
@@ -21,7 +21,7 @@ pub struct Unit {
 }
 
 /// A part of a unit that is a chunk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     pub chunk: u32,
     /// Where it begins in the plain unit; its end was found to lie in it as well.
@@ -29,7 +29,7 @@ pub struct Member {
 }
 
 /// What the unit's decoder needs; ranges are of the state.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Kind {
     Batch(Compressor),
     Zran { window: Range<usize>, bits: u8, byte: u8 },
@@ -37,6 +37,7 @@ enum Kind {
 }
 
 /// The units of a device. Keys are in it: it is never printed.
+#[derive(PartialEq, Eq)]
 pub struct Units {
     units: Vec<Unit>,
     members: Vec<Member>,

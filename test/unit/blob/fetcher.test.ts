@@ -1,119 +1,12 @@
-/** When the fetcher asks for what: a cache and sources that are only objects, each answer under the test's control. */
+/** When the fetcher asks for what. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Fetcher, type FetchOptions } from '../../../src/blob/fetcher.ts';
-import type { BlobSource } from '../../../src/blob/source.ts';
-import { ChunkTable, encodeTable } from '../../../src/blob/table.ts';
-import { LacunaError } from '../../../src/errors.ts';
+import type { FetchSource } from '../../../src/blob/standing.ts';
 import { ResponseError } from '../../../src/registry/retry.ts';
+import { blobBytes, FakeCache, fakeSource, OPTIONS, ranges, STORED, settled, tableOf } from '../../kit/fetching.ts';
 
-const KIB = 1024;
-/** Plain and stored sizes of every chunk here: four lie in one window of 16 KiB. */
-const PLAIN = 4 * KIB;
-const STORED = 1000;
-const COUNT = 64;
-const OPTIONS: FetchOptions = { window: 16 * KIB, inFlight: 8000, connections: 16, deadline: 20_000 };
 const DEMAND_ONLY = { window: 0 };
-
-const blobBytes = Buffer.from(Array.from({ length: COUNT * STORED }, (_, index) => (index * 7 + (index >> 8)) & 0xff));
-const stored = (chunk: number): Buffer => blobBytes.subarray(chunk * STORED, (chunk + 1) * STORED);
-
-/** `digest` tells tables apart that describe the same ranges. */
-function tableOf(digest = 1): ChunkTable {
-  const chunks = Array.from({ length: COUNT }, (_, index) => ({
-    uncompressedOffset: index * PLAIN,
-    uncompressedSize: PLAIN,
-    compressedOffset: index * STORED,
-    compressedSize: STORED,
-    compressor: 3 as const,
-    digester: 0 as const,
-    digest: Buffer.alloc(32, digest),
-    within: null,
-  }));
-  return new ChunkTable(encodeTable(chunks), 'test');
-}
-
-/** Believes what the true blob says, as digests would make it do. */
-class FakeCache {
-  readonly present = new Set<string>();
-  readonly delivered: string[] = [];
-  readonly rejected: string[] = [];
-  readonly failed: { device: number; chunks: number[]; errno: number }[] = [];
-
-  missing(device: number, first: number, count: number): Uint32Array {
-    const all = Array.from({ length: count }, (_, index) => first + index);
-    return Uint32Array.from(all.filter((chunk) => !this.present.has(`${device}:${chunk}`)));
-  }
-  async deliver(device: number, chunk: number, data: Buffer): Promise<void> {
-    await sleep(0);
-    if (!data.equals(stored(chunk))) {
-      this.rejected.push(`${device}:${chunk}`);
-      throw new LacunaError('DIGEST_MISMATCH', 'not these bytes');
-    }
-    this.present.add(`${device}:${chunk}`);
-    this.delivered.push(`${device}:${chunk}`);
-  }
-  fail(device: number, chunks: number[], errno: number): void {
-    this.failed.push({ device, chunks, errno });
-  }
-}
-
-interface Request {
-  readonly first: number;
-  readonly count: number;
-  aborted: boolean;
-  /** Sends the next `bytes` of the answer; all that is left by default. */
-  send(bytes?: number): void;
-  /** Sends the whole answer with its byte at `at` changed. */
-  sendWrong(at: number): void;
-  fail(): void;
-}
-
-/** A source whose requests wait for the test, unless `auto`. */
-function fakeSource(name = 'a', auto = false) {
-  const requests: Request[] = [];
-  const source: BlobSource = {
-    subject: name,
-    async *read(offset, length, signal) {
-      const answer = Buffer.from(blobBytes.subarray(offset, offset + length));
-      const queue: (Buffer | Error)[] = [];
-      let wake = (): void => {};
-      let sent = 0;
-      const put = (item: Buffer | Error): void => {
-        queue.push(item);
-        wake();
-      };
-      const request: Request = {
-        first: offset / STORED,
-        count: length / STORED,
-        aborted: false,
-        send(bytes = length - sent) {
-          put(answer.subarray(sent, sent + bytes));
-          sent += bytes;
-        },
-        sendWrong(at) {
-          answer[at]! ^= 1;
-          request.send();
-        },
-        fail: () => put(new LacunaError('UNAVAILABLE', 'gone')),
-      };
-      requests.push(request);
-      signal.addEventListener('abort', () => {
-        request.aborted = true;
-        put(new LacunaError('ABORTED', 'aborted'));
-      });
-      if (auto) request.send();
-      for (let done = 0; done < length; ) {
-        if (queue.length === 0) await new Promise<void>((resolve) => (wake = resolve));
-        const item = queue.shift()!;
-        if (item instanceof Error) throw item;
-        done += item.length;
-        yield item;
-      }
-    },
-  };
-  return { source, requests };
-}
 
 let fetcher: Fetcher | null = null;
 afterEach(() => fetcher?.close());
@@ -122,13 +15,9 @@ function setUp(options: Partial<FetchOptions> = {}, auto = false) {
   const cache = new FakeCache();
   fetcher = new Fetcher(cache, { ...OPTIONS, ...options });
   const { source, requests } = fakeSource('a', auto);
-  fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [source] });
+  fetcher.addDevice(1, { image: 'x', blob: 'b', table: tableOf(), units: null, sources: [source] });
   return { cache, fetcher, requests };
 }
-
-const ranges = (requests: readonly Request[]): string[] => requests.map(({ first, count }) => `${first}+${count}`);
-/** Everything that can happen without another answer has happened. */
-const settled = () => sleep(20);
 
 describe('what is asked for', () => {
   it('what a reader waits for first, what follows it in its window in its wake, the rest right behind', async () => {
@@ -235,10 +124,10 @@ describe('single flight', () => {
     expect(ranges(requests).at(-1)).toBe('2+1');
   });
 
-  it('two devices of a blob whose tables agree on a chunk share its download', async () => {
+  it('two devices of a blob whose tables agree on a chunk share its download from one origin', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
-    const other = fakeSource('b');
-    fetcher.addDevice(2, { blob: 'b', table: tableOf(), units: null, sources: [other.source] });
+    const other = fakeSource('a');
+    fetcher.addDevice(2, { image: 'y', blob: 'b', table: tableOf(), units: null, sources: [other.source] });
     fetcher.miss({ device: 1, chunks: [3] });
     fetcher.miss({ device: 2, chunks: [3] });
     await settled();
@@ -247,9 +136,9 @@ describe('single flight', () => {
 
   it('a table that lies about a chunk, or another blob, has downloads of its own', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
-    const [liar, stranger] = [fakeSource('b'), fakeSource('c')];
-    fetcher.addDevice(2, { blob: 'b', table: tableOf(2), units: null, sources: [liar.source] });
-    fetcher.addDevice(3, { blob: 'c', table: tableOf(), units: null, sources: [stranger.source] });
+    const [liar, stranger] = [fakeSource('a'), fakeSource('a')];
+    fetcher.addDevice(2, { image: 'y', blob: 'b', table: tableOf(2), units: null, sources: [liar.source] });
+    fetcher.addDevice(3, { image: 'z', blob: 'c', table: tableOf(), units: null, sources: [stranger.source] });
     for (const device of [1, 2, 3]) fetcher.miss({ device, chunks: [3] });
     await settled();
     expect([requests, liar.requests, stranger.requests].map(ranges)).toEqual([['3+1'], ['3+1'], ['3+1']]);
@@ -259,8 +148,8 @@ describe('single flight', () => {
 describe('two devices that want one chunk', () => {
   function setUpTwo(options: Partial<FetchOptions> = {}) {
     const one = setUp(options);
-    const other = fakeSource('b');
-    one.fetcher.addDevice(2, { blob: 'b', table: tableOf(), units: null, sources: [other.source] });
+    const other = fakeSource('a');
+    one.fetcher.addDevice(2, { image: 'y', blob: 'b', table: tableOf(), units: null, sources: [other.source] });
     return { ...one, otherRequests: other.requests };
   }
 
@@ -292,7 +181,8 @@ describe('two devices that want one chunk', () => {
     }
     await settled();
     expect(cache.delivered.toSorted()).toEqual(['1:0', '1:1', '1:2', '1:3']);
-    expect(otherRequests).toEqual([]);
+    // The other image had asked its own source, as its turn had come there; nobody waits for that answer.
+    expect(otherRequests.map(({ aborted }) => aborted)).toEqual([true]);
   });
 
   it('both fail when it cannot be had', async () => {
@@ -340,7 +230,13 @@ describe('what arrives', () => {
   it('after a cut only the rest is asked for again, from the next source', async () => {
     const { cache, fetcher } = setUp(DEMAND_ONLY);
     const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
-    fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [first.source, mirror.source] });
+    fetcher.addDevice(1, {
+      image: 'x',
+      blob: 'b',
+      table: tableOf(),
+      units: null,
+      sources: [first.source, mirror.source],
+    });
     fetcher.miss({ device: 1, chunks: [0, 1, 2] });
     await settled();
     first.requests[0]!.send(STORED + 1);
@@ -354,14 +250,15 @@ describe('what arrives', () => {
   it('a source that ends too early counts as a cut', async () => {
     const { cache, fetcher } = setUp(DEMAND_ONLY);
     let calls = 0;
-    const short: BlobSource = {
+    const short: FetchSource = {
       subject: 'short',
+      origin: 'short',
       async *read(offset, length) {
         calls++;
         yield blobBytes.subarray(offset, offset + (calls === 1 ? STORED + 5 : length));
       },
     };
-    fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [short] });
+    fetcher.addDevice(1, { image: 'x', blob: 'b', table: tableOf(), units: null, sources: [short] });
     fetcher.miss({ device: 1, chunks: [7, 8] });
     await sleep(250);
     expect(cache.delivered).toEqual(['1:7', '1:8']);
@@ -371,7 +268,13 @@ describe('what arrives', () => {
   it('wrong bytes are refused by the cache and asked for again, elsewhere', async () => {
     const { cache, fetcher } = setUp(DEMAND_ONLY);
     const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
-    fetcher.addDevice(1, { blob: 'b', table: tableOf(), units: null, sources: [first.source, mirror.source] });
+    fetcher.addDevice(1, {
+      image: 'x',
+      blob: 'b',
+      table: tableOf(),
+      units: null,
+      sources: [first.source, mirror.source],
+    });
     fetcher.miss({ device: 1, chunks: [0, 1, 2] });
     await settled();
     first.requests[0]!.sendWrong(STORED + 3);
@@ -428,8 +331,9 @@ describe('patience', () => {
   it('the pause that the only source asks for is kept; another one is asked at once', async () => {
     const { fetcher } = setUp();
     const limited: number[] = [];
-    const source = (device: number): BlobSource => ({
+    const source = (device: number): FetchSource => ({
       subject: 'limited',
+      origin: `limited-${device}`,
       // biome-ignore lint/correctness/useYield: it never gets so far
       async *read() {
         limited.push(device);
@@ -437,8 +341,8 @@ describe('patience', () => {
       },
     });
     const other = fakeSource('other', true);
-    fetcher.addDevice(2, { blob: 'c', table: tableOf(), units: null, sources: [source(2)] });
-    fetcher.addDevice(3, { blob: 'd', table: tableOf(), units: null, sources: [source(3), other.source] });
+    fetcher.addDevice(2, { image: 'x', blob: 'c', table: tableOf(), units: null, sources: [source(2)] });
+    fetcher.addDevice(3, { image: 'x', blob: 'd', table: tableOf(), units: null, sources: [source(3), other.source] });
     for (const device of [2, 3]) fetcher.miss({ device, chunks: [63] });
     await sleep(400);
     expect(limited.filter((device) => device === 2).length).toBe(2); // the chunk and its neighbours

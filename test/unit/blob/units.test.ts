@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Fetcher } from '../../../src/blob/fetcher.ts';
-import type { BlobSource } from '../../../src/blob/source.ts';
+import type { FetchSource } from '../../../src/blob/standing.ts';
 import { type Chunk, ChunkTable, type Decoder, encodeTable, type Unit } from '../../../src/blob/table.ts';
 import { encodeUnits, UnitTable } from '../../../src/blob/units.ts';
 
@@ -94,6 +94,7 @@ describe('fetching units', () => {
     const delivered: string[] = [];
     const failed: [number, number[]][] = [];
     const requests: string[] = [];
+    const liars = new Set<number>();
     let wrong = 0;
     const cache = {
       missing: (device: number, first: number, count: number) =>
@@ -102,7 +103,7 @@ describe('fetching units', () => {
         ),
       async deliver(device: number, chunk: number, data: Buffer) {
         expect(data.length).toBe(STORED);
-        if (wrong-- > 0) throw new Error('wrong');
+        if (wrong-- > 0 || liars.has(device)) throw new Error('wrong');
         const chunks = devices[device]!;
         const own = chunks[chunk]!.within?.unit;
         const all = chunks.flatMap(({ within }, at) => (at === chunk || (own && within?.unit === own) ? [at] : []));
@@ -111,20 +112,24 @@ describe('fetching units', () => {
       },
       fail: (device: number, chunks: number[]) => void failed.push([device, chunks]),
     };
-    const source: BlobSource = {
+    const source: FetchSource = {
       subject: 'a',
+      origin: 'a',
       async *read(offset, length) {
         requests.push(`${offset / STORED}+${length / STORED}`);
         await sleep(20);
         yield Buffer.alloc(length);
       },
     };
-    const made = new Fetcher(cache, { window, inFlight: 100_000, connections: 4, deadline: 300 });
+    const made = new Fetcher(cache, {
+      ...{ window, inFlight: 100_000, connections: 4, originConnections: 8, totalConnections: 8 },
+      ...{ memory: 1 << 20, silence: 10_000, deadline: 300 },
+    });
     fetcher = made;
     for (const [device, chunks] of Object.entries(devices)) {
-      made.addDevice(Number(device), { blob: 'b', ...tableOf(chunks), sources: [source] });
+      made.addDevice(Number(device), { image: device, blob: 'b', ...tableOf(chunks), sources: [source] });
     }
-    return { fetcher: made, present, delivered, failed, requests, failNext: (times: number) => (wrong = times) };
+    return { fetcher: made, present, delivered, failed, requests, liars, failNext: (times: number) => (wrong = times) };
   }
 
   const [first, second] = [unit(0), unit(1)];
@@ -156,6 +161,15 @@ describe('fetching units', () => {
     await sleep(60);
     expect([requests, delivered]).toEqual([['0+1'], ['1:0', '2:1']]);
     expect(fetcher.counters().joined).toBe(1);
+  });
+
+  it('is wrong only for the device whose digests say so, whoever asked first', async () => {
+    const { fetcher, delivered, failed, liars } = setUp({ 1: chunksOf([first, null]), 2: chunksOf([null, first], 2) });
+    liars.add(1);
+    fetcher.miss({ device: 1, chunks: [0] });
+    fetcher.miss({ device: 2, chunks: [1] });
+    await expect.poll(() => failed, { timeout: 5_000 }).toEqual([[1, [0]]]);
+    expect(delivered).toEqual(['2:1']);
   });
 
   it('goes on for another device when the first one goes away', async () => {

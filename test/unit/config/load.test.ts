@@ -18,7 +18,8 @@ const failure = (source: string) => {
 describe('configuration', () => {
   it('reads sizes and durations with units and keeps defaults for the rest', () => {
     const config = parseConfig('version = 1\n[fetch]\nwindow = "2MiB"\ndeadline = "1.5s"\nconnections = 3\n', 'x');
-    expect(config.fetch).toEqual({ window: 2097152, in_flight: 1048576, connections: 3, deadline: 1500 });
+    const given = { window: 2097152, connections: 3, deadline: 1500 };
+    expect(config.fetch).toEqual({ ...defaultConfig().fetch, ...given });
     expect(config.daemon).toEqual(defaultConfig().daemon);
   });
 

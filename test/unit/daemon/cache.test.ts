@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { formatDevice, makeStores, parseDevice, sweep } from '../../../src/daemon/cache.ts';
+import { formatDevice, makeStores, newName, parseDevice, sweep } from '../../../src/daemon/cache.ts';
 
 const [A, B] = ['a', 'b'].map((digit) => digit.repeat(64)) as [string, string];
 
@@ -24,7 +24,7 @@ afterEach(() => rmSync(join(cache, '..'), { recursive: true }));
 
 /** A device's folders with something in each; gives the device's name. */
 async function fill(blob: string, table: string): Promise<string> {
-  const device = formatDevice({ blob, table });
+  const device = formatDevice({ blob, table, node: 3 });
   const { sharedDir, ownDir } = await makeStores(cache, device);
   for (const dir of [sharedDir, ownDir])
     for (const name of ['data', 'map']) writeFileSync(join(dir, name), blob + name);
@@ -37,8 +37,16 @@ const folders = (): string[] =>
     .sort();
 
 it('names of devices are read as they were made', () => {
-  const name = { blob: A, table: '0123' };
+  const name = { blob: A, table: '0123', node: 2 ** 48 + 1 };
   expect(parseDevice(formatDevice(name))).toEqual(name);
+});
+
+it('nodes of new devices are nobody else’s', () => {
+  const names = new Set<string>();
+  for (let count = 0; count < 100; count++) names.add(newName(`${A}-0123`, names));
+  const nodes = new Set([...names].map((name) => parseDevice(name).node));
+  expect(nodes.size).toBe(100);
+  expect(Math.min(...nodes)).toBeGreaterThanOrEqual(3);
 });
 
 it('keeps what is named, whole, and removes the rest', async () => {
@@ -55,7 +63,7 @@ it('keeps what is named, whole, and removes the rest', async () => {
 
 it('a folder that is named and not there is none that could be removed', async () => {
   mkdirSync(cache);
-  await sweep(cache, [formatDevice({ blob: A, table: '01' })]);
+  await sweep(cache, [formatDevice({ blob: A, table: '01', node: 3 })]);
   expect(readdirSync(cache)).toEqual([]);
 });
 

@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { FetchedDevice, Fetcher } from '../../../src/blob/fetcher.ts';
+import type { Fetcher } from '../../../src/blob/fetcher.ts';
+import type { FetchedDevice } from '../../../src/blob/want.ts';
 import { defaultConfig } from '../../../src/config/load.ts';
 import { Images } from '../../../src/daemon/images.ts';
 import { makeRoot, rootPaths } from '../../../src/daemon/root.ts';
@@ -74,14 +75,17 @@ describe('images', () => {
   const cached = () => readdirSync(paths().cache);
   const records = () => readdirSync(paths().images);
 
-  it('share a device where their tables agree, each adding its place; the last one takes it along', async () => {
-    const [path] = await attach('a', ONE);
-    expect(await attach('b', ONE)).toEqual([path]);
-    const name = basename(path!);
-    const blob = name.split('-')[0]!;
-    expect(plane.state).toEqual({ [name]: [`/blobs-of-a/${blob}`, `/blobs-of-b/${blob}`] });
+  it('have devices of their own, each with its own places, over one copy of equal tables', async () => {
+    const [first] = await attach('a', ONE);
+    const [second] = await attach('b', ONE);
+    const [one, other] = [first!, second!].map((path) => basename(path));
+    const blob = one!.split('-')[0]!;
+    expect(plane.state).toEqual({ [one!]: [`/blobs-of-a/${blob}`], [other!]: [`/blobs-of-b/${blob}`] });
+    const [a, b] = [...plane.devices.values()];
+    expect([a!.image, b!.image, b!.table === a!.table, b!.ownDir]).toEqual(['a', 'b', true, a!.ownDir]);
+    expect(b!.node).not.toBe(a!.node);
     await images.detach('a');
-    expect(plane.state).toEqual({ [name]: [`/blobs-of-b/${blob}`] });
+    expect(Object.keys(plane.state)).toEqual([other]);
     expect(cached()).toEqual([blob]);
     await images.detach('b');
     expect([plane.state, cached(), records()]).toEqual([{}, [], []]);
@@ -162,7 +166,8 @@ describe('images', () => {
       const [one] = await attach('a', ONE);
       const [several] = await attach('b', gone);
       const folders = cached().sort();
-      for (const path of [one!, several!]) spoil(join(paths().cache, ...basename(path).split('-'), 'table'));
+      for (const path of [one!, several!])
+        spoil(join(paths().cache, ...basename(path).split('-').slice(0, 2), 'table'));
       rmSync(gone);
       images = open();
       await images.restore();

@@ -14,7 +14,7 @@ describe('a request', () => {
   it('becomes a record, whatever alternatives gRPC leaves in it', () => {
     const sources = [{ registry, directory: null, layout: undefined }, { directory: { path: '/blobs' } }];
     expect(recordOf({ ...request, sources: sources as unknown as Source[], blobIds: [HEX] })).toEqual({
-      version: 1,
+      version: 2,
       id: 'image-1',
       bootstrap: '/a/bootstrap',
       sources: [{ registry }, { directory: { path: '/blobs' } }],
@@ -35,6 +35,7 @@ describe('a request', () => {
     ['a relative bootstrap', { bootstrap: 'a/b' }, 'bootstrap'],
     ['a bootstrap with a zero', { bootstrap: '/a\0b' }, 'bootstrap'],
     ['no source', { sources: [] }, 'sources'],
+    ['too many sources', { sources: Array.from({ length: 17 }, () => ({ registry })) }, 'sources'],
     ['a source without a kind', source({}), 'sources.0'],
     ['a registry without a host', source({ registry: { ...registry, host: '' } }), 'sources.0'],
     ['a registry without a repository', source({ registry: { ...registry, repository: '' } }), 'sources.0'],
@@ -57,7 +58,7 @@ describe('the folder', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  const device = { name: `${HEX}-${'01'.repeat(16)}`, size: 8192, storedSize: 5000 };
+  const device = { name: `${HEX}-${'01'.repeat(16)}-000000000002a`, size: 8192, storedSize: 5000 };
   const record = { ...recordOf(request), devices: [device] };
 
   it('gives back what was written, in order, for nobody else to read', async () => {
@@ -80,9 +81,9 @@ describe('the folder', () => {
   });
 
   it.each([
-    ['is torn', '{"version": 1,', 'record'],
+    ['is torn', '{"version": 2,', 'record'],
     ['is no object', '[]', 'record'],
-    ['has another version', JSON.stringify({ ...record, version: 2 }), 'version'],
+    ['has another version', JSON.stringify({ ...record, version: 1 }), 'version'],
     ['belongs to another file', JSON.stringify({ ...record, id: 'other' }), 'id'],
     ['names no device', JSON.stringify({ ...record, devices: [{ ...device, name: '../..' }] }), 'devices.0.name'],
     ['knows no size', JSON.stringify({ ...record, devices: [{ ...device, size: -1 }] }), 'devices.0.size'],

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { defaultConfig } from '../../../src/config/load.ts';
-import { makeStores } from '../../../src/daemon/cache.ts';
+import { makeStores, newName } from '../../../src/daemon/cache.ts';
 import { metaFetcher } from '../../../src/daemon/meta-fetcher.ts';
 import { readMetas } from '../../../src/daemon/metas.ts';
 import { type ImageRecord, recordOf } from '../../../src/daemon/record.ts';
@@ -78,14 +78,15 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
   it.each(['batch', 'encrypted', 'zran-single'])('%s: lie beside the cache, for their owner alone', async (variant) => {
     const [view] = await readViews(ofFixture(variant, fixture('rafs', variant)), sources);
     const { id, size, storedSize } = view!;
-    const name = nameOf(view!);
+    const tables = nameOf(view!);
+    const name = newName(tables, []);
     const { ownDir } = await makeStores(dir, name);
     await ensureView(dir, view!);
     expect(readdirSync(ownDir).toSorted()).toEqual(['table', 'units']);
     expect(statSync(join(ownDir, 'units')).mode & 0o777).toBe(0o600);
     const device = { name, size, storedSize };
     const loaded = await loadView(dir, device);
-    expect({ id: loaded.id, name: nameOf(loaded) }).toEqual({ id, name });
+    expect({ id: loaded.id, name: nameOf(loaded) }).toEqual({ id, name: tables });
     expect(loaded.units!.bytes.equals(view!.units!.bytes)).toBe(true);
 
     // What is lost or damaged is not served.

@@ -12,7 +12,7 @@ import { ensureHolder, listHolder, quitHolder } from '../../../src/native/holder
 import { mountsBelow, unmountBelow } from '../../kit/mounts.ts';
 import { run } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
-import { addon, makeBlob, Room, sha256, type TestBlob } from './blobfs-room.ts';
+import { addon, identity, makeBlob, Room, sha256, type TestBlob } from './blobfs-room.ts';
 
 const skip = needs('linux', 'root', 'fuse', 'addon', 'holder', 'python3');
 const K = 1024;
@@ -28,7 +28,7 @@ class Server {
       const [tableFile, storedFile] = [join(room.dir, `${name}.table`), join(room.dir, `${name}.stored`)];
       writeFileSync(tableFile, table);
       writeFileSync(storedFile, stored);
-      return { name, size, tableFile, storedFile, ...room.stores(name) };
+      return { ...identity(name), size, tableFile, storedFile, ...room.stores(name) };
     });
     const { mountpoint, holderSocket } = room;
     const options = JSON.stringify({ mountpoint, holderSocket, devices, delay });

@@ -106,7 +106,7 @@ export class Room {
   }
 
   add(fs: BlobFs, name: string, { size, table }: Pick<TestBlob, 'size' | 'table'>, shared = 'shared'): number {
-    return fs.addDevice({ name, size, table, units: null, ...this.stores(name, shared) });
+    return fs.addDevice({ ...identity(name), size, table, units: null, ...this.stores(name, shared) });
   }
 
   stores(name: string, shared = 'shared'): { sharedDir: string; ownDir: string } {
@@ -143,3 +143,10 @@ export class Room {
     rmSync(this.dir, { recursive: true, force: true });
   }
 }
+
+/** A device of an image of its own; its node is the same in every process. */
+export const identity = (name: string): { name: string; node: number; image: string } => ({
+  name,
+  node: 3 + createHash('sha256').update(name).digest().readUIntBE(0, 6),
+  image: name,
+});

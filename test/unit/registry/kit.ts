@@ -10,7 +10,7 @@ export const TRANSPORTS = ['undici', 'node-fetch'] as const;
 
 export const ada: CredentialSource = async () => ({ username: USER, password: PASSWORD });
 
-export const QUICK = { attempts: 4, minDelay: 1, maxDelay: 4, maxRetryAfter: 2_000 };
+export const QUICK = { attempts: 4, minDelay: 1, maxDelay: 4, maxRetryAfter: 2_000, total: 120_000 };
 
 export const referenceTo = (
   host: string,

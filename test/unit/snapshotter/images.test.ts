@@ -1,6 +1,6 @@
 /** Bootstraps on their way from a registry into the root. No daemon, no mounts. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -22,7 +22,7 @@ const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 /** A caller that does not go away. */
 const STAYS = new AbortController().signal;
 
-const skip = needs('tar');
+const skip = needs('tar', 'python3', 'addon');
 
 describe.skipIf(skip.reason)('bootstraps', () => {
   let directory: string;
@@ -39,7 +39,8 @@ describe.skipIf(skip.reason)('bootstraps', () => {
       running: () => null,
       shareCredentials: async () => {},
     };
-    images = await Images.open({ folder: join(directory, 'images'), plane, registries, log: silentLog });
+    const pulls = { announce() {}, assertPulled: async () => {} };
+    images = await Images.open({ folder: join(directory, 'images'), plane, registries, pulls, log: silentLog });
   };
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'lacuna-images-'));
@@ -166,19 +167,42 @@ describe.skipIf(skip.reason)('bootstraps', () => {
     });
   });
 
-  test('a layer that containerd unpacked is adopted; one without a bootstrap, or with a link, is not', async () => {
+  test('a layer that containerd unpacked is adopted', async () => {
+    await start();
+    for (const [id, member] of [
+      [5, 'image/image.boot'],
+      [6, 'image.boot'],
+    ] as const) {
+      const fs = join(directory, `fs${id}`);
+      mkdirSync(join(fs, 'image'), { recursive: true });
+      writeFileSync(join(fs, member), original());
+      await images.adopt(fs, layer(), ({ place }) => place(id));
+      expect(stored(id).equals(original())).toBe(true);
+    }
+  });
+
+  test.each<[string, string]>([
+    ['without a bootstrap', 'mkdir image; echo x > image/other'],
+    ['whose bootstrap is a link', 'mkdir image; ln -s ../../outside/image.boot image/image.boot'],
+    ['whose folder is a link', 'ln -s ../outside image'],
+    ['whose folder is an absolute link', 'ln -s "$PWD/../outside" image'],
+    ['whose bootstrap is a pipe', 'mkdir image; mkfifo image/image.boot'],
+    ['whose bootstrap is a directory', 'mkdir -p image/image.boot'],
+    [
+      'whose bootstrap is a socket',
+      'mkdir image; python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\'image/image.boot\')"',
+    ],
+    ['whose bootstrap is a hole of a terabyte', 'mkdir image; truncate -s 1T image/image.boot'],
+  ])('an unpacked layer %s is refused', async (_name, script) => {
     await start();
     const fs = join(directory, 'fs');
-    mkdirSync(join(fs, 'image'), { recursive: true });
-    const boot = join(fs, 'image', 'image.boot');
-    const adopt = () => images.adopt(fs, layer(), ({ place }) => place(5));
-    await expect(adopt()).rejects.toMatchObject({ code: 'FORMAT' });
-    symlinkSync('/etc/passwd', boot);
-    await expect(adopt()).rejects.toMatchObject({ code: 'FORMAT' });
-    rmSync(boot);
-    writeFileSync(boot, original());
-    await adopt();
-    expect(stored(5).equals(original())).toBe(true);
+    mkdirSync(fs);
+    mkdirSync(join(directory, 'outside'));
+    writeFileSync(join(directory, 'outside', 'image.boot'), original());
+    execFileSync('sh', ['-euc', script], { cwd: fs });
+    const adopted = images.adopt(fs, layer(), ({ place }) => place(5));
+    await expect(adopted).rejects.toMatchObject({ code: 'FORMAT', subject: LAYER });
+    expect(readdirSync(join(directory, 'images'))).toEqual([]);
   });
 });
 

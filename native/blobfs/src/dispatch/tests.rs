@@ -40,14 +40,24 @@ struct Bench {
     room: Room,
 }
 
+/// Node ids of the devices here, by their names.
+fn node_id(name: &str) -> u64 {
+    name.bytes().fold(1000, |id, byte| id * 31 + u64::from(byte))
+}
+
 impl Bench {
     fn new() -> Bench {
+        Bench::with_budget(crate::parked::MAX_WAITING)
+    }
+
+    fn with_budget(waiting: usize) -> Bench {
         let misses: Misses = Arc::default();
         let seen = misses.clone();
         let on_miss: OnMiss = Box::new(move |device, chunks| lock(&seen).push((device, chunks)));
         let recorder = Arc::new(Recorder::default());
         let channel: Arc<dyn Channel> = recorder.clone();
-        Bench { fs: BlobFs::new(BootId::current().unwrap(), on_miss), recorder, channel, misses, room: Room::new() }
+        let fs = BlobFs::with_budget(BootId::current().unwrap(), on_miss, waiting);
+        Bench { fs, recorder, channel, misses, room: Room::new() }
     }
 
     fn add(&self, name: &str, size: u64, records: &[Record]) -> u32 {
@@ -55,14 +65,23 @@ impl Bench {
     }
 
     fn add_with_units(&self, name: &str, size: u64, records: &[Record], units: &[u8]) -> u32 {
-        let (shared_dir, own_dir) = (self.room.0.join("shared"), self.room.0.join(name));
-        for dir in [&shared_dir, &own_dir] {
+        self.try_add((name, node_id(name), name), size, records, units).unwrap()
+    }
+
+    /// A device of this name, node and image.
+    fn try_add(
+        &self,
+        (name, node, own): (&str, u64, &str),
+        size: u64,
+        records: &[Record],
+        units: &[u8],
+    ) -> crate::error::Result<u32> {
+        let (shared_dir, own_dir) = (&self.room.0.join("shared"), &self.room.0.join(own));
+        for dir in [shared_dir, own_dir] {
             std::fs::create_dir_all(dir).unwrap();
         }
-        let table = crate::table::tests::bytes(records);
-        self.fs
-            .add_device(&DeviceOptions { name, size, table: &table, units, shared_dir: &shared_dir, own_dir: &own_dir })
-            .unwrap()
+        let table = &crate::table::tests::bytes(records);
+        self.fs.add_device(&DeviceOptions { name, node, image: name, size, table, units, shared_dir, own_dir })
     }
 
     fn send(&self, opcode: u32, nodeid: u64, unique: u64, body: &[u8]) {
@@ -123,7 +142,7 @@ fn init_takes_what_it_uses_of_what_is_offered() {
 }
 
 #[test]
-fn nodes_follow_from_names() {
+fn names_lead_to_nodes() {
     let bench = Bench::new();
     bench.add("dev", 8192, &[]);
     bench.fs.ready();
@@ -139,6 +158,18 @@ fn nodes_follow_from_names() {
     assert_eq!((abi::u64_at(&open, 0), abi::u32_at(&open, 8)), (Some(0), Some(FOPEN_DIRECT_IO)));
     assert_eq!(bench.ask(op::OPEN, node_id("dev"), &[1, 0, 0, 0, 0, 0, 0, 0]).0, -libc::EROFS);
     assert_eq!(bench.ask(op::STATFS, ROOT_ID, &[]).1.len(), 80);
+}
+
+#[test]
+fn a_name_or_node_that_is_taken_is_refused() {
+    let bench = Bench::new();
+    bench.add("dev", 4096, &[]);
+    assert!(bench.try_add(("dev", 77, "dev"), 4096, &[], &[]).is_err());
+    assert!(bench.try_add(("other", node_id("dev"), "dev"), 4096, &[], &[]).is_err());
+    for node in [0, 1, 2, 1 << 63] {
+        assert!(bench.try_add(("other", node, "dev"), 4096, &[], &[]).is_err());
+    }
+    bench.try_add(("other", 3, "dev"), 4096, &[], &[]).unwrap();
 }
 
 #[test]
@@ -328,4 +359,71 @@ fn a_unit_serves_another_device_whose_records_agree() {
     let answered: Vec<_> = bench.answers().iter().map(|answer| (answer.0, answer.1)).collect();
     assert_eq!(answered, [(2, 0), (4, 0)]);
     assert!(bench.fs.missing(other, 0, 2).unwrap().is_empty());
+}
+
+#[test]
+fn each_device_is_asked_for_a_chunk_once_and_whoever_has_it_first_serves_all() {
+    let bench = Bench::new();
+    let record = chunk(0, b"content");
+    let (one, other) = (bench.add("one", 4096, &[record]), bench.add("other", 4096, &[record]));
+    bench.fs.ready();
+    for (name, unique) in [("one", 2), ("one", 4), ("other", 6), ("other", 8)] {
+        bench.read(name, unique, 0, 7);
+    }
+    assert_eq!(*lock(&bench.misses), [(one, vec![0]), (other, vec![0])]);
+    bench.fs.fail(one, &[0], Errno(libc::EIO)).unwrap();
+    assert_eq!(bench.answers(), [(2, -libc::EIO, vec![]), (4, -libc::EIO, vec![])]);
+    bench.read("one", 10, 0, 7);
+    assert_eq!(lock(&bench.misses).len(), 3);
+    bench.fs.deliver(other, 0, b"content").unwrap();
+    let answered: Vec<_> = bench.answers().iter().map(|answer| (answer.0, answer.1)).collect();
+    assert_eq!(answered, [(6, 0), (8, 0), (10, 0)]);
+}
+
+#[test]
+fn devices_of_images_whose_tables_agree_share_them() {
+    let bench = Bench::new();
+    let records = [chunk(0, b"content")];
+    let first = bench.try_add(("first", 10, "own"), 4096, &records, &[]).unwrap();
+    let second = bench.try_add(("second", 11, "own"), 4096, &records, &[]).unwrap();
+    let liar = bench.try_add(("liar", 12, "own"), 4096, &[chunk(0, b"another")], &[]).unwrap();
+    let content = |handle| bench.fs.device(handle).unwrap().content.clone();
+    assert!(Arc::ptr_eq(&content(first), &content(second)));
+    assert!(!Arc::ptr_eq(&content(first), &content(liar)));
+    bench.fs.remove_device(first).unwrap();
+    assert_eq!(bench.fs.missing(second, 0, 1).unwrap(), [0]);
+}
+
+#[test]
+fn reads_of_one_image_cannot_pile_up_until_others_find_no_room() {
+    let bench = Bench::with_budget(16);
+    let all: Vec<Record> = (0..20).map(|i: u64| chunk(i * 4096, &[i as u8])).collect();
+    let greedy = bench.add("greedy", 20 * 4096, &all);
+    let modest = bench.add("modest", 20 * 4096, &all);
+    bench.fs.ready();
+    for i in 0..20 {
+        bench.read("greedy", 2 * i + 2, i * 4096, 1);
+    }
+    let refused = bench.answers();
+    assert_eq!(refused.len(), 12);
+    assert!(refused.iter().all(|answer| answer.1 == -libc::EIO));
+    assert_eq!((bench.fs.counters().waiting, bench.fs.counters().shed), (8, 12));
+    // A read that waits for several chunks takes as much as several reads.
+    bench.read("modest", 100, 8 * 4096, 3 * 4096);
+    bench.read("modest", 102, 12 * 4096, 3 * 4096);
+    assert_eq!(bench.answers(), [(102, -libc::EIO, vec![])]);
+    for i in 8..11 {
+        bench.fs.deliver(modest, i, &[i as u8]).unwrap();
+    }
+    assert_eq!(bench.answers().len(), 1);
+    bench.read("modest", 104, 8 * 4096, 1);
+    assert_eq!(bench.answers(), [(104, 0, vec![8])]);
+    // What no longer waits takes nothing.
+    bench.fs.fail(greedy, &[0, 1, 2, 3, 4, 5, 6, 7], Errno(libc::EIO)).unwrap();
+    assert_eq!(bench.answers().len(), 8);
+    bench.read("greedy", 106, 0, 8 * 4096);
+    assert!(bench.answers().is_empty());
+    bench.send(op::INTERRUPT, 0, 107, &106u64.to_ne_bytes());
+    bench.read("greedy", 108, 0, 8 * 4096);
+    assert_eq!(bench.answers(), [(106, -libc::EINTR, vec![])]);
 }

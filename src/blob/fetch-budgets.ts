@@ -1,0 +1,57 @@
+/** How much of what all images share one of them may take: requests and memory. */
+import { SharedBudget } from './budget.ts';
+import type { Lane } from './lane.ts';
+
+export interface FetchLimits {
+  /** Maximum concurrent requests of one image to one origin. */
+  readonly connections: number;
+  /** Maximum concurrent requests to one origin, and in all. An image gets no more of them than are free. */
+  readonly originConnections: number;
+  readonly totalConnections: number;
+  /** Maximum bytes that were asked for and are not in the cache yet. An image gets no more of them than are free. */
+  readonly memory: number;
+}
+
+export class FetchBudgets {
+  readonly #limits: FetchLimits;
+  readonly #requests: SharedBudget;
+  readonly #memory: SharedBudget;
+  /** Requests, by origin. */
+  readonly #origins = new Map<string, SharedBudget>();
+
+  constructor(limits: FetchLimits) {
+    this.#limits = limits;
+    this.#requests = new SharedBudget(limits.totalConnections);
+    this.#memory = new SharedBudget(limits.memory);
+  }
+
+  /** Whether the lane may have one more request, of `size` bytes. */
+  allow({ image, origin, running }: Lane, size: number): boolean {
+    return (
+      running < this.#limits.connections &&
+      this.#requests.allows(image, 1) &&
+      this.#memory.allows(image, size) &&
+      (this.#origins.get(origin)?.allows(image, 1) ?? true)
+    );
+  }
+
+  take(lane: Lane, size: number): void {
+    const { image, origin } = lane;
+    lane.running += 1;
+    this.#requests.take(image, 1);
+    this.#memory.take(image, size);
+    const budget = this.#origins.get(origin) ?? new SharedBudget(this.#limits.originConnections);
+    this.#origins.set(origin, budget);
+    budget.take(image, 1);
+  }
+
+  giveBack(lane: Lane, size: number): void {
+    const { image, origin } = lane;
+    lane.running -= 1;
+    this.#requests.giveBack(image, 1);
+    this.#memory.giveBack(image, size);
+    const budget = this.#origins.get(origin)!;
+    budget.giveBack(image, 1);
+    if (budget.isIdle) this.#origins.delete(origin);
+  }
+}

@@ -1,0 +1,157 @@
+/** What one image, or one registry, can take from the others' fetching: nothing, whatever it does or leaves undone. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, describe, expect, it } from 'vitest';
+import { Fetcher, type FetchOptions } from '../../src/blob/fetcher.ts';
+import type { FetchSource } from '../../src/blob/standing.ts';
+import { FakeCache, fakeSource, OPTIONS, ranges, STORED, settled, stored, tableOf } from '../kit/fetching.ts';
+
+let fetcher: Fetcher | null = null;
+afterEach(() => fetcher?.close());
+
+/** Images by name, each with one device (numbered from 1) of the same blob and its own sources. */
+function setUp(images: Readonly<Record<string, readonly FetchSource[]>>, options: Partial<FetchOptions> = {}) {
+  const cache = new FakeCache();
+  const made = new Fetcher(cache, { ...OPTIONS, window: 0, silence: 400, ...options });
+  fetcher = made;
+  for (const [index, [image, sources]] of Object.entries(images).entries()) {
+    made.addDevice(index + 1, { image, blob: 'b', table: tableOf(), units: null, sources });
+  }
+  return { cache, fetcher: made };
+}
+
+const [HOSTILE, VICTIM] = [1, 2];
+/** Chunks too far from each other to travel together. */
+const scattered = Array.from({ length: 32 }, (_, index) => index * 20);
+
+describe('a registry that is silent', () => {
+  it('of one image is never what another image waits for', async () => {
+    const [silent, honest] = [fakeSource('silent'), fakeSource('honest', true)];
+    const { cache, fetcher } = setUp({ hostile: [silent.source], victim: [honest.source] });
+    fetcher.miss({ device: HOSTILE, chunks: [5] });
+    await settled();
+    fetcher.miss({ device: VICTIM, chunks: [5] });
+    await settled();
+    expect(cache.delivered).toEqual(['2:5']);
+    // What has come serves both.
+    expect(silent.requests[0]!.aborted).toBe(true);
+  });
+
+  it('costs its own image one look: the next source is asked as well, and first from then on', async () => {
+    const [silent, mirror] = [fakeSource('silent'), fakeSource('mirror', true)];
+    const { cache, fetcher } = setUp({ image: [silent.source, mirror.source] });
+    const began = performance.now();
+    fetcher.miss({ device: 1, chunks: [1, 21, 41] });
+    await expect.poll(() => cache.delivered.length, { timeout: 5_000, interval: 10 }).toBe(3);
+    expect(performance.now() - began).toBeGreaterThan(390);
+    expect(silent.requests.every(({ aborted }) => aborted)).toBe(true);
+    fetcher.miss({ device: 1, chunks: [61] });
+    await settled();
+    expect(cache.delivered.at(-1)).toBe('1:61');
+    expect(silent.requests.length).toBe(3);
+  });
+
+  it('drips: bytes that lead nowhere are silence', async () => {
+    const [dripping, mirror] = [fakeSource('dripping'), fakeSource('mirror', true)];
+    const { cache, fetcher } = setUp({ image: [dripping.source, mirror.source] });
+    fetcher.miss({ device: 1, chunks: [1] });
+    const drip = setInterval(() => dripping.requests[0]?.send(1), 50);
+    await expect
+      .poll(() => cache.delivered, { timeout: 5_000 })
+      .toEqual(['1:1'])
+      .finally(() => clearInterval(drip));
+    expect(mirror.requests.length).toBe(1);
+  });
+
+  it('leaves to another image of the same registry the requests that it needs', async () => {
+    const shared = fakeSource('shared');
+    const other = fakeSource('shared', true);
+    const { cache, fetcher } = setUp({ hostile: [shared.source], victim: [other.source] }, { originConnections: 24 });
+    fetcher.miss({ device: HOSTILE, chunks: scattered });
+    await settled();
+    expect(shared.requests.length).toBe(12);
+    fetcher.miss({ device: VICTIM, chunks: [901, 961] });
+    await settled();
+    expect(cache.delivered).toEqual(['2:901', '2:961']);
+  });
+
+  it('takes no more than half of all requests, and several no more than leaves some', async () => {
+    const silent = ['a', 'b', 'c'].map((name) => fakeSource(name));
+    const honest = fakeSource('honest', true);
+    const images = { a: [silent[0]!.source], b: [silent[1]!.source], c: [silent[2]!.source], victim: [honest.source] };
+    const { cache, fetcher } = setUp(images, { totalConnections: 24 });
+    for (const device of [1, 2, 3]) fetcher.miss({ device, chunks: scattered });
+    await settled();
+    expect(silent.map(({ requests }) => requests.length)).toEqual([12, 6, 3]);
+    fetcher.miss({ device: 4, chunks: [901, 961] });
+    await settled();
+    expect(cache.delivered).toEqual(['4:901', '4:961']);
+  });
+
+  it('takes no more than half of the memory for what is fetched', async () => {
+    const [silent, honest] = [fakeSource('silent'), fakeSource('honest', true)];
+    const { cache, fetcher } = setUp({ hostile: [silent.source], victim: [honest.source] }, { memory: 10 * STORED });
+    fetcher.miss({ device: HOSTILE, chunks: scattered });
+    await settled();
+    expect(silent.requests.length).toBe(5);
+    fetcher.miss({ device: VICTIM, chunks: [841, 901, 961] });
+    await settled();
+    expect(cache.delivered.toSorted()).toEqual(['2:841', '2:901', '2:961']);
+  });
+
+  it('does not keep the others from reading ahead', async () => {
+    const [silent, honest] = [fakeSource('silent'), fakeSource('honest', true)];
+    const { cache, fetcher } = setUp({ hostile: [silent.source], victim: [honest.source] }, { window: 16 * 1024 });
+    fetcher.miss({ device: HOSTILE, chunks: [3, 7, 11, 15, 19] });
+    await settled();
+    fetcher.miss({ device: VICTIM, chunks: [35] });
+    await settled();
+    expect(cache.delivered.toSorted()).toEqual(['2:32', '2:33', '2:34', '2:35']);
+  });
+});
+
+it('an image that wants all at once does not make others wait for their turn', async () => {
+  const [greedy, modest] = [fakeSource('registry'), fakeSource('registry', true)];
+  const { cache, fetcher } = setUp({ hostile: [greedy.source], victim: [modest.source] });
+  fetcher.miss({ device: HOSTILE, chunks: scattered });
+  await settled();
+  expect(greedy.requests.length).toBe(OPTIONS.connections);
+  // One of those that have to wait behind the greedy image's own, and one that is under way.
+  fetcher.miss({ device: VICTIM, chunks: [620] });
+  await settled();
+  expect(cache.delivered).toEqual(['2:620']);
+  fetcher.miss({ device: VICTIM, chunks: [0] });
+  await settled();
+  expect(ranges(modest.requests)).toEqual(['620+1']);
+  greedy.requests[0]!.send();
+  await settled();
+  expect(cache.delivered).toEqual(['2:620', '1:0']);
+});
+
+it('what is given up or taken away gives back what it held', async () => {
+  const silent = fakeSource('silent');
+  const { cache, fetcher } = setUp({ image: [silent.source] }, { deadline: 300, totalConnections: 8 });
+  for (let round = 1; round <= 3; round++) {
+    fetcher.miss({ device: 1, chunks: scattered });
+    await expect.poll(() => cache.failed.length, { timeout: 5_000 }).toBe(round * scattered.length);
+    await settled();
+  }
+  expect(silent.requests.length).toBe(3 * 4);
+  fetcher.removeDevice(1);
+  const honest = fakeSource('honest', true);
+  fetcher.addDevice(2, { image: 'other', blob: 'b', table: tableOf(), units: null, sources: [honest.source] });
+  fetcher.miss({ device: 2, chunks: [0, 20, 40, 60] });
+  await settled();
+  expect(cache.delivered.length).toBe(4);
+});
+
+it('a blocked process does not take its own silence for that of the sources', async () => {
+  const [first, mirror] = [fakeSource('first'), fakeSource('mirror', true)];
+  const { cache, fetcher } = setUp({ image: [first.source, mirror.source] });
+  fetcher.miss({ device: 1, chunks: [1] });
+  await settled();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000);
+  first.requests[0]!.send();
+  await sleep(100);
+  expect([cache.delivered, mirror.requests.length]).toEqual([['1:1'], 0]);
+  expect(stored(1).length).toBe(STORED);
+});
