@@ -140,7 +140,7 @@ function decompress(stored: Buffer, compressor: Compressor, usize: number): Buff
     case 2:
       return gunzip(stored, usize);
     case 3:
-      return zstdDecompress(stored, usize);
+      return zstdDecompress(stored, usize, brokenFrame);
     case 1:
       throw new LacunaError('UNSUPPORTED', 'lz4 chunks need the native addon', { hint: BUILD_HINT });
   }
@@ -155,14 +155,14 @@ function gunzip(data: Buffer, limit: number): Buffer {
 }
 
 /** Memory grows with what really comes out, never by what a frame's header says. */
-function zstdDecompress(data: Buffer, limit: number): Buffer {
+function zstdDecompress(data: Buffer, limit: number, explain = zstdError): Buffer {
   const context = zstdContext();
   const pieces: Buffer[] = [];
   let [at, length, inside] = [0, 0, true];
   while (at < data.length || inside) {
     if (!inside && data.subarray(at).every((byte) => byte === 0)) break;
     const target = Buffer.allocUnsafe(Math.min(Math.max(FIRST_OUTPUT, length), limit + 1 - length));
-    const [hint, produced, consumed] = frames(at, () => context.decompressStream(target, data.subarray(at)));
+    const [hint, produced, consumed] = frames(at, explain, () => context.decompressStream(target, data.subarray(at)));
     at += consumed;
     length += produced;
     inside = hint !== 0;
@@ -184,11 +184,11 @@ function zstdContext(): DCtx {
   return zstd;
 }
 
-function frames<T>(offset: number, step: () => T): T {
+function frames<T>(offset: number, explain: typeof zstdError, step: () => T): T {
   try {
     return step();
   } catch (cause) {
-    throw zstdError(cause, offset);
+    throw explain(cause, offset);
   }
 }
 
@@ -200,11 +200,16 @@ const UNSUPPORTED: ReadonlyArray<readonly [RegExp, string]> = [
 
 /** An error of zstd-napi as the addon would have told it. */
 export function zstdError(cause: unknown, offset?: number): LacunaError {
-  const problem = cause instanceof Error ? cause.message : String(cause);
-  const unsupported = UNSUPPORTED.find(([pattern]) => pattern.test(problem));
-  if (unsupported !== undefined) return new LacunaError('UNSUPPORTED', `zstd stream: ${unsupported[1]}`, { cause });
-  return new FormatError('zstd stream', problem, { cause, ...(offset === undefined ? {} : { offset }) });
+  const unsupported = UNSUPPORTED.find(([pattern]) => pattern.test(textOf(cause)));
+  if (unsupported === undefined) return brokenFrame(cause, offset);
+  return new LacunaError('UNSUPPORTED', `zstd stream: ${unsupported[1]}`, { cause });
 }
+
+/** Of a chunk, which no writer makes so. */
+const brokenFrame = (cause: unknown, offset?: number): FormatError =>
+  new FormatError('zstd stream', textOf(cause), { cause, ...(offset === undefined ? {} : { offset }) });
+
+const textOf = (cause: unknown): string => (cause instanceof Error ? cause.message : String(cause));
 
 /** CRC-32C, polynomial 0x1EDC6F41 reflected (RFC 3720, B.4). */
 function crc32c(bytes: Buffer): number {

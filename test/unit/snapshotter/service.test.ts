@@ -30,14 +30,13 @@ class FakeImages implements LazyImages {
     this.#folder = folder;
   }
 
+  isSilent = false;
   /** What is thrown for the labels of a bootstrap. */
   refusal: Error | null = null;
 
   assertPulled: LazyImages['assertPulled'] = async () => {
     if (this.refusal !== null) throw this.refusal;
   };
-  isSilent = false;
-
   fetch: LazyImages['fetch'] = async (layer, use, signal) => {
     this.calls.push(`fetch ${layer.image}`);
     if (this.isSilent) {
