@@ -6,7 +6,7 @@
 /** Shorter ones would be found in words that are no secret. Characters. */
 const MIN_LENGTH = 8;
 /** The latest count: tokens change every few minutes, and only what was just sent is echoed. */
-const MAX_SECRETS = 1024;
+const MAX_SECRETS = 256;
 
 const secrets = new Set<string>();
 

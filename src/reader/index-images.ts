@@ -11,6 +11,8 @@ import { ahead } from './ahead.ts';
 export const MAX_NESTING = 4;
 /** Entries of an index and of all those within it. */
 export const MAX_ENTRIES = 4096;
+/** Bytes of all manifests that an index and those within it list, each once. */
+export const MAX_LISTED_SIZE = 256 * 1024 * 1024;
 /** Manifests that are read at once. */
 const READ_AHEAD = 4;
 
@@ -32,8 +34,8 @@ export async function readManifest(
 
 /**
  * Everything that an index lists which is not an index itself, in its order. What a nested index lists stands in its place,
- * for its platform where the entry names none. UNSUPPORTED beyond {@link MAX_NESTING}
- * and {@link MAX_ENTRIES}.
+ * for its platform where the entry names none. UNSUPPORTED beyond {@link MAX_NESTING}, {@link MAX_ENTRIES}
+ * and {@link MAX_LISTED_SIZE}.
  */
 export async function listManifests(
   store: ImageStore,
@@ -41,10 +43,14 @@ export async function listManifests(
   options: SignalOptions,
 ): Promise<Descriptor[]> {
   const listed: Descriptor[] = [];
+  /** Of an index that is listed more than once. */
+  const known = new Map<string, readonly Descriptor[]>();
   let seen = 0;
   const walk = async (parent: Descriptor, depth: number): Promise<void> => {
     if (depth === MAX_NESTING) throw tooNested(`indexes are nested more than ${MAX_NESTING} deep`, store);
-    const { manifests } = parseIndex(await store.manifest(parent, options), store.subject);
+    const key = `${parent.digest} ${parent.size}`;
+    const manifests = known.get(key) ?? parseIndex(await store.manifest(parent, options), store.subject).manifests;
+    known.set(key, manifests);
     seen += manifests.length;
     if (seen > MAX_ENTRIES)
       throw tooNested(`an index and those within it have more than ${MAX_ENTRIES} entries`, store);
@@ -55,6 +61,12 @@ export async function listManifests(
     }
   };
   await walk(index, 0);
+  const size = [...new Map(listed.map((entry) => [entry.digest, entry.size])).values()].reduce(
+    (sum, it) => sum + it,
+    0,
+  );
+  if (size > MAX_LISTED_SIZE)
+    throw tooNested(`the manifests of an index have ${size} bytes, more than ${MAX_LISTED_SIZE}`, store);
   return listed;
 }
 
@@ -91,7 +103,15 @@ async function readImages(
   options: SignalOptions,
 ): Promise<ChosenManifest[]> {
   const images: ChosenManifest[] = [];
-  for await (const read of ahead(entries, READ_AHEAD, (entry) => readManifest(store, entry, options))) {
+  // An index may list one manifest under many platforms.
+  const known = new Map<string, Promise<ChosenManifest>>();
+  const readOnce = async (entry: Descriptor): Promise<ChosenManifest> => {
+    const key = `${entry.digest} ${entry.size}`;
+    const reading = known.get(key) ?? readManifest(store, entry, options);
+    known.set(key, reading);
+    return { ...(await reading), descriptor: entry };
+  };
+  for await (const read of ahead(entries, READ_AHEAD, readOnce)) {
     if (artifactTypeOf(read.manifest) === null) images.push(read);
   }
   return images;

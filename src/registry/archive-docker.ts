@@ -49,13 +49,30 @@ export async function readDockerArchive(file: ArchiveFile, signal: AbortSignal |
   return reader;
 }
 
+interface Config {
+  readonly name: string;
+  readonly digest: string;
+  readonly size: number;
+}
+
+interface Layer {
+  readonly place: BlobPlace;
+  readonly mediaType: string;
+  /** Absent for a plain tar, whose digest is its diffID. */
+  readonly digest?: string;
+}
+
 class SavedImages implements ArchiveContent {
   readonly entries: Descriptor[] = [];
   readonly #file: ArchiveFile;
   readonly #signal: AbortSignal | null;
   readonly #places = new Map<string, BlobPlace>();
-  /** Config digest → the manifest of an OCI layout that names it. */
-  readonly #manifests = new Map<string, { readonly descriptor: Descriptor; readonly manifest: Manifest }>();
+  /** Config digest → the manifest of an OCI layout that names it, and how many layers that has. */
+  readonly #manifests = new Map<string, { readonly descriptor: Descriptor; readonly layers: number }>();
+  /** By member: each is read once, however many images name it. */
+  readonly #configs = new Map<string, Config>();
+  readonly #diffIds = new Map<string, readonly string[]>();
+  readonly #layers = new Map<string, Layer>();
 
   constructor(file: ArchiveFile, signal: AbortSignal | null) {
     this.#file = file;
@@ -70,10 +87,13 @@ class SavedImages implements ArchiveContent {
   async findManifests(): Promise<void> {
     const index = await this.#file.read('index.json');
     if (index === null || this.#file.find('oci-layout') === null) return;
+    const seen = new Set<string>();
     let level = parseIndex(index, `${this.#file.subject}, index.json`).manifests;
     for (let depth = 0; depth < MAX_NESTING && level.length > 0; depth++) {
       const next: Descriptor[] = [];
       for (const descriptor of level) {
+        if (seen.has(descriptor.digest)) continue;
+        seen.add(descriptor.digest);
         const bytes = await this.#file.read(`blobs/${descriptor.digest.replace(':', '/')}`);
         if (bytes === null || !hasDigest(bytes, descriptor.digest)) continue;
         if (isIndex(descriptor.mediaType)) next.push(...parseIndex(bytes, descriptor.digest).manifests);
@@ -84,23 +104,13 @@ class SavedImages implements ArchiveContent {
   }
 
   async add({ Config, RepoTags, Layers }: SavedImage): Promise<void> {
-    const config = await this.#file.read(memberName(Config));
-    if (config === null) throw bad(this.#file, Config, 'missing: manifest.json names it as a config');
-    const digest = digestOf(config);
-    // A config is named after its digest, by docker as by others.
-    const named = /(?:^|\/)([0-9a-f]{64})(?:\.json)?$/.exec(Config)?.[1];
-    if (named !== undefined && `sha256:${named}` !== digest) {
-      throw new LacunaError('DIGEST_MISMATCH', `the config ${Config} hashes to ${digest}`, {
-        op: 'read archive',
-        subject: this.#file.subject,
-      });
-    }
-    this.#places.set(digest, this.#file.find(memberName(Config))!);
+    const config = this.#configs.get(Config) ?? (await this.#readConfig(Config));
+    this.#configs.set(Config, config);
     const layers = Layers ?? [];
-    const kept = this.#manifests.get(digest);
+    const kept = this.#manifests.get(config.digest);
     // Docker 25.0.0 wrote OCI manifests without layers.
-    const isComplete = kept !== undefined && kept.manifest.layers.length === layers.length;
-    const descriptor = isComplete ? kept.descriptor : await this.#describe(config, digest, layers);
+    const isComplete = kept !== undefined && kept.layers === layers.length;
+    const descriptor = isComplete ? kept.descriptor : await this.#describe(config, layers);
     const { mediaType, size } = descriptor;
     const names = (RepoTags ?? []).flatMap(normalName);
     const plain = { mediaType, digest: descriptor.digest, size };
@@ -108,25 +118,47 @@ class SavedImages implements ArchiveContent {
     for (const name of names) this.entries.push({ ...plain, annotations: { [ANNOTATION.refName]: name } });
   }
 
+  async #readConfig(name: string): Promise<Config> {
+    const bytes = await this.#file.read(memberName(name));
+    if (bytes === null) throw bad(this.#file, name, 'missing: manifest.json names it as a config');
+    const digest = digestOf(bytes);
+    // A config is named after its digest, by docker as by others.
+    const named = /(?:^|\/)([0-9a-f]{64})(?:\.json)?$/.exec(name)?.[1];
+    if (named !== undefined && `sha256:${named}` !== digest) {
+      throw new LacunaError('DIGEST_MISMATCH', `the config ${name} hashes to ${digest}`, {
+        op: 'read archive',
+        subject: this.#file.subject,
+      });
+    }
+    this.#places.set(digest, this.#file.find(memberName(name))!);
+    return { name, digest, size: bytes.length };
+  }
+
+  async #readDiffIds(name: string, digest: string): Promise<readonly string[]> {
+    const bytes = (await this.#file.read(memberName(name)))!;
+    return parseConfig(bytes, `${this.#file.subject}, config ${digest}`).rootfs.diff_ids;
+  }
+
   #keep(descriptor: Descriptor, manifest: Manifest): void {
     // What was not saved is in the registry only: then manifest.json tells what there is.
     if (![manifest.config, ...manifest.layers].every(({ digest }) => this.find(digest) !== null)) return;
     if (!this.#manifests.has(manifest.config.digest))
-      this.#manifests.set(manifest.config.digest, { descriptor, manifest });
+      this.#manifests.set(manifest.config.digest, { descriptor, layers: manifest.layers.length });
   }
 
   /** Makes the manifest that `docker push` would have made, of plain layers. */
-  async #describe(config: Buffer, digest: string, names: readonly string[]): Promise<Descriptor> {
-    const { rootfs } = parseConfig(config, `${this.#file.subject}, config ${digest}`);
-    if (rootfs.diff_ids.length !== names.length) {
-      throw bad(this.#file, 'manifest.json Layers', `${names.length} layers but ${rootfs.diff_ids.length} diff_ids`);
+  async #describe({ name: configName, digest, size }: Config, names: readonly string[]): Promise<Descriptor> {
+    const diffIds = this.#diffIds.get(configName) ?? (await this.#readDiffIds(configName, digest));
+    this.#diffIds.set(configName, diffIds);
+    if (diffIds.length !== names.length) {
+      throw bad(this.#file, 'manifest.json Layers', `${names.length} layers but ${diffIds.length} diff_ids`);
     }
     const layers: Descriptor[] = [];
-    for (const [i, name] of names.entries()) layers.push(await this.#layer(name, rootfs.diff_ids[i]!));
+    for (const [i, name] of names.entries()) layers.push(await this.#layer(name, diffIds[i]!));
     const manifest: Manifest = {
       schemaVersion: 2,
       mediaType: MEDIA.dockerManifest,
-      config: { mediaType: MEDIA.dockerConfig, digest, size: config.length },
+      config: { mediaType: MEDIA.dockerConfig, digest, size },
       layers,
     };
     const bytes = Buffer.from(JSON.stringify(manifest));
@@ -136,12 +168,19 @@ class SavedImages implements ArchiveContent {
   }
 
   async #layer(name: string, diffId: string): Promise<Descriptor> {
+    const layer = this.#layers.get(name) ?? (await this.#readLayer(name));
+    this.#layers.set(name, layer);
+    const { place, mediaType, digest = diffId } = layer;
+    this.#places.set(digest, place);
+    return { mediaType, digest, size: place.size };
+  }
+
+  async #readLayer(name: string): Promise<Layer> {
     const place = this.#file.find(memberName(name));
     if (place === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
     const compression = await compressionOf(place);
-    const digest = compression === 'none' ? diffId : await this.#hash(place);
-    this.#places.set(digest, place);
-    return { mediaType: LAYER_TYPES[compression] ?? MEDIA.dockerLayer, digest, size: place.size };
+    const mediaType = LAYER_TYPES[compression] ?? MEDIA.dockerLayer;
+    return compression === 'none' ? { place, mediaType } : { place, mediaType, digest: await this.#hash(place) };
   }
 
   async #hash(place: BlobPlace): Promise<string> {

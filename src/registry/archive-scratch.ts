@@ -45,7 +45,11 @@ function scratchOf(directory: OpenDirectory, made: string): Scratch {
   const { path } = directory;
   const removeNow = (): void => {
     for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
-    rmdirSync(made);
+    try {
+      rmdirSync(made);
+    } catch {
+      // Somebody renamed it; it is empty.
+    }
   };
   process.once('exit', removeNow);
   return {

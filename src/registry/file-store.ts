@@ -161,7 +161,7 @@ export abstract class FileStore implements ImageStore {
     options: SignalOptions,
   ): Promise<Descriptor[]> {
     const found: Descriptor[] = [];
-    for (const entry of entries) {
+    for (const entry of new Map(entries.map((listed) => [listed.digest, listed])).values()) {
       if (!isManifest(entry.mediaType) && !isIndex(entry.mediaType)) continue;
       const referrer = referrerOf(await this.manifest(entry, options), entry, this.subject);
       if (referrer?.subject === digest) found.push(referrer.entry);
