@@ -9,6 +9,7 @@ import { convertLayer } from '../src/convert/layer.ts';
 import { mergeLayers } from '../src/convert/merge.ts';
 import { planOf } from '../src/convert/options.ts';
 import type { BlobUpload } from '../src/registry/store.ts';
+import { TreeBudget } from '../src/tree/budget.ts';
 
 const { values } = parseArgs({
   options: { files: { type: 'string', default: '1000000' }, huge: { type: 'string', default: '0' } },
@@ -107,6 +108,7 @@ const layer = await convertLayer(
   {
     options: plan.layer,
     known: { lookup: async () => new Map() },
+    budget: new TreeBudget(),
     upload: nowhere,
     signal: plan.signal,
     onRead: () => {},

@@ -1,5 +1,6 @@
 /**
- * Bundles the two programs, `dist/cli/main.js` and `dist/daemon/main.js`, with the packages they use. A pull, and reads
+ * Bundles the programs, `dist/cli/main.js`, `dist/daemon/main.js` and the daemon's thread for bootstraps, with the packages
+ * they use. A pull, and reads
  * after a crash of the daemon, wait for them to load: a few large files take half the time of hundreds of small ones.
  * What is only loaded on demand stays in chunks of its own. The library in `dist/` is what tsc made and shares nothing
  * with them. Not minified, so that a stack trace can be read; `node --enable-source-maps` shows the sources.
@@ -9,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { rolldown } from 'rolldown';
 import { checkout } from './cache.mjs';
 
-const PROGRAMS = ['cli/main', 'daemon/main'];
+const PROGRAMS = ['cli/main', 'daemon/main', 'daemon/table-worker'];
 
 /** One folder below `dist/` like all others: code finds `dist/native` and `proto` from where it lies. */
 const CHUNKS = 'chunks';

@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 /** Longest input of each target: as far as its interesting lengths reach. */
-const TARGETS = { layer: 16384, chunk: 8192, unit: 16384, tables: 4096, requests: 1024 };
+const TARGETS = { layer: 16384, chunk: 8192, unit: 16384, tables: 4096, requests: 1024, tree: 1024 };
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const fuzz = join(root, 'native', 'fuzz');
@@ -32,7 +32,7 @@ function cargoFuzz(command, target, ...rest) {
   return spawnSync('cargo', [...args, target, ...rest], {
     cwd: join(root, 'native'),
     stdio: 'inherit',
-    // Stores of devices lie in memory: a busy disk is no hang of ours.
+    // Stores of devices and trees lie in memory: a busy disk is no hang of ours.
     env: {
       ...process.env,
       ASAN_OPTIONS: 'quarantine_size_mb=16',

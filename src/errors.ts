@@ -3,6 +3,7 @@
  *
  * The code is the contract; the message is for people: what failed, the subject, and (where there is one) a hint.
  */
+import { redact } from './secrets.ts';
 
 /** Exit codes of the CLI. Documented in README; never renumbered. */
 export const EXIT = {
@@ -86,11 +87,11 @@ export class LacunaError extends Error {
   readonly retryable: boolean;
 
   constructor(code: ErrorCode, message: string, options: LacunaErrorOptions = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(redact(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.op = options.op ?? null;
-    this.subject = options.subject ?? null;
-    this.hint = options.hint ?? null;
+    this.subject = options.subject === undefined ? null : redact(options.subject);
+    this.hint = options.hint === undefined ? null : redact(options.hint);
     this.retryable = options.retryable ?? CODES[code].retryable;
   }
 
@@ -131,10 +132,29 @@ export function toLacunaError(error: unknown, options: LacunaErrorOptions = {}):
   if (isLacunaError(error)) return new LacunaError(error.code, error.message, merged);
   if (error.name === 'AbortError') return new LacunaError('ABORTED', 'aborted', merged);
   const code = 'code' in error ? String(error.code) : '';
+  if (Object.hasOwn(SHORTAGES, code)) return shortage(code, error, merged);
   if (code === 'ENOENT') return new LacunaError('NOT_FOUND', error.message, merged);
   if (code === 'EACCES' || code === 'EPERM') return new LacunaError('FORBIDDEN', error.message, merged);
   if (/^E[A-Z0-9]+$/.test(code)) return new LacunaError('SYSTEM', error.message, merged);
   return new LacunaError('INTERNAL', error.message, merged);
+}
+
+/** What a machine has run out of, or never had: what is wrong, and what helps. */
+const SHORTAGES: Readonly<Record<string, readonly [problem: string, hint: string]>> = {
+  ENOSPC: [
+    'no space left on the file system',
+    'free space or inodes there (`df -h`, `df -i`), or choose another place',
+  ],
+  EDQUOT: ['the disk quota is used up', 'free space there, or raise the quota'],
+  EROFS: ['the file system is read-only', 'choose a place that can be written to, or mount it writable'],
+  EMFILE: ['this process has too many files open', 'raise its limit: `ulimit -n`, or LimitNOFILE= of its service'],
+  ENFILE: ['this host has too many files open', 'raise fs.file-max'],
+};
+
+function shortage(code: string, error: Error, options: LacunaErrorOptions): LacunaError {
+  const [problem, hint] = SHORTAGES[code]!;
+  const path = 'path' in error && typeof error.path === 'string' ? { subject: error.path } : {};
+  return new LacunaError('SYSTEM', problem, { hint, ...path, ...options });
 }
 
 /** A caller's function, such as `onProgress`, whose errors are told from ours. Does nothing when there is none. */

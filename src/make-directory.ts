@@ -1,5 +1,5 @@
 /** Directories on this host. */
-import { mkdir, stat } from 'node:fs/promises';
+import { chmod, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 const MAX_ATTEMPTS = 100;
@@ -17,6 +17,16 @@ export async function makeDirectory(path: string, mode = 0o777): Promise<void> {
     await makeDirectory(parent, mode);
     await makeOne(path, mode);
   }
+}
+
+/**
+ * Makes a directory that only its owner may enter; one that is there is made so. For directories that are ours alone: what
+ * lies below one is safe from others whatever its own mode is.
+ */
+export async function makePrivateDirectory(path: string): Promise<void> {
+  await makeDirectory(path, 0o700);
+  const { mode } = await stat(path);
+  if ((mode & 0o077) !== 0) await chmod(path, 0o700);
 }
 
 async function makeOne(path: string, mode: number): Promise<void> {

@@ -130,6 +130,8 @@ export const MERGE = { prefetch: true, align: true, onDropped: true } satisfies 
 
 export const MOUNT = {
   driver: true,
+  suid: true,
+  dev: true,
   root: true,
   platform: true,
   referrers: true,

@@ -1,7 +1,7 @@
 /** Where the bytes of one blob come from: a registry's repository, an OCI layout, or a folder of bare files. */
-import { open } from 'node:fs/promises';
-import { LacunaError, toLacunaError } from '../errors.ts';
+import { LacunaError } from '../errors.ts';
 import { MEDIA } from '../image/media.ts';
+import { openRegular } from '../open-file.ts';
 import type { ImageStore } from '../registry/store.ts';
 
 export interface BlobSource {
@@ -23,14 +23,13 @@ export function storeSource(store: ImageStore, id: string, size: number): BlobSo
 /** Bytes per piece of a file: what one system call brings without a large buffer. */
 const FILE_PIECE = 256 * 1024;
 
-/** A blob in a file. */
-export function fileSource(path: string): BlobSource {
+/** A blob in a file; `within`: the folder that holds it, where the user names the folder and not the file. */
+export function fileSource(path: string, within?: string): BlobSource {
+  const purpose = { op: 'read blob', ...(within === undefined ? {} : { within }) };
   return {
     subject: path,
     async *read(offset, length, signal) {
-      const file = await open(path, 'r').catch((cause: unknown) => {
-        throw toLacunaError(cause, { op: 'read blob', subject: path });
-      });
+      const { file } = await openRegular(path, purpose);
       try {
         for (let done = 0; done < length; ) {
           signal.throwIfAborted();

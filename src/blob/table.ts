@@ -85,13 +85,20 @@ export class ChunkTable {
   readonly bytes: Buffer;
   readonly length: number;
 
-  /** FORMAT when a record has an impossible size or is not behind the one before it. `subject` names the blob. */
-  constructor(bytes: Buffer, subject: string) {
+  /**
+   * FORMAT when a record has an impossible size or is not behind the one before it; `isChecked`: this was looked at before.
+   * `subject` names the blob.
+   */
+  constructor(bytes: Buffer, subject: string, { isChecked = false }: { readonly isChecked?: boolean } = {}) {
     if (bytes.length % RECORD_SIZE !== 0) {
       throw new FormatError('chunk table', `${bytes.length} bytes are no multiple of ${RECORD_SIZE}`, { subject });
     }
     this.bytes = bytes;
     this.length = bytes.length / RECORD_SIZE;
+    if (!isChecked) this.#check(subject);
+  }
+
+  #check(subject: string): void {
     let end = 0;
     for (let index = 0; index < this.length; index++) {
       const start = this.uncompressedOffset(index);

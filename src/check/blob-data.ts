@@ -2,6 +2,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { Decoder } from '../blob/table.ts';
 import { type Cipher, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
+import { permute } from '../formats/rafs/keyed-hash.ts';
 import { CHUNK_FLAG } from '../formats/rafs/layout.ts';
 import { ChunkInfo, CI_FLAG } from '../formats/rafs/meta.ts';
 import type { Codec } from '../native/codec.ts';
@@ -173,7 +174,7 @@ function planPieces(context: DataContext, size: number, findings: Findings): Pie
     } else if (!chunk.isPart) {
       const decoder = decoderOf(blob.cipher, chunk.isCompressed ? blob.compressor : 0);
       add(
-        part.index,
+        permute(part.index),
         { offset: chunk.offset, size: chunk.size, plainSize: part.size, decoder },
         { ...part, offset: 0 },
       );
@@ -181,7 +182,7 @@ function planPieces(context: DataContext, size: number, findings: Findings): Pie
   };
   for (const row of chunks.entries) {
     if (row.blobIndex !== blobIndex || !chunks.isFirst(row)) continue;
-    seen.add(row.index);
+    seen.add(permute(row.index));
     const isCompressed = (row.flags & CHUNK_FLAG.COMPRESSED) !== 0;
     const isPart = needsMeta(blob) && (row.compressedSize === 0 || (row.flags & CHUNK_FLAG.BATCH) !== 0);
     const { digest, crc32c, index, uncompressedSize } = row;
@@ -191,7 +192,7 @@ function planPieces(context: DataContext, size: number, findings: Findings): Pie
   }
   if (info !== null && digests !== null) {
     for (let index = 0; index < info.length && (index + 1) * 32 <= digests.length; index++) {
-      if (seen.has(index)) continue;
+      if (seen.has(permute(index))) continue;
       const entry = info.entry(index);
       const isPart = (entry.flags & (CI_FLAG.BATCH | CI_FLAG.ZRAN)) !== 0;
       const isCompressed = (entry.flags & CI_FLAG.COMPRESSED) !== 0;

@@ -1,5 +1,6 @@
 /** Claims of the chunk info table: every entry by itself, its order, and that chunks do not overlap in their device. */
 import { type ChunkEntry, readChunkEntry } from '../formats/rafs/chunks.ts';
+import { PairIndex } from '../formats/rafs/keyed-hash.ts';
 import { CHUNK_ENTRY_SIZE, CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_CHUNKS } from '../formats/rafs/limits.ts';
 import type { CheckedBlob } from './blob-table.ts';
@@ -14,31 +15,32 @@ export interface TableEntry extends ChunkEntry {
 /** The table as it was found, by what index entries of files say. */
 export class CheckedChunks {
   readonly entries: readonly TableEntry[];
-  readonly #byKey = new Map<number, number>();
+  readonly #byPair: PairIndex;
   /** By entry: the first file that uses it. */
   readonly #paths: Array<string | null>;
 
   constructor(entries: readonly TableEntry[]) {
     this.entries = entries;
     this.#paths = new Array<string | null>(entries.length).fill(null);
-    for (const [i, { blobIndex, index }] of entries.entries()) {
-      const key = chunkKey(blobIndex, index);
-      if (!this.#byKey.has(key)) this.#byKey.set(key, i);
-    }
+    this.#byPair = new PairIndex(entries.length, (row, blobIndex, index) => {
+      const entry = entries[row]!;
+      return entry.index === index && entry.blobIndex === blobIndex;
+    });
+    for (const [i, { blobIndex, index }] of entries.entries()) this.#byPair.add(i, blobIndex, index);
   }
 
   /** The entry of a blob's chunk, which the file at `path` uses. */
   use(blobIndex: number, index: number, path: string): TableEntry | null {
-    const place = this.#byKey.get(chunkKey(blobIndex, index));
-    if (place === undefined) return null;
+    const place = this.#byPair.find(blobIndex, index);
+    if (place === null) return null;
     this.#paths[place] ??= path;
     return this.entries[place]!;
   }
 
   /** The entry of a blob's chunk. */
   find(blobIndex: number, index: number): TableEntry | null {
-    const place = this.#byKey.get(chunkKey(blobIndex, index));
-    return place === undefined ? null : this.entries[place]!;
+    const place = this.#byPair.find(blobIndex, index);
+    return place === null ? null : this.entries[place]!;
   }
 
   *unused(): Generator<TableEntry> {
@@ -47,8 +49,8 @@ export class CheckedChunks {
 
   /** A file that uses a blob's chunk. */
   pathOf(blobIndex: number, index: number): string | null {
-    const place = this.#byKey.get(chunkKey(blobIndex, index));
-    return place === undefined ? null : this.#paths[place]!;
+    const place = this.#byPair.find(blobIndex, index);
+    return place === null ? null : this.#paths[place]!;
   }
 
   /** Whether `entry` is the one that its blob and index find. */
@@ -56,9 +58,6 @@ export class CheckedChunks {
     return this.find(entry.blobIndex, entry.index) === entry;
   }
 }
-
-/** Numbers of 32 bits each: unlike `a * 2 ** 32 + b` for sane ones, and none is lost for insane ones. */
-const chunkKey = (blobIndex: number, index: number): number => Math.min(blobIndex, 0x1f_ffff) * 2 ** 32 + index;
 
 export function checkChunkTable(bytes: Bytes, sb: CheckedSuperblock, blobs: readonly CheckedBlob[]): CheckedChunks {
   const entries = Array.from({ length: sb.chunks }, (_, i) => {

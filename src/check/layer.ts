@@ -1,9 +1,9 @@
 /** Layers that are tars: their bytes, their digests, and of a lazy image's last one the members. */
 import { createHash } from 'node:crypto';
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import { MAX_BOOTSTRAP_LAYER, MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hasherFor } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
-import { type LayerSource, parseLayerTar } from '../reader/layer-stream.ts';
+import { type LayerSource, type ParseOptions, parseLayerTar } from '../reader/layer-stream.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { TarHandler } from '../tree/tar.ts';
 import type { Findings } from './findings.ts';
@@ -51,7 +51,7 @@ export async function checkBootstrapLayer(
       return length;
     },
   };
-  await checkTar(store, layer, diffId, handler, findings, options);
+  await checkTar(store, layer, diffId, handler, findings, { ...options, maxTar: MAX_BOOTSTRAP_LAYER });
   const metas = new Map<string, Buffer>();
   for (const [name, parts] of members) {
     const hex = META.exec(name)?.[1];
@@ -71,7 +71,7 @@ export async function checkTar(
   diffId: string | null,
   handler: TarHandler | null,
   findings: Findings,
-  options: SignalOptions,
+  options: Pick<ParseOptions, 'signal' | 'maxTar'>,
 ): Promise<void> {
   const hash = diffId === null ? createHash('sha256') : hasherFor(diffId);
   try {

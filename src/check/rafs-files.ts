@@ -1,11 +1,11 @@
 /** Bare files: a bootstrap, and a folder of blobs named by their ids. */
-import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileSource } from '../blob/source.ts';
-import { FormatError, toLacunaError } from '../errors.ts';
+import { toLacunaError } from '../errors.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import type { RafsReference } from '../image/reference.ts';
+import { readRegular, sizeOfRegular } from '../open-file.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import { checkBlobs } from './blobs.ts';
 import { checkBootstrap } from './bootstrap.ts';
@@ -20,7 +20,7 @@ export async function checkRafsFiles(
   options: BlobOptions,
 ): Promise<CheckedImage> {
   const { bootstrap: path } = reference;
-  const bytes = await readBounded(path);
+  const bytes = await readRegular(path, MAX_BOOTSTRAP_SIZE, { op: 'open' });
   const stem = basename(path).replace(/\.boot$/, '');
   const blobId = /^[0-9a-f]{64}$/.test(stem) ? stem : null;
   const bootstrap = checkBootstrap(bytes, findings.about('bootstrap'), { blobId });
@@ -40,21 +40,12 @@ export async function checkRafsFiles(
   return { ...image, inodes, names, chunks: chunks.entries.length, blobs };
 }
 
-async function readBounded(path: string): Promise<Buffer> {
-  try {
-    const { size } = await stat(path);
-    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
-    return await readFile(path);
-  } catch (cause) {
-    throw toLacunaError(cause, { op: 'open', subject: path });
-  }
-}
-
 function filePlaces(directory: string, findings: Findings): BlobPlaces {
   const place = async (name: string, subject: string, field: string): Promise<BlobPlace | null> => {
     const path = join(directory, name);
     try {
-      return { source: fileSource(path), size: (await stat(path)).size };
+      const size = await sizeOfRegular(path, { op: 'open', within: directory });
+      return { source: fileSource(path, directory), size };
     } catch (cause) {
       const hint = 'blobs lie beside the bootstrap, or where ,blobs=DIR says';
       findings.about(subject).caught(toLacunaError(cause, { op: 'open', subject: path }), field, null, { hint });

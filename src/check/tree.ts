@@ -13,6 +13,7 @@ import {
   MAX_NSEC,
   type RawInode,
 } from '../formats/rafs/inode.ts';
+import { permute } from '../formats/rafs/keyed-hash.ts';
 import { alignUp, SLOT } from '../formats/rafs/layout.ts';
 import { xattrSizeOf } from '../formats/rafs/xattr.ts';
 import { display, type NodeType } from '../tree/node.ts';
@@ -61,6 +62,7 @@ class TreeCheck {
   readonly #bytes: Bytes;
   readonly #context: ChunkContext;
   readonly #areas: Areas;
+  /** By permuted nid. */
   readonly #known = new Map<number, Known>();
   readonly #directories: OpenDirectory[] = [];
   #budget: number;
@@ -87,7 +89,7 @@ class TreeCheck {
       names: this.#names,
       hasXattrs: this.#hasXattrs,
       isWhole: this.#isWhole,
-      isInode: (nid) => this.#known.has(nid),
+      isInode: (nid) => this.#known.has(permute(nid)),
     };
   }
 
@@ -119,14 +121,6 @@ class TreeCheck {
     path: string,
     from: { field: string; at: number },
   ): NodeType | null {
-    const before = this.#known.get(nid);
-    if (before?.type === 'dir') {
-      return this.#broken(from.field, from.at, `directory ${nid} is ${before.path} already`, path);
-    }
-    if (before !== undefined) {
-      before.links++;
-      return before.type;
-    }
     const { sb } = this.#context;
     const bytes = this.#bytes;
     const offset = sb.metaBlkaddr * sb.block + nid * SLOT;
@@ -137,9 +131,24 @@ class TreeCheck {
       const at = field === 'meta_blkaddr' ? SB.metaBlkaddr : from.at;
       return this.#broken(field, at, `inode ${nid} would lie at ${offset}, the file has ${bytes.length} bytes`, path);
     }
+    // Within the file a nid has less than 32 bits.
+    const before = this.#known.get(permute(nid));
+    if (before?.type === 'dir') {
+      return this.#broken(from.field, from.at, `directory ${nid} is ${before.path} already`, path);
+    }
+    if (before !== undefined) {
+      before.links++;
+      return before.type;
+    }
     const inode = decodeInode(bytes, offset);
     const nlinkAt = offset + (inode.inodeSize === INODE_SIZE ? 44 : 6);
-    this.#known.set(nid, { type: inode.type, nlink: inode.nlink, nlinkAt, path, links: inode.type === 'dir' ? 0 : 1 });
+    this.#known.set(permute(nid), {
+      type: inode.type,
+      nlink: inode.nlink,
+      nlinkAt,
+      path,
+      links: inode.type === 'dir' ? 0 : 1,
+    });
     if (!this.#spend(size, offset, path)) return inode.type;
     const behind = this.#checkInode(inode, offset, path);
     if (behind === null) return inode.type;
@@ -299,7 +308,7 @@ class TreeCheck {
     const child = path.length > MAX_PATH ? path : `${path === '/' ? '' : path}/${display(entry.name)}`;
     const type = this.#visit(entry.nid, nid, depth + 1, child, { field: 'nid', at: entry.at });
     if (type === null) return;
-    if (type === 'dir') this.#known.get(nid)!.links++;
+    if (type === 'dir') this.#known.get(permute(nid))!.links++;
     if (entry.fileType !== entryTypeOf(type)) {
       this.#error('file_type', entry.at + 10, `${entry.fileType} for a ${type}`, child);
     }

@@ -1,6 +1,6 @@
 /** Values of the registry options: hosts, logins, certificates. */
-import { readFile } from 'node:fs/promises';
-import { LacunaError, toLacunaError } from '../errors.ts';
+import { readCertificates } from '../config/certificates.ts';
+import { LacunaError } from '../errors.ts';
 import { parseReference } from '../image/reference.ts';
 import type { Credentials, StoreOptions } from '../registry/store.ts';
 import { readPassword } from './password.ts';
@@ -50,18 +50,8 @@ export async function certificatesOf(access: Access): Promise<Pick<StoreOptions,
   };
 }
 
-async function readPem(path: string | undefined): Promise<string | null> {
-  if (path === undefined) return null;
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    throw toLacunaError(error, {
-      op: 'read certificates',
-      subject: path,
-      hint: 'a file with certificates in PEM form',
-    });
-  }
-}
+const readPem = async (path: string | undefined): Promise<string | null> =>
+  path === undefined ? null : await readCertificates(path);
 
 export function isTrue(option: string, value: string): boolean {
   if (value === 'true' || value === 'false') return value === 'true';

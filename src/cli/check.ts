@@ -6,7 +6,9 @@ import type { CheckReport } from '../check/report.ts';
 import { EXIT } from '../errors.ts';
 import { humanBytes } from '../observe/human.ts';
 import { paint } from '../observe/style.ts';
+import { printable } from '../printable.ts';
 import { imageArgument } from './image-argument.ts';
+import { shown } from './output.ts';
 import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -31,7 +33,7 @@ export const verb: Verb = {
       ...(platform === undefined || platform === 'all' ? {} : { platform }),
     });
     const exitCode = report.ok ? EXIT.ok : EXIT.badData;
-    return { document: { schema: 'lacuna.check.v1', ...report }, text: describe(report), exitCode };
+    return { document: { schema: 'lacuna.check.v1', ...report }, text: describe(report), isStyled: true, exitCode };
   },
 };
 
@@ -39,10 +41,10 @@ function describe(report: CheckReport): string {
   const lines: string[] = [];
   let subject: string | null = null;
   for (const problem of report.problems) {
-    if (problem.subject !== subject) lines.push(`${problem.subject}:`);
+    if (problem.subject !== subject) lines.push(`${shown(problem.subject)}:`);
     subject = problem.subject;
     lines.push(`  ${line(problem)}`);
-    if (problem.hint !== null) lines.push(`    hint: ${problem.hint}`);
+    if (problem.hint !== null) lines.push(`    hint: ${printable(problem.hint)}`);
   }
   if (report.notListed > 0) lines.push(`and ${report.notListed} more of the same kinds`);
   return [...lines, summary(report)].join('\n');
@@ -51,7 +53,8 @@ function describe(report: CheckReport): string {
 function line({ severity, field, offset, path, message }: Problem): string {
   const place = offset === null ? '' : ` at byte ${offset}`;
   const word = paint(severity === 'error' ? 'red' : 'yellow', `${severity}:`, process.stdout);
-  return `${word} ${field}${place}${path === null ? '' : ` of ${JSON.stringify(path)}`}: ${message}`;
+  const text = `${field}${place}${path === null ? '' : ` of ${JSON.stringify(path)}`}: ${message}`;
+  return `${word} ${printable(text)}`;
 }
 
 /** What was checked: of a lazy image its metadata and blobs, of an ordinary one its layers. */
@@ -80,7 +83,7 @@ function summary({ reference, deep, errors, warnings, images }: CheckReport): st
   }
   looked.push(deep ? 'all data read and hashed' : 'data not read, --deep reads it');
   const verdict = errors === 0 && warnings === 0 ? 'clean' : `${errors} errors, ${warnings} warnings`;
-  return `${reference}: ${verdict} (${looked.join(', ')})`;
+  return `${shown(reference)}: ${verdict} (${looked.join(', ')})`;
 }
 
 const counted = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? '' : 's'}`;

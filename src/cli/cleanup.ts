@@ -15,7 +15,7 @@ export const verb: Verb = {
   configure(command: Command): void {
     command
       .requiredOption('--root <dir>', 'the root that `lacuna snapshotter`, `daemon` or `mount` was given')
-      .option('--force', 'end a snapshotter that serves this root as well')
+      .option('--force', 'end a snapshotter that serves this root as well; purge snapshots that are in use')
       .option('--purge', 'delete records, snapshots and cache too');
   },
 

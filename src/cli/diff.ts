@@ -1,5 +1,6 @@
 /** `lacuna diff A B`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { printableJson } from '../printable.ts';
 import { type Difference, diff, type FieldChange, IGNORABLE, type Ignorable } from '../reader/diff.ts';
 import { type ConfigChange, diffConfig } from '../reader/diff-config.ts';
 import { openOptions, withImage } from './image-options.ts';
@@ -39,13 +40,13 @@ export const verb: Verb = {
     const differences: Difference[] = [];
     const counts = { added: 0, removed: 0, changed: 0 };
     if (!context.json && !summary) {
-      for (const change of changes) await write(`${ndjson ? JSON.stringify(change) : configLine(change)}\n`);
+      for (const change of changes) await write(`${ndjson ? printableJson(change) : configLine(change)}\n`);
     }
     for await (const difference of diff(a!, b!, { ...options, ignore })) {
       counts[difference.kind]++;
       if (summary) continue;
       if (context.json) differences.push(difference);
-      else await write(`${ndjson ? JSON.stringify(difference) : line(difference)}\n`);
+      else await write(`${ndjson ? printableJson(difference) : line(difference)}\n`);
     }
     const equal = changes.length + counts.added + counts.removed + counts.changed === 0;
     const text = `${counts.added} added, ${counts.removed} removed, ${counts.changed} changed`;
@@ -84,8 +85,8 @@ function line({ kind, path, path_b64, changes }: Difference): string {
 function shownValue(field: FieldChange['field'], value: unknown): string {
   if (field === 'content') return typeof value === 'string' ? value.slice(0, 12) : '?';
   if (field === 'mtime') return shownTime(value as { sec: number; nsec: number }, true);
-  return typeof value === 'string' ? shown(value) : JSON.stringify(value);
+  return typeof value === 'string' ? shown(value) : printableJson(value);
 }
 
 const configLine = ({ path, from, to }: ConfigChange): string =>
-  `~ ${path.join('.')}: ${JSON.stringify(from)} → ${JSON.stringify(to)}`;
+  `~ ${shown(path.join('.'))}: ${printableJson(from)} → ${printableJson(to)}`;

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { EXIT } from '../errors.ts';
 import type { ProbeRow } from '../mount/probe.ts';
 import { paint } from '../observe/style.ts';
+import { printable } from '../printable.ts';
 import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 export const verb: Verb = {
@@ -23,6 +24,7 @@ export const verb: Verb = {
     return {
       document: { schema: 'lacuna.doctor.v1', ok, rows },
       text: [...lines, '', verdict].join('\n'),
+      isStyled: true,
       exitCode: ok ? EXIT.ok : EXIT.unsupported,
     };
   },
@@ -33,6 +35,6 @@ function describe({ name, status, why, hint }: ProbeRow, optional: boolean): str
   const [style, sign] =
     status === 'ok' ? (['green', '✓'] as const) : optional ? (['dim', '–'] as const) : (['red', '✗'] as const);
   const mark = paint(style, sign, process.stdout);
-  const line = `${mark} ${name.padEnd(20)} ${status.padEnd(8)} ${why}`;
-  return hint === null ? line : `${line}\n${' '.repeat(32)}${hint}`;
+  const line = `${mark} ${name.padEnd(20)} ${status.padEnd(8)} ${printable(why)}`;
+  return hint === null ? line : `${line}\n${' '.repeat(32)}${printable(hint)}`;
 }

@@ -1,11 +1,12 @@
 /** `lacuna find IMAGE [PATH]`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize, SIZE_FORMS } from '../config/units.ts';
+import { printable, printableJson, printableName } from '../printable.ts';
 import { type FindQuery, findListed, type Permissions } from '../reader/find.ts';
 import type { Row } from '../reader/rows.ts';
-import { bytesOf, type Mtime, type NodeType } from '../tree/node.ts';
+import { type ByteString, bytesOf, type Mtime, type NodeType } from '../tree/node.ts';
 import { openOptions, withImage } from './image-options.ts';
-import { shown, write } from './output.ts';
+import { textOf, write } from './output.ts';
 import type { Verb } from './verb.ts';
 
 interface Options {
@@ -48,7 +49,7 @@ export const verb: Verb = {
       .option('--blob <id>', 'has content in this blob (beginning of its id)')
       .option('--empty', 'files without content, directories without entries')
       .option('--max-depth <n>', 'levels below the path', parseCount)
-      .addOption(new Option('--print0', 'end each path with a NUL').conflicts(['json', 'ndjson']))
+      .addOption(new Option('--print0', 'end each path with a NUL, and escape nothing').conflicts(['json', 'ndjson']))
       .addOption(new Option('--ndjson', 'one JSON row per path, see docs/ls-format.md').conflicts('json'));
   },
   async run(context, [image, path], raw) {
@@ -65,15 +66,20 @@ export const verb: Verb = {
       return { document: { schema: 'lacuna.find.v1', rows }, text: '' };
     }
     for await (const { path: here, row } of found) {
-      if (ndjson) await write(`${JSON.stringify(row)}\n`);
+      if (ndjson) await write(`${printableJson(row)}\n`);
+      // A program gets the bytes as they are.
       else if (print0) await write(bytesOf(`${here}\0`));
-      // A program gets the bytes as they are; a terminal is not to be driven by them.
-      else if (process.stdout.isTTY) await write(`${shown(row.path, row.path_b64)}\n`);
-      else await write(bytesOf(`${here}\n`));
+      else await write(lineOf(here, row));
     }
     return null;
   },
 };
+
+/** A name is what it is to a program that reads lines, but for one that would drive a terminal or be two lines. */
+function lineOf(path: ByteString, row: Row): string | Buffer {
+  const name = textOf(row.path, row.path_b64);
+  return process.stdout.isTTY || printable(name) !== name ? `${printableName(name)}\n` : bytesOf(`${path}\n`);
+}
 
 function pick<T extends object, K extends keyof T>(from: T, keys: readonly K[]): Pick<T, K> {
   return Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]])) as Pick<T, K>;

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { EXIT } from '../errors.ts';
 import { DEFAULT_LOG_LEVEL, openLog } from '../observe/log.ts';
 import { openProgress } from '../observe/progress-view.ts';
+import { printable, printableJson } from '../printable.ts';
 import { loadAll } from './commands.ts';
 import { type CommonOptions, commonOptions, withCommonOptions } from './common-options.ts';
 import { describe, helpFormat, output } from './help.ts';
@@ -60,7 +61,12 @@ function logOf(common: CommonOptions, { config }: Settings): Pick<CliContext, 'l
 
 function print(result: VerbResult, json: boolean): number {
   const stream = result.toStderr === true ? process.stderr : process.stdout;
-  if (json) stream.write(`${JSON.stringify(result.document)}\n`);
-  else if (result.text !== '') stream.write(`${result.text.replace(/\n$/, '')}\n`);
+  if (json) stream.write(`${printableJson(result.document)}\n`);
+  else if (result.text !== '') stream.write(`${shownText(result)}\n`);
   return result.exitCode ?? EXIT.ok;
+}
+
+function shownText({ text, isStyled }: VerbResult): string {
+  const lines = text.replace(/\n$/, '').split('\n');
+  return (isStyled === true ? lines : lines.map(printable)).join('\n');
 }

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { ImageConfig } from '../image/manifest.ts';
 import { alignColumns, humanBytes } from '../observe/human.ts';
+import { printable } from '../printable.ts';
 import { type Inspection, inspect } from '../reader/inspect.ts';
 import type { InspectedBlob, InspectedBootstrap } from '../reader/inspect-bootstrap.ts';
 import type { InspectedLayer } from '../reader/inspect-manifest.ts';
@@ -56,7 +57,8 @@ function describe(result: Inspection, show: Shown): string {
   lines.push(...layerLines(manifest?.layers ?? [], blobs));
   if (bootstrap !== null) lines.push(...describeBootstrap(bootstrap, show.blobs));
   if (shares !== null) lines.push(...describeShares(shares));
-  return lines.join('\n');
+  // A name or label of two lines must not look like two.
+  return lines.map(printable).join('\n');
 }
 
 /** Which layer what a container sees is from; lowest first. */

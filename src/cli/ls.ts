@@ -1,5 +1,6 @@
 /** `lacuna ls IMAGE [PATH]`. */
 import { type Command, Option } from 'commander';
+import { printableJson } from '../printable.ts';
 import { ls } from '../reader/ls.ts';
 import type { Row } from '../reader/rows.ts';
 import { openOptions, withImage } from './image-options.ts';
@@ -40,7 +41,7 @@ export const verb: Verb = {
       for await (const row of rows) all.push(row);
       return { document: { schema: 'lacuna.ls.v1', rows: all }, text: '' };
     }
-    for await (const row of rows) await write(`${ndjson ? JSON.stringify(row) : line(row, long)}\n`);
+    for await (const row of rows) await write(`${ndjson ? printableJson(row) : line(row, long)}\n`);
     return null;
   },
 };

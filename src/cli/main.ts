@@ -6,6 +6,8 @@
 import { type Command, CommanderError } from 'commander';
 import { EXIT, exitCodeOf, type LacunaError, toLacunaError } from '../errors.ts';
 import { paint } from '../observe/style.ts';
+import { printableJson, printableLines } from '../printable.ts';
+import { redact } from '../secrets.ts';
 import { COMMANDS, loadAll } from './commands.ts';
 import { commandOf } from './frame.ts';
 import { programOf } from './program.ts';
@@ -56,13 +58,13 @@ const isJson = (words: readonly string[]): boolean =>
 function report(error: unknown, argv: readonly string[]): void {
   const failure = toLacunaError(error);
   if (isJson(argv)) {
-    process.stdout.write(`${JSON.stringify({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
+    process.stdout.write(`${printableJson({ schema: 'lacuna.error.v1', error: failure.toJSON() })}\n`);
   }
-  process.stderr.write(`${paint('red', 'lacuna:')} ${lineOf(failure)} [${failure.code}]\n`);
-  if (failure.hint !== null) process.stderr.write(`hint: ${failure.hint}\n`);
+  process.stderr.write(`${paint('red', 'lacuna:')} ${printableLines(lineOf(failure))} [${failure.code}]\n`);
+  if (failure.hint !== null) process.stderr.write(`hint: ${printableLines(failure.hint)}\n`);
   const isDebugging = /--log-level[= ](debug|trace)/.test(argv.join(' '));
   if (isDebugging && failure.code === 'INTERNAL' && failure.cause instanceof Error) {
-    process.stderr.write(`${failure.cause.stack}\n`);
+    process.stderr.write(`${printableLines(redact(failure.cause.stack ?? ''))}\n`);
   }
 }
 
@@ -72,10 +74,15 @@ function lineOf({ op, message, subject }: LacunaError): string {
   return `${what}${message}${subject === null || message.includes(subject) ? '' : ` (${subject})`}`;
 }
 
+// What cannot be told, as on a full disk, must not end the work.
+process.stderr.on('error', () => {});
+
 // A reader that went away (`lacuna ls … | head`) is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  throw error;
+  const failure = toLacunaError(error, { op: 'write', subject: 'standard output' });
+  report(failure, []);
+  process.exit(exitCodeOf(failure));
 });
 
 process.exitCode = await main(process.argv.slice(2));

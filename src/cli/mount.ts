@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
+import { printableJson } from '../printable.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
@@ -13,6 +14,8 @@ interface Options {
   readonly platform?: string;
   readonly ca?: string;
   readonly driver: 'auto' | ImageDriver;
+  readonly suid?: boolean;
+  readonly dev?: boolean;
 }
 
 export const verb: Verb = {
@@ -41,15 +44,19 @@ export const verb: Verb = {
         )
           .choices(['auto', 'erofs-file', 'erofs-loop', 'fuse-native'])
           .default('auto'),
-      );
+      )
+      .option('--suid', "let the image's setuid programs work: whoever reaches DIR can run them")
+      .option('--dev', "let the image's device nodes work");
   },
 
   async run(context: CliContext, args: string[], raw: Record<string, unknown>) {
-    const { root, platform, ca, driver } = raw as unknown as Options;
+    const { root, platform, ca, driver, suid = false, dev = false } = raw as unknown as Options;
     const { mountImage } = await import('../mount/image.ts');
     const store = await storeOptions(context, raw, args.slice(0, 1));
     const mounted = await mountImage(args[0]!, args[1]!, {
       root,
+      suid,
+      dev,
       store,
       isLoginShared: ['creds', 'username', 'authfile'].some((name) => raw[name] !== undefined),
       log: context.log,
@@ -65,7 +72,7 @@ export const verb: Verb = {
     const { target } = mounted;
     // Before the end, because whoever started us waits for it.
     const document = { schema: 'lacuna.mount.v1', target, driver: mounted.driver };
-    process.stdout.write(context.json ? `${JSON.stringify(document)}\n` : `${target}\n`);
+    process.stdout.write(context.json ? `${printableJson(document)}\n` : `${target}\n`);
     try {
       await mounted.untilUnmounted(context.signal);
     } catch (error) {

@@ -1,6 +1,7 @@
 /** Results on stdout: streamed at the reader's speed, names and times as people read them. */
 import { once } from 'node:events';
 import { screen } from '../observe/screen.ts';
+import { printableName } from '../printable.ts';
 import type { Row } from '../reader/rows.ts';
 import type { StatChunk } from '../reader/stat.ts';
 
@@ -20,11 +21,12 @@ export const TYPE_LETTERS: Readonly<Record<Row['type'], string>> = {
   socket: 's',
 };
 
-/** A name on a terminal: control characters escaped, bytes that are no text as U+FFFD. */
-export function shown(text: string | undefined, base64?: string): string {
-  const name = text ?? (base64 === undefined ? '' : Buffer.from(base64, 'base64').toString('utf8'));
-  return /\p{Cc}/u.test(name) ? JSON.stringify(name) : name;
-}
+/** A name on a terminal: control and direction characters escaped, bytes that are no text as U+FFFD. */
+export const shown = (text: string | undefined, base64?: string): string => printableName(textOf(text, base64));
+
+/** A name as text, bytes that are none as U+FFFD. */
+export const textOf = (text: string | undefined, base64?: string): string =>
+  text ?? (base64 === undefined ? '' : Buffer.from(base64, 'base64').toString('utf8'));
 
 /** A time in UTC, to the second or with its nanoseconds; seconds since the epoch where a calendar has no word for it. */
 export function shownTime({ sec, nsec }: Row['mtime'], withNanoseconds = false): string {

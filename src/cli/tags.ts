@@ -1,7 +1,7 @@
 /** `lacuna tags IMAGE`. */
 import type { Command } from 'commander';
 import { tags } from '../reader/tags.ts';
-import { write } from './output.ts';
+import { shown, write } from './output.ts';
 import { SOURCE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
 import type { Verb } from './verb.ts';
 
@@ -20,7 +20,7 @@ export const verb: Verb = {
       for await (const tag of found) all.push(tag);
       return { document: { schema: 'lacuna.tags.v1', repository: repository!, tags: all }, text: '' };
     }
-    for await (const tag of found) await write(`${tag}\n`);
+    for await (const tag of found) await write(`${shown(tag)}\n`);
     return null;
   },
 };

@@ -48,8 +48,10 @@ export interface Verb {
 export interface VerbResult {
   /** The document for `--json`; its first key is the schema name, e.g. `lacuna.convert.v1`. */
   readonly document: { readonly schema: string } & Record<string, unknown>;
-  /** The same for people; may be empty. */
+  /** The same for people; may be empty. Control characters in it are escaped, but for line ends. */
   readonly text: string;
+  /** `text` has colours: what others wrote is escaped in it already. */
+  readonly isStyled?: true;
   /** The command has written an archive to stdout, so the result goes to stderr. */
   readonly toStderr?: boolean;
   /** Exit code when not 0. */

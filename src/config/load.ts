@@ -1,13 +1,16 @@
 /** TOML text → {@link Config}. `version = 1`, snake_case; an unknown key is an error with a suggestion. */
-import { readFile } from 'node:fs/promises';
 import { parse, TomlError } from 'smol-toml';
 import { LacunaError } from '../errors.ts';
+import { readNamed } from '../open-file.ts';
 import { checkCertificates } from './certificates.ts';
 import { didYouMean, OP, problem, reasonOf } from './problem.ts';
 import { type Config, SECTIONS } from './table.ts';
 import { checkedValue, wordValue } from './values.ts';
 
 export const CONFIG_VERSION = 1;
+
+/** Bytes. */
+export const MAX_CONFIG_FILE = 1024 * 1024;
 
 /** Every key at its default. */
 export function defaultConfig(): Config {
@@ -16,7 +19,7 @@ export function defaultConfig(): Config {
 
 /** Reads and checks the file at `path`, and the files that it names. CONFIG, with the key, for whatever is wrong. */
 export async function loadConfig(path: string): Promise<Config> {
-  const source = await readFile(path, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+  const source = await readNamed(path, MAX_CONFIG_FILE, { op: OP }).catch((cause: NodeJS.ErrnoException) => {
     throw new LacunaError('CONFIG', `cannot be read: ${reasonOf(cause)}`, { op: OP, subject: path, cause });
   });
   const config = parseConfig(source, path);

@@ -84,6 +84,12 @@ export const CONFIG_TABLE = {
     threads: count(2, [1, 256], 'Threads that answer file system requests.'),
     workers: count(2, [1, 256], 'Threads that decode and verify fetched chunks.'),
   },
+  snapshotter: {
+    containerd: text(
+      '',
+      'Socket of the containerd that is asked whether it pulled an image. Empty: that of the process which calls.',
+    ),
+  },
   registry: {
     plain_http: texts([], 'Hosts (`host` or `host:port`) reached without TLS. Loopback addresses always are.'),
     ca: text('', 'File with PEM certificates to trust besides the system ones.'),

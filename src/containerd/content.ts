@@ -32,7 +32,7 @@ export async function writeOrWait(
 ): Promise<void> {
   const ref = `lacuna-${descriptor.digest}`;
   let seen = -1;
-  let movedAt = Date.now();
+  let movedAt = performance.now();
   for (;;) {
     try {
       return await write(link, ref, descriptor, pieces, labels);
@@ -40,8 +40,8 @@ export async function writeOrWait(
       if (!isLocked(error)) throw error;
     }
     const bytes = await progressOf(link, ref);
-    if (bytes !== seen) movedAt = Date.now();
-    else if (Date.now() - movedAt > STANDSTILL) throw standstill(descriptor, bytes);
+    if (bytes !== seen) movedAt = performance.now();
+    else if (performance.now() - movedAt > STANDSTILL) throw standstill(descriptor, bytes);
     seen = bytes;
     if (bytes > 0) onOther(bytes);
     await sleep(LOOK, undefined, link.signal === undefined ? {} : { signal: link.signal });

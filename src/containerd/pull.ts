@@ -14,6 +14,7 @@ import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader
 import { openStore } from '../registry/open.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
+import { sourceLabel } from '../snapshotter/labels.ts';
 import type { Containerd } from './client.ts';
 import type { SnapshotterLink } from './link.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
@@ -94,9 +95,10 @@ async function bring(request: Bringing): Promise<PullResult> {
   const { manifest, descriptor } = choice;
   const image = nameOf(reference);
   const bootstrap = bootstrapLayerOf(manifest);
-  const expected = link === null || bootstrap === null ? 0 : link.expect(image, bootstrap);
+  const announced = link === null || bootstrap === null ? 0 : link.expect(image, bootstrap);
 
-  const configBytes = await config;
+  // The snapshotter believes labels that were announced.
+  const [configBytes, fetched] = await Promise.all([config, announced]);
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
   const { layers } = manifest;
   if (layers.length !== diffIds.length) {
@@ -106,14 +108,13 @@ async function bring(request: Bringing): Promise<PullResult> {
   }
   const snapshot = chainIdsOf(diffIds).at(-1) ?? '';
   const target = runnable(choice);
-  const source = { [`containerd.io/distribution.source.${reference.host}`]: reference.repository };
-  const [{ lazyLayers, bytes }, fetched] = await Promise.all([
+  const source = { [sourceLabel(reference.host)]: reference.repository };
+  const [{ lazyLayers, bytes }] = await Promise.all([
     unpack({
       ...{ containerd, store, snapshotter, image, layers, bootstrap, diffIds, onProgress, ...abort },
       manifestDigest: descriptor.digest,
       contentLabels: source,
     }),
-    expected,
     containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) }),
     containerd.writeContent(manifest.config, [configBytes], {
       ...source,

@@ -1,14 +1,12 @@
 /** The chunks of sparse files, whose content does not lie in the tar as it is: they are put together in slots of their own. */
 import { LacunaError } from '../errors.ts';
-import { INDEX_SIZE } from '../formats/rafs/chunks.ts';
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { display } from '../tree/node.ts';
 import type { TarEntry } from '../tree/tar.ts';
 import type { Piece, Ring, Slot } from './ring.ts';
 
-/** Chunks of all sparse files of a layer: their indexes alone would fill a bootstrap. */
-const MAX_CHUNKS = MAX_BOOTSTRAP_SIZE / INDEX_SIZE;
+/** Chunks of all sparse files of a layer, the holes' too: each is an index of eight bytes in the bootstrap. */
+export const MAX_SPARSE_CHUNKS = 2 ** 24;
 
 /** Takes a batch of chunks that are in no tar. */
 export type TakeMade = (slot: Slot, pieces: readonly Piece[]) => void;
@@ -35,10 +33,10 @@ export class Assembly {
     return this.#wantsRoom;
   }
 
-  /** Begins a file. UNSUPPORTED when the sparse files of the layer have more chunks than a bootstrap has room for. */
+  /** Begins a file. UNSUPPORTED when the sparse files of the layer have more chunks than they may. */
   begin({ name, size }: TarEntry): void {
     this.#chunks += Math.ceil(size / this.#chunkSize);
-    if (this.#chunks <= MAX_CHUNKS) return;
+    if (this.#chunks <= MAX_SPARSE_CHUNKS) return;
     const what = `${JSON.stringify(display(name))}, a sparse file of ${size} bytes, has too many chunks`;
     throw new LacunaError('UNSUPPORTED', what, {
       op: 'convert',

@@ -4,6 +4,7 @@
  */
 import { DIGEST_SIZE, type Unit, type Within } from '../blob/table.ts';
 import type { ChunkList } from '../formats/rafs/chunkinfo.ts';
+import { hashBytes } from '../formats/rafs/keyed-hash.ts';
 import { alignUp, BLOCK } from '../formats/rafs/layout.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
 import type { ChunkSource } from '../tree/file.ts';
@@ -155,8 +156,8 @@ export class BlobChunks implements ChunkSource, ChunkList<FileChunk> {
   }
 }
 
-/** Digests are random already. */
-const hashOf = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at);
+/** With a key, since a record of a layer may claim any digests. */
+const hashOf = (bytes: Buffer, at: number): number => hashBytes(bytes, at, DIGEST_SIZE) >>> 0;
 
 function putU48(out: Buffer, value: number, at: number): void {
   out.writeUIntLE(value, at, 6);

@@ -63,7 +63,7 @@ export async function exportImage(input: ImageInput, path: string, options: Expo
 async function refuseSpecial(path: string): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found === null || found.isFile()) return;
-  throw new LacunaError('USAGE', 'this is there and no regular file', { op: 'export', subject: path });
+  throw new LacunaError('USAGE', 'exists and is not a regular file', { op: 'export', subject: path });
 }
 
 async function writeImage(image: OpenedImage, plan: PlainImage, path: string, options: ExportOptions): Promise<void> {

@@ -11,6 +11,7 @@ import { MAX_BLOB_COMPRESSED, MAX_BLOB_UNCOMPRESSED, MAX_CHUNKS, MAX_META_SIZE }
 import { openMetaFile } from '../formats/rafs/metafile.ts';
 import { addon } from '../native/addon.ts';
 import { codec } from '../native/codec.ts';
+import { TreeBudget } from '../tree/budget.ts';
 import { BlobChunks, CHUNK_RECORD_SIZE } from './blob-chunks.ts';
 import type { ConvertedLayer } from './layer.ts';
 import type { LayerOptions } from './options.ts';
@@ -120,6 +121,7 @@ export async function decodeLayer(
   input: Pick<LayerInput, 'digest' | 'diffId' | 'size'>,
   options: LayerOptions,
   readMeta: (digest: string, size: number) => Promise<Buffer>,
+  budget = new TreeBudget(),
 ): Promise<ConvertedLayer> {
   const subject = `record of layer ${input.digest}`;
   const plain = addon().zstdDecompress(record, MAX_RECORD_SIZE);
@@ -139,7 +141,7 @@ export async function decodeLayer(
   if (blob !== null) checkChunks(records, units, blob, subject);
   const chunks = BlobChunks.restore(options.digester, options.compressor, records, units.map(unitOf));
   chunks.blob = blob?.id ?? '';
-  const tree = decodeTree(linesOf(plain, metaEnd), chunks, options.chunkSize, subject);
+  const tree = decodeTree(linesOf(plain, metaEnd), { chunks, chunkSize: options.chunkSize, budget, subject });
   const metaBlob = blob?.metaDigest ? await readMeta(`sha256:${described!.metaDigest}`, blob.metaSize) : null;
   const meta =
     metaBlob === null

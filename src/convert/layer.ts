@@ -6,6 +6,7 @@
 import { finishBlob, type RafsBlob } from '../formats/rafs/blob.ts';
 import { addon, type Sha256Stream } from '../native/addon.ts';
 import type { BlobUpload } from '../registry/store.ts';
+import type { TreeBudget } from '../tree/budget.ts';
 import type { LayerTree } from '../tree/layer.ts';
 import type { BlobChunks } from './blob-chunks.ts';
 import { ChunkPipeline, type KnownChunks, type PipelineTotals } from './chunks.ts';
@@ -31,6 +32,8 @@ export interface LayerWork {
   /** Chunks that may be referred to instead of being stored again. */
   readonly known: KnownChunks;
   readonly upload: BlobUpload;
+  /** What the trees of all layers of the image may cost. */
+  readonly budget: TreeBudget;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
   readonly onRead: (bytes: number) => void;
@@ -38,12 +41,12 @@ export interface LayerWork {
 
 /** Converts a layer; the blob has been committed to `work.upload` when this returns (aborted when there is none). */
 export async function convertLayer(input: LayerInput, work: LayerWork): Promise<ConvertedLayer> {
-  const { options, signal, onRead } = work;
+  const { options, budget, signal, onRead } = work;
   const native = addon();
   const ring = ringFor(options.chunkSize);
   const hasher = native.sha256Stream();
   const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
-  const reading = { chunkSize: options.chunkSize, signal, onRead };
+  const reading = { chunkSize: options.chunkSize, budget, signal, onRead };
   const { tree } = await readLayer(input, reading, ring, pipeline);
   return finish(pipeline, hasher, tree, work);
 }

@@ -6,10 +6,10 @@ import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { layerCompression, MEDIA } from '../image/media.ts';
 import { copyBlob } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
-import type { KnownChunks } from './chunks.ts';
+import { TreeBudget } from '../tree/budget.ts';
 import type { Conversion, LayerCache, PushedLayer } from './conversion.ts';
 import { firstKnown, LowerChunks } from './known.ts';
-import { type ConvertedLayer, convertLayer } from './layer.ts';
+import { type ConvertedLayer, convertLayer, type LayerWork } from './layer.ts';
 import { type LayerOptions, storedOptions } from './options.ts';
 import { mapParallel } from './parallel.ts';
 import { type Pushed, pushBlob, pushMade } from './push.ts';
@@ -55,11 +55,12 @@ async function convertOnce(conversion: Conversion, manifest: Manifest, config: I
   const abort = new AbortController();
   const signal = AbortSignal.any([plan.signal, abort.signal]);
   const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
+  const budget = new TreeBudget();
   const lower = new LowerChunks();
   const known = dictionary === null ? lower : firstKnown([lower, dictionary]);
   const convert = async (input: LayerInput): Promise<PushedLayer> => {
     const began = performance.now();
-    const converted = await obtainLayer(input, conversion, known, signal);
+    const converted = await obtainLayer(input, conversion, { known, budget, signal });
     if (plan.dedup === 'image') lower.add(converted.chunks);
     return { ...converted, duration: performance.now() - began };
   };
@@ -84,13 +85,12 @@ async function convertOnce(conversion: Conversion, manifest: Manifest, config: I
 async function obtainLayer(
   input: LayerInput,
   { from, to, plan, records }: Conversion,
-  known: KnownChunks,
-  signal: AbortSignal,
+  { known, budget, signal }: Pick<LayerWork, 'known' | 'budget' | 'signal'>,
 ): Promise<Omit<PushedLayer, 'duration'>> {
   const subject = input.digest.slice(7, 19);
   const onRead = (done: number) =>
     plan.onProgress({ phase: 'convert', subject, done, total: input.size, unit: 'bytes' });
-  const reused = await records.findLayer(input, signal);
+  const reused = await records.findLayer(input, budget, signal);
   if (reused !== null) {
     onRead(input.size);
     plan.log.debug({ layer: input.digest, blob: reused.blob?.id ?? null }, 'layer found in the target');
@@ -98,8 +98,10 @@ async function obtainLayer(
     return { ...reused, transfer: transferOf('reused', bytes), isReused: true };
   }
   const store = (options: LayerOptions) =>
-    pushMade(to, plan, signal, subject, (upload) => convertLayer(input, { options, known, signal, onRead, upload }));
-  const referred = plan.ociRef ? await referTo(input, from, to, { options: plan.layer, signal, onRead }) : null;
+    pushMade(to, plan, signal, subject, (upload) =>
+      convertLayer(input, { options, known, budget, signal, onRead, upload }),
+    );
+  const referred = plan.ociRef ? await referTo(input, from, to, { options: plan.layer, budget, signal, onRead }) : null;
   if (plan.ociRef && referred === null) {
     plan.log.warn({ layer: input.digest }, 'the layer has sparse files: its content is stored again, not referred to');
   }

@@ -1,10 +1,11 @@
 /** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
 import type { Hash } from 'node:crypto';
-import { LacunaError } from '../errors.ts';
+import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
 import { hasherFor, parseDigest } from '../image/digest.ts';
 import type { LayerCompression } from '../image/media.ts';
 import { type Addon, addon, type LayerDigests, type LayerStream } from '../native/addon.ts';
 import { findCompression } from '../reader/layer-stream.ts';
+import type { TreeBudget } from '../tree/budget.ts';
 import type { LayerFile } from '../tree/file.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
@@ -41,6 +42,8 @@ export interface LayerReading {
   /** The decoder for a layer that is compressed so; default: the plain one. UNSUPPORTED where there is none. */
   decoder?(compression: LayerCompression): Parameters<Addon['layerStream']>[0];
   readonly chunkSize: number;
+  /** What the trees of all layers of the image may cost. */
+  readonly budget: TreeBudget;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
   readonly onRead: (bytes: number) => void;
@@ -74,7 +77,8 @@ export async function readLayer(
     return layer;
   } catch (error) {
     reading.signal.throwIfAborted();
-    throw error;
+    // What the native stream throws does not name the layer.
+    throw isLacunaError(error) ? toLacunaError(error, { op: 'convert', subject: input.subject }) : error;
   } finally {
     stop.abort();
     stream?.close();
@@ -124,12 +128,12 @@ async function feed(
 async function parse(
   stream: LayerStream,
   input: LayerInput,
-  { chunkSize }: LayerReading,
+  { chunkSize, budget }: LayerReading,
   hashes: OtherHashes,
   ring: Ring,
   sink: LayerSink,
 ) {
-  const collector = new Collector(chunkSize, input.subject);
+  const collector = new Collector(chunkSize, new LayerBuilder(input.subject, budget), input.subject);
   const { assembly } = collector;
   const takeMade: TakeMade = (made, pieces) => sink.addMade(made, pieces);
   const parser = new TarParser(collector, { subject: input.subject });
@@ -190,15 +194,16 @@ function sizeMismatch(input: LayerInput, problem: string): LacunaError {
 
 /** Turns what the tar parser reports into tree nodes and the pieces of the current batch. */
 class Collector implements TarHandler {
-  readonly builder = new LayerBuilder();
+  readonly builder: LayerBuilder;
   readonly assembly: Assembly;
   readonly #chunkSize: number;
   #pieces: Piece[] = [];
   #current: LayerFile | null = null;
   #isSparse = false;
 
-  constructor(chunkSize: number, subject: string) {
+  constructor(chunkSize: number, builder: LayerBuilder, subject: string) {
     this.#chunkSize = chunkSize;
+    this.builder = builder;
     this.assembly = new Assembly(chunkSize, subject);
   }
 

@@ -12,6 +12,7 @@ import { ANNOTATION, MEDIA } from '../image/media.ts';
 import type { Reference } from '../image/reference.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore, StoreOptions } from '../registry/store.ts';
+import type { TreeBudget } from '../tree/budget.ts';
 import type { ConvertedLayer } from './layer.ts';
 import { decodeLayer, encodeLayer, MAX_RECORD_SIZE } from './layer-record.ts';
 import type { ConvertPlan } from './options.ts';
@@ -82,7 +83,7 @@ export class Records {
   }
 
   /** The layer as an earlier conversion made it, if the target still has its blobs. */
-  async findLayer(input: LayerInput, signal: AbortSignal): Promise<ConvertedLayer | null> {
+  async findLayer(input: LayerInput, budget: TreeBudget, signal: AbortSignal): Promise<ConvertedLayer | null> {
     const { plan, recipe, to } = this.#options;
     if (plan.force || recipe.layer === null) return null;
     const key = layerKey({ layer: input.digest, diffId: input.diffId, recipe: recipe.layer });
@@ -92,7 +93,7 @@ export class Records {
       const record = await this.#withStore(false, (store) => readWhole(store, entry.record, signal));
       const readMeta = (digest: string, size: number) =>
         readWhole(to, { mediaType: MEDIA.nydusBlob, digest, size }, signal);
-      const layer = await decodeLayer(record, input, plan.layer, readMeta);
+      const layer = await decodeLayer(record, input, plan.layer, readMeta, budget);
       const { blob } = layer;
       if (blob !== null) {
         const descriptor = { mediaType: MEDIA.nydusBlob, digest: `sha256:${blob.id}`, size: blob.compressedSize };

@@ -16,7 +16,7 @@ import { type LayerInput, type LayerSink, readLayer, ringFor } from './read-laye
 import type { Piece, Ring, Slot } from './ring.ts';
 import { SpanIndex } from './spans.ts';
 
-export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;
+export type ReferWork = Pick<LayerWork, 'options' | 'budget' | 'signal' | 'onRead'>;
 
 /**
  * Makes the index of a layer. UNSUPPORTED for one that is not gzip; null for one with sparse files, whose chunks do not
@@ -24,7 +24,7 @@ export type ReferWork = Pick<LayerWork, 'options' | 'signal' | 'onRead'>;
  */
 export async function referLayer(
   input: LayerInput,
-  { options, signal, onRead }: ReferWork,
+  { options, budget, signal, onRead }: ReferWork,
 ): Promise<ConvertedLayer | null> {
   const { algorithm, hex: id } = parseDigest(input.digest);
   if (algorithm !== 'sha256') {
@@ -32,7 +32,7 @@ export async function referLayer(
   }
   const ring = ringFor(options.chunkSize);
   const sink = new Referring(addon(), options, ring, input.subject);
-  const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, signal, onRead };
+  const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, budget, signal, onRead };
   const read = await readLayer(input, reading, ring, sink).catch((error: unknown) => {
     if (error instanceof SparseFile) return null;
     throw error;
@@ -131,6 +131,7 @@ class Referring implements LayerSink {
     this.#totals.chunks += 1;
     this.#totals.bytes += length;
     const known = this.#chunks.find(digest);
+    this.#spans.pass(tarOffset);
     if (known !== null) {
       node.addOwnChunk(this.#chunks, known);
       this.#totals.reusedChunks += 1;

@@ -4,6 +4,7 @@
  */
 import { MAX_UNIT_SIZE } from '../blob/table.ts';
 import { LacunaError } from '../errors.ts';
+import { MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { Checkpoints } from '../native/addon.ts';
 
 /** One span, named as in Nydus's zran context. Offsets and sizes in bytes, of the layer (`in`) and of its tar (`out`). */
@@ -35,6 +36,8 @@ export class SpanIndex {
   /** From the one that holds the last chunk on: those before it are done with. */
   #places: Place[] = [];
   readonly #used: { readonly place: Place; outEnd: number }[] = [];
+  /** Of the windows of all of them. */
+  #windowBytes = 0;
   readonly #inEnds: number[] = [];
   readonly #outEnds: number[] = [];
 
@@ -48,6 +51,7 @@ export class SpanIndex {
     for (let at = 0, end = 0; at < places.length; at += 5) {
       const [inOffset, outOffset, bits, byte, size] = places.subarray(at, at + 5) as unknown as Five;
       const window = windows.subarray(end, end + size);
+      this.#keep(size);
       end += size;
       this.#places.push({ inOffset, outOffset, bits, byte, window, span: null });
     }
@@ -62,21 +66,39 @@ export class SpanIndex {
    * order of the tar, each after its first byte was read and its checkpoints were added.
    */
   place(offset: number, size: number): { span: number; offset: number } {
-    let at = 0;
-    while (at + 1 < this.#places.length && this.#places[at + 1]!.outOffset <= offset) at++;
-    if (at > 0) this.#places = this.#places.slice(at);
+    this.pass(offset);
     const place = this.#places[0];
     if (place === undefined || place.outOffset > offset) {
       throw new LacunaError('INTERNAL', `no checkpoint at or before byte ${offset}`, { subject: this.#subject });
     }
     if (place.span === null) {
       // Copied: the buffer it is cut from holds windows that no span needs.
+      this.#keep(place.window.length);
       this.#used.push({ place: { ...place, window: Buffer.from(place.window) }, outEnd: 0 });
       place.span = this.#used.length - 1;
     }
     const used = this.#used[place.span]!;
     used.outEnd = Math.max(used.outEnd, offset + size);
     return { span: place.span, offset: offset - place.outOffset };
+  }
+
+  /** Forgets the checkpoints before the one that `offset` of the tar needs: no chunk that comes lies before it. */
+  pass(offset: number): void {
+    let at = 0;
+    while (at + 1 < this.#places.length && this.#places[at + 1]!.outOffset <= offset) at++;
+    if (at === 0) return;
+    for (const { window } of this.#places.splice(0, at)) this.#windowBytes -= window.length;
+  }
+
+  /** Counts a window. UNSUPPORTED when there are more than the chunk info of an image has room for. */
+  #keep(size: number): void {
+    this.#windowBytes += size;
+    if (this.#windowBytes <= MAX_META_SIZE) return;
+    throw new LacunaError('UNSUPPORTED', `an index of more than ${MAX_META_SIZE} bytes`, {
+      op: 'index gzip layer',
+      subject: this.#subject,
+      hint: 'convert the layer instead of referring to it',
+    });
   }
 
   /** All spans, after the stream's end was read. UNSUPPORTED when one is too large to be fetched at once. */

@@ -3,14 +3,13 @@
  * whiteouts and hard links, which a bootstrap has no place for, nor the order of the tar.
  */
 import { FormatError } from '../errors.ts';
+import type { TreeBudget } from '../tree/budget.ts';
 import { LayerFile } from '../tree/file.ts';
 import { type DirectoryMarks, type HardLink, implicitDirectory, type LayerTree } from '../tree/layer.ts';
 import type { ByteString, FileNode } from '../tree/node.ts';
 import { MAX_DEPTH, MAX_NAME, MAX_PATH } from '../tree/path.ts';
+import { MAX_SPARSE_CHUNKS } from './assembly.ts';
 import type { BlobChunks } from './blob-chunks.ts';
-
-/** Nodes of a layer that are read back: as many inodes as a bootstrap has. */
-const MAX_NODES = 2 ** 24;
 
 const FLAG = { implicit: 1, opaque: 2 } as const;
 const LETTERS = { reg: 'f', symlink: 'l', char: 'c', block: 'b', fifo: 'p', socket: 's' } as const;
@@ -78,14 +77,26 @@ function runsOf({ chunks }: FileNode): number[] {
 }
 
 /** The tree of these lines. FormatError for what {@link encodeTree} does not write. */
-export function decodeTree(lines: Iterable<string>, chunks: BlobChunks, chunkSize: number, subject: string): LayerTree {
-  return new TreeReader(chunks, chunkSize, subject).read(lines);
+export function decodeTree(lines: Iterable<string>, layer: DecodedLayer): LayerTree {
+  return new TreeReader(layer).read(lines);
+}
+
+/** The layer whose tree is read. */
+export interface DecodedLayer {
+  readonly chunks: BlobChunks;
+  readonly chunkSize: number;
+  /** What the trees of all layers of the image may cost. */
+  readonly budget: TreeBudget;
+  readonly subject: string;
 }
 
 class TreeReader {
   readonly #chunks: BlobChunks;
   readonly #chunkSize: number;
+  readonly #budget: TreeBudget;
   readonly #subject: string;
+  /** Repeated chunks that files may still have. */
+  #repeatsLeft = MAX_SPARSE_CHUNKS;
   readonly #marks = new Map<FileNode, DirectoryMarks>();
   readonly #links = new Map<FileNode, HardLink>();
   /** Nodes that are no directories, for further names of them. */
@@ -96,16 +107,17 @@ class TreeReader {
   #fields: readonly unknown[] = [];
   #count = 0;
 
-  constructor(chunks: BlobChunks, chunkSize: number, subject: string) {
+  constructor({ chunks, chunkSize, budget, subject }: DecodedLayer) {
     this.#chunks = chunks;
     this.#chunkSize = chunkSize;
+    this.#budget = budget;
     this.#subject = subject;
   }
 
   read(lines: Iterable<string>): LayerTree {
     for (const text of lines) {
       this.#fields = this.#parse(text);
-      if (++this.#count > MAX_NODES) throw this.#bad('too many nodes');
+      this.#count++;
       this.#add();
     }
     if (this.#root === null || this.#open.length > 0) throw this.#bad('not complete');
@@ -149,11 +161,13 @@ class TreeReader {
   #named(): FileNode {
     const node = this.#nodes[this.#number(2)];
     if (node === undefined) throw this.#bad('a name of no node');
+    this.#pay('fifo', null, null);
     return node;
   }
 
   #directory(): FileNode {
     const { size: _, ...metadata } = this.#metadata();
+    this.#pay('dir', metadata.xattrs, null);
     const node = { ...implicitDirectory(), ...metadata };
     const marks = this.#fields[9];
     if (marks === null) return node;
@@ -179,6 +193,7 @@ class TreeReader {
   #file(): FileNode {
     const size = this.#number(8);
     const entry = { ...this.#metadata(), size, name: '', type: 'reg', linkName: null, rdev: null } as const;
+    this.#pay('reg', entry.xattrs, null);
     const node = new LayerFile(entry);
     this.#fill(node, size);
     if (this.#fields[10] !== null) this.#links.set(node, this.#link(this.#fields[10]));
@@ -201,17 +216,29 @@ class TreeReader {
     for (let i = 0; i < runs.length; i += 2) {
       const [first, count] = [runs[i], runs[i + 1]] as [unknown, unknown];
       if (!isCount(first) || !Number.isSafeInteger(count)) throw this.#bad('chunks');
-      const isRepeated = (count as number) < 0;
-      for (let nth = 0; nth < Math.abs(count as number); nth++) {
-        const index = isRepeated ? first : first + nth;
+      if ((count as number) < 0) {
+        left -= this.#repeat(node, first, -(count as number), left);
+        continue;
+      }
+      for (let nth = 0; nth < (count as number); nth++) {
         const size = Math.min(left, this.#chunkSize);
-        if (size === 0 || this.#chunks.at(index)?.uncompressedSize !== size) throw this.#bad('chunks');
-        node.addOwnChunk(this.#chunks, index);
+        if (size === 0 || this.#chunks.at(first + nth)?.uncompressedSize !== size) throw this.#bad('chunks');
+        node.addOwnChunk(this.#chunks, first + nth);
         left -= size;
       }
     }
     // A hard link to what a lower layer has brings no content.
     if (left !== 0 && this.#fields[10] === null) throw this.#bad('chunks');
+  }
+
+  /** Adds a chunk so many times; returns the bytes that they are. Only whole chunks come more than once. */
+  #repeat(node: LayerFile, index: number, count: number, left: number): number {
+    this.#repeatsLeft -= count;
+    const size = count * this.#chunkSize;
+    const isWhole = this.#chunks.at(index)?.uncompressedSize === this.#chunkSize;
+    if (!isWhole || !(size <= left) || this.#repeatsLeft < 0) throw this.#bad('chunks');
+    node.addOwnChunk(this.#chunks, index, count);
+    return size;
   }
 
   #special(letter: unknown): FileNode {
@@ -224,7 +251,14 @@ class TreeReader {
       throw this.#bad('device');
     }
     const rdev = device === null ? null : { major: device[0] as number, minor: device[1] as number };
-    return { type, ...this.#metadata(), target, rdev, children: null, chunks: [] };
+    const metadata = this.#metadata();
+    this.#pay('fifo', metadata.xattrs, target);
+    return { type, ...metadata, target, rdev, children: null, chunks: [] };
+  }
+
+  /** As for the entry of a tar; of what has no others in it the type does not matter. */
+  #pay(type: 'dir' | 'reg' | 'fifo', xattrs: FileNode['xattrs'], linkName: ByteString | null): void {
+    this.#budget.entry({ type, name: this.#text(1, MAX_NAME), linkName, xattrs }, this.#subject);
   }
 
   #metadata() {

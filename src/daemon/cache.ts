@@ -2,12 +2,12 @@
  * The folders of the cache: one per blob with its shared store, in it one per chunk table, with that and the own store of
  * the devices that have it.
  */
-import { randomInt } from 'node:crypto';
+import { createHash, randomInt, randomUUID } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
 
-/** Folders on their way out; a crash leaves them for the next start. */
+/** How the names of folders on their way out begin; a crash leaves them for the next start. */
 const TRASH = '.trash';
 
 /** A device's name is `<blob hex>-<table key>-<node, hex>`. Each image has devices of its own; equal tables share folders. */
@@ -47,6 +47,14 @@ export function newName(tables: string, others: Iterable<string>): string {
   }
 }
 
+/** What the tables of devices are called: `<blob hex>-<table key>`, the key of address space, chunks and units. */
+export function tablesName(blob: string, size: number, table: Uint8Array, units: Uint8Array | null): string {
+  // 128 bits, so that no image can be made to meet another's.
+  const hash = createHash('sha256').update(table).update(String(size));
+  if (units !== null) hash.update('units').update(units);
+  return `${blob}-${hash.digest('hex').slice(0, 32)}`;
+}
+
 /** The folder of the device `name`, inside its blob's. */
 export function folderOf(cache: string, name: string): string {
   const { blob, table } = parseDevice(name);
@@ -68,14 +76,19 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
     const { blob, table } = parseDevice(name);
     wanted.set(blob, (wanted.get(blob) ?? new Set()).add(table));
   }
-  const trash = join(cache, TRASH);
-  await rm(trash, { recursive: true, force: true });
-  await makeDirectory(trash, 0o700);
-  let count = 0;
-  // Renamed first: what is half removed must not look like a cache.
-  const discard = (path: string) => rename(path, join(trash, `${count++}`));
+  const trash: string[] = [];
+  // Renamed first: what is half removed must not look like a cache. It stays in its folder, since a full disk has no room
+  // for another one.
+  const discard = async (path: string): Promise<void> => {
+    const doomed = join(cache, `${TRASH}-${randomUUID()}`);
+    await rename(path, doomed);
+    trash.push(doomed);
+  };
   for (const blob of await readdir(cache)) {
-    if (blob === TRASH) continue;
+    if (blob.startsWith(TRASH)) {
+      trash.push(join(cache, blob));
+      continue;
+    }
     const tables = wanted.get(blob);
     if (tables === undefined) {
       await discard(join(cache, blob));
@@ -85,5 +98,5 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
       if (entry.isDirectory() && !tables.has(entry.name)) await discard(join(cache, blob, entry.name));
     }
   }
-  await rm(trash, { recursive: true, force: true });
+  for (const path of trash) await rm(path, { recursive: true, force: true });
 }

@@ -3,7 +3,7 @@
  * Keeping one alive is in `supervise.ts`.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { open, readFile, rename, stat } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { EXIT, LacunaError, toLacunaError } from '../errors.ts';
@@ -122,31 +122,20 @@ interface StartedDaemon {
 /** The same file from `src/daemon` and `dist/daemon`: Node 20 runs only what is built. */
 const DAEMON_MAIN = fileURLToPath(new URL('../../dist/daemon/main.js', import.meta.url));
 
-/** A log beyond this many bytes is put aside, once, before a new daemon appends to it. */
-const LOG_LIMIT = 16 * 1024 * 1024;
-
 async function startDaemon(paths: RootPaths, options: EnsureOptions): Promise<StartedDaemon> {
-  const size = await stat(paths.log).then(
-    (found) => found.size,
-    () => 0,
-  );
-  if (size > LOG_LIMIT) await rename(paths.log, `${paths.log}.old`);
-  await using logFile = await open(paths.log, 'a', 0o600);
-  const logStart = (await logFile.stat()).size;
-  const words = [DAEMON_MAIN, '--root', paths.root];
+  const words = [DAEMON_MAIN, '--root', paths.root, '--log-file', paths.log];
   if (options.config !== undefined) words.push('--config', options.config);
   if (options.logLevel !== undefined) words.push('--log-level', options.logLevel);
   if (options.logFormat !== undefined) words.push('--log-format', options.logFormat);
-  const child = spawn(process.execPath, words, {
-    detached: true,
-    cwd: '/',
-    stdio: ['ignore', logFile.fd, logFile.fd],
-  });
+  // What it says when it cannot log any more. A full disk must not keep it from starting: readers wait for it.
+  await using errors = await open(paths.log, 'a', 0o600).catch(() => null);
+  const output = errors?.fd ?? 'ignore';
+  const child = spawn(process.execPath, words, { detached: true, cwd: '/', stdio: ['ignore', output, output] });
   child.on('error', () => {
     // `exitCode` stays null and the socket never answers: waitForDaemon reports it.
   });
   child.unref();
-  return { child, logStart };
+  return { child, logStart: (await errors?.stat())?.size ?? 0 };
 }
 
 async function waitForDaemon(
@@ -155,13 +144,13 @@ async function waitForDaemon(
   started: StartedDaemon,
   options: EnsureOptions,
 ): Promise<void> {
-  const deadline = Date.now() + (options.startTimeout ?? DEFAULT_START_TIMEOUT);
+  const deadline = performance.now() + (options.startTimeout ?? DEFAULT_START_TIMEOUT);
   for (;;) {
     if (await answers(client)) return;
     const { exitCode, signalCode } = started.child;
     // Somebody else's daemon had the lock, is coming up or going down; or ours was killed. It is wanted once more.
     const lost = exitCode === EXIT.conflict || signalCode !== null;
-    if ((exitCode !== null && !lost) || Date.now() > deadline) {
+    if ((exitCode !== null && !lost) || performance.now() > deadline) {
       throw new LacunaError('UNAVAILABLE', 'the daemon did not come up', {
         op: 'start daemon',
         subject: paths.root,

@@ -1,7 +1,7 @@
 /**
  * The attached images and their blob devices. Each image has devices of its own, which ask its own sources and take of its
  * own budgets; devices of a blob share its store, and those whose tables agree also the tables. All changes run one after
- * another.
+ * another; bootstraps are read meanwhile.
  */
 import { join } from 'node:path';
 import type { Fetcher } from '../blob/fetcher.ts';
@@ -10,10 +10,20 @@ import type { BlobFs } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
 import { makeStores, newName, parseDevice, sweep } from './cache.ts';
-import { type ImageRecord, type RecordedDevice, readRecords, recordOf, removeRecord, writeRecord } from './record.ts';
+import { assertOpenFiles } from './open-files.ts';
+import type { ReadTables } from './read-tables.ts';
+import {
+  type ImageRecord,
+  type RecordedDevice,
+  readRecords,
+  recordOf,
+  removeRecord,
+  verdictPath,
+  writeRecord,
+} from './record.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
-import { type BlobView, ensureView, loadView, nameOf, readViews } from './view.ts';
+import { type BlobView, ensureView, loadView, readViews } from './view.ts';
 
 interface Device {
   /** Of one image, and no other image's. */
@@ -35,6 +45,8 @@ export interface ImagesOptions {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly log: Log;
+  /** How bootstraps are read; default: in this thread. */
+  readonly readTables?: ReadTables;
 }
 
 export class Images {
@@ -43,6 +55,8 @@ export class Images {
   /** All images' devices, by name. */
   readonly #devices = new Map<string, Device>();
   #last: Promise<unknown> = Promise.resolve();
+  /** By image. */
+  readonly #lastOf = new Map<string, Promise<void>>();
 
   constructor(options: ImagesOptions) {
     this.#options = options;
@@ -61,46 +75,62 @@ export class Images {
         this.#images.set(record.id, { record, devices: null, problem: problem.message });
       }
     }
-    await this.#sweep();
+    // Readers wait; what cannot be deleted now is deleted with the next image.
+    await this.#sweep().catch((error: unknown) => {
+      log.warn({ error: toLacunaError(error).toJSON() }, 'the cache could not be swept');
+    });
   }
 
   /** Paths of the device files, in blob table order. */
-  attach(request: AttachRequest): Promise<string[]> {
-    return this.#inTurn(async () => {
-      const { paths, log } = this.#options;
-      const asked = recordOf(request);
-      const before = this.#images.get(asked.id)?.devices ?? [];
-      let devices: Device[] = [];
-      let record = asked;
+  async attach(request: AttachRequest, signal?: AbortSignal): Promise<string[]> {
+    const asked = recordOf(request);
+    return await this.#inTurnOf(asked.id, async () => {
       try {
-        devices = await this.#open(asked, await readViews(asked, this.#options.sources));
-        record = { ...asked, devices: devices.map(recordedOf) };
-        await writeRecord(paths.images, record);
+        // Others need not wait for a large bootstrap.
+        const views = await this.#readViews(asked, signal);
+        return await this.#inTurn(() => this.#attach(asked, views));
       } catch (error) {
-        this.#releaseAll(devices, before);
-        await this.#closeUnused(asked.id);
+        if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
         throw error;
+      } finally {
+        await this.#closeUnused(asked.id);
       }
-      this.#images.set(record.id, { record, devices, problem: '' });
-      await this.#closeUnused(record.id);
-      if (this.#releaseAll(before, devices) > 0) await this.#sweep();
-      log.info({ image: record.id, devices: devices.length }, 'attached');
-      return devices.map((device) => join(paths.fuse, device.name));
     });
+  }
+
+  async #attach(asked: ImageRecord, views: readonly BlobView[]): Promise<string[]> {
+    const { paths, log } = this.#options;
+    const before = this.#images.get(asked.id)?.devices ?? [];
+    const tables = [...this.#devices.values()].map(({ view }) => view.name);
+    await assertOpenFiles(new Set([...tables, ...views.map(({ name }) => name)]).size, asked.id);
+    const devices = await this.#open(asked, views);
+    const record = { ...asked, devices: devices.map(recordedOf) };
+    try {
+      await writeRecord(paths.images, record);
+    } catch (error) {
+      this.#releaseAll(devices, before);
+      throw error;
+    }
+    this.#images.set(record.id, { record, devices, problem: '' });
+    if (this.#releaseAll(before, devices) > 0) await this.#sweep();
+    log.info({ image: record.id, devices: devices.length }, 'attached');
+    return devices.map((device) => join(paths.fuse, device.name));
   }
 
   /** NOT_FOUND for an unknown id. */
   detach(id: string): Promise<void> {
-    return this.#inTurn(async () => {
-      const image = this.#images.get(id);
-      if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
-      await removeRecord(this.#options.paths.images, id);
-      this.#images.delete(id);
-      this.#releaseAll(image.devices ?? [], []);
-      await this.#closeUnused(id);
-      await this.#sweep();
-      this.#options.log.info({ image: id }, 'detached');
-    });
+    return this.#inTurnOf(id, () => this.#inTurn(() => this.#detach(id)));
+  }
+
+  async #detach(id: string): Promise<void> {
+    const image = this.#images.get(id);
+    if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
+    await removeRecord(this.#options.paths.images, id);
+    this.#images.delete(id);
+    this.#releaseAll(image.devices ?? [], []);
+    await this.#closeUnused(id);
+    await this.#sweep();
+    this.#options.log.info({ image: id }, 'detached');
   }
 
   status(): { images: ImageStatus[]; devices: DeviceStatus[] } {
@@ -130,8 +160,17 @@ export class Images {
     } catch (error) {
       const problem = toLacunaError(error).toJSON();
       this.#options.log.warn({ image: record.id, error: problem }, 'a chunk table is lost, reading the bootstrap');
-      return await readViews(record, this.#options.sources);
+      return await this.#readViews(record);
     }
+  }
+
+  #readViews(record: ImageRecord, signal?: AbortSignal): Promise<BlobView[]> {
+    const { paths, sources, readTables } = this.#options;
+    return readViews(record, sources, {
+      verdict: verdictPath(paths.images, record.id),
+      ...(readTables === undefined ? {} : { read: readTables }),
+      ...(signal === undefined ? {} : { signal }),
+    });
   }
 
   async #open(record: ImageRecord, views: readonly BlobView[]): Promise<Device[]> {
@@ -141,11 +180,11 @@ export class Images {
     const devices: Device[] = [];
     try {
       for (const view of views) {
-        const tables = nameOf(view);
         // A blob table may name one blob twice.
-        const mine = [...devices, ...before].find(({ name }) => hasTables(name, tables));
+        const mine = [...devices, ...before].find((device) => device.view.name === view.name);
         // The kernel may know the device by the name that was recorded.
-        const name = recorded.find((old) => hasTables(old, tables)) ?? newName(tables, this.#devices.keys());
+        const old = recorded.find((device) => device.startsWith(`${view.name}-`));
+        const name = old ?? newName(view.name, this.#devices.keys());
         const device = mine ?? (await this.#add(record.id, name, view));
         // Before anything else is waited for: readers may miss chunks of it from now on.
         this.#tellFetcher(record, device);
@@ -162,8 +201,7 @@ export class Images {
     const { paths, blobFs } = this.#options;
     const stores = await makeStores(paths.cache, name);
     await ensureView(paths.cache, view);
-    const tables = nameOf(view);
-    const twin = [...this.#devices.values()].find((device) => hasTables(device.name, tables));
+    const twin = [...this.#devices.values()].find((device) => device.view.name === view.name);
     const { table, units } = twin?.view ?? view;
     const { size } = view;
     const { node } = parseDevice(name);
@@ -204,6 +242,18 @@ export class Images {
     await sweep(this.#options.paths.cache, [...this.#devices.keys(), ...recorded]);
   }
 
+  /** What is asked of one image is done in the order in which it is asked. */
+  #inTurnOf<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const result = (this.#lastOf.get(id) ?? Promise.resolve()).then(work);
+    const last = result.then(
+      () => {},
+      () => {},
+    );
+    this.#lastOf.set(id, last);
+    void last.then(() => this.#lastOf.get(id) === last && this.#lastOf.delete(id));
+    return result;
+  }
+
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(work);
     this.#last = result.catch(() => {});
@@ -212,6 +262,3 @@ export class Images {
 }
 
 const recordedOf = ({ name, view: { size, storedSize } }: Device): RecordedDevice => ({ name, size, storedSize });
-
-/** Whether the device `name` has the tables that are called so. */
-const hasTables = (name: string, tables: string): boolean => name.startsWith(`${tables}-`);

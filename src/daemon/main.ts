@@ -14,18 +14,24 @@ const { values } = parseArgs({
     config: { type: 'string' },
     'log-level': { type: 'string' },
     'log-format': { type: 'string' },
+    'log-file': { type: 'string' },
   },
 });
+
+// What cannot be told, as on a full disk, must not end the work.
+process.stderr.on('error', () => {});
 
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 process.once('SIGINT', () => stop.abort());
 
 const format = LOG_FORMATS.find((name) => name === values['log-format']) ?? DEFAULT_LOG_FORMAT;
-let log = openLog({ name: 'daemon', format });
+const file = values['log-file'];
+const output = { name: 'daemon', format, ...(file === undefined ? {} : { file }) };
+let log = openLog(output);
 try {
   const config = values.config === undefined ? defaultConfig() : await loadConfig(values.config);
-  log = openLog({ name: 'daemon', format, level: levelOf(values['log-level']) ?? config.log.level });
+  log = openLog({ ...output, level: levelOf(values['log-level']) ?? config.log.level });
   if (values.root === undefined) throw new Error('--root is missing');
   await runDaemon({ root: values.root, config, log, signal: stop.signal });
 } catch (error) {

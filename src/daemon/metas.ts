@@ -4,50 +4,52 @@
  * digest, wherever blobs come from. Nobody else vouches for it, nor need anybody: what it says is held against the digests
  * of the bootstrap.
  */
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type BlobSource, readRange } from '../blob/source.ts';
-import { LacunaError, toLacunaError } from '../errors.ts';
-import type { RafsBlob } from '../formats/rafs/blob.ts';
-import type { ImageRecord } from './record.ts';
-import type { Sources } from './sources.ts';
-
-/** Milliseconds until a source that does not answer is given up: whoever attaches waits for it. */
-const TIMEOUT = 30_000;
+import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { metaNameOf, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
+import { metaSize } from '../formats/rafs/meta.ts';
+import { metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
+import { codec } from '../native/codec.ts';
+import type { FetchMeta } from './meta-fetcher.ts';
 
 /** Blob id → plain `blob.meta`, for those of `blobs` that need it. */
 export async function readMetas(
-  record: ImageRecord,
+  bootstrap: string,
   blobs: readonly RafsBlob[],
-  places: Sources,
+  fetch: FetchMeta,
 ): Promise<Map<string, Buffer>> {
-  const { bootstrap } = record;
   const metas = new Map<string, Buffer>();
-  const { metaNameOf, needsMeta } = await import('../formats/rafs/blob.ts');
-  const named = (name: string) => readFile(join(dirname(bootstrap), `${name}.blob.meta`)).catch(() => null);
   for (const blob of blobs.filter(needsMeta)) {
-    const beside = (await named(blob.id)) ?? (await named(metaNameOf(blob)));
-    metas.set(blob.id, beside ?? (await fetchMeta(blob, bootstrap, (id, size) => places.of(record, id, size))));
+    const beside =
+      (await readBeside(bootstrap, blob.id, blob)) ?? (await readBeside(bootstrap, metaNameOf(blob), blob));
+    metas.set(blob.id, beside ?? (await fetchMeta(blob, bootstrap, fetch)));
   }
   return metas;
 }
 
-/** `of`: the places of a blob, given its id and length. */
-async function fetchMeta(
-  blob: RafsBlob,
-  subject: string,
-  of: (id: string, size: number) => BlobSource[],
-): Promise<Buffer> {
-  const [{ metaPlaceOf, openMetaFile }, { codec }] = await Promise.all([
-    import('../formats/rafs/metafile.ts'),
-    import('../native/codec.ts'),
-  ]);
-  const { id, fileSize, offset, size } = metaPlaceOf(blob, subject);
+/** Null when there is no such file. */
+async function readBeside(bootstrap: string, name: string, blob: RafsBlob): Promise<Buffer | null> {
+  const path = join(dirname(bootstrap), `${name}.blob.meta`);
+  const file = await open(path, 'r').catch(() => null);
+  if (file === null) return null;
+  await using opened = file;
+  const { size } = await opened.stat();
+  if (size !== metaSize(blob)) {
+    throw new FormatError('blob.meta', `${size} bytes, not ${metaSize(blob)}`, { op: 'attach', subject: path });
+  }
+  return await opened.readFile();
+}
+
+async function fetchMeta(blob: RafsBlob, subject: string, fetch: FetchMeta): Promise<Buffer> {
+  const place = metaPlaceOf(blob, subject);
   let problem: unknown = null;
-  for (const source of of(id, fileSize)) {
+  for (let number = 0; ; number++) {
     try {
-      const stored = await readRange(source, offset, size, AbortSignal.timeout(TIMEOUT));
-      return await openMetaFile(stored, blob, codec(), source.subject);
+      const found = await fetch(place, number);
+      if (found === null) break;
+      const { buffer, byteOffset, byteLength } = found.stored;
+      return await openMetaFile(Buffer.from(buffer, byteOffset, byteLength), blob, codec(), found.subject);
     } catch (error) {
       problem = error;
     }

@@ -44,6 +44,8 @@ const DEVICE_NAME = /^[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}$/;
 export const MAX_SOURCES = 16;
 const isPath = (text: string): boolean => isAbsolute(text) && !text.includes('\0');
 
+/** Beside a record: which bootstrap was checked. */
+const CHECKED = '.checked';
 /** A record that is being written. */
 const TEMPORARY = '.json.tmp';
 
@@ -65,7 +67,9 @@ export function recordOf(request: AttachRequest): ImageRecord {
  */
 export async function readRecords(folder: string): Promise<ImageRecord[]> {
   const names = (await readdir(folder)).sort();
-  for (const name of names) if (name.endsWith(TEMPORARY)) await rm(join(folder, name), { force: true });
+  const isLeft = (name: string): boolean =>
+    name.endsWith(TEMPORARY) || (name.endsWith(CHECKED) && !names.includes(name.replace(CHECKED, '.json')));
+  for (const name of names.filter(isLeft)) await rm(join(folder, name), { force: true });
   return await Promise.all(names.filter((name) => name.endsWith('.json')).map((name) => readRecord(folder, name)));
 }
 
@@ -97,7 +101,11 @@ export async function writeRecord(folder: string, value: ImageRecord): Promise<v
 
 export async function removeRecord(folder: string, id: string): Promise<void> {
   await rm(join(folder, `${id}.json`), { force: true });
+  await rm(verdictPath(folder, id), { force: true });
 }
+
+/** Where it is remembered that the bootstrap of an image was checked. */
+export const verdictPath = (folder: string, id: string): string => join(folder, `${id}${CHECKED}`);
 
 function checked(value: unknown, complain: Complain): ImageRecord {
   const fields = objectOf(value, 'record', complain);

@@ -1,7 +1,7 @@
 /** Where everything of one root lies. The daemon writes below it, the snapshotter has `snapshotter/` of the same root. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { makeDirectory } from '../make-directory.ts';
+import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
 
 /** Where the root is when nobody says otherwise. */
 export const DEFAULT_ROOT = '/var/lib/lacuna';
@@ -39,7 +39,7 @@ export function rootPaths(root: string): RootPaths {
 /** Makes the folders. Only root's owner may look inside: the cache holds the content of private images. */
 export async function makeRoot(paths: RootPaths): Promise<void> {
   await makeDirectory(paths.root, 0o700);
-  for (const path of [paths.cache, paths.images]) await makeDirectory(path, 0o700);
+  for (const path of [paths.cache, paths.images]) await makePrivateDirectory(path);
   // What is mounted there may be a file system whose daemon is gone: look at the name, not at the directory.
   await mkdir(paths.fuse, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;

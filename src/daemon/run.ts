@@ -4,10 +4,12 @@ import type { Config } from '../config/table.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';
+import { limitedLog } from '../observe/limited-log.ts';
 import type { Log } from '../observe/log.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
 import { Sources } from './sources.ts';
+import { WorkerTables } from './worker-tables.ts';
 
 export interface RunOptions {
   readonly root: string;
@@ -22,7 +24,8 @@ export interface RunOptions {
  * devices back before anybody is told that one is unknown, and callers find the socket when all is there. What takes
  * long to load is loaded when readers are served from the cache again: the HTTP client first, for those that miss.
  */
-export async function runDaemon({ root, config, log, signal }: RunOptions): Promise<void> {
+export async function runDaemon({ root, config, signal, ...options }: RunOptions): Promise<void> {
+  const log = limitedLog(options.log);
   const paths = rootPaths(root);
   await makeRoot(paths);
   const lock = await lockFor('daemon', paths.lock);
@@ -41,15 +44,13 @@ export async function runDaemon({ root, config, log, signal }: RunOptions): Prom
     );
     fetcher = new Fetcher(blobFs, { ...fetchOptions(config.fetch), log });
     try {
-      const images = new Images({ paths, blobFs, fetcher, sources, log });
+      using tables = new WorkerTables();
+      const images = new Images({ paths, blobFs, fetcher, sources, log, readTables: tables.read });
       await images.restore();
       blobFs.ready();
+      tables.prepare(); // for the first Attach
       await sources.preload();
-      const [{ serveDaemon }, { unixServer }] = await Promise.all([
-        import('./service.ts'),
-        import('../grpc/unix.ts'),
-        import('../formats/rafs/open.ts'), // for the first Attach
-      ]);
+      const [{ serveDaemon }, { unixServer }] = await Promise.all([import('./service.ts'), import('../grpc/unix.ts')]);
       const stopped = new AbortController();
       const ending = AbortSignal.any([signal, stopped.signal]);
       const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort(), ending });

@@ -33,7 +33,7 @@ export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: 
     counters: { ...blobFs.counters(), ...fetcher.counters() },
   });
   const handlers = {
-    Attach: unary(async (request: AttachRequest) => ({ devices: await images.attach(request) })),
+    Attach: unary(async (request: AttachRequest, { signal }) => ({ devices: await images.attach(request, signal) })),
     Detach: unary(async ({ id }: { id: string }) => {
       await images.detach(id);
       return {};

@@ -4,10 +4,10 @@
  * Repositories are opened, and the registry's code is loaded, with the first read: a daemon that takes over from a dead
  * one must answer from its cache before that.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileSource, storeSource } from '../blob/source.ts';
 import type { FetchSource } from '../blob/standing.ts';
+import { readCertificates } from '../config/certificates.ts';
 import type { Config } from '../config/table.ts';
 import { LacunaError } from '../errors.ts';
 import type { Log } from '../observe/log.ts';
@@ -48,7 +48,10 @@ export class Sources implements AsyncDisposable {
   of({ id: image, sources }: Pick<ImageRecord, 'id' | 'sources'>, id: string, size: number): FetchSource[] {
     return sources.map((source) => {
       if ('directory' in source) return inFolder(source.directory.path, id);
-      if ('layout' in source) return inFolder(join(source.layout.path, 'blobs', 'sha256'), id);
+      if ('layout' in source) {
+        const { path } = source.layout;
+        return inFolder(join(path, 'blobs', 'sha256'), id, path);
+      }
       const repository = () => this.#repository(image, source.registry);
       return {
         subject: `${source.registry.host}/${source.registry.repository}`,
@@ -100,7 +103,7 @@ export class Sources implements AsyncDisposable {
         retry: RETRY,
         log: this.#log,
         ...(plain === null ? {} : { plainHttp: plain }),
-        ...(caPath === '' ? {} : { ca: await readFile(caPath, 'utf8') }),
+        ...(caPath === '' ? {} : { ca: await readCertificates(caPath) }),
       },
     );
   }
@@ -112,7 +115,10 @@ const loadCredentials = () => import('../registry/credentials.ts');
 const keyOf = (source: RegistrySource): string => JSON.stringify(source);
 
 /** Blobs that lie in a folder under their hex digests. */
-const inFolder = (folder: string, id: string): FetchSource => ({ ...fileSource(join(folder, id)), origin: folder });
+const inFolder = (folder: string, id: string, root = folder): FetchSource => ({
+  ...fileSource(join(folder, id), root),
+  origin: root,
+});
 
 async function closeAll(stores: readonly Promise<ImageStore>[]): Promise<void> {
   const opened = await Promise.allSettled(stores);

@@ -33,11 +33,11 @@ export async function superviseDaemon(root: string, options: EnsureOptions = {})
   const watch = async (): Promise<void> => {
     let deaths = 0;
     while (!abort.signal.aborted) {
-      const started = Date.now();
+      const started = performance.now();
       await untilGone(root, abort.signal);
       if (abort.signal.aborted) return;
       restarts++;
-      deaths = Date.now() - started > STEADY ? 0 : deaths + 1;
+      deaths = performance.now() - started > STEADY ? 0 : deaths + 1;
       log.warn({ root, restarts }, 'the daemon is gone, starting another one');
       if (deaths > 1) await sleep(Math.min(FIRST_DELAY * 2 ** (deaths - 2), MAX_DELAY), undefined, abort);
       try {

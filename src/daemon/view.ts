@@ -3,21 +3,21 @@
  * bootstrap once; from then on it lies beside the device's cache, so that a daemon that takes over from a dead one has
  * it without parsing bootstraps.
  */
-import { createHash } from 'node:crypto';
-import { open, readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ChunkTable, encodeTable } from '../blob/table.ts';
-import { encodeUnits, UnitTable } from '../blob/units.ts';
-import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
-import { folderOf, parseDevice } from './cache.ts';
-import { readMetas } from './metas.ts';
+import { ChunkTable } from '../blob/table.ts';
+import { UnitTable } from '../blob/units.ts';
+import { FormatError, toLacunaError } from '../errors.ts';
+import { folderOf, parseDevice, tablesName } from './cache.ts';
+import type { ReadTables } from './read-tables.ts';
 import type { ImageRecord, RecordedDevice } from './record.ts';
 import type { Sources } from './sources.ts';
 
 export interface BlobView {
   /** Hex sha256 of the blob. */
   readonly id: string;
+  /** Of the tables, see `tablesName`. */
+  readonly name: string;
   /** Bytes of the device file. */
   readonly size: number;
   /** Bytes of the blob as far as they are used. */
@@ -27,50 +27,44 @@ export interface BlobView {
   readonly units: UnitTable | null;
 }
 
+export interface ViewOptions {
+  /** Default: in this thread. */
+  readonly read?: ReadTables;
+  /** File that remembers which bootstrap was checked; default none. */
+  readonly verdict?: string;
+  readonly signal?: AbortSignal;
+}
+
 /** The blobs of an image, in the order of its bootstrap. NOT_FOUND, FORMAT or UNSUPPORTED. */
-export async function readViews(record: ImageRecord, sources: Sources): Promise<BlobView[]> {
+export async function readViews(
+  record: ImageRecord,
+  sources: Sources,
+  { read, verdict, signal = new AbortController().signal }: ViewOptions = {},
+): Promise<BlobView[]> {
   const { bootstrap, blobIds } = record;
-  const bytes = await readBootstrap(bootstrap);
-  const { openBootstrap } = await import('../formats/rafs/open.ts');
-  const [blobId] = blobIds;
-  const options = { subject: bootstrap, ...(blobId === undefined ? {} : { blobId }) };
-  const named = openBootstrap(bytes, options);
-  const metas = await readMetas(record, named.blobs, sources);
-  const image = metas.size === 0 ? named : openBootstrap(bytes, { ...options, metas });
-  return image.blobs.map((blob, index) => {
-    const chunks = image.chunksOf(index);
-    const subject = `${bootstrap}, blob ${blob.id}`;
-    const table = new ChunkTable(encodeTable(chunks), subject);
-    const units = unitTable(encodeUnits(chunks), table, subject);
-    return { id: blob.id, size: image.deviceSize(index), storedSize: blob.compressedSize, table, units };
+  const readTables = read ?? (await import('./read-tables.ts')).readTablesHere;
+  const { metaFetcher } = await import('./meta-fetcher.ts');
+  const job = { bootstrap, blobId: blobIds[0] ?? null, verdict: verdict ?? null };
+  const tables = await readTables(job, metaFetcher(record, sources, signal), signal);
+  return tables.map((found) => {
+    const subject = `${bootstrap}, blob ${found.id}`;
+    const table = new ChunkTable(bufferOf(found.table), subject, { isChecked: true });
+    const units = unitTable(found.units === null ? null : bufferOf(found.units), table, subject);
+    return { ...found, table, units };
   });
 }
+
+const bufferOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength);
 
 const unitTable = (bytes: Buffer | null, table: ChunkTable, subject: string): UnitTable | null =>
   bytes === null ? null : new UnitTable(bytes, table.length, subject);
-
-async function readBootstrap(path: string): Promise<Buffer> {
-  await using file = await open(path, 'r').catch((cause: unknown) => {
-    throw toLacunaError(cause, { op: 'attach', subject: path });
-  });
-  const { size } = await file.stat();
-  if (size <= MAX_BOOTSTRAP_SIZE) return await file.readFile();
-  throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
-}
-
-/** What the view's tables are called: `<blob hex>-<table key>`, the key of address space, chunks and units. */
-export function nameOf({ id, size, table, units }: BlobView): string {
-  // 128 bits, so that no image can be made to meet another's.
-  const hash = createHash('sha256').update(table.bytes).update(String(size));
-  if (units !== null) hash.update('units').update(units.bytes);
-  return `${id}-${hash.digest('hex').slice(0, 32)}`;
-}
 
 const pathOf = (cache: string, name: string, part: 'table' | 'units'): string => join(folderOf(cache, name), part);
 
 /** Keeps the view's tables beside the device's cache, whose folder exists; does nothing where they lie already. */
 export async function ensureView(cache: string, view: BlobView): Promise<void> {
-  const name = nameOf(view);
+  const { name } = view;
   if (view.units !== null) await ensureFile(pathOf(cache, name, 'units'), view.units.bytes);
   await ensureFile(pathOf(cache, name, 'table'), view.table.bytes);
 }
@@ -91,8 +85,10 @@ export async function loadView(cache: string, { name, size, storedSize }: Record
   const table = new ChunkTable(bytes, subject);
   // Where there should be some and are none, the name tells.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
-  const view = { id: parseDevice(name).blob, size, storedSize, table, units };
-  if (!name.startsWith(`${nameOf(view)}-`))
+  const id = parseDevice(name).blob;
+  const tables = tablesName(id, size, table.bytes, units?.bytes ?? null);
+  if (!name.startsWith(`${tables}-`)) {
     throw new FormatError('chunk table', 'is not the one it should be', { subject });
-  return view;
+  }
+  return { id, name: tables, size, storedSize, table, units };
 }

@@ -1,14 +1,15 @@
 /** The chunks of an image's blobs as a dictionary: out of its bootstrap and the ends of its blobs, no data is read. */
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
 import { DIGEST_SIZE } from '../blob/table.ts';
-import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { LacunaError } from '../errors.ts';
 import { metaNameOf, type RafsBlob } from '../formats/rafs/blob.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference, type RafsReference } from '../image/reference.ts';
+import { readRegular } from '../open-file.ts';
 import { readBootstrapLayer } from '../reader/bootstrap.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
@@ -52,12 +53,7 @@ async function readFiles(
   subject: string,
   signal: AbortSignal,
 ): Promise<NewBlob[]> {
-  const failed = (cause: unknown): never => {
-    throw toLacunaError(cause, { op: 'read dictionary', subject: path });
-  };
-  const { size } = await stat(path).catch(failed);
-  if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
-  const bytes = await readFile(path).catch(failed);
+  const bytes = await readRegular(path, MAX_BOOTSTRAP_SIZE, { op: 'read dictionary' });
   const dir = blobs ?? dirname(path);
   const stem = basename(path).replace(/\.boot$/, '');
   const rafs = openBootstrap(bytes, { subject, ...(/^[0-9a-f]{64}$/.test(stem) ? { blobId: stem } : {}) });
@@ -68,7 +64,7 @@ async function readFiles(
   }
   const places = [placeOfFolder(dir)];
   const describe = (blob: RafsBlob): DictBlob => ({ blob, size: sizes.get(blob.id)!, meta: null, places });
-  return await blobsOf(rafs, describe, ({ blob }) => fileSource(join(dir, blob.id)), signal);
+  return await blobsOf(rafs, describe, ({ blob }) => fileSource(join(dir, blob.id), dir), signal);
 }
 
 async function blobsOf(

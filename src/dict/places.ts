@@ -63,7 +63,7 @@ function folderPlace(dir: string): Place {
       await uploadBlob(
         to,
         async (upload) => {
-          for await (const piece of fileSource(pathOf(blob)).read(0, blob.size, signal)) await upload.write(piece);
+          for await (const piece of fileSource(pathOf(blob), dir).read(0, blob.size, signal)) await upload.write(piece);
           await upload.commit(blob.digest, blob.size);
         },
         options,

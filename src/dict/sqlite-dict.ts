@@ -8,6 +8,7 @@ import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
+import { sizeOfRegular, whenMissing } from '../open-file.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import {
   type ChunkKind,
@@ -64,6 +65,8 @@ export class SqliteDict implements GrowingDict {
    * another version, NOT_FOUND when it is missing and not to be made.
    */
   static async open(path: string, options: { readonly create?: boolean } = {}): Promise<SqliteDict> {
+    // The database is opened on this thread, which a pipe would block.
+    await sizeOfRegular(path, { op: 'use dictionary' }).catch(whenMissing(0));
     const Sqlite = await loadSqlite();
     return guarded(path, () => {
       const db = new Sqlite(path, { fileMustExist: options.create === false, timeout: BUSY_TIMEOUT });

@@ -4,6 +4,7 @@
  */
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import { CODES, type ErrorCode, grpcStatusOf, LacunaError, toLacunaError } from '../errors.ts';
+import { printable } from '../printable.ts';
 
 /** `-bin`: grpc allows only printable ASCII in other metadata, and a path may hold anything. */
 const DETAIL_KEY = 'lacuna-error-bin';
@@ -15,13 +16,13 @@ export interface Status {
   metadata: Metadata;
 }
 
-/** Any thrown value as a gRPC status. */
+/** Any thrown value as a gRPC status. Clients print its details as they are. */
 export function toStatus(thrown: unknown): Status {
   const error = toLacunaError(thrown);
   const metadata = new Metadata();
   const { code, op, subject, hint } = error;
   metadata.set(DETAIL_KEY, Buffer.from(JSON.stringify({ code, op, subject, hint })));
-  return { code: grpcStatusOf(error), details: error.message, metadata };
+  return { code: grpcStatusOf(error), details: printable(error.message), metadata };
 }
 
 /** gRPC status numbers as error codes, where the other side is not ours. The first code of a number stands for it. */

@@ -1,5 +1,5 @@
 /** gRPC over UNIX sockets: servers and clients with promises instead of callbacks, errors as {@link LacunaError}s. */
-import { chmod, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import {
   type CallOptions,
   Client,
@@ -14,6 +14,7 @@ import {
   type UntypedServiceImplementation,
 } from '@grpc/grpc-js';
 import { LacunaError } from '../errors.ts';
+import { listenPrivately, pidOf } from './listen.ts';
 import { fromStatus, toStatus } from './status.ts';
 
 /** A `sockaddr_un` holds 108 bytes with the final NUL. */
@@ -27,26 +28,31 @@ const CHANNEL_OPTIONS = {
   'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
 };
 
-function addressOf(path: string): string {
-  if (Buffer.byteLength(path) > MAX_SOCKET_PATH) {
-    throw new LacunaError('USAGE', `the path of a UNIX socket has at most ${MAX_SOCKET_PATH} bytes`, {
-      subject: path,
-      hint: 'use a shorter --root or --address',
-    });
-  }
-  return `unix:${path}`;
+function assertSocketPath(path: string): void {
+  if (Buffer.byteLength(path) <= MAX_SOCKET_PATH) return;
+  throw new LacunaError('USAGE', `the path of a UNIX socket has at most ${MAX_SOCKET_PATH} bytes`, {
+    subject: path,
+    hint: 'use a shorter --root or --address',
+  });
 }
 
 /** What a handler knows of a call besides its message. */
 export interface CallContext {
   /** Aborted when the client cancels or goes away. */
   readonly signal: AbortSignal;
+  /** Process id of the client; 0 when it lives in a PID namespace that cannot be seen from here. */
+  readonly pid: number;
 }
 
-function contextOf(call: { on(event: 'cancelled', listener: () => void): unknown }): CallContext {
+interface Call {
+  on(event: 'cancelled', listener: () => void): unknown;
+  getPeer(): string;
+}
+
+function contextOf(call: Call): CallContext {
   const abort = new AbortController();
   call.on('cancelled', () => abort.abort());
-  return { signal: abort.signal };
+  return { signal: abort.signal, pid: pidOf(call.getPeer()) };
 }
 
 /** An asynchronous function as the handler of a unary method. */
@@ -99,15 +105,14 @@ export async function unixServer(
   path: string,
   services: readonly { definition: ServiceDefinition; handlers: UntypedServiceImplementation }[],
 ): Promise<UnixServer> {
-  const address = addressOf(path);
+  assertSocketPath(path);
   const server = new Server(CHANNEL_OPTIONS);
   for (const { definition, handlers } of services) server.addService(definition, handlers);
-  await rm(path, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve()));
-  });
-  await chmod(path, 0o600);
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = await listenPrivately(path, (socket) => injector.injectConnection(socket));
   const close = async (graceMilliseconds = 2000): Promise<void> => {
+    listener.close();
+    await rm(path, { force: true });
     const timer = setTimeout(() => server.forceShutdown(), graceMilliseconds);
     await new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
     clearTimeout(timer);
@@ -139,7 +144,8 @@ export interface UnixChannel extends Disposable {
 const RECONNECT_OPTIONS = { 'grpc.initial_reconnect_backoff_ms': 50, 'grpc.max_reconnect_backoff_ms': 1000 };
 
 export function unixChannel(path: string, definition: ServiceDefinition): UnixChannel {
-  const client = new Client(addressOf(path), credentials.createInsecure(), {
+  assertSocketPath(path);
+  const client = new Client(`unix:${path}`, credentials.createInsecure(), {
     ...CHANNEL_OPTIONS,
     ...RECONNECT_OPTIONS,
     // Two clients of sockets of the same path (a root made anew) must not share a dead connection.

@@ -2,24 +2,26 @@
  * Taking down all that runs and is mounted for one root, however dead part of it is: what `lacuna cleanup` does.
  * Records and cache stay, unless they are to be purged.
  */
-import { access, readdir, readFile, realpath, rm, rmdir } from 'node:fs/promises';
+import { access, readdir, readFile, realpath, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectDaemon, type DaemonClient } from '../daemon/client.ts';
 import { type RootPaths, rootPaths } from '../daemon/root.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { addon, type NativeHandle } from '../native/addon.ts';
 import { quitHolder } from '../native/holder.ts';
+import { type FileLock, tryLock } from '../native/lock.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { unmount } from './erofs.ts';
 import { abortFuse } from './fusectl.ts';
 import { isBelow, type MountEntry, readMounts } from './mountinfo.ts';
 import { lockOwner, lockWithin, takeLock } from './owner.ts';
+import { assertUnused, purge } from './purge.ts';
+import { snapshotMounts } from './snapshot-mounts.ts';
 
 export interface CleanupOptions {
-  /** End the root's snapshotter as well, which otherwise refuses the clean-up. */
+  /** End the root's snapshotter as well, which otherwise refuses the clean-up; purge below mounted snapshots. */
   readonly force?: boolean;
-  /** Delete records, snapshots and cache. */
+  /** Delete records, snapshots and cache. Refused while snapshots are mounted somewhere, unless with `force`. */
   readonly purge?: boolean;
   readonly log?: Log;
 }
@@ -34,7 +36,7 @@ export interface CleanupResult {
   readonly unmounted: readonly string[];
   /** Those of them that were in use: they are gone from the tree, and end with their last user. */
   readonly detached: readonly string[];
-  /** Overlay mounts, of containers for example, that stand on what was unmounted and read errors from now on. */
+  /** Mounts of snapshots, of containers for example: on what was unmounted they read errors from now on. */
   readonly orphaned: readonly string[];
   readonly purged: boolean;
 }
@@ -49,13 +51,14 @@ const ANSWER = 2_000;
 
 /**
  * Ends snapshotter (only with `force`; else LOCKED), mounts, daemon, FUSE file system and holder of `root`, in this
- * order, and repeats nothing that is done: it may be called again. NOT_FOUND when the folder is no root.
+ * order, and repeats nothing that is done: it may be called again. NOT_FOUND when the folder is no root, PRECONDITION
+ * when the snapshots that are to be purged are in use.
  */
 export async function cleanup(root: string, options: CleanupOptions = {}): Promise<CleanupResult> {
   const paths = rootPaths(await realRoot(root));
   const snapshotterFolder = join(paths.root, 'snapshotter');
   const log = options.log ?? silentLog;
-  const locks: NativeHandle[] = [];
+  const locks: FileLock[] = [];
   try {
     const snapshotter = (await exists(snapshotterFolder))
       ? await takeSnapshotterLock(join(snapshotterFolder, 'lock'), options.force === true, locks)
@@ -63,7 +66,9 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
     using client = connectDaemon(paths.root);
     const unmounts = new Unmounts(log);
     const bootstraps = await recordedBootstraps(paths, log);
-    const [images, orphaned] = await mountsOf(paths, snapshotterFolder, bootstraps);
+    const images = await mountsOf(paths, snapshotterFolder, bootstraps);
+    const orphaned = await snapshotMounts(snapshotterFolder);
+    if (options.purge === true && options.force !== true) assertUnused(paths.root, orphaned);
     for (const { target } of images) await unmounts.end(target);
     await untilDetached(
       client,
@@ -109,9 +114,9 @@ async function realRoot(root: string): Promise<string> {
   throw new LacunaError('NOT_FOUND', 'nothing of Lacuna has run in this folder', { op: 'clean up', subject: root });
 }
 
-async function takeSnapshotterLock(path: string, force: boolean, locks: NativeHandle[]): Promise<number | null> {
+async function takeSnapshotterLock(path: string, force: boolean, locks: FileLock[]): Promise<number | null> {
   if (!force) {
-    const handle = addon().lock(path);
+    const handle = await tryLock(path);
     if (handle === null) {
       throw new LacunaError('LOCKED', `a snapshotter serves this root (pid ${(await lockOwner(path)) ?? 'unknown'})`, {
         op: 'clean up',
@@ -145,27 +150,24 @@ async function recordedBootstraps({ images }: RootPaths, log: Log): Promise<stri
 }
 
 /**
- * The mounts that stand on this root's daemon, the last mounted first, and the overlays that stand on those. The kernel
- * does not show the device files of an EROFS, so its bootstrap tells whose it is.
+ * The mounts that stand on this root's daemon, the last mounted first. The kernel does not show the device files of an
+ * EROFS, so its bootstrap tells whose it is.
  */
 async function mountsOf(
   paths: RootPaths,
   snapshotterFolder: string,
   bootstraps: readonly string[],
-): Promise<[MountEntry[], string[]]> {
+): Promise<MountEntry[]> {
   const own: MountEntry[] = [];
-  const orphaned: string[] = [];
   for (const entry of await readMounts()) {
     if (entry.target === paths.fuse) continue;
     if (isBelow(entry.target, snapshotterFolder)) own.push(entry);
     else if (entry.fstype === 'erofs') {
       const bootstrap = await imageOf(entry.source);
       if (bootstraps.includes(bootstrap) || isBelow(bootstrap, paths.root)) own.push(entry);
-    } else if (entry.fstype === 'overlay' && entry.options.includes(`${snapshotterFolder}/`)) {
-      orphaned.push(entry.target);
     }
   }
-  return [own.reverse(), orphaned];
+  return own.reverse();
 }
 
 /** The file behind a loop device, or the file itself. */
@@ -207,8 +209,8 @@ class Unmounts {
 
 /** A `lacuna mount` ends when its mount is gone, after it has detached its image: it would wait for a stopped daemon. */
 async function untilDetached(client: DaemonClient, bootstraps: readonly string[]): Promise<void> {
-  const deadline = Date.now() + DETACH_PATIENCE;
-  while (bootstraps.length > 0 && Date.now() < deadline) {
+  const deadline = performance.now() + DETACH_PATIENCE;
+  while (bootstraps.length > 0 && performance.now() < deadline) {
     const status = await client.status({ timeout: ANSWER, waitForReady: false }).catch(() => null);
     if (status === null || !status.images.some(({ bootstrap }) => bootstraps.includes(bootstrap))) return;
     await sleep(POLL);
@@ -221,28 +223,9 @@ async function stopDaemon(client: DaemonClient): Promise<void> {
 }
 
 /** A holder answers before it ends; its lock tells that it has. */
-async function holderLock({ holderSocket }: RootPaths): Promise<NativeHandle> {
+async function holderLock({ holderSocket }: RootPaths): Promise<FileLock> {
   const path = `${holderSocket}.lock`;
   const handle = await lockWithin(path, ANSWER);
   if (handle !== null) return handle;
   throw new LacunaError('LOCKED', 'the holder does not end', { op: 'clean up', subject: path });
-}
-
-/**
- * Deletes what Lacuna has made in the root; then the root, unless others keep something in it. PRECONDITION when a
- * mount is left.
- */
-async function purge(paths: RootPaths): Promise<void> {
-  const left = (await readMounts()).find(({ target }) => isBelow(target, paths.root));
-  if (left !== undefined) {
-    throw new LacunaError('PRECONDITION', 'something is still mounted', { op: 'purge', subject: left.target });
-  }
-  const { root, cache, images, fuse, log, holderLog, lock, holderSocket } = paths;
-  const folders = [cache, images, fuse, join(root, 'mounts'), join(root, 'snapshotter')];
-  const names = [...folders, log, `${log}.old`, holderLog, `${holderSocket}.lock`];
-  for (const path of [...names, lock]) await rm(path, { recursive: true, force: true });
-  await rmdir(root).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== 'ENOTEMPTY' && error.code !== 'EBUSY')
-      throw toLacunaError(error, { op: 'purge', subject: root });
-  });
 }

@@ -28,6 +28,10 @@ export interface ErofsMount {
 export interface MountErofsOptions {
   /** Use this way only; default: files, and loop devices where the kernel refuses files. */
   readonly driver?: MountDriver;
+  /** Whether setuid programs of the image work. Default false, as for any file system that a stranger made. */
+  readonly suid?: boolean;
+  /** Whether device nodes of the image work. Default false. */
+  readonly dev?: boolean;
 }
 
 /**
@@ -47,7 +51,7 @@ export async function mountErofs(
   let refusal: LacunaError | null = null;
   if (options.driver !== 'erofs-loop') {
     try {
-      await mount(paths, target);
+      await mount(paths, target, options);
       return { driver: 'erofs-file' };
     } catch (error) {
       refusal = toLacunaError(error, problem);
@@ -55,7 +59,7 @@ export async function mountErofs(
     }
   }
   try {
-    await mountOverLoop(paths, target);
+    await mountOverLoop(paths, target, options);
     return { driver: 'erofs-loop' };
   } catch (error) {
     const failure = toLacunaError(error, problem);
@@ -78,13 +82,14 @@ function isRefusal(error: unknown): boolean {
   return errno === ERRNO.ENOTBLK || errno === ERRNO.EINVAL || errno === ERRNO.EOPNOTSUPP;
 }
 
-async function mountOverLoop(paths: readonly string[], target: string): Promise<void> {
+async function mountOverLoop(paths: readonly string[], target: string, rights: Rights): Promise<void> {
   const loops: LoopDevice[] = [];
   try {
     for (const path of paths) loops.push(await addon().loopAttach(path));
     await mount(
       loops.map((loop) => loop.path),
       target,
+      rights,
     );
   } finally {
     // The mount keeps them from now on; without one they go.
@@ -92,9 +97,12 @@ async function mountOverLoop(paths: readonly string[], target: string): Promise<
   }
 }
 
-async function mount([source, ...devices]: readonly string[], target: string): Promise<void> {
+type Rights = Pick<MountErofsOptions, 'suid' | 'dev'>;
+
+async function mount([source, ...devices]: readonly string[], target: string, { suid, dev }: Rights): Promise<void> {
   const options = devices.map((path) => `device=${path}`);
-  await addon().mount({ fstype: 'erofs', source: source!, target, options, readonly: true });
+  const rights = { readonly: true, nosuid: suid !== true, nodev: dev !== true };
+  await addon().mount({ fstype: 'erofs', source: source!, target, options, ...rights });
 }
 
 /** umount2(2) */
@@ -113,7 +121,7 @@ export interface UnmountOptions {
 /** Unmounts the topmost mount of `target`; false when nothing is mounted there. PRECONDITION when it stays busy. */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<boolean> {
   const path = resolve(target);
-  const deadline = Date.now() + (options.patience ?? DEFAULT_BUSY_PATIENCE);
+  const deadline = performance.now() + (options.patience ?? DEFAULT_BUSY_PATIENCE);
   for (;;) {
     try {
       await addon().umount(path, options.detach === true ? MNT_DETACH : 0);
@@ -123,7 +131,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
       // EINVAL: no mountpoint; ENOENT: not even a directory.
       if (errno === ERRNO.EINVAL || errno === ERRNO.ENOENT) return false;
       if (errno !== ERRNO.EBUSY) throw toLacunaError(error, { op: 'unmount', subject: target });
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         throw new LacunaError('PRECONDITION', 'it is in use', {
           op: 'unmount',
           subject: target,

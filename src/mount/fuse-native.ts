@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import { limitedLog } from '../observe/limited-log.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { bytesOf, display, type FileNode, fromText, sortedXattrs } from '../tree/node.ts';
@@ -66,26 +67,30 @@ export interface FuseMount {
   close(): Promise<void>;
 }
 
+export interface FuseOptions {
+  readonly log?: Log;
+  /** Whether setuid programs of the image work; root alone may give that. Default false. */
+  readonly suid?: boolean;
+  /** Whether device nodes of the image work; root alone may give that. Default false. */
+  readonly dev?: boolean;
+}
+
 /** Serves `image` on `target`, an existing directory without links. The image stays the caller's. */
-export async function serveFuse(
-  image: OpenedImage,
-  target: string,
-  options: { readonly log?: Log } = {},
-): Promise<FuseMount> {
+export async function serveFuse(image: OpenedImage, target: string, options: FuseOptions = {}): Promise<FuseMount> {
   const Library = loadLibrary();
   // The library's own asks a shell, and detaches what is in use.
   Library.unmount = (path, done) => {
     unmountFuse(path).then(() => done(null), done);
   };
   const isRoot = process.getuid?.() === 0;
-  const server = new Server(image, options.log ?? silentLog);
+  const server = new Server(image, limitedLog(options.log ?? silentLog));
   // What is offered is told by the names of the operations; how these two are answered, below.
   const operations = { ...server.operations, getxattr() {}, listxattr() {} };
   const fuse = new Library(target, operations, {
     // A read waits as long as its source does.
     timeout: false,
     // Options without a field of their own: inode numbers are ours, and the kernel refuses to write.
-    fsname: 'lacuna,use_ino,ro',
+    fsname: `lacuna,use_ino,ro,${options.suid ? 'suid' : 'nosuid'},${options.dev ? 'dev' : 'nodev'}`,
     subtype: 'lacuna',
     kernelCache: true,
     attrTimeout: CACHED_SECONDS,

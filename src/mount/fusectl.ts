@@ -17,7 +17,15 @@ export async function abortFuse(device: string): Promise<void> {
   if (await write(join(CONNECTIONS, minor, 'abort'))) return;
   const folder = await mkdtemp(join(tmpdir(), 'lacuna-fusectl-'));
   try {
-    await addon().mount({ fstype: 'fusectl', source: 'fusectl', target: folder, options: [], readonly: false });
+    await addon().mount({
+      fstype: 'fusectl',
+      source: 'fusectl',
+      target: folder,
+      options: [],
+      readonly: false,
+      nosuid: true,
+      nodev: true,
+    });
     try {
       await write(join(folder, minor, 'abort'));
     } finally {

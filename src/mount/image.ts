@@ -3,20 +3,20 @@
  * process keeps alive meanwhile; each has a folder `<root>/mounts/<id>/`, and what a killed one left there is taken away
  * by the next. Where there is no EROFS this process serves it itself, through fuse-native.
  */
-import { createHash } from 'node:crypto';
-import { readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { realpath } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import type { SetCredentialsRequest, Source } from '../daemon/api.ts';
 import type { DaemonClient } from '../daemon/client.ts';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
-import { makeDirectory } from '../make-directory.ts';
 import { findAddon } from '../native/addon.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
+import { readRegular } from '../open-file.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import { openImage } from '../reader/open.ts';
@@ -25,8 +25,8 @@ import { type ImageInput, inputName } from '../registry/source.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import { type MountDriver, mountErofs, unmount, untilUnmounted } from './erofs.ts';
 import { ERRNO, errnoOf } from './errno.ts';
-import { FUSE_FSTYPE, serveFuse } from './fuse-native.ts';
-import { mountedAt } from './mountinfo.ts';
+import { serveFuse } from './fuse-native.ts';
+import { abandonedPlaces, claimPlace, type MountPlace, refuseMounted } from './mount-place.ts';
 
 /** How an image is served: by the kernel's EROFS over the daemon's devices, or by this process. */
 export type ImageDriver = MountDriver | 'fuse-native';
@@ -37,6 +37,10 @@ export interface MountImageOptions {
    * or no root to mount with.
    */
   readonly driver?: ImageDriver;
+  /** Whether setuid programs of the image work. Default false: whoever can reach the directory could run them. */
+  readonly suid?: boolean;
+  /** Whether device nodes of the image work. Default false. */
+  readonly dev?: boolean;
   /** Where cache, sockets and the bootstrap lie; default {@link DEFAULT_ROOT}. */
   readonly root?: string;
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
@@ -82,14 +86,7 @@ export async function mountImage(
   const target = await realpath(directory).catch((cause: unknown) => {
     throw toLacunaError(cause, { op: 'mount', subject: directory });
   });
-  const there = (await mountedAt(target))?.fstype;
-  if (there === 'erofs' || there === FUSE_FSTYPE) {
-    throw new LacunaError('ALREADY_EXISTS', 'an image is mounted there', {
-      op: 'mount',
-      subject: target,
-      hint: `\`lacuna umount ${target}\` ends it`,
-    });
-  }
+  await refuseMounted(target);
   const { driver } = options;
   if (driver === 'fuse-native') return await mountFuse(reference, target, options);
   if (driver !== undefined) return await mountOnDaemon(reference, root, target, driver, options);
@@ -121,7 +118,7 @@ async function mountInstead(
 }
 
 async function mountFuse(reference: string, target: string, options: MountImageOptions): Promise<MountedImage> {
-  const { platform, store, onProgress, signal, log } = options;
+  const { platform, store, onProgress, signal, log, suid = false, dev = false } = options;
   const image = await openImage(reference, {
     ...(platform === undefined ? {} : { platform }),
     ...(onProgress === undefined ? {} : { onProgress }),
@@ -130,7 +127,7 @@ async function mountFuse(reference: string, target: string, options: MountImageO
   });
   try {
     if (image.rafs === null) throw notLazy(reference);
-    const mount = await serveFuse(image, target, log === undefined ? {} : { log });
+    const mount = await serveFuse(image, target, { suid, dev, ...(log === undefined ? {} : { log }) });
     const close = async (): Promise<void> => {
       await mount.close();
       await image.close();
@@ -167,7 +164,8 @@ async function mountOnDaemon(
   try {
     if (login !== null) await supervisor.client.setCredentials(login);
     await forgetUnmounted(root, supervisor.client);
-    return await mountAttached({ root, target, driver, bootstrap, source }, supervisor);
+    const { suid = false, dev = false } = options;
+    return await mountAttached({ root, target, driver, bootstrap, source, suid, dev }, supervisor);
   } catch (error) {
     await supervisor.close();
     throw error;
@@ -197,9 +195,7 @@ interface Found {
 async function findImage(reference: string, options: MountImageOptions): Promise<Found> {
   const parsed = parseReference(reference);
   if (parsed.transport === 'rafs') {
-    const bootstrap = await readFile(parsed.bootstrap).catch((cause: unknown) => {
-      throw toLacunaError(cause, { op: 'mount', subject: parsed.bootstrap });
-    });
+    const bootstrap = await readRegular(parsed.bootstrap, MAX_BOOTSTRAP_SIZE, { op: 'mount' });
     return { bootstrap, source: { directory: { path: resolve(parsed.blobs ?? dirname(parsed.bootstrap)) } } };
   }
   await using store = await openStore(parsed, options.store);
@@ -229,57 +225,57 @@ interface Wanted extends Found {
   readonly root: string;
   readonly target: string;
   readonly driver: MountDriver | undefined;
+  readonly suid: boolean;
+  readonly dev: boolean;
 }
 
-async function mountAttached(wanted: Wanted, supervisor: Supervisor): Promise<MountedImage> {
-  const { root, target, bootstrap, source } = wanted;
-  const id = `mount-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`;
-  const folder = join(root, 'mounts', id);
-  await rm(folder, { recursive: true, force: true });
-  await makeDirectory(folder, 0o700);
-  await writeFile(join(folder, 'target'), target);
-  const path = join(folder, 'bootstrap');
-  await writeFile(path, bootstrap, { mode: 0o600 });
-  const { devices } = await supervisor.client.attach({ id, bootstrap: path, sources: [source] });
-  const forget = async (): Promise<void> => {
-    await forgetImage(supervisor.client, folder, id);
-    await supervisor.close();
-  };
-  const only = wanted.driver === undefined ? {} : { driver: wanted.driver };
-  const { driver } = await mountErofs({ bootstrap: path, devices, target }, only).catch(async (error: unknown) => {
-    await forget();
+async function mountAttached(request: Wanted, supervisor: Supervisor): Promise<MountedImage> {
+  const { root, target, bootstrap, source, suid, dev } = request;
+  const { client } = supervisor;
+  const place = await claimPlace(root, target);
+  try {
+    await forgetAttached(client, place.id);
+    const path = await place.write(target, bootstrap);
+    const { devices } = await client.attach({ id: place.id, bootstrap: path, sources: [source] });
+    const how = { suid, dev, ...(request.driver === undefined ? {} : { driver: request.driver }) };
+    const { driver } = await mountErofs({ bootstrap: path, devices, target }, how);
+    const close = async (): Promise<void> => {
+      await unmount(target);
+      await forgetImage(client, place);
+      await supervisor.close();
+    };
+    return {
+      target,
+      driver,
+      untilUnmounted: (signal) => untilUnmounted(target, signal),
+      close,
+      [Symbol.asyncDispose]: close,
+    };
+  } catch (error) {
+    await forgetImage(client, place);
     throw error;
-  });
-  const close = async (): Promise<void> => {
-    await unmount(target);
-    await forget();
-  };
-  return {
-    target,
-    driver,
-    untilUnmounted: (signal) => untilUnmounted(target, signal),
-    close,
-    [Symbol.asyncDispose]: close,
-  };
+  }
 }
 
 /** Detaches what earlier processes attached and nobody has mounted any more. */
 async function forgetUnmounted(root: string, client: DaemonClient): Promise<void> {
-  const mounts = join(root, 'mounts');
-  for (const id of await readdir(mounts).catch(() => [])) {
-    const folder = join(mounts, id);
-    const target = await readFile(join(folder, 'target'), 'utf8').catch(() => '');
-    if (target !== '' && (await mountedAt(target)) !== null) continue;
-    await forgetImage(client, folder, id);
+  for (const place of await abandonedPlaces(root)) await forgetImage(client, place);
+}
+
+async function forgetImage(client: DaemonClient, place: MountPlace): Promise<void> {
+  try {
+    await forgetAttached(client, place.id);
+    await place.remove();
+  } finally {
+    place.release();
   }
 }
 
-async function forgetImage(client: DaemonClient, folder: string, id: string): Promise<void> {
+async function forgetAttached(client: DaemonClient, id: string): Promise<void> {
   try {
     await client.detach(id);
   } catch (error) {
-    // It died between making the folder and attaching.
+    // It was never attached, or has been detached.
     if (toLacunaError(error).code !== 'NOT_FOUND') throw error;
   }
-  await rm(folder, { recursive: true, force: true });
 }

@@ -1,5 +1,5 @@
 /** The table of mounts as the kernel shows it. Reading it never waits for a file system, dead FUSE servers included. */
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile, readlink } from 'node:fs/promises';
 
 const TABLE = '/proc/self/mountinfo';
 
@@ -7,6 +7,8 @@ const TABLE = '/proc/self/mountinfo';
 export interface MountEntry {
   /** `major:minor` of the file system. */
   readonly device: string;
+  /** The directory of that file system that is mounted. */
+  readonly root: string;
   /** The mountpoint. */
   readonly target: string;
   readonly fstype: string;
@@ -22,16 +24,32 @@ export function parseMountinfo(text: string): MountEntry[] {
     // ID parent major:minor root target options [tags…] - fstype source options
     const fields = line.split(' ');
     const separator = fields.indexOf('-', 6);
-    const [, , device, , target] = fields;
+    const [, , device, root, target] = fields;
     const [fstype, source, options] = fields.slice(separator + 1);
     if (separator < 0 || target === undefined || fstype === undefined || source === undefined) return [];
-    return [{ device: device!, target: plain(target), fstype, source: plain(source), options: options ?? '' }];
+    const paths = { root: plain(root!), target: plain(target), source: plain(source) };
+    return [{ device: device!, ...paths, fstype, options: options ?? '' }];
   });
 }
 
 /** All mounts this process sees, in the order in which the kernel lists them: what covers comes after what it covers. */
 export async function readMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile(TABLE, 'utf8'));
+}
+
+/** The tables of other mount namespaces, each by a process that is in it. Whoever ends meanwhile is left out. */
+export async function readForeignMounts(): Promise<Map<number, MountEntry[]>> {
+  const seen = new Set([await readlink('/proc/self/ns/mnt').catch(() => '')]);
+  const tables = new Map<number, MountEntry[]>();
+  for (const pid of (await readdir('/proc')).filter((name) => /^[0-9]+$/.test(name))) {
+    const namespace = await readlink(`/proc/${pid}/ns/mnt`).catch(() => '');
+    if (namespace === '' || seen.has(namespace)) continue;
+    const text = await readFile(`/proc/${pid}/mountinfo`, 'utf8').catch(() => '');
+    if (text === '') continue;
+    seen.add(namespace);
+    tables.set(Number(pid), parseMountinfo(text));
+  }
+  return tables;
 }
 
 /** What is mounted exactly on `target` (an absolute path without links), the topmost; null when nothing is. */

@@ -1,9 +1,9 @@
 /** Which process has a lock, and its end. */
-import { readdir, readFile, readlink } from 'node:fs/promises';
+import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { addon, type NativeHandle } from '../native/addon.ts';
+import { type FileLock, tryLock } from '../native/lock.ts';
 
 /** How long a process that was asked to end is waited for before it is killed, in milliseconds. */
 const GRACE = 3_000;
@@ -13,7 +13,7 @@ const POLL = 20;
 
 /** A lock that we now have, and who had it before. */
 export interface TakenLock {
-  readonly handle: NativeHandle;
+  readonly handle: FileLock;
   /** The process that was ended for it; null when nobody had it. */
   readonly ended: number | null;
 }
@@ -25,8 +25,20 @@ export async function lockOwner(path: string): Promise<number | null> {
   const folder = `/proc/${pid}/fd`;
   // The id of a dead process may be another one's by now; a process that ends meanwhile has no files.
   const names = await readdir(folder).catch(() => []);
-  const files = await Promise.all(names.map((name) => readlink(join(folder, name)).catch(() => '')));
-  return files.includes(path) ? pid : null;
+  const isOpen = await Promise.all(names.map((name) => isSameFile(join(folder, name), path)));
+  return isOpen.includes(true) ? pid : null;
+}
+
+/** Whether a descriptor leads to the file at `path`, and not to one that is called so in another mount namespace. */
+async function isSameFile(descriptor: string, path: string): Promise<boolean> {
+  try {
+    if ((await readlink(descriptor)) !== path) return false;
+    const [there, here] = await Promise.all([stat(descriptor, { bigint: true }), stat(path, { bigint: true })]);
+    return there.ino === here.ino && there.dev === here.dev;
+  } catch {
+    // It is closed by now.
+    return false;
+  }
 }
 
 /**
@@ -37,7 +49,7 @@ export async function lockOwner(path: string): Promise<number | null> {
 export async function takeLock(path: string, ask: (() => Promise<void>) | null): Promise<TakenLock> {
   let ended: number | null = null;
   for (let round = 0; round < 3; round++) {
-    const free = addon().lock(path);
+    const free = await tryLock(path);
     if (free !== null) return { handle: free, ended };
     const owner = await lockOwner(path);
     ended = owner ?? ended;
@@ -50,7 +62,7 @@ export async function takeLock(path: string, ask: (() => Promise<void>) | null):
   throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} does not end`, { op: 'take lock', subject: path });
 }
 
-async function endProcess(pid: number, path: string): Promise<NativeHandle | null> {
+async function endProcess(pid: number, path: string): Promise<FileLock | null> {
   send(pid, 'SIGTERM');
   const handle = await lockWithin(path, GRACE);
   if (handle !== null) return handle;
@@ -68,11 +80,11 @@ function send(pid: number, signal: 'SIGTERM' | 'SIGKILL'): void {
 }
 
 /** The lock, as soon as it is free; null when that takes longer than `patience` milliseconds. */
-export async function lockWithin(path: string, patience: number): Promise<NativeHandle | null> {
-  const deadline = Date.now() + patience;
+export async function lockWithin(path: string, patience: number): Promise<FileLock | null> {
+  const deadline = performance.now() + patience;
   for (;;) {
-    const handle = addon().lock(path);
-    if (handle !== null || Date.now() > deadline) return handle;
+    const handle = await tryLock(path);
+    if (handle !== null || performance.now() > deadline) return handle;
     await sleep(POLL);
   }
 }

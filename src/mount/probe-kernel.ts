@@ -110,7 +110,15 @@ async function writeImage(dir: string) {
     const [merged, upper, work] = [join(folder, 'merged'), join(folder, 'upper'), join(folder, 'work')];
     for (const it of [merged, upper, work]) await mkdir(it);
     const options = [`lowerdir=${lower}`, `upperdir=${upper}`, `workdir=${work}`];
-    await addon().mount({ fstype: 'overlay', source: 'overlay', target: merged, options, readonly: false });
+    await addon().mount({
+      fstype: 'overlay',
+      source: 'overlay',
+      target: merged,
+      options,
+      readonly: false,
+      nosuid: true,
+      nodev: true,
+    });
     try {
       if (depth > 1) return await overlaid(merged, depth - 1);
       return await readsRight(merged);

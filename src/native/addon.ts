@@ -211,22 +211,30 @@ export interface MountOptions {
   /** Each `key=value` or `key`; handed over one by one with fsconfig, so their sum is not limited. */
   options: string[];
   readonly: boolean;
+  /** Setuid, setgid and file capabilities have no effect. */
+  nosuid: boolean;
+  /** Device nodes cannot be opened. */
+  nodev: boolean;
 }
 
 /** Held until closed, also by a duplicate in a child that inherits it. */
-export interface NativeHandle {
+export interface LoopDevice {
+  /** `/dev/loopN`, read-only, autoclear: goes away when the last mount that uses it goes and this handle is closed. */
+  path: string;
   close(): void;
 }
 
-export interface LoopDevice extends NativeHandle {
-  /** `/dev/loopN`, read-only, autoclear: goes away when the last mount that uses it goes and this handle is closed. */
-  path: string;
+/** A process at the other end of a UNIX socket. */
+export interface Peer {
+  /** 0 when it lives in a PID namespace that cannot be seen from here. */
+  pid: number;
+  uid: number;
 }
 
 /**
- * A directory that a tree is unpacked into. Paths are bytes relative to it, `` the directory itself; nothing is followed:
- * a symbolic link on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED (what the file system cannot
- * keep), SYSTEM.
+ * A directory with a tree of which nothing leads anywhere else. Paths are bytes relative to it, `` the directory itself;
+ * nothing is followed: a symbolic link or a mount on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED
+ * (what the file system cannot keep), SYSTEM.
  */
 export interface TreeDir {
   directory(path: Buffer): void;
@@ -234,6 +242,11 @@ export interface TreeDir {
   node(path: Buffer, kind: 'char' | 'block' | 'fifo' | 'socket', major: number, minor: number): void;
   /** A new file; the descriptor, open for writing, is the caller's. */
   file(path: Buffer): number;
+  /**
+   * A regular file, open for reading; the descriptor is the caller's. Null when there is none: nothing, something else, or
+   * a link or a mount on the way.
+   */
+  openFile(path: Buffer): number | null;
   link(existing: Buffer, path: Buffer): void;
   chown(path: Buffer, uid: number, gid: number): void;
   /** Not of a symbolic link. */
@@ -242,6 +255,31 @@ export interface TreeDir {
   setXattr(path: Buffer, name: Buffer, value: Buffer): void;
   /** Idempotent. */
   close(): void;
+}
+
+export interface TreeUsage {
+  /** Bytes on disk. */
+  size: number;
+  inodes: number;
+}
+
+/**
+ * A tree that others may still write to, walked on a thread of its own by descriptor and never by path: nothing that is
+ * exchanged meanwhile leads out of it, and no path in it is too long. What is mounted there is not entered.
+ */
+export interface TreeWalk {
+  /**
+   * What the directory with all that is below it takes; zeros when it is not there. An inode with several names counts
+   * once. UNSUPPORTED for more than 1 048 592 directories inside each other.
+   */
+  usage(): Promise<TreeUsage>;
+  /**
+   * Deletes it; nothing there is fine. What was deleted before an error stays deleted, so it may be called again.
+   * PRECONDITION at a mount point, and when somebody keeps filling a directory.
+   */
+  remove(): Promise<void>;
+  /** Ends a walk under way with ABORTED, and later ones. The end of Node stops walks, too. */
+  stop(): void;
 }
 
 export interface Addon {
@@ -301,8 +339,20 @@ export interface Addon {
   loopAttach(path: string): Promise<LoopDevice>;
   /** Opens an existing directory. */
   treeDir(path: Buffer): TreeDir;
-  /** Exclusive advisory lock (flock); null when somebody else has it. The file is created. */
-  lock(path: string): NativeHandle | null;
+  /** Links on the way to the last name are followed: they are the caller's own. */
+  treeWalk(path: Buffer): TreeWalk;
+  /**
+   * Exclusive advisory lock (flock) on an open file or directory, held until its last descriptor is closed; false when
+   * somebody else has it.
+   */
+  flock(fd: number): boolean;
+  /**
+   * A listening UNIX socket at `path` (at most 107 bytes, nothing there yet) that only its owner may open, from its first
+   * moment on; the descriptor is the caller's.
+   */
+  listenPrivate(path: string): number;
+  /** Who connected the UNIX socket with this descriptor. */
+  peerOf(socket: number): Peer;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
   panicForTest(): void;
   panicForTestAsync(): Promise<void>;

@@ -188,9 +188,22 @@ function frames<T>(offset: number, step: () => T): T {
   try {
     return step();
   } catch (cause) {
-    const problem = cause instanceof Error ? cause.message : String(cause);
-    throw new FormatError('zstd stream', problem, { offset, cause });
+    throw zstdError(cause, offset);
   }
+}
+
+/** Sound frames may need more memory than a decoder has to have, or a dictionary: words of zstd's own for that. */
+const UNSUPPORTED: ReadonlyArray<readonly [RegExp, string]> = [
+  [/requires too much memory/, `a window of more than ${2 ** (MAX_WINDOW_LOG - 20)} MiB`],
+  [/Dictionary mismatch/, 'it was compressed with a dictionary'],
+];
+
+/** An error of zstd-napi as the addon would have told it. */
+export function zstdError(cause: unknown, offset?: number): LacunaError {
+  const problem = cause instanceof Error ? cause.message : String(cause);
+  const unsupported = UNSUPPORTED.find(([pattern]) => pattern.test(problem));
+  if (unsupported !== undefined) return new LacunaError('UNSUPPORTED', `zstd stream: ${unsupported[1]}`, { cause });
+  return new FormatError('zstd stream', problem, { cause, ...(offset === undefined ? {} : { offset }) });
 }
 
 /** CRC-32C, polynomial 0x1EDC6F41 reflected (RFC 3720, B.4). */

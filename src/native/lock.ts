@@ -1,11 +1,78 @@
-/** One process per root and role: an exclusive lock on a file that holds the owner's process id. */
-import { readFile, writeFile } from 'node:fs/promises';
-import { LacunaError } from '../errors.ts';
-import { addon, type NativeHandle } from './addon.ts';
+/**
+ * Locks of files by flock(2): a dead process does not keep one, they count in every PID and network namespace, and who
+ * cannot open the file cannot hold it.
+ */
+import { closeSync, constants, fstatSync, ftruncateSync, open as openFile, writeSync } from 'node:fs';
+import { lstat, readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { addon } from './addon.ts';
 
-/** The lock, which a dead process does not keep. `role`: `daemon`, `snapshotter`. LOCKED, naming the process that has it. */
-export async function lockFor(role: string, path: string): Promise<NativeHandle> {
-  const lock = addon().lock(path);
+/** A descriptor as a number: a FileHandle that nobody refers to any more would be closed, and the lock gone. */
+const open = promisify(openFile);
+
+/** Held until it is closed, or the process ends. */
+export interface FileLock {
+  readonly fd: number;
+  /** Whether the file is this user's. */
+  readonly isOwn: boolean;
+  /** Idempotent. */
+  close(): void;
+}
+
+const { O_RDWR, O_RDONLY, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
+
+/** The lock of the file at `path`, which is made (0600) when it is missing; null when somebody else has it. */
+export async function tryLock(path: string): Promise<FileLock | null> {
+  try {
+    return await lockOpened(await open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600), path);
+  } catch (cause) {
+    throw toLacunaError(cause, { op: 'lock', subject: path });
+  }
+}
+
+/** The lock of a file or directory that is there; null when somebody has it, or there is none. No link is followed. */
+export async function tryLockExisting(path: string, kind: 'file' | 'directory'): Promise<FileLock | null> {
+  const flags = kind === 'file' ? O_RDWR | O_NONBLOCK : O_RDONLY | O_DIRECTORY;
+  const fd = await open(path, flags | O_NOFOLLOW).catch(() => null);
+  if (fd === null) return null;
+  if (kind === 'directory' || fstatSync(fd).isFile()) return await lockOpened(fd, path);
+  closeSync(fd);
+  return null;
+}
+
+/** Null also when `path` has become another file: who had the lock may have deleted what it was on. */
+async function lockOpened(fd: number, path: string): Promise<FileLock | null> {
+  let isHeld = false;
+  try {
+    isHeld = addon().flock(fd) && (await isAt(fd, path));
+  } finally {
+    if (!isHeld) closeSync(fd);
+  }
+  return isHeld ? lockOf(fd) : null;
+}
+
+async function isAt(fd: number, path: string): Promise<boolean> {
+  const mine = fstatSync(fd, { bigint: true });
+  const there = await lstat(path, { bigint: true }).catch(() => null);
+  return there?.ino === mine.ino && there.dev === mine.dev;
+}
+
+function lockOf(fd: number): FileLock {
+  let isOpen = true;
+  return {
+    fd,
+    isOwn: fstatSync(fd).uid === process.geteuid?.(),
+    close: () => {
+      if (isOpen) closeSync(fd);
+      isOpen = false;
+    },
+  };
+}
+
+/** One process per root and role. `role`: `daemon`, `snapshotter`. LOCKED, naming the process that has it. */
+export async function lockFor(role: string, path: string): Promise<FileLock> {
+  const lock = await tryLock(path);
   if (lock === null) {
     const owner = (await readFile(path, 'utf8')).trim();
     throw new LacunaError('LOCKED', `another ${role} has this root${owner === '' ? '' : ` (pid ${owner})`}`, {
@@ -14,6 +81,18 @@ export async function lockFor(role: string, path: string): Promise<NativeHandle>
       hint: 'stop it, or use another --root',
     });
   }
-  await writeFile(path, `${process.pid}\n`);
+  writeOwner(lock);
   return lock;
+}
+
+/**
+ * The process id is for people, and for who ends the process: a full disk is no reason to do without the lock. It is written
+ * over what is there, which needs no new block.
+ */
+function writeOwner({ fd }: FileLock): void {
+  try {
+    ftruncateSync(fd, writeSync(fd, `${process.pid}\n`, 0));
+  } catch {
+    // Who looks for the owner finds none.
+  }
 }

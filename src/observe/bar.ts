@@ -1,4 +1,5 @@
 /** One line of progress: what, to what, a bar, how much of how much, how fast, how long still. */
+import { printable } from '../printable.ts';
 import { humanBytes, humanDuration } from './human.ts';
 import type { Progress } from './progress.ts';
 
@@ -14,7 +15,7 @@ const BAR = 24;
 /** A line of at most `width` characters; where there is little room the bar goes first. */
 export function progressLine(work: Work, width: number): string {
   const { phase, platform, subject } = work.event;
-  const what = [phase.padEnd(8), ...(platform === undefined ? [] : [platform]), subject].join(' ').trimEnd();
+  const what = printable([phase.padEnd(8), ...(platform === undefined ? [] : [platform]), subject].join(' ').trimEnd());
   const numbers = numbersOf(work);
   const whole = `${what} ${bar(work)} ${numbers}`;
   return (whole.length <= width ? whole : `${what} ${numbers}`).slice(0, width);

@@ -1,9 +1,13 @@
 /**
- * The one logger. Logs go to stderr: a readable line each, or JSON lines for machines.
- * Secrets never reach it: what may hold one is redacted by name, and callers pass subjects, not headers.
+ * The one logger. Logs go to stderr or a file: a readable line each, or JSON lines for machines.
+ * Secrets never reach it: what may hold one is redacted by name, what was sent to a registry wherever it comes back, and
+ * callers pass subjects, not headers.
  */
 import { createRequire } from 'node:module';
 import type { Logger } from 'pino';
+import { printable, printableName } from '../printable.ts';
+import { redact } from '../secrets.ts';
+import { openLogFile } from './log-file.ts';
 import { screen } from './screen.ts';
 import { paint } from './style.ts';
 
@@ -30,6 +34,8 @@ export interface LogOptions {
   readonly name?: string;
   /** `auto`, the default: text on a terminal, JSON elsewhere. */
   readonly format?: LogFormat | 'auto';
+  /** Path of a file of bounded size; default: standard error. */
+  readonly file?: string;
 }
 
 /** Field names whose values are never printed, at the top and one level down. */
@@ -50,6 +56,8 @@ export function openLog(options: LogOptions = {}): Log {
 function openPino(options: LogOptions): Logger {
   const { pino } = createRequire(import.meta.url)('pino') as typeof import('pino');
   const format = options.format ?? 'auto';
+  const file = options.file === undefined ? null : openLogFile(options.file);
+  const print = (line: string): void => (file === null ? screen.print(line) : file.write(line));
   const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
   return pino(
     {
@@ -59,7 +67,7 @@ function openPino(options: LogOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       redact: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
     },
-    { write: (line: string) => screen.print(isText ? textLine(line) : line) },
+    { write: (line: string) => print(isText ? textLine(redact(line)) : `${printable(redact(line.trimEnd()))}\n`) },
   );
 }
 
@@ -75,12 +83,12 @@ function textLine(line: string): string {
   const style = STYLES[String(level)];
   const details = Object.entries(fields).map(([key, value]) => `${key}=${describe(value)}`);
   const who = name === undefined ? '' : `${name}: `;
-  return `${[time, style === undefined ? word : paint(style, word), `${who}${msg}`, ...details].join(' ')}\n`;
+  const text = printable([`${who}${msg}`, ...details].join(' '));
+  return `${time} ${style === undefined ? word : paint(style, word)} ${text}\n`;
 }
 
-/** Control characters of a value are escaped: a log is not to be driven by what it tells of. */
 function describe(value: unknown): string {
-  if (typeof value === 'string') return /[\s"\p{Cc}]/u.test(value) ? JSON.stringify(value) : value;
+  if (typeof value === 'string') return /[\s"]/.test(value) ? JSON.stringify(value) : printableName(value);
   if (typeof value === 'object' && value !== null && 'message' in value) return JSON.stringify(value.message);
   return JSON.stringify(value);
 }

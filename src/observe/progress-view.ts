@@ -1,4 +1,5 @@
 /** The two ways the command line shows progress: bars on a terminal, JSON lines for programs. */
+import { printableJson } from '../printable.ts';
 import { progressLine, type Work } from './bar.ts';
 import type { OnProgress, Progress } from './progress.ts';
 import { screen } from './screen.ts';
@@ -22,7 +23,7 @@ export function openProgress(style: ProgressStyle): ProgressView {
 }
 
 const jsonLine = ({ event, now }: Work): string =>
-  `${JSON.stringify({ schema: 'lacuna.progress.v1', time: new Date(now).toISOString(), ...event })}\n`;
+  `${printableJson({ schema: 'lacuna.progress.v1', time: new Date(performance.timeOrigin + now).toISOString(), ...event })}\n`;
 
 function openBars(): ProgressView {
   const all = new Map<string, Work>();
@@ -58,11 +59,11 @@ function throttled(show: (works: readonly Work[]) => void): ProgressView {
   return {
     onProgress: (event) => {
       const key = keyOf(event);
-      const now = Date.now();
+      const now = performance.now();
       if (!starts.has(key)) starts.set(key, now);
       const work = { event, start: starts.get(key)!, now };
       waiting.set(key, work);
-      const isDue = event.done === event.total || now - (shown.get(key) ?? 0) >= INTERVAL;
+      const isDue = event.done === event.total || now - (shown.get(key) ?? Number.NEGATIVE_INFINITY) >= INTERVAL;
       if (isDue) flush([work]);
     },
     close: () => flush([...waiting.values()]),

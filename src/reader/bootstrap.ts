@@ -3,7 +3,7 @@
  * compressed tar.
  */
 import { FormatError } from '../errors.ts';
-import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
+import { MAX_BOOTSTRAP_LAYER, MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import type { ImageStore } from '../registry/store.ts';
@@ -12,7 +12,7 @@ import { layerTar, type ParseOptions, parseTarSteps } from './layer-stream.ts';
 import { reportingStore } from './progress.ts';
 
 /** Where converters put the bootstrap; old ones into the root. */
-const MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
+export const BOOTSTRAP_MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
 /** Plain chunk info of a blob, named after the blob's layer. */
 const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 
@@ -34,7 +34,7 @@ export async function readBootstrap(
   layer: Descriptor,
   options: BootstrapOptions = {},
 ): Promise<Buffer> {
-  return (await readBootstrapLayer(store, layer, options)).bootstrap;
+  return (await readLayer(store, layer, new Collector(layer.digest, { withMetas: false }), options)).bootstrap;
 }
 
 /** The same, with the chunk info beside it. */
@@ -43,68 +43,88 @@ export function readBootstrapLayer(
   layer: Descriptor,
   options: BootstrapOptions = {},
 ): Promise<BootstrapLayer> {
+  return readLayer(store, layer, new Collector(layer.digest, { withMetas: true }), options);
+}
+
+function readLayer(
+  store: ImageStore,
+  layer: Descriptor,
+  collector: Collector,
+  options: BootstrapOptions,
+): Promise<BootstrapLayer> {
   const reporting = reportingStore(store, 'read', options.onProgress);
-  return readBootstrapTar(layerTar(reporting, layer, options), layer.digest, options);
+  return collect(layerTar(reporting, layer, options), layer.digest, collector, options);
 }
 
 /** The same out of a tar that is at hand. */
-export async function readBootstrapTar(
+export function readBootstrapTar(
   tar: AsyncIterable<Buffer>,
   subject: string,
   options: ParseOptions = {},
 ): Promise<BootstrapLayer> {
-  const collector = new Collector(subject);
-  for await (const _ of parseTarSteps(tar, subject, collector, options));
+  return collect(tar, subject, new Collector(subject, { withMetas: true }), options);
+}
+
+async function collect(
+  tar: AsyncIterable<Buffer>,
+  subject: string,
+  collector: Collector,
+  options: ParseOptions,
+): Promise<BootstrapLayer> {
+  for await (const _ of parseTarSteps(tar, subject, collector, { ...options, maxTar: MAX_BOOTSTRAP_LAYER }));
   return collector.finish();
 }
 
 class Collector implements TarHandler {
   readonly #subject: string;
-  readonly #files = new Map<string, Buffer[]>();
-  #left = MAX_META_SIZE;
-  #pieces: Buffer[] | null = null;
+  readonly #withMetas: boolean;
+  readonly #files = new Map<string, Buffer>();
+  #metasLeft = MAX_META_SIZE;
+  #file: Buffer | null = null;
+  /** Bytes of the current file that are there. */
+  #filled = 0;
 
-  constructor(subject: string) {
+  constructor(subject: string, { withMetas }: { readonly withMetas: boolean }) {
     this.#subject = subject;
+    this.#withMetas = withMetas;
   }
 
   entry({ name, type, size }: TarEntry): void {
-    this.#pieces = null;
+    this.#file = null;
     const path = name.replace(/^(?:\.?\/)+/, '');
-    const isBootstrap = MEMBERS.includes(path);
-    if (type !== 'reg' || !(isBootstrap || META.test(path))) return;
-    if (isBootstrap && size > MAX_BOOTSTRAP_SIZE) throw this.#tooLarge(path, size);
-    if (!isBootstrap) {
-      this.#left -= size;
-      if (this.#left < 0) throw this.#tooLarge(path, size);
+    const isBootstrap = BOOTSTRAP_MEMBERS.includes(path);
+    const isMeta = this.#withMetas && META.test(path);
+    if (type !== 'reg' || !(isBootstrap || isMeta)) return;
+    if (isMeta) this.#metasLeft -= size;
+    if (this.#metasLeft < 0 || (isBootstrap && size > MAX_BOOTSTRAP_SIZE)) {
+      throw new FormatError(path, `${size} bytes are too many`, { subject: this.#subject });
     }
-    this.#pieces = [];
-    this.#files.set(path, this.#pieces);
+    // Zeroed memory is taken from the system when it is written to, not by what a header says.
+    this.#file = Buffer.alloc(size);
+    this.#filled = 0;
+    this.#files.set(path, this.#file);
   }
 
   content(buffer: Buffer, start: number, available: number): number {
-    this.#pieces?.push(Buffer.from(buffer.subarray(start, start + available)));
+    if (this.#file !== null) buffer.copy(this.#file, this.#filled, start, start + available);
+    this.#filled += available;
     return available;
   }
 
   hole(length: number): number {
-    this.#pieces?.push(Buffer.alloc(length));
+    this.#filled += length;
     return length;
   }
 
   finish(): BootstrapLayer {
-    const name = MEMBERS.find((member) => this.#files.has(member));
+    const name = BOOTSTRAP_MEMBERS.find((member) => this.#files.has(member));
     if (name === undefined) {
-      throw new FormatError(MEMBERS[0]!, 'missing from the bootstrap layer', { subject: this.#subject });
+      throw new FormatError(BOOTSTRAP_MEMBERS[0]!, 'missing from the bootstrap layer', { subject: this.#subject });
     }
-    const metas = [...this.#files].flatMap(([path, pieces]): Array<[string, Buffer]> => {
+    const metas = [...this.#files].flatMap(([path, bytes]): Array<[string, Buffer]> => {
       const digest = META.exec(path)?.[1];
-      return digest === undefined ? [] : [[digest, Buffer.concat(pieces)]];
+      return digest === undefined ? [] : [[digest, bytes]];
     });
-    return { bootstrap: Buffer.concat(this.#files.get(name)!), metas: new Map(metas) };
-  }
-
-  #tooLarge(name: string, size: number): FormatError {
-    return new FormatError(name, `${size} bytes are too many`, { subject: this.#subject });
+    return { bootstrap: this.#files.get(name)!, metas: new Map(metas) };
   }
 }

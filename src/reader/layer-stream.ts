@@ -2,11 +2,12 @@
 import { createRequire } from 'node:module';
 import { pipeline, type Transform } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { FormatError, LacunaError } from '../errors.ts';
+import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { detectCompression, MAGIC_SIZE } from '../image/compression.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { type LayerCompression, layerCompression } from '../image/media.ts';
 import { findAddon, type LayerStream } from '../native/addon.ts';
+import { zstdError } from '../native/codec.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import { type TarHandler, TarParser } from '../tree/tar.ts';
 
@@ -19,6 +20,8 @@ export type LayerSource = Pick<ImageStore, 'open'>;
 export interface ParseOptions extends SignalOptions {
   /** Sees the tar's bytes before they are parsed: the diffID is their digest. */
   readonly onTar?: (piece: Buffer) => void;
+  /** Bytes of the tar; FORMAT beyond. Default: without a bound, for a layer that is taken as it comes. */
+  readonly maxTar?: number;
 }
 
 /** Reads the whole layer and parses its tar. The layer's digest and size are verified on the way. */
@@ -48,9 +51,15 @@ export async function* parseTarSteps(
   handler: TarHandler,
   options: ParseOptions = {},
 ): AsyncGenerator<void> {
+  const { maxTar = Number.POSITIVE_INFINITY, signal } = options;
   const parser = new TarParser(handler, { subject });
   let rest: Buffer = Buffer.alloc(0);
+  let size = 0;
   for await (const piece of tar) {
+    // What is decoded out of few bytes goes on long after the last of them was read.
+    if (signal?.aborted) throw toLacunaError(signal.reason, { op: 'read layer', subject });
+    size += piece.length;
+    if (size > maxTar) throw new FormatError('layer', `more than ${maxTar} bytes when decompressed`, { subject });
     options.onTar?.(piece);
     const buffer = rest.length === 0 ? piece : Buffer.concat([rest, piece]);
     let consumed = parser.push(buffer, 0, buffer.length);
@@ -79,7 +88,7 @@ export function layerTar(store: LayerSource, layer: Descriptor, options: SignalO
 export async function* decompressTar(stored: AsyncIterable<Buffer>, subject: string): AsyncGenerator<Buffer> {
   const { compression, bytes } = await findCompression(stored, subject);
   const addon = findAddon();
-  if (addon !== null) yield* nativeTar(addon.layerStream(compression), bytes);
+  if (addon !== null) yield* nativeTar(addon.layerStream(compression), bytes, subject);
   else if (compression === 'none') yield* bytes;
   else yield* portableTar(decompressor(compression), bytes, subject);
 }
@@ -116,7 +125,7 @@ async function* startingWith(start: Buffer, iterator: AsyncIterator<Buffer>): As
   }
 }
 
-async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>, subject: string): AsyncGenerator<Buffer> {
   const feeding = feed(stream, stored);
   // Its error is thrown below, once the reader has noticed.
   feeding.catch(() => {});
@@ -128,6 +137,8 @@ async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>): A
       yield buffer.subarray(0, length);
     }
     await feeding;
+  } catch (error) {
+    throw toLacunaError(error, { op: 'read layer', subject });
   } finally {
     stream.close();
   }
@@ -185,6 +196,8 @@ async function* portableTar(stream: Transform, stored: AsyncIterable<Buffer>, su
     for await (const piece of stream) yield piece as Buffer;
   } catch (cause) {
     if (failure !== null) throw failure;
+    const { code, message } = zstdError(cause);
+    if (code === 'UNSUPPORTED') throw new LacunaError(code, message, { op: 'read layer', subject, cause });
     throw new FormatError('layer', cause instanceof Error ? cause.message : String(cause), { subject, cause });
   }
 }

@@ -3,6 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
 import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
+import { TreeBudget } from '../tree/budget.ts';
 import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { byteString, type FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
@@ -40,8 +41,10 @@ export async function openLayers(
   const layers: LayerTree[] = [];
   const places = new Map<FileNode, Place>();
   const digests = new Map<FileNode, string>();
+  const budget = new TreeBudget();
   for (const [i, layer] of chosen.manifest.layers.entries()) {
-    const collector = new LayerCollector(i, places, options.digests === true ? digests : null);
+    const builder = new LayerBuilder(layer.digest, budget);
+    const collector = new LayerCollector(i, builder, places, options.digests === true ? digests : null);
     await parseLayerTar(reportingStore(store, 'read', options.onProgress), layer, collector, options);
     layers.push(collector.finish());
   }
@@ -53,16 +56,22 @@ export async function openLayers(
 }
 
 class LayerCollector implements TarHandler {
-  readonly #builder = new LayerBuilder();
   readonly #layer: number;
+  readonly #builder: LayerBuilder;
   readonly #places: Map<FileNode, Place>;
   readonly #digests: Map<FileNode, string> | null;
   #entries = 0;
   #node: FileNode | null = null;
   #hash: Hash | null = null;
 
-  constructor(layer: number, places: Map<FileNode, Place>, digests: Map<FileNode, string> | null) {
+  constructor(
+    layer: number,
+    builder: LayerBuilder,
+    places: Map<FileNode, Place>,
+    digests: Map<FileNode, string> | null,
+  ) {
     this.#layer = layer;
+    this.#builder = builder;
     this.#places = places;
     this.#digests = digests;
   }

@@ -82,7 +82,8 @@ export async function openRafsFiles(reference: RafsReference, subject: string): 
   const file = await readRafsFile(reference.bootstrap, codec(), NEVER);
   const folder = reference.blobs ?? dirname(reference.bootstrap);
   const isSelf = (id: string) => file.isBlob && id === file.blobId;
-  const sourceOf = (id: string) => fileSource(isSelf(id) ? reference.bootstrap : join(folder, id));
+  const sourceOf = (id: string) =>
+    isSelf(id) ? fileSource(reference.bootstrap) : fileSource(join(folder, id), folder);
   const blobId = file.blobId === null ? {} : { blobId: file.blobId };
   const named = async (id: string) => file.metas.get(id) ?? (await readMetaFile(folder, id));
   const rafs = await withMetas(file.bootstrap, { subject, ...blobId }, { named, sourceOf }, NEVER);

@@ -3,15 +3,14 @@
  * such a file.
  */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileSource, readRange } from '../blob/source.ts';
-import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
+import { FormatError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import { detectCompression } from '../image/compression.ts';
 import type { Codec } from '../native/codec.ts';
+import { readRegular, sizeOfRegular, whenMissing } from '../open-file.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
 import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
 import { decompressTar } from './layer-stream.ts';
@@ -29,7 +28,7 @@ export interface RafsFile extends BootstrapLayer {
 
 /** Reads a bootstrap out of the file at `path`. NOT_FOUND, FORMAT. */
 export async function readRafsFile(path: string, codec: Codec, signal: AbortSignal): Promise<RafsFile> {
-  const size = await sizeOf(path);
+  const size = await sizeOfRegular(path, { op: 'open' });
   const source = fileSource(path);
   const readAt = (offset: number, length: number) => readRange(source, offset, length, signal);
   const head = await readAt(0, Math.min(size, HEAD_SIZE));
@@ -43,7 +42,12 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
   const blob: Blob = { size, subject: path, readAt };
   if ((await findMembers(blob)).length > 0) {
     const bootstrap = await readInlineBootstrap(blob, codec);
-    return { bootstrap, metas: new Map(), blobId: blobId ?? (await sha256Of(path, signal)), isBlob: true };
+    return {
+      bootstrap,
+      metas: new Map(),
+      blobId: blobId ?? (await sha256Of(source.read(0, size, signal))),
+      isBlob: true,
+    };
   }
   if (!isTar(head) && detectCompression(head) === 'none') {
     throw new FormatError('magic', 'neither a bootstrap, nor a blob or layer that holds one', {
@@ -58,30 +62,14 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
 
 /** The plain chunk info `ID.blob.meta` in a folder, as a bootstrap layer has it; null when there is none. */
 export async function readMetaFile(folder: string, id: string): Promise<Buffer | null> {
-  const path = join(folder, `${id}.blob.meta`);
-  const file = await open(path, 'r').catch(() => null);
-  if (file === null) return null;
-  await using opened = file;
-  const { size } = await opened.stat();
-  if (size > MAX_META_SIZE) throw new FormatError('blob.meta', `${size} bytes are too many`, { subject: path });
-  return await opened.readFile();
+  const purpose = { op: 'open', within: folder };
+  return await readRegular(join(folder, `${id}.blob.meta`), MAX_META_SIZE, purpose).catch(whenMissing(null));
 }
 
 const isTar = (head: Buffer): boolean => head.toString('latin1', 257, 262) === 'ustar';
 
-async function sizeOf(path: string): Promise<number> {
-  try {
-    await using file = await open(path, 'r');
-    const stats = await file.stat();
-    if (!stats.isFile()) throw new LacunaError('USAGE', 'not a file', { op: 'open', subject: path });
-    return stats.size;
-  } catch (cause) {
-    throw toLacunaError(cause, { op: 'open', subject: path });
-  }
-}
-
-async function sha256Of(path: string, signal: AbortSignal): Promise<string> {
+async function sha256Of(pieces: AsyncIterable<Buffer>): Promise<string> {
   const hash = createHash('sha256');
-  for await (const piece of createReadStream(path, { signal })) hash.update(piece as Buffer);
+  for await (const piece of pieces) hash.update(piece);
   return hash.digest('hex');
 }

@@ -1,6 +1,8 @@
 /** What a registry answered: bounded bodies, error answers as errors, and URLs without their secrets. */
 import { type ErrorCode, LacunaError } from '../errors.ts';
 import { parseJson } from '../image/json.ts';
+import { printable } from '../printable.ts';
+import { redact } from '../secrets.ts';
 import { parseRetryAfter, ResponseError } from './retry.ts';
 import { discard, PROXY_LOGIN, type TransportResponse, transportError } from './transport.ts';
 
@@ -20,8 +22,11 @@ export interface Purpose {
 const MAX_ERROR_BODY = 64 * 1024;
 const MAX_ERROR_TEXT = 300;
 
-/** A URL for messages and logs. Without query and user: they hold tokens and signatures. */
-export const plainUrl = (url: URL): string => url.origin + url.pathname;
+/**
+ * A URL for messages and logs. Without query and user: they hold tokens and signatures; without what we sent, which a
+ * redirect may have in its path.
+ */
+export const plainUrl = (url: URL): string => redact(url.origin + url.pathname);
 
 /** The body in pieces; a broken one is UNAVAILABLE or TIMEOUT. */
 export async function* bodyOf(answer: Answer, { op, subject }: Purpose): AsyncGenerator<Buffer> {
@@ -70,12 +75,8 @@ interface RemoteError {
   readonly message: string;
 }
 
-/** Remote text for a message: one line, printable, short. */
-const printable = (text: string): string =>
-  text
-    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
-    .trim()
-    .slice(0, MAX_ERROR_TEXT);
+/** Remote text for a message: one line, short, and without what we sent, which is looked for before anything is cut off. */
+const lineOf = (text: string): string => printable(redact(text).replace(/\s+/g, ' ').trim()).slice(0, MAX_ERROR_TEXT);
 
 /** The errors of an OCI error body (distribution-spec "Error Codes"), none when it is something else. */
 async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteError[]> {
@@ -94,7 +95,7 @@ async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteErr
         (row): row is { code?: unknown; message?: unknown } =>
           typeof row === 'object' && row !== null && ('code' in row || 'message' in row),
       )
-      .map((row) => ({ code: printable(String(row.code ?? '')), message: printable(String(row.message ?? '')) }));
+      .map((row) => ({ code: lineOf(String(row.code ?? '')), message: lineOf(String(row.message ?? '')) }));
   } catch (error) {
     // The status says enough where the body does not: an HTML page, a cut or an endless body.
     if (error instanceof LacunaError) return [];

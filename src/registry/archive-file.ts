@@ -14,12 +14,13 @@ import { detectCompression, MAGIC_SIZE } from '../image/compression.ts';
 import { parseJson } from '../image/json.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import { STREAM } from '../image/reference.ts';
+import { openRegular } from '../open-file.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
 import type { BlobPlace, ReadableFile } from './file-store.ts';
 import { abortError, isAborted } from './transport.ts';
 
 /** More than any archive of images has: three members a layer, and some images. */
-const MAX_MEMBERS = 100_000;
+export const MAX_ARCHIVE_MEMBERS = 100_000;
 /** Longer names mean nothing in an archive of images; they are passed over. */
 const MAX_MEMBER_NAME = 512;
 /** Links that `docker save` writes for layers it has already written lead to the layer at once. */
@@ -50,7 +51,8 @@ export class ArchiveFile {
 
   /** Opens `path`, `-` being standard input. NOT_FOUND, or FORMAT for what is no archive. */
   static async open(path: string, signal: AbortSignal | null): Promise<ArchiveFile> {
-    let file = path === STREAM ? await spool([standardInput()], path, signal) : await openFile(path);
+    let file =
+      path === STREAM ? await spool([standardInput()], path, signal) : (await openRegular(path, { op: 'open' })).file;
     try {
       if (await isGzip(file, path)) {
         const packed = file;
@@ -109,16 +111,6 @@ export class ArchiveFile {
   #bad(name: string, problem: string): FormatError {
     return new FormatError(name, problem, { op: 'read archive', subject: this.subject });
   }
-}
-
-async function openFile(path: string): Promise<FileHandle> {
-  const file = await open(path, 'r').catch((cause: unknown) => {
-    throw toLacunaError(cause, { op: 'open', subject: path });
-  });
-  const found = await file.stat();
-  if (found.isFile()) return file;
-  await file.close();
-  throw new LacunaError('USAGE', 'not a regular file', { op: 'open', subject: path, hint: `${STREAM} reads a stream` });
 }
 
 function standardInput(): NodeJS.ReadableStream {
@@ -224,7 +216,8 @@ class MemberCollector implements TarHandler {
   }
 
   #put(name: string, member: Member): void {
-    if (this.members.size === MAX_MEMBERS) throw this.#bad(name, `the archive has more than ${MAX_MEMBERS} members`);
+    if (this.members.size === MAX_ARCHIVE_MEMBERS)
+      throw this.#bad(name, `the archive has more than ${MAX_ARCHIVE_MEMBERS} members`);
     this.members.set(name, member);
   }
 

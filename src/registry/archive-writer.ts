@@ -3,22 +3,24 @@
  * tar in one go, sorted and without owners and times, so that the same images are the same bytes, and renamed into
  * place. Whoever is killed before leaves what was there.
  */
-import { rmSync } from 'node:fs';
-import { mkdtemp, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { basename, dirname, join } from 'node:path';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { hexOf, isDigest } from '../image/digest.ts';
 import { type Descriptor, type Manifest, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, MEDIA } from '../image/media.ts';
 import { type ArchiveReference, formatReference, STREAM } from '../image/reference.ts';
 import { plainFile, TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
+import { makeScratch, type Scratch } from './archive-scratch.ts';
 import { filePlace, refNameOf } from './file-store.ts';
+import { writeWhole } from './file-target.ts';
 import { type LayoutStore, openLayout } from './layout.ts';
 import { readEntries } from './layout-index.ts';
-import { isAlive } from './layout-temporary.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
 import { abortError, isAborted } from './transport.ts';
+
+/** The layout's name within the temporary directory. */
+const LAYOUT = 'layout';
 
 /** A member: its content, or the blob that is its content. */
 type Member = readonly [name: string, content: Buffer | Descriptor];
@@ -29,7 +31,7 @@ export class ArchiveWriter implements ImageStore {
   readonly #reference: ArchiveReference;
   /** Of the last push. */
   #signal: AbortSignal | null = null;
-  #scratch: Promise<Scratch> | null = null;
+  #workplace: Promise<Workplace> | null = null;
 
   constructor(reference: ArchiveReference) {
     this.subject = formatReference(reference);
@@ -83,66 +85,44 @@ export class ArchiveWriter implements ImageStore {
 
   /** Writes the archive, when there is an image to be found in it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const scratch = await this.#scratch?.catch(() => null);
-    if (scratch === null || scratch === undefined) return;
+    const workplace = await this.#workplace?.catch(() => null);
+    if (workplace === null || workplace === undefined) return;
+    const { scratch, layout } = workplace;
     try {
-      await scratch.layout[Symbol.asyncDispose]();
-      const hasIndex = (await filePlace(join(scratch.dir, 'index.json'))) !== null;
-      if (hasIndex) await this.#write(scratch, this.#signal);
+      await layout[Symbol.asyncDispose]();
+      const dir = join(scratch.path, LAYOUT);
+      if ((await filePlace(join(dir, 'index.json'), dir)) !== null) await this.#write(workplace, this.#signal);
     } finally {
       await scratch.remove();
     }
   }
 
   async #layout(): Promise<LayoutStore> {
-    this.#scratch ??= makeScratch(this.#reference.path);
-    return (await this.#scratch).layout;
+    this.#workplace ??= makeWorkplace(this.#reference.path);
+    return (await this.#workplace).layout;
   }
 
-  async #write({ dir, layout }: Scratch, signal: AbortSignal | null): Promise<void> {
+  async #write({ scratch, layout }: Workplace, signal: AbortSignal | null): Promise<void> {
+    const dir = join(scratch.path, LAYOUT);
     const entries = await readEntries(dir);
     const isDocker = this.#reference.transport === 'docker-archive';
     const members = await (isDocker ? dockerMembers(layout, entries) : layoutMembers(dir, entries));
     const tar = tarOf(members, layout, signal, this.subject);
     if (this.#reference.path === STREAM) await writeToStdout(tar);
-    else await writeFile(this.#reference.path, join(dir, '..', `${basename(dir)}.tar`), tar);
+    else await writeFile(this.#reference.path, join(scratch.path, 'archive.tar'), tar);
   }
 }
 
-interface Scratch {
-  readonly dir: string;
+/** A layout, with the directory that it lies in. */
+interface Workplace {
+  readonly scratch: Scratch;
   readonly layout: LayoutStore;
-  remove(): Promise<void>;
 }
 
-/** A layout beside the archive, or of a stream where temporary files lie. It goes with the process, too. */
-async function makeScratch(path: string): Promise<Scratch> {
-  const folder = path === STREAM ? tmpdir() : dirname(path);
-  const prefix = path === STREAM ? 'lacuna-archive-' : `.${basename(path)}.lacuna-`;
-  await sweep(folder, prefix);
-  const dir = await mkdtemp(join(folder, `${prefix}${process.pid}-`)).catch((cause: unknown) => {
-    throw toLacunaError(cause, { op: 'write archive', subject: path });
-  });
-  const removeNow = () => rmSync(dir, { recursive: true, force: true });
-  process.once('exit', removeNow);
-  const layout = await openLayout({ transport: 'oci', path: dir, ref: null }, true);
-  return {
-    dir,
-    layout,
-    async remove() {
-      process.off('exit', removeNow);
-      await rm(dir, { recursive: true, force: true });
-    },
-  };
-}
-
-/** Removes what killed writers of the same archive have left. */
-async function sweep(folder: string, prefix: string): Promise<void> {
-  for (const name of await readdir(folder).catch(() => [])) {
-    if (!name.startsWith(prefix)) continue;
-    const pid = /^([0-9]+)-/.exec(name.slice(prefix.length))?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) await rm(join(folder, name), { recursive: true, force: true });
-  }
+async function makeWorkplace(path: string): Promise<Workplace> {
+  const scratch = await makeScratch(path);
+  const layout = join(scratch.path, LAYOUT);
+  return { scratch, layout: await openLayout({ transport: 'oci', path: layout, ref: null }, true) };
 }
 
 /** `index.json` last: what comes before it is there when it is read. */
@@ -216,15 +196,8 @@ async function* tarOf(
 /** `temporary` becomes `path` when it is whole. */
 async function writeFile(path: string, temporary: string, pieces: AsyncIterable<Buffer>): Promise<void> {
   try {
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      for await (const piece of pieces) await file.writeFile(piece);
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    await writeWhole(path, temporary, pieces);
   } catch (cause) {
-    await rm(temporary, { force: true });
     throw toLacunaError(cause, { op: 'write archive', subject: path });
   }
 }

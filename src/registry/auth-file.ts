@@ -3,16 +3,20 @@
  * keys for parts of a registry too. Both hold `auths`, `credHelpers` and `credsStore`; what else is in one is kept.
  */
 import { randomBytes } from 'node:crypto';
-import { open, readFile, realpath, rename, rm } from 'node:fs/promises';
+import { open, realpath, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { parseSecretJson } from '../image/json.ts';
 import { makeDirectory } from '../make-directory.ts';
+import { readNamed, whenMissing } from '../open-file.ts';
 import { CredentialHelper } from './credential-helper.ts';
 import type { Credentials } from './store.ts';
 
 const OP = 'read credentials';
+
+/** Bytes: a login is a few kilobytes at most. */
+export const MAX_AUTH_FILE = 4 * 1024 * 1024;
 
 /** How docker.io is called by docker, in its file and to helpers. */
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
@@ -44,14 +48,11 @@ export class AuthFile {
 
   /** A missing file is an empty one. CONFIG when it cannot be read; nothing of it is quoted, as it holds passwords. */
   static async read(path: string): Promise<AuthFile> {
-    let text: string;
-    try {
-      text = await readFile(path, 'utf8');
-    } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : '';
-      if (code === 'ENOENT' || code === 'ENOTDIR') return new AuthFile(path, {});
-      throw new LacunaError('CONFIG', `${path} cannot be read`, { op: OP, subject: path, cause: error });
-    }
+    const found = readNamed(path, MAX_AUTH_FILE, { op: OP }).catch(whenMissing(null));
+    const text = await found.catch((cause: unknown) => {
+      throw new LacunaError('CONFIG', `${path} cannot be read`, { op: OP, subject: path, cause });
+    });
+    if (text === null) return new AuthFile(path, {});
     // podman and skopeo make an empty file for a login that is to come.
     const result = authFile.safeParse(text.trim() === '' ? {} : parseSecretJson(text));
     if (result.success) return new AuthFile(path, result.data);

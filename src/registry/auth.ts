@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { parseJson } from '../image/json.ts';
+import { keepSecret } from '../secrets.ts';
 import { type Answer, type Purpose, plainUrl, readBody, responseError } from './answer.ts';
 import { parseChallenges } from './challenge.ts';
 import { followRedirects } from './redirect.ts';
@@ -37,7 +38,7 @@ type Scheme = Bearer | { readonly scheme: 'basic' };
 
 interface Token {
   readonly header: string;
-  /** Milliseconds since the epoch. */
+  /** On the clock of `performance.now()`, which nobody sets back. Milliseconds. */
   readonly usableUntil: number;
 }
 
@@ -71,7 +72,7 @@ export class Authorizer {
     if (this.#scheme === null) return null;
     const key = keyOf(scopes);
     const known = this.#headers.get(key);
-    if (known !== undefined && Date.now() < known.usableUntil) return known.header;
+    if (known !== undefined && performance.now() < known.usableUntil) return known.header;
     const token = await unlessAborted(this.#obtain(key, this.#scheme, scopes), signal, this.#options.host);
     return token.header;
   }
@@ -155,6 +156,8 @@ export class Authorizer {
   async #make(scheme: Scheme, scopes: readonly string[]): Promise<Token> {
     const { credentials: source, host } = this.#options;
     const credentials = source === null ? null : await askSource(source, host);
+    if (credentials !== null)
+      keepSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
     if (scheme.scheme === 'bearer') return await this.#requestToken(scheme, scopes, credentials);
     if (credentials === null) throw this.#unauthorized('credentials are required, and there are none for it');
     if ('identityToken' in credentials)
@@ -241,8 +244,9 @@ function parseToken(body: Buffer, purpose: Purpose): Token | null {
   const { data } = tokenResponse.safeParse(value);
   const token = [data?.token, data?.access_token].find((text) => text && TOKEN.test(text));
   if (!token) return null;
+  keepSecret(token);
   const lifetime = (data?.expires_in || DEFAULT_LIFETIME) * 1000;
-  return { header: `Bearer ${token}`, usableUntil: Date.now() + lifetime * USABLE_LIFETIME };
+  return { header: `Bearer ${token}`, usableUntil: performance.now() + lifetime * USABLE_LIFETIME };
 }
 
 /** Credentials come from somebody else's function, which may fail with anything. */
@@ -257,7 +261,9 @@ async function askSource(source: CredentialSource, host: string): Promise<Creden
 const keyOf = (scopes: readonly string[]): string => [...scopes].sort().join(' ');
 
 function basic(credentials: { readonly username: string; readonly password: string }): string {
-  return `Basic ${Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64')}`;
+  const encoded = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64');
+  keepSecret(encoded);
+  return `Basic ${encoded}`;
 }
 
 /** `work` goes on for the others when one of those who wait for it is aborted. */

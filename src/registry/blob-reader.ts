@@ -100,7 +100,7 @@ export class BlobReader {
     const forget = (): void => {
       if (this.#locations.get(descriptor.digest) === known) this.#locations.delete(descriptor.digest);
     };
-    if (Date.now() >= known.usableUntil) {
+    if (performance.now() >= known.usableUntil) {
       forget();
       return null;
     }
@@ -121,7 +121,7 @@ export class BlobReader {
   #remember(digest: string, url: URL): void {
     if (this.#locations.has(digest)) return;
     if (this.#locations.size >= MAX_LOCATIONS) this.#locations.delete(this.#locations.keys().next().value ?? '');
-    this.#locations.set(digest, { url, usableUntil: Date.now() + LOCATION_LIFETIME });
+    this.#locations.set(digest, { url, usableUntil: performance.now() + LOCATION_LIFETIME });
   }
 
   #check(

@@ -1,7 +1,8 @@
 /** Certificates of one registry in a folder, as docker and podman keep them: `*.crt`, `*.cert` and its `*.key`. */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { readCertificates } from '../config/certificates.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { TlsOptions } from './tls.ts';
 
@@ -31,13 +32,7 @@ export async function readCertDir(dir: string): Promise<TlsOptions> {
 }
 
 async function certificatesIn(dir: string, names: readonly string[]): Promise<TlsOptions> {
-  const read = async (name: string): Promise<string> => {
-    try {
-      return await readFile(join(dir, name), 'utf8');
-    } catch (error) {
-      throw toLacunaError(error, { op: 'read certificates', subject: join(dir, name) });
-    }
-  };
+  const read = (name: string): Promise<string> => readCertificates(join(dir, name));
   const authorities = await Promise.all(names.filter((name) => name.endsWith('.crt')).map(read));
   const own = names.find((name) => name.endsWith('.cert'));
   const ca = authorities.length === 0 ? {} : { ca: authorities.join('\n') };

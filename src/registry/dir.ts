@@ -2,7 +2,7 @@
  * One image in a directory as skopeo's `dir:` has it (containers/image directory/): `manifest.json`, `version`, every
  * blob under its hex; of an index also `HEX.manifest.json` for each of its manifests.
  */
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { digestOf, hexOf, isDigest } from '../image/digest.ts';
@@ -10,14 +10,16 @@ import { manifestTypeOf } from '../image/kind.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import { type DirReference, formatReference } from '../image/reference.ts';
 import { makeDirectory } from '../make-directory.ts';
+import { readRegular, sizeOfRegular, whenMissing } from '../open-file.ts';
 import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
-import { hasCode, replaceFile, sweepTemporary } from './layout-temporary.ts';
+import { replaceFile, sweepTemporary } from './layout-temporary.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 
 const MANIFEST = 'manifest.json';
 const VERSION_FILE = 'version';
 const VERSION = 'Directory Transport Version: ';
+export const MAX_VERSION_FILE = 4096;
 
 export class DirStore extends FileStore {
   readonly subject: string;
@@ -84,9 +86,13 @@ export class DirStore extends FileStore {
 
   protected async find(digest: string): Promise<BlobPlace | null> {
     const path = join(this.#dir, hexOf(digest));
-    const found = (await filePlace(path)) ?? (await filePlace(`${path}.${MANIFEST}`));
+    const found = (await this.#place(path)) ?? (await this.#place(`${path}.${MANIFEST}`));
     if (found !== null || (await this.#image())?.digest !== digest) return found;
-    return await filePlace(join(this.#dir, MANIFEST));
+    return await this.#place(join(this.#dir, MANIFEST));
+  }
+
+  #place(path: string): Promise<BlobPlace | null> {
+    return filePlace(path, this.#dir);
   }
 
   #upload(pathOf: (digest: string) => string, options: SignalOptions): FileUpload {
@@ -103,12 +109,9 @@ export class DirStore extends FileStore {
   /** The image of the directory, null while it has none. */
   async #image(): Promise<Descriptor | null> {
     const path = join(this.#dir, MANIFEST);
-    const place = await filePlace(path);
-    if (place === null) return null;
-    if (place.size > MAX_MANIFEST_SIZE) {
-      throw new FormatError(MANIFEST, `${place.size} bytes are too many`, { op: 'resolve', subject: this.#dir });
-    }
-    const bytes = await readFile(path);
+    const purpose = { op: 'resolve', within: this.#dir };
+    const bytes = await readRegular(path, MAX_MANIFEST_SIZE, purpose).catch(whenMissing(null));
+    if (bytes === null) return null;
     return { mediaType: manifestTypeOf(bytes, '', path), digest: digestOf(bytes), size: bytes.length };
   }
 }
@@ -121,7 +124,7 @@ export async function openDir(reference: DirReference, create: boolean): Promise
       throw toLacunaError(cause, { op: 'open', subject: path });
     });
     await claim(path);
-  } else if (!(await isThere(join(path, MANIFEST)))) {
+  } else if (!(await hasFile(path, MANIFEST))) {
     throw new LacunaError('NOT_FOUND', `${path} is no directory with an image: it has no ${MANIFEST}`, {
       op: 'open',
       subject: path,
@@ -133,9 +136,11 @@ export async function openDir(reference: DirReference, create: boolean): Promise
 /** Nothing is written between files that are not an image's. */
 async function claim(path: string): Promise<void> {
   const version = join(path, VERSION_FILE);
-  if (await isThere(version)) {
-    const text = await readFile(version, 'latin1');
-    if (!text.startsWith(VERSION)) throw new FormatError(VERSION_FILE, `not "${VERSION}1.1"`, { subject: path });
+  const purpose = { op: 'open', within: path };
+  const text = await readRegular(version, MAX_VERSION_FILE, purpose).catch(whenMissing(null));
+  if (text !== null) {
+    if (!text.toString('latin1').startsWith(VERSION))
+      throw new FormatError(VERSION_FILE, `not "${VERSION}1.1"`, { subject: path });
     await sweepTemporary(path);
     return;
   }
@@ -149,12 +154,5 @@ async function claim(path: string): Promise<void> {
   await replaceFile(path, version, `${VERSION}1.1\n`);
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw toLacunaError(error, { op: 'open', subject: path });
-  }
-}
+const hasFile = async (folder: string, name: string): Promise<boolean> =>
+  (await sizeOfRegular(join(folder, name), { op: 'open', within: folder }).catch(whenMissing(null))) !== null;

@@ -1,13 +1,12 @@
 /** What stores made of files have in common: a blob is a range of a file, and reading one is the same everywhere. */
-import { open, stat } from 'node:fs/promises';
-import { FormatError, LacunaError } from '../errors.ts';
+import { LacunaError } from '../errors.ts';
 import { digestOf, isDigest } from '../image/digest.ts';
 import { manifestTypeOf, notAnImage } from '../image/kind.ts';
 import { type Descriptor, MAX_MANIFEST_SIZE, parseConfig, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA } from '../image/media.ts';
 import { platformOfConfig } from '../image/platform.ts';
+import { openRegular, sizeOfRegular, whenMissing } from '../open-file.ts';
 import { type ForeignLayers, isForeign } from './foreign.ts';
-import { hasCode } from './layout-temporary.ts';
 import { rangeOf, sizeMismatch, Verifier } from './range.ts';
 import { ofType, referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
@@ -31,17 +30,11 @@ export interface BlobPlace {
   open(): Promise<ReadableFile>;
 }
 
-/** A blob that is a file of its own, null when there is none. */
-export async function filePlace(path: string): Promise<BlobPlace | null> {
-  try {
-    const found = await stat(path);
-    // A pipe or device would block or never end.
-    if (!found.isFile()) throw new FormatError('blob', 'not a regular file', { op: 'read', subject: path });
-    return { offset: 0, size: found.size, open: () => open(path, 'r') };
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return null;
-    throw error;
-  }
+/** A blob that is a file of its own in `folder`, null when there is none. */
+export async function filePlace(path: string, folder: string): Promise<BlobPlace | null> {
+  const purpose = { op: 'read', within: folder };
+  const size = await sizeOfRegular(path, purpose).catch(whenMissing(null));
+  return size === null ? null : { offset: 0, size, open: async () => (await openRegular(path, purpose)).file };
 }
 
 /** The ref name of an entry of an index. */

@@ -1,19 +1,16 @@
 /** A blob on its way into a store of files: a temporary file, hashed as it is written, renamed when it is whole and right. */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { LacunaError } from '../errors.ts';
 import { digestOf, hasherFor, isDigest, parseDigest } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { makeDirectory } from '../make-directory.ts';
-import { openTemporary, removeTemporary } from './layout-temporary.ts';
+import { Temporary } from './layout-temporary.ts';
 import type { BlobUpload } from './store.ts';
 import { abortError, isAborted } from './transport.ts';
 
 const OP = 'write blob';
-
-type Temporary = Awaited<ReturnType<typeof openTemporary>>;
 
 /** The descriptor of a manifest that is pushed as `ref`. DIGEST_MISMATCH when that is the digest of another one. */
 export function describeManifest(bytes: Buffer, mediaType: string, ref: string | null, subject: string): Descriptor {
@@ -59,12 +56,11 @@ export class FileUpload implements BlobUpload {
 
   async commit(digest: string, size: number): Promise<void> {
     try {
-      const { file, path } = await this.#open();
-      await this.#check(digest, size, path);
-      await file.close();
+      const temporary = await this.#open();
+      await this.#check(digest, size, temporary.path);
       const target = this.#options.pathOf(digest);
       await makeDirectory(dirname(target));
-      await rename(path, target);
+      await temporary.commitAs(target);
     } finally {
       // After a rename there is nothing left to remove but the folder.
       await this.abort();
@@ -76,9 +72,7 @@ export class FileUpload implements BlobUpload {
     this.#isOver = true;
     try {
       // Also one that a write is just opening: a store is closed while others work with it.
-      const temporary = await this.#opening;
-      await temporary?.file.close();
-      if (temporary) await removeTemporary(temporary.path);
+      await (await this.#opening)?.[Symbol.asyncDispose]();
     } catch {
       // It was never there, or the next run sweeps it.
     }
@@ -89,7 +83,7 @@ export class FileUpload implements BlobUpload {
     const { dir, signal } = this.#options;
     if (isAborted(signal)) throw abortError(signal, OP, dir);
     if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: dir });
-    this.#opening ??= openTemporary(dir);
+    this.#opening ??= Temporary.create(dir);
     const temporary = await this.#opening;
     if (this.#isOver) throw new LacunaError('ABORTED', 'given up', { op: OP, subject: dir });
     return temporary;

@@ -1,29 +1,75 @@
-/** Unfinished files of a layout. They lie beside `blobs`, so that no reader takes one for a blob. */
+/**
+ * Unfinished files of a layout. They lie beside `blobs`, so that no reader takes one for a blob. Each is locked as long as
+ * it is being written: what is not locked was left by a killed process, whatever namespaces it lived in.
+ */
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
+import { findAddon } from '../native/addon.ts';
+import { type FileLock, tryLockExisting } from '../native/lock.ts';
+import { type OpenDirectory, openDirectory } from '../open-file.ts';
 
 const FOLDER = '.lacuna-tmp';
+/** Names of what this module makes; nothing else is swept. */
+const NAME = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^index\.lock$/;
 
-/** Another writer that ends may remove the folder between making it and using it. */
+/** Another writer that ends may remove the folder between making it and using it, another one sweep what is not locked yet. */
 const MAX_TRIES = 100;
+/** Where there are no locks: without the native addon, and on a few network file systems. Nothing is swept there either. */
+const NO_LOCK: FileLock = { fd: -1, isOwn: false, close: () => {} };
 
 export const hasCode = (error: unknown, code: string): boolean =>
   error instanceof Error && 'code' in error && error.code === code;
 
-/** A new, empty file in `dir`'s layout, to be renamed or given to {@link removeTemporary}. Its name tells whose it is. */
-export async function openTemporary(dir: string): Promise<{ readonly path: string; readonly file: FileHandle }> {
-  const path = join(dir, FOLDER, `${process.pid}-${randomUUID()}`);
-  for (let tries = 1; ; tries++) {
-    try {
-      // This, too, says ENOENT when the folder goes while it looks.
-      await makeDirectory(dirname(path));
-      return { path, file: await open(path, 'wx', 0o644) };
-    } catch (error) {
-      if (tries === MAX_TRIES || !hasCode(error, 'ENOENT')) throw error;
+/** The path of a file in `dir`'s folder of unfinished ones. */
+export const temporaryPath = (dir: string, name: string): string => join(dir, FOLDER, name);
+
+/** An unfinished file. Disposing of it removes it, unless it has become another one. */
+export class Temporary implements AsyncDisposable {
+  readonly path: string;
+  readonly file: FileHandle;
+  readonly #lock: FileLock;
+
+  private constructor(path: string, file: FileHandle, lock: FileLock) {
+    this.path = path;
+    this.file = file;
+    this.#lock = lock;
+  }
+
+  /** A new, empty file in the layout `dir`. */
+  static async create(dir: string): Promise<Temporary> {
+    for (let tries = 1; ; tries++) {
+      const path = temporaryPath(dir, `${findAddon() === null ? 'unlocked-' : ''}${randomUUID()}`);
+      try {
+        const file = await createIn(path);
+        const lock = await tryLockExisting(path, 'file').catch(() => NO_LOCK);
+        if (lock !== null) return new Temporary(path, file, lock);
+        await file.close();
+      } catch (error) {
+        if (tries === MAX_TRIES || !hasCode(error, 'ENOENT')) throw error;
+      }
     }
   }
+
+  /** It becomes `target`, which others see whole or not at all. */
+  async commitAs(target: string): Promise<void> {
+    // What a network file system could not write it says here.
+    await this.file.close();
+    await rename(this.path, target);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.file.close();
+    await removeTemporary(this.path);
+    this.#lock.close();
+  }
+}
+
+async function createIn(path: string): Promise<FileHandle> {
+  // This, too, says ENOENT when the folder goes while it looks.
+  await makeDirectory(dirname(path));
+  return await open(path, 'wx', 0o644);
 }
 
 /** Removes a temporary file, if it is still there, and the folder with the last one. */
@@ -35,43 +81,38 @@ export async function removeTemporary(path: string): Promise<void> {
 
 /** Writes `path`, in the layout of `dir`, so that readers see all of it or what was there before. */
 export async function replaceFile(dir: string, path: string, content: string | Buffer): Promise<void> {
-  const temporary = await openTemporary(dir);
-  try {
-    try {
-      await temporary.file.writeFile(content);
-    } finally {
-      await temporary.file.close();
-    }
-    await rename(temporary.path, path);
-  } finally {
-    await removeTemporary(temporary.path);
-  }
+  await using temporary = await Temporary.create(dir);
+  await temporary.file.writeFile(content);
+  await temporary.commitAs(path);
 }
 
-/** Removes what killed processes have left unfinished. */
+/** Removes what killed processes have left unfinished: files of our own that nobody has locked. Follows no link. */
 export async function sweepTemporary(dir: string): Promise<void> {
-  const folder = join(dir, FOLDER);
-  let names: string[];
+  const path = join(dir, FOLDER);
+  const folder = openFolder(path);
+  if (folder === null) return;
   try {
-    names = await readdir(folder);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return;
-    throw error;
+    for (const name of await readdir(folder.path)) {
+      if (NAME.test(name)) await sweepFile(join(folder.path, name));
+    }
+  } finally {
+    folder.close();
   }
-  for (const name of names) {
-    const pid = Number(/^([0-9]+)-/.exec(name)?.[1] ?? 0);
-    if (!isAlive(pid)) await removeTemporary(join(folder, name));
-  }
+  await rmdir(path).catch(() => {});
 }
 
-/** Whether a process of this id is there. */
-export function isAlive(pid: number): boolean {
-  if (!Number.isSafeInteger(pid) || pid <= 0) return false;
+async function sweepFile(path: string): Promise<void> {
+  const lock = await tryLockExisting(path, 'file').catch(() => null);
+  if (lock?.isOwn === true) await rm(path, { force: true });
+  lock?.close();
+}
+
+/** Null where there is none. */
+function openFolder(path: string): OpenDirectory | null {
   try {
-    process.kill(pid, 0);
-    return true;
+    return openDirectory(path, 'sweep');
   } catch (error) {
-    // Somebody else's process.
-    return hasCode(error, 'EPERM');
+    if (hasCode(error, 'NOT_FOUND')) return null;
+    throw error;
   }
 }

@@ -4,23 +4,23 @@
  * Blobs and the index appear by renaming, so a process that is killed leaves a layout that is whole. There is no fsync:
  * after a power cut a blob may be damaged, which every read that verifies notices.
  */
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FormatError, LacunaError } from '../errors.ts';
+import { FormatError, isLacunaError, LacunaError } from '../errors.ts';
 import { isDigest, parseDigest } from '../image/digest.ts';
 import { parseJson } from '../image/json.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { formatReference, type OciReference } from '../image/reference.ts';
 import { makeDirectory } from '../make-directory.ts';
+import { readRegular } from '../open-file.ts';
 import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { putEntry, readEntries } from './layout-index.ts';
-import { hasCode, replaceFile, sweepTemporary } from './layout-temporary.ts';
+import { replaceFile, sweepTemporary } from './layout-temporary.ts';
 import { referrerOf } from './referrers.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 
 const LAYOUT_VERSION = '1.0.0';
-const MAX_LAYOUT_FILE = 64 * 1024;
+export const MAX_LAYOUT_FILE = 64 * 1024;
 
 /** The path of a blob in a layout. */
 export function blobPath(dir: string, digest: string): string {
@@ -95,7 +95,7 @@ export class LayoutStore extends FileStore {
   }
 
   protected async find(digest: string): Promise<BlobPlace | null> {
-    return await filePlace(blobPath(this.#dir, digest));
+    return await filePlace(blobPath(this.#dir, digest), this.#dir);
   }
 
   async #sweepOnce(): Promise<void> {
@@ -110,9 +110,9 @@ export async function openLayout(reference: OciReference, create: boolean): Prom
   const dir = reference.path;
   const marker = join(dir, 'oci-layout');
   try {
-    await checkMarker(marker);
+    await checkMarker(marker, dir);
   } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error;
+    if (!isLacunaError(error) || error.code !== 'NOT_FOUND') throw error;
     if (!create) {
       throw new LacunaError('NOT_FOUND', `${dir} is not an OCI layout: it has no oci-layout file`, {
         op: 'open',
@@ -126,18 +126,13 @@ export async function openLayout(reference: OciReference, create: boolean): Prom
   return new LayoutStore(reference);
 }
 
-async function checkMarker(path: string): Promise<void> {
-  const file = await open(path, 'r');
-  try {
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_LAYOUT_FILE), 0, MAX_LAYOUT_FILE, 0);
-    const document = parseJson(buffer.subarray(0, bytesRead), { op: 'open', subject: path, limit: MAX_LAYOUT_FILE });
-    const version =
-      typeof document === 'object' && document !== null && 'imageLayoutVersion' in document
-        ? document.imageLayoutVersion
-        : null;
-    if (typeof version === 'string' && version.startsWith('1.')) return;
-    throw new FormatError('imageLayoutVersion', `not ${LAYOUT_VERSION}`, { op: 'open', subject: path });
-  } finally {
-    await file.close();
-  }
+async function checkMarker(path: string, dir: string): Promise<void> {
+  const bytes = await readRegular(path, MAX_LAYOUT_FILE, { op: 'open', within: dir });
+  const document = parseJson(bytes, { op: 'open', subject: path, limit: MAX_LAYOUT_FILE });
+  const version =
+    typeof document === 'object' && document !== null && 'imageLayoutVersion' in document
+      ? document.imageLayoutVersion
+      : null;
+  if (typeof version === 'string' && version.startsWith('1.')) return;
+  throw new FormatError('imageLayoutVersion', `not ${LAYOUT_VERSION}`, { op: 'open', subject: path });
 }

@@ -5,6 +5,7 @@
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { domainToASCII } from 'node:url';
 import { LacunaError } from '../errors.ts';
+import { keepSecret } from '../secrets.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -24,7 +25,9 @@ export function proxyFor(url: URL, env: Environment = process.env): URL | null {
 export function proxyAuthorization(proxy: URL): string | null {
   if (proxy.username === '') return null;
   const pair = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-  return `Basic ${Buffer.from(pair).toString('base64')}`;
+  const encoded = Buffer.from(pair).toString('base64');
+  keepSecret(encoded);
+  return `Basic ${encoded}`;
 }
 
 function parseProxy(name: string, text: string): URL {

@@ -6,6 +6,7 @@ import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLacunaError, LacunaError } from '../errors.ts';
 import { hasTransport, nearTransport } from '../image/reference-text.ts';
+import { READ_FLAGS } from '../open-file.ts';
 import { BLOCK, decodeHeader, isZeroBlock } from '../tree/tarheader.ts';
 
 type Found = readonly [what: string, transport: string];
@@ -61,7 +62,7 @@ function lookInto(path: string): Found | null {
     const stat = statSync(path);
     if (stat.isDirectory()) return directory(path);
     if (!stat.isFile()) return null;
-    const file = openSync(path, 'r');
+    const file = openSync(path, READ_FLAGS);
     try {
       return magic(file) ?? archive(file, path);
     } finally {

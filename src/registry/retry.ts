@@ -53,7 +53,7 @@ const GIVEN_UP = 5_000;
 const WARNING_INTERVAL = 10_000;
 const MAX_HOSTS = 1024;
 
-/** What this process has seen of a host. Times in milliseconds since the epoch. */
+/** What this process has seen of a host. Times in milliseconds on the clock of `performance.now()`. */
 interface Host {
   hasAnswered: boolean;
   givenUpUntil: number;
@@ -115,7 +115,7 @@ export class Retries {
     const isTooLate = now + delay - this.#firstFailure > this.#options.total;
     if (this.#failures >= this.#attempts(error) || isTooLong || isTooLate) {
       givenUp.add(error);
-      if (error instanceof ConnectError) hostOf(error.host).givenUpUntil = Date.now() + GIVEN_UP;
+      if (error instanceof ConnectError) hostOf(error.host).givenUpUntil = performance.now() + GIVEN_UP;
       throw error;
     }
     return delay;
@@ -125,7 +125,7 @@ export class Retries {
     const { attempts } = this.#options;
     if (!(error instanceof ConnectError)) return attempts;
     const { hasAnswered, givenUpUntil } = hostOf(error.host);
-    if (Date.now() < givenUpUntil) return 1;
+    if (performance.now() < givenUpUntil) return 1;
     if (hasAnswered) return attempts;
     return error.isDecided ? 1 : Math.min(attempts, FIRST_CONTACT_ATTEMPTS);
   }
@@ -148,8 +148,8 @@ export class Retries {
   /** One warning for a host and a while, whoever waits for it; of a host that has never answered the error itself tells. */
   #isNews(error: unknown): boolean {
     const host = hostOf(error instanceof ConnectError ? error.host : this.#host);
-    if ((error instanceof ConnectError && !host.hasAnswered) || Date.now() < host.quietUntil) return false;
-    host.quietUntil = Date.now() + WARNING_INTERVAL;
+    if ((error instanceof ConnectError && !host.hasAnswered) || performance.now() < host.quietUntil) return false;
+    host.quietUntil = performance.now() + WARNING_INTERVAL;
     return true;
   }
 }

@@ -2,9 +2,10 @@
  * Whom TLS trusts: the system's certificate authorities, found as Go's crypto/x509 finds them (so that what docker,
  * containerd and curl trust is trusted here), those of `NODE_EXTRA_CA_CERTS`, and those that the caller gives.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
+import { MAX_CERTIFICATES } from '../config/certificates.ts';
 import { LacunaError } from '../errors.ts';
 
 /** One of each distribution; the first that is there is the system's bundle. */
@@ -100,7 +101,8 @@ function readDirectory(path: string): string[] {
 
 function readCertificates(path: string): string[] {
   try {
-    return certificatesOf(readFileSync(path, 'utf8'));
+    const stats = statSync(path);
+    return stats.isFile() && stats.size <= MAX_CERTIFICATES ? certificatesOf(readFileSync(path, 'utf8')) : [];
   } catch {
     // A store that is not there, or not for us, has no authorities.
     return [];

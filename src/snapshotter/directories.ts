@@ -6,7 +6,7 @@
 import { closeSync, fsyncSync, mkdtempSync, openSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
-import { removeTree } from './tree.ts';
+import { removeTree, type WalkOptions } from '../native/tree.ts';
 
 const TEMPORARY = 'new-';
 
@@ -51,8 +51,8 @@ export class Directories {
     }
   }
 
-  async remove(id: number): Promise<void> {
-    await removeTree(this.path(id));
+  async remove(id: number, options: WalkOptions = {}): Promise<void> {
+    await removeTree(this.path(id), options);
   }
 
   /**

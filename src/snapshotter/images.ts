@@ -3,7 +3,7 @@
  * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
  */
 import { createHash } from 'node:crypto';
-import { copyFile, lstat, open } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DaemonClient } from '../daemon/client.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
@@ -12,15 +12,19 @@ import { parseManifest } from '../image/manifest.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
+import { removeTree } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
+import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
 import type { DataPlane } from './plane.ts';
+import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
-import { removeTree } from './tree.ts';
+import { SharedWork } from './shared-work.ts';
 
 /** A bootstrap that is about to get its record. */
 export interface NewImage {
@@ -46,6 +50,7 @@ export interface ImagesOptions {
   readonly folder: string;
   readonly plane: Plane;
   readonly registries: Registries;
+  readonly pulls: Pick<Pulls, 'announce' | 'assertPulled'>;
   readonly log: Log;
 }
 
@@ -53,15 +58,17 @@ export class Images {
   readonly #directories: Directories;
   readonly #plane: Plane;
   readonly #registries: Registries;
+  readonly #pulls: ImagesOptions['pulls'];
   readonly #log: Log;
   /** Bootstraps on their way, by repository and layer digest. */
-  readonly #fetches = new Map<string, Promise<Fetched>>();
+  readonly #fetches = new Map<string, SharedWork<Fetched>>();
   readonly #mounting = new Map<number, Promise<string>>();
 
   private constructor(directories: Directories, options: ImagesOptions) {
     this.#directories = directories;
     this.#plane = options.plane;
     this.#registries = options.registries;
+    this.#pulls = options.pulls;
     this.#log = options.log;
   }
 
@@ -76,23 +83,33 @@ export class Images {
     if (client !== null) await this.#attempt(access.host, () => this.#plane.shareCredentials(client, access.host));
   }
 
+  /** Who pulls `image` says so beforehand: its labels will be believed. REFERENCE when `image` is none. */
+  announce(image: string, digest: string): void {
+    this.#pulls.announce(this.#registries.sourceOf(image), digest);
+  }
+
+  /** FORBIDDEN when the labels of a layer name an image that the caller has not pulled. */
+  async assertPulled(layer: LazyLayer, caller: Caller): Promise<void> {
+    await this.#pulls.assertPulled(layer, this.#registries.sourceOf(layer.image), caller);
+  }
+
   /** Starts to fetch a bootstrap layer that is going to be prepared soon. REFERENCE when `image` is none. */
   expect(image: string, layer: Pick<Descriptor, 'digest' | 'mediaType' | 'size'>): void {
     const source = this.#registries.sourceOf(image);
     const key = fetchKey(source, layer.digest);
     const fetching = this.#fetch(key, source, async () => layer);
-    // Prepare reports a failure; and it may come so late that nobody else waits.
-    fetching.catch(() => {});
+    // Prepare reports a failure; this only keeps the work alive until it comes.
+    fetching.join(AbortSignal.timeout(EXPECT_MILLISECONDS)).catch(() => {});
     setTimeout(() => this.#forget(key, fetching), EXPECT_MILLISECONDS).unref();
   }
 
-  /** Fetches and verifies the bootstrap, stores it, and calls `use` to make its record. */
-  async fetch(layer: LazyLayer, use: (image: NewImage) => void): Promise<void> {
+  /** Fetches and verifies the bootstrap, stores it, and calls `use` to make its record. `signal`: the caller has gone. */
+  async fetch(layer: LazyLayer, use: (image: NewImage) => void, signal: AbortSignal): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
     const key = fetchKey(source, layer.digest);
-    const fetching = this.#fetch(key, source, (store) => descriptorOf(store, layer));
+    const fetching = this.#fetch(key, source, (store, stop) => descriptorOf(store, layer, stop));
     try {
-      const { bootstrap, diffId } = await fetching;
+      const { bootstrap, diffId } = await fetching.join(signal);
       const usage = { size: bootstrap.length, inodes: 1 };
       await this.#directories.make(
         (path) => writeDurably(bootstrapIn(path), bootstrap),
@@ -103,20 +120,14 @@ export class Images {
     }
   }
 
-  /** Takes the bootstrap out of a layer that containerd unpacked into `fs`. FORMAT when there is none. */
+  /** Takes the bootstrap out of a layer that containerd verified and unpacked into `fs`. FORMAT when there is none. */
   async adopt(fs: string, layer: LazyLayer, use: (image: Omit<NewImage, 'diffId'>) => void): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
-    const unpacked = join(fs, 'image', 'image.boot');
-    const stats = await lstat(unpacked).catch(() => null);
-    if (stats === null || !stats.isFile()) {
-      throw new LacunaError('FORMAT', 'the bootstrap layer has no image/image.boot', { subject: layer.digest });
-    }
+    const bootstrap = await readUnpackedBootstrap(fs, layer.digest);
+    const usage = { size: bootstrap.length, inodes: 1 };
     await this.#directories.make(
-      async (path) => {
-        await copyFile(unpacked, bootstrapIn(path));
-        await syncFile(bootstrapIn(path));
-      },
-      (place) => use({ source, usage: { size: stats.size, inodes: 1 }, place }),
+      (path) => writeDurably(bootstrapIn(path), bootstrap),
+      (place) => use({ source, usage, place }),
     );
   }
 
@@ -159,22 +170,22 @@ export class Images {
   #fetch(
     key: string,
     source: ImageSource,
-    describe: (store: ImageStore) => Promise<LayerDescriptor>,
-  ): Promise<Fetched> {
+    describe: (store: ImageStore, signal: AbortSignal) => Promise<LayerDescriptor>,
+  ): SharedWork<Fetched> {
     const running = this.#fetches.get(key);
-    if (running !== undefined) return running;
-    const work = async (): Promise<Fetched> => {
+    if (running !== undefined && !running.isStopped) return running;
+    const fetching = new SharedWork(async (signal): Promise<Fetched> => {
       await using store = await this.#registries.open(source);
       const tar = createHash('sha256');
-      const bootstrap = await readBootstrap(store, await describe(store), { onTar: (piece) => tar.update(piece) });
+      const onTar = (piece: Buffer) => void tar.update(piece);
+      const bootstrap = await readBootstrap(store, await describe(store, signal), { signal, onTar });
       return { bootstrap, diffId: `sha256:${tar.digest('hex')}` };
-    };
-    const fetching = work();
+    });
     this.#fetches.set(key, fetching);
     return fetching;
   }
 
-  #forget(key: string, fetching: Promise<Fetched>): void {
+  #forget(key: string, fetching: SharedWork<Fetched>): void {
     if (this.#fetches.get(key) === fetching) this.#fetches.delete(key);
   }
 
@@ -191,7 +202,9 @@ export class Images {
       sources: [{ registry: { host, repository, plainHttp, ca: this.#registries.ca } }],
     });
     await makeDirectory(target);
-    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target });
+    // Containers run with the image's own rights; on the host the mount lies below a folder that only root may enter.
+    const rights = { suid: true, dev: true };
+    const { driver } = await mountErofs({ bootstrap: bootstrapIn(path), devices, target }, rights);
     this.#log.info({ image: `${host}/${repository}`, id: image.id, driver }, 'image mounted');
     return target;
   }
@@ -213,11 +226,11 @@ const mountpointIn = (path: string): string => join(path, 'mnt');
 const attachId = (id: number): string => `snapshot-${id}`;
 
 /** containerd tells a layer's digest; its type and size stand in the manifest. */
-async function descriptorOf(store: ImageStore, layer: LazyLayer): Promise<LayerDescriptor> {
+async function descriptorOf(store: ImageStore, layer: LazyLayer, signal: AbortSignal): Promise<LayerDescriptor> {
   if (layer.manifestDigest === '') {
     throw new LacunaError('PRECONDITION', 'containerd did not name the manifest', { subject: layer.image });
   }
-  const bytes = await store.manifest(await store.resolve(layer.manifestDigest));
+  const bytes = await store.manifest(await store.resolve(layer.manifestDigest, { signal }), { signal });
   const found = parseManifest(bytes, layer.image).layers.find(({ digest }) => digest === layer.digest);
   if (found !== undefined) return found;
   throw new LacunaError('NOT_FOUND', `the manifest has no layer ${layer.digest}`, { subject: layer.image });
@@ -235,10 +248,5 @@ async function detach(client: DaemonClient, id: number): Promise<void> {
 async function writeDurably(path: string, data: Buffer): Promise<void> {
   await using file = await open(path, 'wx', 0o600);
   await file.writeFile(data);
-  await file.sync();
-}
-
-async function syncFile(path: string): Promise<void> {
-  await using file = await open(path, 'r');
   await file.sync();
 }

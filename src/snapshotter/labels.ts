@@ -42,11 +42,20 @@ export function lazyLayerOf(labels: Labels): LazyLayer | null {
   throw new LacunaError('PRECONDITION', 'a layer of a lazy image came without the label that names its image', {
     op: 'prepare snapshot',
     subject: chainId,
-    hint:
-      'pull with `lacuna pull`, or let containerd send the labels: disable_snapshot_annotations = false for CRI, ' +
-      'enable_remote_snapshot_annotations = "true" among the exports of the proxy plugin for the transfer service',
+    hint: PULL_HINT,
   });
 }
+
+export const PULL_HINT =
+  'pull with `lacuna pull`, or let containerd send the labels: disable_snapshot_annotations = false for CRI, ' +
+  'enable_remote_snapshot_annotations = "true" among the exports of the proxy plugin for the transfer service';
+
+/**
+ * The label by which containerd's content store names the repositories that something was fetched from, separated by
+ * commas (docker.AppendDistributionSourceLabel): the port of the registry is left out.
+ */
+export const sourceLabel = (host: string): string =>
+  `containerd.io/distribution.source.${host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')}`;
 
 /** image-spec config.md, "Layer ChainID". `parent` null: the lowest layer. */
 export function chainIdOf(parent: string | null, diffId: string): string {

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { LacunaError } from '../errors.ts';
 import type { Kind, Mount, SnapshotRecord } from './info.ts';
+import { LABEL } from './labels.ts';
 
 /** Overlayfs options that depend on the host. */
 export interface OverlayOptions {
@@ -37,9 +38,10 @@ export function stackOf(chain: readonly SnapshotRecord[]): Stack {
   const layers: SnapshotRecord[] = [];
   for (const record of chain) {
     if (record.content === 'blob') {
-      throw new LacunaError('PRECONDITION', 'this layer is only data of a lazy image, it has no files of its own', {
+      const image = record.labels[LABEL.imageRef] ?? 'unknown';
+      throw new LacunaError('PRECONDITION', `the layer is data of the lazy image ${image}, without files of its own`, {
         subject: record.name,
-        hint: "use the image's last layer, which holds its file tree",
+        hint: `use that image's last layer, which holds its file tree; where this is a layer of another image, remove ${image}`,
       });
     }
     layers.push(record);

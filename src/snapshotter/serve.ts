@@ -6,13 +6,15 @@ import type { Config } from '../config/table.ts';
 import type { DaemonStart } from '../daemon/client.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
-import { makeDirectory } from '../make-directory.ts';
+import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
 import { lockFor } from '../native/lock.ts';
+import { limitedLog } from '../observe/limited-log.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import { storedCredentials } from '../registry/credentials.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { Images } from './images.ts';
 import { DataPlane } from './plane.ts';
+import { Pulls } from './pulls.ts';
 import { Registries } from './registries.ts';
 import { serveLacuna, serveSnapshots } from './service.ts';
 import { Snapshotter } from './snapshotter.ts';
@@ -43,14 +45,14 @@ export interface SnapshotterServer extends AsyncDisposable {
  * native addon or better-sqlite3. The daemon is started behind the answer: plain images work without it.
  */
 export async function serveSnapshotter(options: ServeOptions): Promise<SnapshotterServer> {
-  const log = options.log ?? silentLog;
-  const { registry } = options.config ?? defaultConfig();
+  const log = limitedLog(options.log ?? silentLog);
+  const { registry, snapshotter: settings } = options.config ?? defaultConfig();
   await makeDirectory(options.root, 0o700);
   // The kernel's table of mounts knows no links.
   const root = await realpath(options.root);
   const folder = join(root, 'snapshotter');
-  await makeDirectory(folder, 0o700);
-  await makeDirectory(dirname(options.address));
+  await makePrivateDirectory(folder);
+  await makeDirectory(dirname(options.address), 0o700);
   const undo: (() => Promise<void> | void)[] = [];
   const close = async (): Promise<void> => {
     for (const step of undo.splice(0).reverse()) await step();
@@ -66,7 +68,8 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     });
     const plane = new DataPlane({ root, registries, log, daemon: daemonStart(options) });
     undo.push(() => plane.close());
-    const images = await Images.open({ folder: join(folder, 'images'), plane, registries, log });
+    const pulls = new Pulls(settings.containerd);
+    const images = await Images.open({ folder: join(folder, 'images'), plane, registries, pulls, log });
     const snapshotter = await Snapshotter.open({ folder, images, log });
     undo.push(() => snapshotter.close());
     const server = await unixServer(options.address, [serveSnapshots(snapshotter), serveLacuna(snapshotter, images)]);

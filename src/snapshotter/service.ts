@@ -2,6 +2,7 @@
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { loadService } from '../grpc/proto.ts';
 import { serverStream, unary } from '../grpc/unix.ts';
+import { callerOf } from './caller.ts';
 import type { Images } from './images.ts';
 import { type Labels, type Mount, toWire, type WireInfo } from './info.ts';
 import type { RegistryAccess } from './registries.ts';
@@ -46,15 +47,15 @@ export function serveSnapshots(snapshotter: Snapshotter): Service {
   return {
     definition: snapshotsService(),
     handlers: {
-      Prepare: unary(async ({ key, parent, labels }: PrepareRequest) =>
-        mountsResponse(await snapshotter.prepare(key, parent, labels)),
+      Prepare: unary(async ({ key, parent, labels }: PrepareRequest, { pid, signal }) =>
+        mountsResponse(await snapshotter.prepare(key, parent, labels, callerOf(pid, key), signal)),
       ),
       View: unary(async ({ key, parent, labels }: PrepareRequest) =>
         mountsResponse(await snapshotter.view(key, parent, labels)),
       ),
       Mounts: unary(async ({ key }: KeyRequest) => mountsResponse(await snapshotter.mounts(key))),
-      Commit: unary(async ({ name, key, labels, parent }: CommitRequest) => {
-        await snapshotter.commit(name, key, labels, parent);
+      Commit: unary(async ({ name, key, labels, parent }: CommitRequest, { pid }) => {
+        await snapshotter.commit(name, key, labels, parent, callerOf(pid, key));
         return {};
       }),
       Remove: unary(async ({ key }: KeyRequest) => {
@@ -96,6 +97,7 @@ export function serveLacuna(snapshotter: Snapshotter, images: Images): Service {
         return {};
       }),
       Expect: unary(({ image, layer, mediaType, size }: ExpectRequest) => {
+        images.announce(image, layer);
         const known = snapshotter.hasBootstrap(layer);
         if (!known) images.expect(image, { digest: layer, mediaType, size });
         return { known };

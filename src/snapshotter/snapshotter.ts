@@ -7,18 +7,19 @@ import { chmod, chown, lstat, mkdir, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
+import { removeTree, usageOf, type WalkOptions } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
+import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import { parseFilters } from './filters.ts';
-import type { Images } from './images.ts';
+import type { Images, NewImage } from './images.ts';
 import type { Kind, Labels, Mount, SnapshotInfo, SnapshotRecord, Usage } from './info.ts';
 import { assertChainId, LABEL, type LazyLayer, lazyLayerOf } from './labels.ts';
 import { assertMountable, mountsOf, type OverlayOptions, probeOverlay, stackOf } from './overlay.ts';
 import { Records } from './records.ts';
-import { removeTree, usageOf } from './tree.ts';
 
 /** What the snapshotter needs of `images.ts`. */
-export type LazyImages = Pick<Images, 'fetch' | 'adopt' | 'ensureMounted' | 'remove' | 'cleanup'>;
+export type LazyImages = Pick<Images, 'assertPulled' | 'fetch' | 'adopt' | 'ensureMounted' | 'remove' | 'cleanup'>;
 
 export interface SnapshotterOptions {
   /** The snapshotter's folder: `<root>/snapshotter`. Nobody else may write there. */
@@ -29,7 +30,16 @@ export interface SnapshotterOptions {
   readonly overlay?: OverlayOptions;
 }
 
+const NEVER = new AbortController().signal;
 const NO_USAGE: Usage = { size: 0, inodes: 0 };
+
+/** A layer of a lazy image is to be committed. */
+interface LazyRequest {
+  readonly parent: string;
+  readonly labels: Labels;
+  readonly caller: Caller;
+  readonly signal: AbortSignal;
+}
 
 export class Snapshotter implements Disposable {
   readonly #records: Records;
@@ -37,6 +47,11 @@ export class Snapshotter implements Disposable {
   readonly #images: LazyImages;
   readonly #overlay: OverlayOptions;
   readonly #log: Log;
+  /** Usage of active snapshots that is being counted, by snapshot. */
+  readonly #counts = new Map<number, Promise<Usage>>();
+  readonly #closing = new AbortController();
+  /** Of walks over trees, which may take long. */
+  readonly #walk: WalkOptions = { signal: this.#closing.signal };
 
   private constructor(records: Records, directories: Directories, options: SnapshotterOptions) {
     this.#records = records;
@@ -46,21 +61,28 @@ export class Snapshotter implements Disposable {
     this.#log = options.log;
   }
 
-  /** Opens the records, and deletes what a death left without one. */
+  /** Opens the records, and begins to delete what a death left without one. */
   static async open(options: SnapshotterOptions): Promise<Snapshotter> {
     assertMountable(options.folder);
     await makeDirectory(options.folder, 0o700);
     const directories = await Directories.open(join(options.folder, 'snapshots'));
     const records = await Records.open(join(options.folder, 'metadata.db'));
     const snapshotter = new Snapshotter(records, directories, options);
-    await snapshotter.cleanup();
+    // Not waited for: a container may have left a tree of any size.
+    void snapshotter.#forget(() => snapshotter.cleanup(), options.folder);
     return snapshotter;
   }
 
   /** What a client calls after it got the mounts of a container: nothing is left to be done. */
-  async prepare(key: string, parent: string, labels: Labels): Promise<Mount[]> {
+  async prepare(
+    key: string,
+    parent: string,
+    labels: Labels,
+    caller: Caller,
+    signal: AbortSignal = NEVER,
+  ): Promise<Mount[]> {
     const layer = lazyLayerOf(labels);
-    if (layer !== null) await this.#commitLazily(layer, parent, labels);
+    if (layer !== null) await this.#commitLazily(layer, { parent, labels, caller, signal });
     return this.#create('active', key, parent, labels, layer !== null);
   }
 
@@ -79,20 +101,21 @@ export class Snapshotter implements Disposable {
   }
 
   /** `parent`: containerd 2 may name it; it must be the one that the snapshot was prepared on. */
-  async commit(name: string, key: string, labels: Labels, parent: string): Promise<void> {
+  async commit(name: string, key: string, labels: Labels, parent: string, caller: Caller): Promise<void> {
     const record = this.#records.get(key);
     if (parent !== '' && parent !== record.parent) {
       throw new LacunaError('UNSUPPORTED', 'a snapshot cannot be committed on top of another parent', { subject: key });
     }
     const layer = lazyLayerOf({ ...record.labels, ...labels });
     if (record.kind === 'active' && layer?.kind === 'bootstrap') {
+      await this.#images.assertPulled(layer, caller);
       await this.#images.adopt(this.#fs(record.id), layer, (image) =>
         this.#records.commit(key, name, { labels, content: 'bootstrap', ...image }, image.place),
       );
-      await this.#forget(() => this.#directories.remove(record.id), name);
+      await this.#forget(() => this.#directories.remove(record.id, this.#walk), name);
       return;
     }
-    const usage = record.kind === 'active' ? await usageOf(this.#fs(record.id)) : NO_USAGE;
+    const usage = record.kind === 'active' ? await usageOf(this.#fs(record.id), this.#walk) : NO_USAGE;
     this.#records.commit(key, name, { labels, usage }, () => {});
   }
 
@@ -100,7 +123,7 @@ export class Snapshotter implements Disposable {
   async remove(key: string): Promise<void> {
     const { id, content } = this.#records.remove(key);
     if (content === 'bootstrap') await this.#forget(() => this.#images.remove(id), key);
-    else if (content === 'directory') await this.#forget(() => this.#directories.remove(id), key);
+    else if (content === 'directory') await this.#forget(() => this.#directories.remove(id, this.#walk), key);
   }
 
   stat(key: string): SnapshotInfo {
@@ -123,17 +146,18 @@ export class Snapshotter implements Disposable {
 
   async usage(key: string): Promise<Usage> {
     const record = this.#records.get(key);
-    return record.kind === 'active' ? usageOf(this.#fs(record.id)) : record.usage;
+    return record.kind === 'active' ? this.#count(record.id) : record.usage;
   }
 
   /** Deletes what no record names: left by a removal that failed half-way, or by a death. */
   async cleanup(): Promise<void> {
     const orphans = this.#directories.orphans(this.#records.idsOf('directory'));
-    for (const path of orphans) await this.#forget(() => removeTree(path), path);
+    for (const path of orphans) await this.#forget(() => removeTree(path, this.#walk), path);
     await this.#images.cleanup(() => this.#records.idsOf('bootstrap'));
   }
 
   close(): void {
+    this.#closing.abort();
     this.#records.close();
   }
 
@@ -146,10 +170,12 @@ export class Snapshotter implements Disposable {
    * is to be downloaded. Returns when a bootstrap could not be fetched: containerd then downloads and unpacks it, and
    * commit finds it among the files.
    */
-  async #commitLazily(layer: LazyLayer, parent: string, labels: Labels): Promise<void> {
+  async #commitLazily(layer: LazyLayer, { parent, labels, caller, signal }: LazyRequest): Promise<void> {
     const exists = () => new LacunaError('ALREADY_EXISTS', 'the layer is lazy', { subject: layer.chainId });
     if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
     const parentLabels = parent === '' ? null : this.#records.get(parent).labels;
+    // Data layers name nothing that would be fetched for them.
+    if (layer.kind === 'bootstrap') await this.#images.assertPulled(layer, caller);
     try {
       if (layer.kind === 'blob') {
         // A data layer is not compressed as a whole: its digest is its diffID.
@@ -157,19 +183,20 @@ export class Snapshotter implements Disposable {
         const name = this.#freeName(layer.chainId, parent);
         this.#records.create({ name, parent, kind: 'committed', labels, content: 'blob' }, () => {});
       } else {
-        await this.#images.fetch(layer, (image) => {
+        const use = (image: NewImage): void => {
           assertChainId(layer, parentLabels, image.diffId);
           const name = this.#freeName(layer.chainId, parent);
           const { place, ...rest } = image;
           const record = { name, parent, kind: 'committed', labels, content: 'bootstrap', ...rest } as const;
           this.#warm(this.#records.create(record, place));
-        });
+        };
+        await this.#images.fetch(layer, use, signal);
       }
     } catch (error) {
       // Somebody else prepared the same layer meanwhile.
       if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
       const failure = toLacunaError(error);
-      if (layer.kind === 'blob' || !canFallBack(failure)) throw failure;
+      if (layer.kind === 'blob' || signal.aborted || !canFallBack(failure)) throw failure;
       this.#log.warn(
         { image: layer.image, layer: layer.digest, error: failure.toJSON() },
         'the bootstrap could not be fetched, containerd has to download it',
@@ -198,6 +225,15 @@ export class Snapshotter implements Disposable {
       (place) => this.#records.create({ name: key, parent, kind, labels, content: 'directory' }, place),
     );
     return this.#mountsOf(record, lowers);
+  }
+
+  /** Whoever asks while a tree is counted waits for that count: the larger the tree, the more would ask at once. */
+  #count(id: number): Promise<Usage> {
+    const running = this.#counts.get(id);
+    if (running !== undefined) return running;
+    const counting = usageOf(this.#fs(id), this.#walk).finally(() => this.#counts.delete(id));
+    this.#counts.set(id, counting);
+    return counting;
   }
 
   /** The directories below a snapshot, newest first; a lazy image is mounted when it is not. */

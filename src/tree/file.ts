@@ -66,35 +66,50 @@ export class LayerFile implements FileNode {
     this.#nsec = nsec;
   }
   get chunks(): readonly FileChunk[] {
-    const chunks: FileChunk[] = [];
-    for (const content of isList(this.#content) ? this.#content : [this.#content]) {
-      const [single, count] = content instanceof Run ? [content.single, content.count] : [content, 1];
+    const contents: readonly Content[] = isList(this.#content) ? this.#content : [this.#content];
+    // Of its length from the start: an array that grows takes several times the memory.
+    const chunks = new Array<FileChunk>(contents.reduce<number>((sum, content) => sum + countOf(content), 0));
+    let at = 0;
+    for (const content of contents) {
+      const single = content instanceof Run ? content.single : content;
       const chunk = typeof single === 'number' ? this.#source!.chunk(single) : single;
-      for (let i = 0; i < count; i++) chunks.push(chunk);
+      const end = at + countOf(content);
+      chunks.fill(chunk, at, end);
+      at = end;
     }
     return chunks;
   }
   set chunks(chunks: readonly FileChunk[]) {
-    this.#content = chunks.length === 1 ? chunks[0]! : [...chunks];
+    this.#content = NOTHING;
+    for (const chunk of chunks) this.#add(chunk, 1);
   }
 
   /** Adds a chunk of another blob, so many times, behind those it has. */
   addChunk(chunk: FileChunk, count = 1): void {
-    this.#add(count === 1 ? chunk : new Run(chunk, count));
+    this.#add(chunk, count);
   }
 
   /** Adds a chunk of the layer's own blob, so many times, behind those it has; `source` is the same each time. */
   addOwnChunk(source: ChunkSource, index: number, count = 1): void {
     this.#source = source;
-    this.#add(count === 1 ? index : new Run(index, count));
+    this.#add(index, count);
   }
 
-  #add(content: Content): void {
+  /** What is the same as the one before it makes a run, so that gigabytes of zeros take no more than one chunk. */
+  #add(single: Single, count: number): void {
     const before = this.#content;
-    if (!isList(before)) this.#content = [before, content];
+    const last = isList(before) ? before.at(-1) : before;
+    const [lastSingle, lastCount] = last instanceof Run ? [last.single, last.count] : [last, 1];
+    const isSame = lastSingle === single;
+    const total = isSame ? lastCount + count : count;
+    const content = total === 1 ? single : new Run(single, total);
+    if (!isList(before)) this.#content = isSame ? content : [before, content];
     else if (before.length === 0) this.#content = content;
+    else if (isSame) (before as Content[])[before.length - 1] = content;
     else (before as Content[]).push(content);
   }
 }
+
+const countOf = (content: Content): number => (content instanceof Run ? content.count : 1);
 
 const isList = (content: Content | readonly Content[]): content is readonly Content[] => Array.isArray(content);

@@ -3,6 +3,7 @@
  * hard links to names that only they have). What the layers look like on top of each other is `overlay.ts`.
  */
 import { FormatError } from '../errors.ts';
+import { TreeBudget } from './budget.ts';
 import { LayerFile } from './file.ts';
 import { type ByteString, byteString, bytesOf, type FileNode } from './node.ts';
 import { quote, WHITEOUT } from './path.ts';
@@ -58,6 +59,7 @@ export const implicitDirectory = (): FileNode => ({
 /** Builds a layer's tree from its entries in tar order. Later entries win. */
 export class LayerBuilder {
   readonly #subject: string;
+  readonly #budget: TreeBudget;
   readonly #root = implicitDirectory();
   readonly #marks = new Map<FileNode, DirectoryMarks>();
   readonly #links = new Map<FileNode, HardLink>();
@@ -66,8 +68,10 @@ export class LayerBuilder {
   /** Tar entries come directory by directory, so the last parent is nearly always the next one. */
   #lastParent: { path: ByteString; node: FileNode } | null = null;
 
-  constructor(subject = 'layer') {
+  /** `budget`: what all layers of the image may cost. */
+  constructor(subject = 'layer', budget = new TreeBudget()) {
     this.#subject = subject;
+    this.#budget = budget;
     this.#marksOf(this.#root).implicit = true;
   }
 
@@ -76,6 +80,7 @@ export class LayerBuilder {
    * its chunks; null for everything else. Throws FormatError for names that cannot be.
    */
   add(found: TarEntry): LayerFile | null {
+    this.#budget.entry(found, this.#subject);
     const entry = withoutOverlayXattrs(found);
     const slash = entry.name.lastIndexOf('/');
     const name = entry.name.slice(slash + 1);
@@ -117,6 +122,7 @@ export class LayerBuilder {
   #parent(path: ByteString): FileNode {
     if (this.#lastParent?.path === path) return this.#lastParent.node;
     const make = (parent: FileNode, name: ByteString) => {
+      this.#budget.directory(this.#subject);
       const made = implicitDirectory();
       this.#marksOf(made).implicit = true;
       this.#put(parent, name, made);

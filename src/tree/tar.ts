@@ -12,7 +12,10 @@ import { boundTime, type PaxRecords, parsePax, paxId, paxNumber, paxTime, XATTR_
 import { oldSparseMap, paxSparseMap, type SparseMap } from './sparse.ts';
 import { BLOCK, decodeHeader, isGnuHeader, isZeroBlock, type RawHeader } from './tarheader.ts';
 
-/** The longest PAX header that is read, in bytes; longer ones are refused. The last one before a member counts. */
+/**
+ * Bytes of all headers before a member that describe it (pax, GNU long name and link target): more are refused. The last
+ * one of a kind counts.
+ */
 export const DEFAULT_MAX_PAX = 1024 * 1024;
 
 export type TarType = 'reg' | 'dir' | 'symlink' | 'hardlink' | 'char' | 'block' | 'fifo';
@@ -97,6 +100,8 @@ export class TarParser {
   #sawZeroBlock = false;
 
   #meta: { type: MetaType; bytes: Buffer } | null = null;
+  /** Bytes of the headers that describe the next member. */
+  #described = 0;
   #pax: PaxRecords | null = null;
   #longName: ByteString | null = null;
   #longLink: ByteString | null = null;
@@ -219,9 +224,12 @@ export class TarParser {
   }
 
   #beginMeta(type: MetaType, size: number): void {
+    const field = type === 'x' ? 'pax header' : 'GNU long name';
     const limit = type === 'x' ? this.#maxPax : MAX_PATH + 1;
-    if (size < 0 || size > limit) {
-      throw this.#bad(type === 'x' ? 'pax header' : 'GNU long name', `${size} bytes, longer than ${limit}`);
+    if (size < 0 || size > limit) throw this.#bad(field, `${size} bytes, longer than ${limit}`);
+    this.#described += size;
+    if (this.#described > this.#maxPax) {
+      throw this.#bad(field, `more than ${this.#maxPax} bytes of headers describe one member`);
     }
     this.#meta = { type, bytes: Buffer.allocUnsafe(size) };
     this.#padding = paddingOf(size);
@@ -260,6 +268,7 @@ export class TarParser {
     const longName = this.#longName || pax.get('path') || raw.name;
     const link = this.#longLink || pax.get('linkpath') || raw.linkName;
     this.#pax = this.#longName = this.#longLink = null;
+    this.#described = 0;
     const type = raw.typeflag === '\0' && longName.endsWith('/') ? 'dir' : TYPES[raw.typeflag];
     // Only files have content; other types may carry a size that means nothing.
     const hasContent = type === undefined || type === 'reg';

@@ -3,13 +3,14 @@
  * renamed when it is whole: whoever is killed leaves a directory with a name of its own, no half image.
  */
 import { close as closeFd, fstatSync, ftruncate, write as writeFd } from 'node:fs';
-import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rename } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { addon, type TreeDir } from '../native/addon.ts';
+import { removeTree } from '../native/tree.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { bytesOf, type FileNode, sortedXattrs } from '../tree/node.ts';
 import type { Skipped, UnpackPlan } from './options.ts';
@@ -42,7 +43,7 @@ export async function unpackDirectory(
     return skipped;
   } catch (cause) {
     // What cannot be removed must not hide why.
-    await rm(temporary, { recursive: true, force: true }).catch(() => {});
+    await removeTree(temporary).catch(() => {});
     throw toLacunaError(cause, { op: 'unpack', subject: target });
   }
 }

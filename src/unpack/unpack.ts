@@ -1,12 +1,12 @@
 /** `unpack IMAGE TARGET`: the content of a lazy or an ordinary image → a directory, a tar, or an ordinary image again. */
 import { randomUUID } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { callback, LacunaError, toLacunaError } from '../errors.ts';
 import { STREAM } from '../image/reference.ts';
 import type { OpenedImage } from '../reader/image.ts';
 import { openImage, openStored } from '../reader/open.ts';
 import { writeToStdout } from '../registry/archive-writer.ts';
+import { writeWhole } from '../registry/file-target.ts';
 import { type ImageInput, inputName, type OpenedSource, openSource, referenceOf } from '../registry/source.ts';
 import { unpackDirectory } from './directory.ts';
 import { copyOriginal, pushMerged } from './image.ts';
@@ -127,16 +127,9 @@ async function unpackTar(image: OpenedImage, tree: TreePlan, target: string, pla
   }
   const temporary = join(dirname(target), `.${basename(target)}.lacuna-${randomUUID()}`);
   try {
-    const file = await open(temporary, 'wx', 0o644);
-    try {
-      for await (const piece of tarFileOf(image, tree, plan)) await file.writeFile(piece);
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, target);
+    await writeWhole(target, temporary, tarFileOf(image, tree, plan));
     return skipped;
   } catch (cause) {
-    await rm(temporary, { force: true });
     throw toLacunaError(cause, { op: 'unpack', subject: target });
   }
 }

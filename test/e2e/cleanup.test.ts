@@ -173,7 +173,15 @@ describe.skipIf(skip.reason)('cleanup', () => {
     for (const name of ['upper', 'work', 'merged']) mkdirSync(join(dir, name));
     const merged = join(dir, 'merged');
     const options = [`lowerdir=${target}`, `upperdir=${join(dir, 'upper')}`, `workdir=${join(dir, 'work')}`];
-    await addon().mount({ fstype: 'overlay', source: 'overlay', target: merged, options, readonly: false });
+    await addon().mount({
+      fstype: 'overlay',
+      source: 'overlay',
+      target: merged,
+      options,
+      readonly: false,
+      nosuid: true,
+      nodev: true,
+    });
     const held = openSync(merged, 'r');
     const result = await cleanup(root);
     expect(result).toMatchObject({ orphaned: [merged], unmounted: [target, join(root, 'fuse')] });
@@ -182,6 +190,42 @@ describe.skipIf(skip.reason)('cleanup', () => {
     closeSync(held);
     await unmount(merged);
     await expectNothing();
+  });
+
+  it('purges no snapshots that are mounted, in whatever mount namespace, unless it is forced', async () => {
+    const snapshots = join(root, 'snapshotter', 'snapshots');
+    for (const id of [1, 2])
+      for (const name of ['fs', 'work']) mkdirSync(join(snapshots, `${id}`, name), { recursive: true });
+    await mountImage(join(dir, 'mnt'));
+    const merged = join(dir, 'merged');
+    mkdirSync(merged);
+    const [lower, upper, work] = [join(snapshots, '1', 'fs'), join(snapshots, '2', 'fs'), join(snapshots, '2', 'work')];
+    const overlay = `mount -t overlay -o lowerdir=${lower},upperdir=${upper},workdir=${work} overlay "$0"`;
+    const bind = `mount --bind ${lower} "$0"`;
+    const refused = async (users: string): Promise<void> => {
+      const before = mountsBelow(dir).length;
+      await expect(cleanup(root, { purge: true })).rejects.toMatchObject({
+        code: 'PRECONDITION',
+        message: expect.stringMatching(users),
+        hint: expect.stringContaining('--force'),
+      });
+      expect(mountsBelow(dir)).toHaveLength(before);
+      using client = connectDaemon(root);
+      expect((await client.status()).images).toHaveLength(1);
+    };
+    for (const script of [overlay, bind]) {
+      await run('sh', ['-ec', script, merged]);
+      await refused(`mounted on ${merged}$`);
+      await unmount(merged);
+      const container = start('unshare', ['--mount', 'sh', '-ec', `${script}; echo mounted; exec sleep 600`, merged]);
+      children.push(container.child);
+      await waitUntil(container, 'container', () => container.output().includes('mounted'));
+      await refused(`mounted on ${merged} of process ${container.child.pid}$`);
+      if (script === overlay) await container.stop();
+    }
+    const result = await cleanup(root, { purge: true, force: true });
+    expect(result).toMatchObject({ purged: true, orphaned: [expect.stringContaining(merged)] });
+    expect(existsSync(root)).toBe(false);
   });
 
   it('refuses while a snapshotter serves the root, unless it is to end it', async () => {
@@ -208,6 +252,23 @@ describe.skipIf(skip.reason)('cleanup', () => {
     await expect(cleanup(root, { purge: true })).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(cleanup(join(dir, 'none'))).rejects.toMatchObject({ code: 'NOT_FOUND' });
     expect(readdirSync(root)).toEqual(['precious']);
+  });
+
+  it('purges a root that is a file system of its own', async () => {
+    mkdirSync(root);
+    await addon().mount({
+      fstype: 'tmpfs',
+      source: 'root',
+      target: root,
+      options: ['mode=700'],
+      readonly: false,
+      nosuid: false,
+      nodev: false,
+    });
+    await mountImage(join(dir, 'mnt'));
+    expect(await cleanup(root, { purge: true })).toMatchObject({ purged: true });
+    expect(readdirSync(root)).toEqual([]);
+    expect(mountsBelow(dir).map(({ target }) => target)).toEqual([root]);
   });
 
   it('purges only what Lacuna made', async () => {

@@ -92,6 +92,18 @@ describe.skipIf(skip.reason)('fuse-native', () => {
     expect(() => writeFileSync(join(target, 'not-there'), '')).toThrow('EROFS');
   });
 
+  it.each([
+    [[], ['nosuid', 'nodev']],
+    [['--suid', '--dev'], []],
+  ])('mounted with %j lets setuid programs and device nodes work only when that was asked for', async (flags, set) => {
+    const { target } = await mount(`rafs:${fixture('rafs/default/bootstrap')}`, ...flags);
+    const row = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .find((line) => line.split(' ')[4] === target)!;
+    const options = row.split(' ')[5]!.split(',');
+    expect(options.filter((option) => option === 'nosuid' || option === 'nodev')).toEqual(set);
+  });
+
   it('answers an extended attribute with no more than was asked for', async () => {
     const { target } = await mount(`rafs:${fixture('rafs/default/bootstrap')}`);
     const script = `

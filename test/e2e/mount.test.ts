@@ -96,6 +96,21 @@ describe.skipIf(skip.reason)('mountErofs', () => {
     expect(mounted()).toEqual([]);
   });
 
+  it.each<[rights: { suid?: boolean; dev?: boolean }, flags: string[]]>([
+    [{}, ['nosuid', 'nodev']],
+    [{ suid: true }, ['nodev']],
+    [{ dev: true }, ['nosuid']],
+    [{ suid: true, dev: true }, []],
+  ])('%j: setuid programs and device nodes work only when that was asked for', async (rights, flags) => {
+    await mountErofs({ bootstrap, devices, target }, rights);
+    const row = readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .find((line) => line.split(' ')[4] === target)!;
+    const set = row.split(' ')[5]!.split(',');
+    expect(set.filter((flag) => flag.startsWith('no') && flag !== 'noatime')).toEqual(flags);
+    expect(set).toContain('ro');
+  });
+
   it.each<MountDriver>(['erofs-file', 'erofs-loop'])('%s takes several devices in their order', async (driver) => {
     const several = join(dir, `several-${driver}`);
     mkdirSync(several);
@@ -110,7 +125,15 @@ describe.skipIf(skip.reason)('mountErofs', () => {
     beforeAll(async () => {
       for (const name of ['merged', 'lower', 'upper', 'work']) mkdirSync(join(dir, name));
       const options = ['lower', 'upper', 'work'].map((name) => `${name}dir=${join(dir, name)}`);
-      await addon().mount({ fstype: 'overlay', source: 'overlay', target: merged, options, readonly: false });
+      await addon().mount({
+        fstype: 'overlay',
+        source: 'overlay',
+        target: merged,
+        options,
+        readonly: false,
+        nosuid: true,
+        nodev: true,
+      });
       copyFileSync(bootstrap, join(merged, 'bootstrap'));
       copyFileSync(devices[0]!, join(merged, 'device'));
     });
@@ -193,7 +216,15 @@ describe.skipIf(skip.reason)('mountErofs', () => {
   it('umount refuses what is no image', async () => {
     const plain = join(dir, 'tmpfs');
     mkdirSync(plain);
-    await addon().mount({ fstype: 'tmpfs', source: 'tmpfs', target: plain, options: [], readonly: false });
+    await addon().mount({
+      fstype: 'tmpfs',
+      source: 'tmpfs',
+      target: plain,
+      options: [],
+      readonly: false,
+      nosuid: true,
+      nodev: true,
+    });
     await expect(umount(plain)).rejects.toMatchObject({ code: 'NOT_FOUND', message: expect.stringContaining('tmpfs') });
     await expect(umount(dir)).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(umount('/no/such/folder')).rejects.toMatchObject({ code: 'NOT_FOUND' });

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { RafsBlob } from '../../src/formats/rafs/blob.ts';
 import { ChunkInfo, unpackMeta } from '../../src/formats/rafs/meta.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
+import { checkStructure } from '../../src/formats/rafs/structure.ts';
 import { decodeToc } from '../../src/formats/rafs/toc.ts';
 import { artifactTypeOf, manifestTypeOf, mayBeImage } from '../../src/image/kind.ts';
 import { type Descriptor, parseConfig, parseIndex, parseManifest } from '../../src/image/manifest.ts';
@@ -66,6 +67,11 @@ function readBootstrap(bytes: Buffer): void {
   }
   image.prefetch();
   for (const [i] of image.blobs.entries()) image.chunksOf(i);
+}
+
+function checkToMount(bytes: Buffer): void {
+  const { superblock, blobs } = openBootstrap(bytes, { subject: 'fuzz' });
+  checkStructure(bytes, superblock, blobs.length, 'fuzz');
 }
 
 /** The blobs of fixtures whose chunk info has contexts, with the plain `blob.meta` of each. */
@@ -218,6 +224,7 @@ export async function makeTargets(): Promise<Target[]> {
   const nulls = documentsWithNulls(manifest, index, config);
   return [
     { name: 'bootstrap', share: 1000, seeds: [small], mutate: bytesWith(BOOTSTRAP_HOT), run: readBootstrap },
+    { name: 'bootstrap to mount', share: 600, seeds: [small], mutate: bytesWith(BOOTSTRAP_HOT), run: checkToMount },
     {
       name: 'bootstrap of nydus',
       share: 40,
@@ -284,7 +291,7 @@ export async function makeTargets(): Promise<Target[]> {
     json('config', [config, nulls.config], (bytes) => platformOfConfig(parseConfig(bytes, 'fuzz'))),
     {
       name: 'reference',
-      share: 1560,
+      share: 960,
       seeds: references.map((text) => Buffer.from(text.padEnd(64))),
       mutate: (seed, pick) => mutateText(Buffer.from(seed.toString().trimEnd().padEnd(64, 'x')), pick, [[0, 40]]),
       run: (bytes) => void parseReference(bytes.toString('latin1')),

@@ -17,6 +17,8 @@ export interface CriOptions {
   readonly sandboxImage: string;
   /** The proxy snapshotter for all of CRI's images, by its socket; null: overlayfs. */
   readonly snapshotter: string | null;
+  /** Whether it tells the snapshotter where layers come from. Default true, other than CRI's own. */
+  readonly annotates?: boolean;
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -111,7 +113,7 @@ ${proxy}${lacuna === undefined || containerd2 === undefined ? '' : transfer}${cr
  * CRI without a network of its own: pods use the host's. Annotations reach the snapshotter as labels. A sandbox would
  * protect itself from the OOM killer, which is not allowed everywhere.
  */
-function criConfig(dir: string, { sandboxImage, snapshotter }: CriOptions): string {
+function criConfig(dir: string, { sandboxImage, snapshotter, annotates = true }: CriOptions): string {
   const text = JSON.stringify;
   const proxy =
     snapshotter === null ? '' : `[proxy_plugins.cri]\n  type = "snapshot"\n  address = ${text(snapshotter)}\n`;
@@ -125,7 +127,7 @@ function criConfig(dir: string, { sandboxImage, snapshotter }: CriOptions): stri
     conf_dir = ${text(join(dir, 'cni'))}
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = ${text(snapshotter === null ? 'overlayfs' : 'cri')}
-    disable_snapshot_annotations = false
+    disable_snapshot_annotations = ${!annotates}
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
       runtime_type = "io.containerd.runc.v2"
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { oraclePath } from '#cache';
 import { BUSYBOX } from './box-image.ts';
-import { type Containerd, startContainerd } from './containerd.ts';
+import { type Containerd, type CriOptions, startContainerd } from './containerd.ts';
 import type { DockerRegistry } from './docker-registry.ts';
 import { unmountBelow } from './mounts.ts';
 import { type Finished, run } from './process.ts';
@@ -25,8 +25,13 @@ export class CriHost implements AsyncDisposable {
   }
 
   /** `snapshotter`: its socket; null: overlayfs. `dir` has to be short, for the sockets in it. */
-  static async start(dir: string, snapshotter: string | null, sandboxImage: string): Promise<CriHost> {
-    return new CriHost(dir, await startContainerd(dir, { cri: { snapshotter, sandboxImage } }));
+  static async start(
+    dir: string,
+    snapshotter: string | null,
+    sandboxImage: string,
+    options: Pick<CriOptions, 'annotates'> = {},
+  ): Promise<CriHost> {
+    return new CriHost(dir, await startContainerd(dir, { cri: { snapshotter, sandboxImage, ...options } }));
   }
 
   async pull(image: string): Promise<void> {

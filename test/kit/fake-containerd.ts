@@ -73,7 +73,7 @@ export class FakeContainerd implements AsyncDisposable {
         Info: unary(({ digest }: { digest: string }) => {
           const found = fake.content.get(digest);
           if (found === undefined) throw new LacunaError('NOT_FOUND', 'no such content');
-          return { info: { digest, size: found.length, labels: {} } };
+          return { info: { digest, size: found.length, labels: fake.contentLabels.get(digest) ?? {} } };
         }),
         Update: unary(({ info }: { info: { digest: string; labels: Labels } }) => {
           fake.contentLabels.set(info.digest, { ...fake.contentLabels.get(info.digest), ...info.labels });

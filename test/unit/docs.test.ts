@@ -32,7 +32,10 @@ import { readRows } from '../kit/tree.ts';
 
 const read = (name: string): string => readFileSync(join(checkout, name), 'utf8');
 const readme = read('README.md');
-const documents = ['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'docs/ls-format.md', 'docs/progress.md'];
+const documents = [
+  ...['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'],
+  ...['docs/ls-format.md', 'docs/progress.md', 'docs/threat-model.md'],
+];
 const manifest = JSON.parse(read('package.json')) as {
   engines: { node: string };
   files: string[];
@@ -195,6 +198,22 @@ describe('the documents', () => {
         expect(manifest.files, `${name} → ${target}`).toContain(top);
       }
     }
+  });
+
+  it('name tests that exist where the threat model makes a claim', () => {
+    const rows = read('docs/threat-model.md')
+      .split('\n')
+      .filter((line) => line.startsWith('| '));
+    const named = rows.flatMap((row) =>
+      [...row.matchAll(/`((?:test|native)\/[^`]+)`((?:, "[^"]+")+)/g)].flatMap(([, file, titles]) =>
+        [...titles!.matchAll(/"([^"]+)"/g)].map(([, title]) => [file!, title!]),
+      ),
+    );
+    expect(named.length).toBeGreaterThan(15);
+    const missing = named.filter(
+      ([file, title]) => !(existsSync(join(checkout, file!)) && read(file!).includes(title!)),
+    );
+    expect(missing).toEqual([]);
   });
 
   it('are in the package', () => {

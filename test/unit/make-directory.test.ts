@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { makeDirectory } from '../../src/make-directory.ts';
+import { makeDirectory, makePrivateDirectory } from '../../src/make-directory.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'lacuna-mkdir-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -27,5 +27,17 @@ describe('makeDirectory', () => {
     await expect(makeDirectory(join(root, 'file'))).rejects.toMatchObject({ code: 'EEXIST' });
     await expect(makeDirectory(join(root, 'file', 'below'))).rejects.toMatchObject({ code: 'ENOTDIR' });
     await expect(makeDirectory('/proc/no-such-process/a/b')).rejects.toMatchObject({ code: 'ENOENT' });
+  });
+});
+
+describe('makePrivateDirectory', () => {
+  it('shuts others out of what it makes and of what is there', async () => {
+    const path = join(root, 'private');
+    const mode = () => statSync(path).mode & 0o777;
+    await makePrivateDirectory(path);
+    expect(mode()).toBe(0o700);
+    chmodSync(path, 0o777);
+    await makePrivateDirectory(path);
+    expect(mode()).toBe(0o700);
   });
 });

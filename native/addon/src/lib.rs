@@ -15,6 +15,7 @@ mod streams;
 mod sys;
 mod teardown;
 mod treedir;
+mod treewalk;
 
 use error::{BridgeError, Result, guarded};
 use napi::bindgen_prelude::{Env, PromiseRaw};

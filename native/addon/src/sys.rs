@@ -1,4 +1,4 @@
-//! Mounts, loop devices and locks for TypeScript. The calls themselves are in `native/sys`.
+//! Mounts, loop devices, locks and sockets for TypeScript. The calls themselves are in `native/sys`.
 //!
 //! What opens files or mounts has a thread of its own: a file may lie on the blob file system, and wait for a daemon
 //! that the JavaScript thread is about to restart.
@@ -6,11 +6,11 @@
 use crate::args;
 use crate::error::{BridgeError, Code, Outcome, Result, guarded};
 use crate::promise::{promise, promised, run_aside};
-use lacuna_sys::{ATTR_RDONLY, SysError};
+use lacuna_sys::{ATTR_NODEV, ATTR_NOSUID, ATTR_RDONLY, SysError};
 use napi::bindgen_prelude::{Env, PromiseRaw, ToNapiValue};
 use napi_derive::napi;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 impl From<SysError> for BridgeError {
@@ -33,6 +33,17 @@ pub struct MountOptions {
     pub target: String,
     pub options: Vec<String>,
     pub readonly: bool,
+    pub nosuid: bool,
+    pub nodev: bool,
+}
+
+impl MountOptions {
+    fn attributes(&self) -> u64 {
+        [(self.readonly, ATTR_RDONLY), (self.nosuid, ATTR_NOSUID), (self.nodev, ATTR_NODEV)]
+            .into_iter()
+            .filter_map(|(wanted, attribute)| wanted.then_some(attribute))
+            .sum()
+    }
 }
 
 #[napi]
@@ -43,7 +54,7 @@ pub fn mount<'env>(env: &'env Env, options: MountOptions) -> Result<PromiseRaw<'
             source: &options.source,
             target: &options.target,
             options: &options.options,
-            attributes: if options.readonly { ATTR_RDONLY } else { 0 },
+            attributes: options.attributes(),
         })?)
     })
 }
@@ -57,7 +68,8 @@ pub fn umount<'env>(env: &'env Env, target: String, flags: f64) -> Result<Promis
     })
 }
 
-fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
+/// A promise of what `work` gives on a thread of its own.
+pub fn aside<'env, T, W>(env: &'env Env, work: W) -> Result<PromiseRaw<'env, T>>
 where
     T: ToNapiValue + Send + 'static,
     W: FnOnce() -> Outcome<T> + Send + 'static,
@@ -67,27 +79,6 @@ where
         run_aside(job)?;
         Ok(promise)
     })
-}
-
-/// See `NativeHandle` in addon.ts.
-#[napi]
-pub struct NativeHandle {
-    fd: Mutex<Option<OwnedFd>>,
-}
-
-#[napi]
-impl NativeHandle {
-    #[napi]
-    pub fn close(&self) -> Result<()> {
-        guarded(|| {
-            close(&self.fd);
-            Ok(())
-        })
-    }
-}
-
-fn close(fd: &Mutex<Option<OwnedFd>>) {
-    drop(fd.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
 /// See `LoopDevice` in addon.ts.
@@ -107,7 +98,7 @@ impl LoopDevice {
     #[napi]
     pub fn close(&self) -> Result<()> {
         guarded(|| {
-            close(&self.fd);
+            drop(self.fd.lock().unwrap_or_else(PoisonError::into_inner).take());
             Ok(())
         })
     }
@@ -122,6 +113,35 @@ pub fn loop_attach<'env>(env: &'env Env, path: String) -> Result<PromiseRaw<'env
 }
 
 #[napi]
-pub fn lock(path: String) -> Result<Option<NativeHandle>> {
-    guarded(|| Ok(lacuna_sys::try_lock(&path)?.map(|fd| NativeHandle { fd: Mutex::new(Some(fd)) })))
+pub fn flock(fd: f64) -> Result<bool> {
+    guarded(|| {
+        let fd = args::integer("fd", fd, i32::MAX as usize)?;
+        // At most i32::MAX.
+        Ok(lacuna_sys::flock(fd as i32)?)
+    })
+}
+
+/// See `listenPrivate` in addon.ts. The descriptor goes to Node, which closes it.
+#[napi]
+pub fn listen_private(path: String) -> Result<i32> {
+    guarded(|| Ok(lacuna_sys::listen_private(&path)?.into_raw_fd()))
+}
+
+/// See `Peer` in addon.ts.
+#[napi(object)]
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+}
+
+#[napi]
+pub fn peer_of(socket: i32) -> Result<Peer> {
+    guarded(|| {
+        if socket < 0 {
+            return Err(BridgeError::usage("socket: not a descriptor"));
+        }
+        // SAFETY: the caller's socket stays open during this call, which it waits for.
+        let peer = lacuna_sys::peer_of(unsafe { BorrowedFd::borrow_raw(socket) })?;
+        Ok(Peer { pid: peer.pid, uid: peer.uid })
+    })
 }

@@ -1,5 +1,5 @@
-//! Unpacking into a directory, for TypeScript. The calls themselves are in `native/sys`: short ones on a new tree, so they
-//! run on the JavaScript thread.
+//! Files of a tree below a directory, for TypeScript. The calls themselves are in `native/sys`: short ones, so they run on
+//! the JavaScript thread.
 
 use crate::args;
 use crate::error::{BridgeError, Outcome, Result, guarded};
@@ -49,6 +49,11 @@ impl TreeDir {
     #[napi]
     pub fn file(&self, path: Buffer) -> Result<i32> {
         self.with(|tree| Ok(tree.file(&path)?))
+    }
+
+    #[napi]
+    pub fn open_file(&self, path: Buffer) -> Result<Option<i32>> {
+        self.with(|tree| Ok(tree.open_file(&path)?))
     }
 
     #[napi]

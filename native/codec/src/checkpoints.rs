@@ -144,7 +144,7 @@ impl Unit for IndexedGzip {
             let step = self
                 .inflater
                 .step(&input[done.consumed..], &mut output[done.produced..], true)
-                .map_err(|broken| Damage { consumed: done.consumed + broken.consumed, problem: broken.problem })?;
+                .map_err(|broken| Damage::broken(done.consumed + broken.consumed, broken.problem))?;
             if let Some(&byte) = input[..done.consumed + step.consumed].last() {
                 self.byte = byte;
             }

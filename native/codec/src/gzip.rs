@@ -37,7 +37,7 @@ impl Unit for GzipMember {
             Ok(status) => Ok((Step { consumed, produced }, status == Status::StreamEnd)),
             Err(error) => {
                 let problem = inflate.error_message().unwrap_or(error.as_str()).to_owned();
-                Err(Damage { consumed, problem })
+                Err(Damage::broken(consumed, problem))
             }
         }
     }

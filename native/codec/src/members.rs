@@ -24,10 +24,22 @@ pub(crate) trait Unit {
     fn step(&mut self, input: &[u8], output: &mut [u8]) -> std::result::Result<(Step, bool), Damage>;
 }
 
-/// Damage, found after so many bytes of the step's input.
+/// What ends the decoding, found after so many bytes of the step's input.
 pub(crate) struct Damage {
-    pub consumed: usize,
-    pub problem: String,
+    consumed: usize,
+    problem: String,
+    /// The stream may be sound.
+    unsupported: bool,
+}
+
+impl Damage {
+    pub fn broken(consumed: usize, problem: impl Into<String>) -> Self {
+        Self { consumed, problem: problem.into(), unsupported: false }
+    }
+
+    pub fn unsupported(consumed: usize, problem: impl Into<String>) -> Self {
+        Self { consumed, problem: problem.into(), unsupported: true }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +92,9 @@ impl<U: Unit> Members<U> {
             }
             Err(damage) => {
                 self.offset += damage.consumed as u64;
+                if damage.unsupported {
+                    return Err(CodecError::Unsupported { field: U::STREAM, problem: damage.problem });
+                }
                 Err(self.damaged(damage.problem))
             }
         }

@@ -20,8 +20,23 @@ thread_local! {
     static DECOMPRESSOR: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
 }
 
+/// `ZSTD_error_frameParameter_windowTooLarge` and `ZSTD_error_dictionary_wrong` of zstd_errors.h.
+const WINDOW_TOO_LARGE: ErrorCode = 0usize.wrapping_sub(16);
+const DICTIONARY_WRONG: ErrorCode = 0usize.wrapping_sub(32);
+
 pub(crate) fn problem(code: ErrorCode) -> String {
     zstd_safe::get_error_name(code).to_owned()
+}
+
+/// Sound frames may need more memory than a decoder has to have, or a dictionary that no layer comes with.
+fn damage(consumed: usize, code: ErrorCode) -> Damage {
+    match code {
+        WINDOW_TOO_LARGE => {
+            Damage::unsupported(consumed, format!("a window of more than {} MiB", 1 << (MAX_WINDOW_LOG - 20)))
+        }
+        DICTIONARY_WRONG => Damage::unsupported(consumed, "it was compressed with a dictionary"),
+        _ => Damage::broken(consumed, problem(code)),
+    }
 }
 
 /// The levels this zstd knows.
@@ -91,7 +106,7 @@ impl Unit for ZstdFrame {
         let step = Step { consumed: source.pos(), produced: target.pos() };
         match result {
             Ok(hint) => Ok((step, hint == 0)),
-            Err(code) => Err(Damage { consumed: step.consumed, problem: problem(code) }),
+            Err(code) => Err(damage(step.consumed, code)),
         }
     }
 }
@@ -121,6 +136,29 @@ pub fn zstd_decompress(source: &[u8], limit: usize) -> Result<Vec<u8>> {
             frames.finish()?;
             content.truncate(length);
             return Ok(content);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The begin of a frame: magic number, descriptor, and what that says follows it.
+    fn frame(fields: &[u8]) -> Vec<u8> {
+        [&[0x28, 0xb5, 0x2f, 0xfd], fields, &[0; 16]].concat()
+    }
+
+    #[test]
+    fn what_a_sound_frame_may_ask_for_is_not_damage() {
+        // Windows of 2^28 and 2^27 bytes, the dictionary with number 7, and a reserved bit.
+        let (large, fitting, dictionary, broken) = (&[0, 0x90], &[0, 0x88], &[1, 0x38, 7], &[8, 0x38]);
+        let problem = |fields: &[u8]| zstd_decompress(&frame(fields), 100).unwrap_err();
+        let unsupported = |text: &str| CodecError::Unsupported { field: ZstdFrame::STREAM, problem: text.to_owned() };
+        assert_eq!(problem(large), unsupported("a window of more than 128 MiB"));
+        assert_eq!(problem(dictionary), unsupported("it was compressed with a dictionary"));
+        for fields in [&fitting[..], broken] {
+            assert!(matches!(problem(fields), CodecError::Format { .. }));
         }
     }
 }

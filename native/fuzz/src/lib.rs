@@ -1,17 +1,21 @@
 //! The targets: one function for each kind of untrusted bytes. Damage must be an error: no panic, no hang, no memory on
 //! somebody's say-so; and what is accepted must keep its promises.
 
+mod tree;
+
 use lacuna_blobfs::{BlobFs, BootId, Channel, DeviceOptions};
 use lacuna_codec::{Compression, Compressor, LayerStream, UnitDecoder, ZranState, decode_chunk, decode_unit};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+pub use tree::tree;
+
 pub type Target = fn(&[u8]);
 
 /// Every target, by the name of its folder in `corpus`.
-pub const TARGETS: [(&str, Target); 5] =
-    [("layer", layer), ("chunk", chunk), ("unit", unit), ("tables", tables), ("requests", requests)];
+pub const TARGETS: [(&str, Target); 6] =
+    [("layer", layer), ("chunk", chunk), ("unit", unit), ("tables", tables), ("requests", requests), ("tree", tree)];
 
 /// More of a layer's content is not read: a bomb has shown by then that it is one.
 const MAX_CONTENT: usize = 4 << 20;
@@ -154,12 +158,7 @@ const NODE: u64 = 0x4a9a_2a18_f461_fffc;
 
 /// Runs `body` with a device of 1 MiB in a store that is new to it; None when the tables are refused.
 fn with_device(table: &[u8], units: &[u8], body: impl FnOnce(&BlobFs, u32)) -> Option<()> {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    let directory: &Path = DIRECTORY.get_or_init(|| {
-        let path = std::env::temp_dir().join(format!("lacuna-fuzz-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("the temporary directory can be written to");
-        path
-    });
+    let directory = directory();
     let boot = BootId::parse("00112233-4455-6677-8899-aabbccddeeff")?;
     let fs = BlobFs::new(boot, Box::new(|_, _| {}));
     let (name, node, image) = ("dev", NODE, "image");
@@ -172,4 +171,14 @@ fn with_device(table: &[u8], units: &[u8], body: impl FnOnce(&BlobFs, u32)) -> O
         let _ = std::fs::remove_file(directory.join(name));
     }
     Some(())
+}
+
+/// A directory of this process.
+fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| {
+        let path = std::env::temp_dir().join(format!("lacuna-fuzz-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the temporary directory can be written to");
+        path
+    })
 }

@@ -1,6 +1,6 @@
 //! Becoming the one background process that serves a socket.
 
-use lacuna_sys::{SysError, try_lock};
+use lacuna_sys::{SysError, listen_private, peer_of, try_lock};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -25,12 +25,8 @@ pub fn claim(socket: &Path) -> io::Result<Option<(OwnedFd, UnixListener)>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // SAFETY: no other thread runs; the socket must never exist with a wider mode.
-    let before = unsafe { libc::umask(0o177) };
-    let listener = UnixListener::bind(socket);
-    // SAFETY: as above.
-    unsafe { libc::umask(before) };
-    Ok(Some((lock, listener?)))
+    let listener = listen_private(path).map_err(io_error)?;
+    Ok(Some((lock, listener.into())))
 }
 
 /// The lock's owner may just be starting: waits until it answers, and prints its process id.
@@ -94,18 +90,6 @@ fn become_daemon() -> io::Result<()> {
 
 /// Descriptors go only to the holder's own user, whatever the mode of the socket has become.
 pub fn same_user(client: &UnixStream) -> bool {
-    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes into the structure.
-    let got = unsafe {
-        libc::getsockopt(
-            client.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut peer).cast(),
-            &raw mut length,
-        )
-    };
     // SAFETY: takes no argument.
-    got == 0 && peer.uid == unsafe { libc::geteuid() }
+    peer_of(client).is_ok_and(|peer| peer.uid == unsafe { libc::geteuid() })
 }

@@ -1,16 +1,27 @@
-//! The system calls that Node lacks: mounting, loop devices, file locks, descriptors over UNIX sockets, and
-//! files made below a directory with all that a file has. No policy.
+//! The system calls that Node lacks: mounting, loop devices, file locks, private UNIX sockets and descriptors over them,
+//! files made below a directory with all that a file has, trees counted and deleted by descriptor. No policy.
 
+mod beneath;
 mod error;
 mod fdpass;
+mod listing;
 mod lock;
 mod loopdev;
 mod mount;
+mod remove;
 mod treedir;
+mod unix_socket;
+mod usage;
+mod walk;
+#[cfg(test)]
+mod walk_tests;
 
 pub use error::{Result, SysError};
 pub use fdpass::{recv_with_fd, send_with_fd};
-pub use lock::try_lock;
+pub use lock::{flock, try_lock};
 pub use loopdev::{LoopDevice, loop_attach};
 pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mount_point, mount, umount};
+pub use remove::remove_tree;
 pub use treedir::{Kind, TreeDir};
+pub use usage::{TreeUsage, tree_usage};
+pub use unix_socket::{Peer, listen_private, peer_of};

@@ -2,7 +2,7 @@
 
 use crate::error::{Result, SysError};
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// An exclusive flock(2) on the file at `path`, which is created (0600) when absent; None when somebody else has it.
@@ -14,15 +14,22 @@ pub fn try_lock(path: &str) -> Result<Option<OwnedFd>> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(path)
         .map_err(|e| SysError::from_io("open lock", path, &e))?;
+    Ok(flock(file.as_raw_fd())?.then(|| file.into()))
+}
+
+/// An exclusive flock(2) on an open file or directory, held until its last descriptor is closed; false when somebody
+/// else has it. It counts in every PID and network namespace, and only who can open the file can take it.
+pub fn flock(fd: RawFd) -> Result<bool> {
     loop {
-        // SAFETY: a descriptor that we own.
-        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-            return Ok(Some(file.into()));
+        // SAFETY: a number; one that is not open gives EBADF.
+        if unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            return Ok(true);
         }
-        match SysError::last("lock", path) {
-            error if error.errno == libc::EWOULDBLOCK => return Ok(None),
+        match SysError::last("lock", format!("descriptor {fd}")) {
+            error if error.errno == libc::EWOULDBLOCK => return Ok(false),
             error if error.errno == libc::EINTR => continue,
             error => return Err(error),
         }
@@ -43,5 +50,21 @@ mod tests {
         drop(first);
         assert!(try_lock(path).unwrap().is_some());
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_can_be_locked_and_a_link_is_not_followed() {
+        let folder = std::env::temp_dir().join(format!("lacuna-lock-dir-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let (one, two) = (File::open(&folder).unwrap(), File::open(&folder).unwrap());
+        assert!(flock(one.as_raw_fd()).unwrap());
+        assert!(!flock(two.as_raw_fd()).unwrap());
+        drop(one);
+        assert!(flock(two.as_raw_fd()).unwrap());
+        let link = folder.join("link");
+        std::os::unix::fs::symlink("elsewhere", &link).unwrap();
+        assert_eq!(try_lock(link.to_str().unwrap()).unwrap_err().errno, libc::ELOOP);
+        assert!(!folder.join("elsewhere").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -1,21 +1,10 @@
-//! A directory that a tree is unpacked into. Paths are bytes, relative to it; the kernel resolves them beneath it and
-//! without following a single symbolic link (openat2), so nothing that was unpacked leads anywhere else.
+//! A directory with a tree of which nothing leads anywhere else: paths are bytes, relative to it, and resolved beneath it
+//! (see `beneath`).
 
+use crate::beneath::{self, DIRECTORY_PATH, c_bytes, lossy, open_beneath, open_regular, split};
 use crate::error::{Result, SysError};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-const RESOLVE_BENEATH: u64 = 0x08;
-
-/// Of linux/openat2.h.
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
-}
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// What `create` makes.
 pub enum Kind<'a> {
@@ -71,6 +60,13 @@ impl TreeDir {
         Ok(owned("create", path, fd)?.into_raw_fd())
     }
 
+    /// A file of the tree, open for reading; the descriptor is the caller's. None when `path` is no regular file.
+    pub fn open_file(&mut self, path: &[u8]) -> Result<Option<RawFd>> {
+        let path_c = c_bytes("open", path)?;
+        let opened = open_regular(self.root.as_fd(), &path_c);
+        Ok(opened.map_err(|error| SysError::from_io("open", lossy(path), &error))?.map(IntoRawFd::into_raw_fd))
+    }
+
     pub fn link(&mut self, existing: &[u8], path: &[u8]) -> Result<()> {
         let (from, from_name) = self.parent("link", existing)?;
         // The next call may take the place of the first one's descriptor.
@@ -121,10 +117,7 @@ impl TreeDir {
         if path.is_empty() {
             return Ok((self.root.as_raw_fd(), c".".into()));
         }
-        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
-            Some(slash) => (&path[..slash], &path[slash + 1..]),
-            None => (&path[..0], path),
-        };
+        let (parent, name) = split(path);
         if matches!(name, b"" | b"." | b"..") {
             return Err(SysError::new(op, lossy(path), libc::EINVAL));
         }
@@ -137,23 +130,8 @@ impl TreeDir {
         {
             return Ok((fd.as_raw_fd(), name));
         }
-        let parent_c = c_bytes(op, parent)?;
-        let how = OpenHow {
-            flags: (libc::O_DIRECTORY | libc::O_PATH | libc::O_CLOEXEC) as u64,
-            mode: 0,
-            resolve: RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-        };
-        // SAFETY: a valid string, and a structure with its size.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                self.root.as_raw_fd(),
-                parent_c.as_ptr(),
-                &raw const how,
-                size_of::<OpenHow>(),
-            )
-        };
-        let fd = owned(op, parent, fd as RawFd)?;
+        let fd = open_beneath(self.root.as_fd(), &c_bytes(op, parent)?, DIRECTORY_PATH)
+            .map_err(|error| SysError::from_io(op, lossy(parent), &error))?;
         let raw = fd.as_raw_fd();
         self.last = Some((parent.to_vec(), fd));
         Ok((raw, name))
@@ -161,20 +139,11 @@ impl TreeDir {
 }
 
 fn owned(op: &'static str, path: &[u8], fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: a fresh descriptor that nobody else has.
-    if fd < 0 { Err(SysError::last(op, lossy(path))) } else { Ok(unsafe { OwnedFd::from_raw_fd(fd) }) }
+    beneath::owned(fd).map_err(|error| SysError::from_io(op, lossy(path), &error))
 }
 
 fn check(op: &'static str, path: &[u8], done: libc::c_int) -> Result<()> {
-    if done == 0 { Ok(()) } else { Err(SysError::last(op, lossy(path))) }
-}
-
-fn c_bytes(op: &'static str, bytes: &[u8]) -> Result<CString> {
-    CString::new(bytes).map_err(|_| SysError::new(op, lossy(bytes).replace('\0', "\\0"), libc::EINVAL))
-}
-
-fn lossy(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
+    beneath::check(done).map_err(|error| SysError::from_io(op, lossy(path), &error))
 }
 
 #[cfg(test)]

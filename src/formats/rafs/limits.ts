@@ -21,8 +21,13 @@ export const MAX_BLOCKS = 0xffff_ffff;
 /** Bytes of a blob as stored, and of its uncompressed address space. */
 export const MAX_BLOB_COMPRESSED = 2 ** 40;
 export const MAX_BLOB_UNCOMPRESSED = 2 ** 44;
-/** Plain bytes of a blob's chunk info with its contexts and windows: 11 million chunks, or the windows of an 8 GiB layer. */
+/**
+ * Plain bytes of chunk info with its contexts and windows, of all blobs of an image whose chunks are found with it:
+ * 11 million chunks, or the windows of 8 GiB of layers.
+ */
 export const MAX_META_SIZE = 256 * 1024 * 1024;
+/** Bytes of a bootstrap layer's tar: what it may hold, and room for headers and small files that tools add. */
+export const MAX_BOOTSTRAP_LAYER = MAX_BOOTSTRAP_SIZE + MAX_META_SIZE + 16 * 1024 * 1024;
 /** Plain text before a span of a deflate stream that it can refer to (RFC 1951). */
 export const MAX_WINDOW = 32 * 1024;
 /** Bytes of a blob's table of contents with its tar header; Nydus's reader fetches no more. */

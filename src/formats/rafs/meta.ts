@@ -9,6 +9,7 @@ import { MAX_UNIT_SIZE, type Unit, type Within } from '../../blob/table.ts';
 import type { Codec } from '../../native/codec.ts';
 import type { RafsBlob } from './blob.ts';
 import { Reader } from './bytes.ts';
+import { permute } from './keyed-hash.ts';
 import { alignUp, BLOCK, FEATURE } from './layout.ts';
 import { MAX_WINDOW } from './limits.ts';
 
@@ -72,6 +73,26 @@ export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, s
   return out;
 }
 
+/**
+ * FormatError when the header is not the one that the blob table describes. `stored`: as for {@link unpackMeta}, of a blob that
+ * is not encrypted.
+ */
+export const checkMetaHeader = (stored: Buffer, blob: RafsBlob, subject: string): void =>
+  checkHeader(new Reader(stored, `${subject}, blob.meta of ${blob.id}`, OP), stored.length - CI_HEADER_SIZE, blob);
+
+function checkHeader(reader: Reader, at: number, blob: RafsBlob): void {
+  const expect = (value: number, wanted: number, field: string, offset: number) => {
+    if (value !== wanted) throw reader.bad(field, `${value}, and ${wanted} in the blob table`, at + offset);
+  };
+  if (reader.u32(at, 's_magic') !== CI_MAGIC || reader.u32(at + CI_HEADER_SIZE - 4, 's_magic2') !== CI_MAGIC) {
+    throw reader.bad('s_magic', 'not the header of chunk info', at);
+  }
+  const kinds = FEATURE.CHUNK_INFO_V2 | FEATURE.ZRAN | FEATURE.BATCH | FEATURE.ENCRYPTED;
+  expect(reader.u32(at + 4, 's_features') & kinds, blob.features & kinds, 's_features', 4);
+  expect(reader.u32(at + 12, 's_ci_entries'), blob.chunkCount, 's_ci_entries', 12);
+  expect(reader.u64(at + 32, 's_ci_uncompressed_size'), blob.ciUncompressedSize, 's_ci_uncompressed_size', 32);
+}
+
 /** One entry: what V1 and V2 have in common, and what V2 adds. */
 export interface ChunkInfoEntry {
   readonly uncompressedOffset: number;
@@ -95,6 +116,7 @@ export class ChunkInfo {
   readonly #blob: RafsBlob;
   readonly #contextsAt: number;
   readonly #windowsAt: number;
+  /** By permuted number of the context. */
   readonly #units = new Map<number, Unit>();
 
   /** `meta`: the plain `blob.meta`. FormatError when it is not the one that the blob table describes. */
@@ -109,13 +131,7 @@ export class ChunkInfo {
     const expect = (value: number, wanted: number, field: string, offset: number) => {
       if (value !== wanted) throw reader.bad(field, `${value}, and ${wanted} in the blob table`, at + offset);
     };
-    if (reader.u32(at, 's_magic') !== CI_MAGIC || reader.u32(at + CI_HEADER_SIZE - 4, 's_magic2') !== CI_MAGIC) {
-      throw reader.bad('s_magic', 'not the header of chunk info', at);
-    }
-    const kinds = FEATURE.CHUNK_INFO_V2 | FEATURE.ZRAN | FEATURE.BATCH | FEATURE.ENCRYPTED;
-    expect(reader.u32(at + 4, 's_features') & kinds, blob.features & kinds, 's_features', 4);
-    expect(reader.u32(at + 12, 's_ci_entries'), blob.chunkCount, 's_ci_entries', 12);
-    expect(reader.u64(at + 32, 's_ci_uncompressed_size'), blob.ciUncompressedSize, 's_ci_uncompressed_size', 32);
+    checkHeader(reader, at, blob);
     this.length = blob.chunkCount;
     const entriesEnd = this.length * chunkInfoSize(blob.features);
     if (entriesEnd > blob.ciUncompressedSize) throw reader.bad('s_ci_entries', `${this.length} are too many`, at + 12);
@@ -153,10 +169,10 @@ export class ChunkInfo {
     if (isZran !== ((this.#blob.features & FEATURE.ZRAN) !== 0)) {
       throw this.#reader.bad('flags', 'of another kind than its blob', at + 7);
     }
-    let unit = this.#units.get(context);
+    let unit = this.#units.get(permute(context));
     if (unit === undefined) {
       unit = isZran ? this.#span(context) : this.#batch(context, compressedOffset);
-      this.#units.set(context, unit);
+      this.#units.set(permute(context), unit);
     }
     if (offset + size > unit.size) {
       throw this.#reader.bad('offset', `${offset} + ${size} in a unit of ${unit.size}`, at + 16);

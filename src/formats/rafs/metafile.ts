@@ -4,7 +4,7 @@ import { FormatError } from '../../errors.ts';
 import type { Codec } from '../../native/codec.ts';
 import { metaNameOf, type RafsBlob } from './blob.ts';
 import { MAX_META_SIZE } from './limits.ts';
-import { metaRange, unpackMeta } from './meta.ts';
+import { checkMetaHeader, metaRange, unpackMeta } from './meta.ts';
 
 /** What has to be read: a part of the blob, or the whole of a file of its own, which has a digest. */
 export interface MetaPlace {
@@ -36,10 +36,16 @@ export function metaPlaceOf(blob: RafsBlob, subject: string): MetaPlace {
 
 /** `stored`: the bytes of {@link metaPlaceOf}. FormatError when they are not what the blob table says. */
 export async function openMetaFile(stored: Buffer, blob: RafsBlob, codec: Codec, subject: string): Promise<Buffer> {
-  if (blob.metaDigest === null) return unpackMeta(stored, blob, codec, subject);
+  if (blob.metaDigest === null) return await open(stored, blob, codec, subject);
   if (!createHash('sha256').update(stored).digest().equals(blob.metaDigest)) {
     throw new FormatError('blob_meta_digest', 'the file of the chunk info is another one', { subject });
   }
   const { offset, size } = metaRange(blob);
-  return unpackMeta(stored.subarray(offset, offset + size), blob, codec, subject);
+  return await open(stored.subarray(offset, offset + size), blob, codec, subject);
+}
+
+/** The header is looked at first: where it is another one, the content is not worth its memory. */
+async function open(stored: Buffer, blob: RafsBlob, codec: Codec, subject: string): Promise<Buffer> {
+  if (blob.cipher === null && stored.length >= metaRange(blob).size) checkMetaHeader(stored, blob, subject);
+  return await unpackMeta(stored, blob, codec, subject);
 }

@@ -3,13 +3,15 @@
  * and index entry is paid for out of a budget of the file's length, which structures that do not overlap cannot exceed.
  */
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
-import type { RafsBlob } from './blob.ts';
+import { needsMeta, type RafsBlob } from './blob.ts';
 import { readBlobEntry } from './blobtable.ts';
 import { Reader } from './bytes.ts';
 import type { ChunkIndex } from './chunks.ts';
 import { ChunkTable } from './chunktable.ts';
+import { permute } from './keyed-hash.ts';
 import { alignUp, TARFS_BLOCK_BITS } from './layout.ts';
-import { MAX_BOOTSTRAP_SIZE } from './limits.ts';
+import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from './limits.ts';
+import { metaSize } from './meta.ts';
 import { RafsTree } from './readtree.ts';
 import { readSuperblock, type Superblock } from './superblock.ts';
 
@@ -64,7 +66,7 @@ class OpenedBootstrap implements RafsImage {
   readonly #table: ChunkTable;
   readonly #tree: RafsTree;
 
-  constructor(reader: Reader, { blobId, metas }: OpenOptions) {
+  constructor(reader: Reader, { blobId, metas: given }: OpenOptions) {
     if (reader.length > MAX_BOOTSTRAP_SIZE) throw reader.bad('bootstrap', `${reader.length} bytes are too many`, 0);
     this.#reader = reader;
     this.size = reader.length;
@@ -75,8 +77,13 @@ class OpenedBootstrap implements RafsImage {
     if (new Set(blobs.map(({ id }) => id)).size !== blobs.length) {
       throw reader.bad('blob_id', 'two blobs have the same', blobTableOffset);
     }
+    const metas = blobs.filter(needsMeta).reduce((sum, blob) => sum + metaSize(blob), 0);
+    if (metas > MAX_META_SIZE) {
+      const problem = `${metas} bytes of chunk info for all blobs; at most ${MAX_META_SIZE} are read`;
+      throw reader.bad('ci_uncompressed_size', problem, blobTableOffset);
+    }
     this.blobs = blobs;
-    this.#table = new ChunkTable(reader, this.superblock, blobs, metas ?? new Map());
+    this.#table = new ChunkTable(reader, this.superblock, blobs, given ?? new Map());
     const find = (index: ChunkIndex, size: number) => {
       return this.#isTarfs ? this.#tarChunk(index, size) : this.#table.find(index);
     };
@@ -108,13 +115,13 @@ class OpenedBootstrap implements RafsImage {
       const nid = this.#reader.u32(at, 'prefetch table');
       // The table is as long as the list of patterns was; what none matched is left 0.
       if (nid === 0) break;
-      wanted.set(nid, null);
+      wanted.set(permute(nid), null);
     }
     if (wanted.size === 0) return [];
     const found: Array<{ path: ByteString; node: FileNode }> = [{ path: '/', node: this.root() }];
     // Grows while it is walked.
     for (const { path, node } of found) {
-      const nid = node.nid!;
+      const nid = permute(node.nid!);
       if (wanted.get(nid) === null) wanted.set(nid, path);
       const prefix = path === '/' ? '/' : `${path}/`;
       for (const [name, child] of node.children ?? []) found.push({ path: prefix + name, node: child });

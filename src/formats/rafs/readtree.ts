@@ -4,13 +4,14 @@
  * it, and nothing else.
  */
 import type { ByteString, FileChunk, FileNode, Mtime, NodeType } from '../../tree/node.ts';
-import { MAX_DEPTH, MAX_PATH } from '../../tree/path.ts';
+import { MAX_DEPTH } from '../../tree/path.ts';
 import type { Reader } from './bytes.ts';
-import { INDEX_SIZE } from './chunks.ts';
 import { type DirectoryTree, RafsDirectory } from './directory.ts';
 import type { DirectoryEntry } from './dirent.ts';
 import { type FindChunk, readFileChunks } from './filechunks.ts';
-import { COMPACT_SIZE, type DecodedInode, decodeDevice, entryTypeOf, LAYOUT, readInode } from './inode.ts';
+import { COMPACT_SIZE, type DecodedInode, decodeDevice, entryTypeOf, readInode } from './inode.ts';
+import { dataBlockAt, MetadataBudget } from './inode-data.ts';
+import { permute } from './keyed-hash.ts';
 import { SLOT, TARFS_BLOCK_BITS } from './layout.ts';
 import { MAX_INODES } from './limits.ts';
 import type { Superblock } from './superblock.ts';
@@ -24,9 +25,9 @@ export class RafsTree implements DirectoryTree {
   readonly superblock: Superblock;
   readonly #findChunk: FindChunk;
   readonly #blockSize: number;
+  /** By permuted nid. */
   readonly #known = new Map<number, RafsNode>();
-  /** Structures do not overlap, so all of them together are not longer than the file. */
-  #budget: number;
+  readonly #budget: MetadataBudget;
   #root: RafsNode | null = null;
   /** The inode decoded last: a node's fields are asked for one after another. */
   #last: { readonly offset: number; readonly inode: DecodedInode } | null = null;
@@ -36,7 +37,7 @@ export class RafsTree implements DirectoryTree {
     this.superblock = superblock;
     this.#findChunk = findChunk;
     this.#blockSize = 2 ** superblock.blockBits;
-    this.#budget = reader.length;
+    this.#budget = new MetadataBudget(reader, superblock.chunkSize);
   }
 
   /** Throws FormatError when the root is none. */
@@ -68,7 +69,10 @@ export class RafsTree implements DirectoryTree {
 
   #node(nid: number, parent: number, depth: number): RafsNode {
     const offset = this.offsetOf(nid);
-    const before = this.#known.get(nid);
+    // Within the file a nid has less than 32 bits.
+    this.reader.check(offset, 2, 'i_format');
+    const key = permute(nid);
+    const before = this.#known.get(key);
     if (before?.children != null) throw this.reader.bad('nid', `directory ${nid} is reached twice`, offset);
     if (before !== undefined) return before;
     if (this.#known.size >= MAX_INODES) throw this.reader.bad('nid', `more than ${MAX_INODES} inodes`, offset);
@@ -76,10 +80,10 @@ export class RafsTree implements DirectoryTree {
     if (inode.type === 'dir' && depth > MAX_DEPTH) {
       throw this.reader.bad('nid', `deeper than ${MAX_DEPTH} directories`, offset);
     }
-    this.#pay(inode, offset);
+    this.#budget.pay(inode, offset);
     const children = inode.type === 'dir' ? new RafsDirectory(this, { offset, nid, parent, depth }) : null;
     const node = new RafsNode(this, offset, inode.type, children);
-    this.#known.set(nid, node);
+    this.#known.set(key, node);
     return node;
   }
 
@@ -88,41 +92,13 @@ export class RafsTree implements DirectoryTree {
     return this.#last.inode;
   }
 
-  /** Takes what an inode and its data claim out of the budget, before any of it is read. */
-  #pay(inode: DecodedInode, offset: number): void {
-    const spend = (bytes: number, field: string): void => {
-      this.#budget -= bytes;
-      if (!(this.#budget >= 0)) throw this.reader.bad(field, 'more metadata than the bootstrap is long', offset);
-    };
-    spend(inode.inodeSize + xattrSizeOf(inode.xattrCount), 'inode');
-    if (inode.type === 'dir') spend(inode.size, 'directory');
-    if (inode.type === 'reg') spend(Math.ceil(inode.size / this.superblock.chunkSize) * INDEX_SIZE, 'chunk indexes');
-    if (inode.type === 'symlink') {
-      if (inode.size === 0 || inode.size >= MAX_PATH) {
-        throw this.reader.bad('i_size', `a symlink's target of ${inode.size} bytes`, offset + 8);
-      }
-      spend(inode.size, 'symlink');
-    }
-  }
-
   blockCount(offset: number): number {
     return Math.ceil(this.inodeAt(offset).size / this.#blockSize);
   }
 
   /** Where block `index` of the data of a directory or symlink lies. */
   blockAt(offset: number, index: number): { at: number; length: number } {
-    const inode = this.inodeAt(offset);
-    if (inode.layout === LAYOUT.CHUNK_BASED) throw this.reader.bad('i_format', `a chunk-based ${inode.type}`, offset);
-    const size = this.#blockSize;
-    const length = Math.min(size, inode.size - index * size);
-    const isInline = inode.layout === LAYOUT.INLINE && length < size;
-    const inlineAt = offset + inode.inodeSize + xattrSizeOf(inode.xattrCount);
-    const at = isInline ? inlineAt : (inode.union + index) * size;
-    if (isInline && (at % size) + length > size) {
-      throw this.reader.bad('i_size', 'inline data crosses a block', offset + 8);
-    }
-    this.reader.check(at, length, `${inode.type} data`);
-    return { at, length };
+    return dataBlockAt(this.reader, this.inodeAt(offset), offset, this.#blockSize, index);
   }
 
   chunksAt(offset: number): FileChunk[] {

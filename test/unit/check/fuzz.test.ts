@@ -10,6 +10,7 @@ import { checkBootstrap } from '../../../src/check/bootstrap.ts';
 import { Findings } from '../../../src/check/findings.ts';
 import { FormatError, isLacunaError } from '../../../src/errors.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
+import { checkStructure } from '../../../src/formats/rafs/structure.ts';
 import type { FileNode } from '../../../src/tree/node.ts';
 import { fixture } from '../../kit/layers.ts';
 import { random } from '../../kit/random.ts';
@@ -31,9 +32,10 @@ const VARIANTS = [
 
 const skip = needs('addon');
 
-/** Everything that the reader reads of a bootstrap. */
+/** Everything that the reader reads of a bootstrap, and what is looked at before it is mounted. */
 function readAll(image: Buffer): void {
   const opened = openBootstrap(image, { subject: 'fuzz' });
+  checkStructure(image, opened.superblock, opened.blobs.length, 'fuzz');
   const todo: FileNode[] = [opened.root()];
   for (const node of todo) {
     void node.xattrs;

@@ -28,7 +28,7 @@ describe.skipIf(skip.reason)('an unknown error', () => {
 
   it('is one line', () => {
     const { status, stderr } = run();
-    expect(stderr).toBe(`lacuna: open: odd (oci:${dir}:x) [INTERNAL]\n`);
+    expect(stderr).toBe(`lacuna: open: odd (${dir}/oci-layout) [INTERNAL]\n`);
     expect(status).toBe(1);
   });
 

@@ -79,7 +79,7 @@ describe('a lazy image', () => {
     expect(containerd.contentLabels.get(target.digest)).toMatchObject({
       'containerd.io/gc.ref.content.config': NYDUS_CONFIG,
       'containerd.io/gc.ref.content.l.3': BOOTSTRAP,
-      [`containerd.io/distribution.source.${registry.host}`]: 'tame',
+      'containerd.io/distribution.source.localhost': 'tame',
     });
     expect(containerd.contentLabels.get(NYDUS_CONFIG)).toMatchObject({
       'containerd.io/gc.ref.snapshot.lacuna': snapshot,
@@ -207,7 +207,7 @@ test('an image without layers: its record, and a config that names no snapshot',
   const target = containerd.images.get(result.image)!;
   const { config } = JSON.parse(containerd.content.get(target.digest)!.toString());
   expect(Object.keys(containerd.contentLabels.get(config.digest)!)).toEqual([
-    `containerd.io/distribution.source.${registry.host}`,
+    'containerd.io/distribution.source.localhost',
   ]);
 });
 

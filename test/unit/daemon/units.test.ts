@@ -5,15 +5,18 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { defaultConfig } from '../../../src/config/load.ts';
 import { makeStores, newName } from '../../../src/daemon/cache.ts';
+import { metaFetcher } from '../../../src/daemon/meta-fetcher.ts';
 import { readMetas } from '../../../src/daemon/metas.ts';
 import { type ImageRecord, recordOf } from '../../../src/daemon/record.ts';
 import { Sources } from '../../../src/daemon/sources.ts';
-import { ensureView, loadView, nameOf, readViews } from '../../../src/daemon/view.ts';
+import { type BlobView, ensureView, loadView, readViews } from '../../../src/daemon/view.ts';
 import type { RafsBlob } from '../../../src/formats/rafs/blob.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import { silentLog } from '../../../src/observe/log.ts';
 import { fixture } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
+
+const nameOf = ({ name }: BlobView): string => name;
 
 describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
   let dir: string;
@@ -36,7 +39,8 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
   it('or from beside the bootstrap, and then nobody is asked', async () => {
     const whole = ofFixture('batch', fixture('rafs/batch'));
     const { blobs } = openBootstrap(readFileSync(whole.bootstrap), { subject: 'batch' });
-    const metas = await readMetas(whole, blobs, sources);
+    const fetch = metaFetcher(whole, sources, new AbortController().signal);
+    const metas = await readMetas(whole.bootstrap, blobs, fetch);
     cpSync(whole.bootstrap, join(dir, 'bootstrap'));
     const [[id, meta]] = [...metas] as [[string, Buffer]];
     writeFileSync(join(dir, `${id}.blob.meta`), meta);

@@ -11,9 +11,23 @@ describe('parseMountinfo', () => {
       '',
     ].join('\n');
     expect(parseMountinfo(text)).toEqual([
-      { device: '254:0', target: '/', fstype: 'ext4', source: '/dev/vda', options: 'rw,discard' },
-      { device: '0:41', target: '/tmp/mnt', fstype: 'erofs', source: '/srv/bootstrap', options: 'ro,user_xattr,acl' },
-      { device: '0:42', target: '/var/lib/x', fstype: 'fuse.lacuna', source: 'lacuna', options: 'rw,user_id=0' },
+      { device: '254:0', root: '/', target: '/', fstype: 'ext4', source: '/dev/vda', options: 'rw,discard' },
+      {
+        device: '0:41',
+        root: '/',
+        target: '/tmp/mnt',
+        fstype: 'erofs',
+        source: '/srv/bootstrap',
+        options: 'ro,user_xattr,acl',
+      },
+      {
+        device: '0:42',
+        root: '/sub',
+        target: '/var/lib/x',
+        fstype: 'fuse.lacuna',
+        source: 'lacuna',
+        options: 'rw,user_id=0',
+      },
     ]);
   });
 

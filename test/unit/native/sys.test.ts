@@ -1,11 +1,12 @@
 /** Mounts, loop devices and locks: what works, and what the errors say. */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { findAddon } from '../../../src/native/addon.ts';
+import { tryLock, tryLockExisting } from '../../../src/native/lock.ts';
 import { mountsBelow, unmountBelow } from '../../kit/mounts.ts';
 import { needs } from '../../kit/skip.ts';
 
@@ -26,7 +27,15 @@ describe.skipIf(skip.reason)('mount', () => {
   test('mounts with options and attributes, unmounts', async () => {
     const target = join(dir, 'a b');
     mkdirSync(target);
-    await addon.mount({ fstype: 'tmpfs', source: 'here', target, options: ['size=64k', 'mode=700'], readonly: true });
+    await addon.mount({
+      fstype: 'tmpfs',
+      source: 'here',
+      target,
+      options: ['size=64k', 'mode=700'],
+      readonly: true,
+      nosuid: true,
+      nodev: true,
+    });
     expect(mountsBelow(target)).toMatchObject([{ type: 'tmpfs' }]);
     expect(() => writeFileSync(join(target, 'x'), '')).toThrow('EROFS');
     await addon.umount(target, 2);
@@ -37,7 +46,16 @@ describe.skipIf(skip.reason)('mount', () => {
   test('errors name the call, the subject and the reason of the kernel', async () => {
     const refused = (change: object, code: string, message: unknown) =>
       expect(
-        addon.mount({ fstype: 'tmpfs', source: 'x', target: dir, options: [], readonly: false, ...change }),
+        addon.mount({
+          fstype: 'tmpfs',
+          source: 'x',
+          target: dir,
+          options: [],
+          readonly: false,
+          nosuid: true,
+          nodev: true,
+          ...change,
+        }),
       ).rejects.toMatchObject({ code, message });
     await refused({ options: ['nonsense=1'] }, 'SYSTEM', expect.stringMatching(/nonsense=1: Inv.*Unknown parameter/));
     await refused({ fstype: 'nonsense' }, 'SYSTEM', expect.stringContaining('nonsense'));
@@ -82,20 +100,53 @@ describe.skipIf(skipLoop.reason)('loopAttach', () => {
 });
 
 describe.skipIf(skip.reason)('lock', () => {
-  test('is exclusive until it is closed, and not kept by children', () => {
+  test('is exclusive until it is closed, and not kept by children', async () => {
     const path = join(dir, 'lock');
-    const lock = addon.lock(path);
+    const lock = await tryLock(path);
     expect(lock).not.toBeNull();
-    expect(addon.lock(path)).toBeNull();
+    expect(await tryLock(path)).toBeNull();
     expect(spawnSync('flock', ['-n', path, 'true']).status).toBe(1);
     const child = spawnSync('sh', ['-c', 'ls -l /proc/self/fd'], { encoding: 'utf8' });
     expect(child.stdout).not.toContain(path);
     lock!.close();
     lock!.close();
-    const again = addon.lock(path);
+    const again = await tryLock(path);
     expect(again).not.toBeNull();
     again!.close();
     expect(spawnSync('flock', ['-n', path, 'true']).status).toBe(0);
-    expect(() => addon.lock(join(dir, 'no/such'))).toThrow(expect.objectContaining({ code: 'NOT_FOUND' }));
+    await expect(tryLock(join(dir, 'no/such'))).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  test('of a directory is as well', async () => {
+    const lock = await tryLockExisting(dir, 'directory');
+    expect(await tryLockExisting(dir, 'directory')).toBeNull();
+    expect(spawnSync('flock', ['-n', dir, 'true']).status).toBe(1);
+    lock!.close();
+    (await tryLockExisting(dir, 'directory'))!.close();
+    expect(await tryLockExisting(join(dir, 'none'), 'directory')).toBeNull();
+  });
+
+  test('is of the file that is there, not of one that was deleted', async () => {
+    const path = join(dir, 'deleted');
+    const lock = await tryLock(path);
+    rmSync(path);
+    const other = await tryLock(path);
+    expect(other).not.toBeNull();
+    lock!.close();
+    expect(await tryLock(path)).toBeNull();
+    other!.close();
+  });
+
+  test('follows no link, and waits for no pipe', async () => {
+    symlinkSync('elsewhere', join(dir, 'link'));
+    await expect(tryLock(join(dir, 'link'))).rejects.toMatchObject({ code: 'SYSTEM' });
+    expect(readdirSync(dir)).not.toContain('elsewhere');
+    spawnSync('mkfifo', [join(dir, 'pipe')]);
+    expect(await tryLockExisting(join(dir, 'pipe'), 'file')).toBeNull();
+  });
+
+  test('a descriptor that is not open is an error', () => {
+    expect(() => addon.flock(1_000_000)).toThrow(expect.objectContaining({ code: 'SYSTEM' }));
+    expect(() => addon.flock(-1)).toThrow(expect.objectContaining({ code: 'USAGE' }));
   });
 });

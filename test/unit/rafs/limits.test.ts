@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { checkout } from '#cache';
 import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE } from '../../../src/blob/table.ts';
+import { MAX_SPARSE_CHUNKS } from '../../../src/convert/assembly.ts';
+import { MAX_READ_HEAP, MAX_READ_SECONDS } from '../../../src/daemon/worker-tables.ts';
 import * as limits from '../../../src/formats/rafs/limits.ts';
 import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
+import { MAX_TREE_MEMORY } from '../../../src/tree/budget.ts';
 import { MAX_DEPTH, MAX_NAME, MAX_PATH } from '../../../src/tree/path.ts';
 import { MAX_SPARSE_PARTS, MAX_SPARSE_SIZE } from '../../../src/tree/sparse.ts';
 import { DEFAULT_MAX_PAX } from '../../../src/tree/tar.ts';
@@ -19,8 +22,9 @@ const SIZES: ReadonlyMap<string, number> = new Map([
 ]);
 
 it('docs/limits.md lists every limit with its value', () => {
-  const tar = { DEFAULT_MAX_PAX, MAX_SPARSE_PARTS, MAX_SPARSE_SIZE };
-  const others = { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, MAX_MANIFEST_SIZE, MAX_DEPTH, MAX_NAME, MAX_PATH, ...tar };
+  const tar = { DEFAULT_MAX_PAX, MAX_SPARSE_PARTS, MAX_SPARSE_SIZE, MAX_SPARSE_CHUNKS, MAX_TREE_MEMORY };
+  const daemon = { MAX_READ_SECONDS, MAX_READ_HEAP };
+  const others = { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, MAX_MANIFEST_SIZE, MAX_DEPTH, MAX_NAME, MAX_PATH, ...tar, ...daemon };
   const text = readFileSync(join(checkout, 'docs/limits.md'), 'utf8');
   const listed = [...text.matchAll(/^\| `(\w+)` \| (\d+)( [KMT]iB)? \|/gm)].map(([, name, number, unit]) => {
     return [name!, Number(number) * SIZES.get(unit ?? '')!] as const;

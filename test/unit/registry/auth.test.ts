@@ -107,13 +107,13 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     [100, 90_000],
     [null, 54_000],
   ])('a token of %s s is used for %d ms', async (tokenLifetime, usable) => {
-    vi.useFakeTimers({ toFake: ['Date'] });
+    vi.useFakeTimers({ toFake: ['performance'] });
     const store = await setUp({ auth: 'token', tokenLifetime });
     await read(store);
-    vi.setSystemTime(Date.now() + usable - 1000);
+    vi.advanceTimersByTime(usable - 1000);
     await read(store);
     expect(registry.auth.issued).toBe(1);
-    vi.setSystemTime(Date.now() + 2000);
+    vi.advanceTimersByTime(2000);
     await read(store);
     expect(registry.auth.issued).toBe(2);
     // Refreshed in time: the registry had to refuse only the very first request.
@@ -228,13 +228,13 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       ['an object', (token) => ({ token, expires_in: {} }), 54_000],
       ['ages', (token) => ({ token, expires_in: 1e12 }), 54_000],
     ])('that answers %s', async (_name, answer, usable) => {
-      vi.useFakeTimers({ toFake: ['Date'] });
+      vi.useFakeTimers({ toFake: ['performance'] });
       const store = await setUp({ auth: 'token', tokenAnswer: answer });
       expect(await read(store)).toHaveLength(1000);
-      vi.setSystemTime(Date.now() + usable - 1000);
+      vi.advanceTimersByTime(usable - 1000);
       await read(store);
       expect(registry.auth.issued).toBe(1);
-      vi.setSystemTime(Date.now() + 2000);
+      vi.advanceTimersByTime(2000);
       await read(store);
       expect(registry.auth.issued).toBe(2);
     });

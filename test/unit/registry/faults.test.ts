@@ -163,7 +163,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       expect(error.op).toBe('read');
       expect(error.subject).not.toBeNull();
       if (status >= 400 && status !== 416)
-        expect(error.message).toContain(`answered ${status}: MADE_UP (so [31m it is)`);
+        expect(error.message).toContain(`answered ${status}: MADE_UP (so\\u001b[31m it is)`);
     });
 
     test.each([429, 500, 502, 503, 504, 408])('%d once is survived', async (status) => {

@@ -1,6 +1,6 @@
 /** Bootstraps on their way from a registry into the root. No daemon, no mounts. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -19,7 +19,10 @@ const LAYER = 'sha256:16f13e3b71e33e4e7ec25e0fa76b4f725138e9d661608901989af51fc8
 const DIFF_ID = 'sha256:f1fde63ec2f109e298d1f7c2ee556dc00bac2320b4ed354ca6d4a620440fc4aa';
 const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 
-const skip = needs('tar');
+/** A caller that does not go away. */
+const STAYS = new AbortController().signal;
+
+const skip = needs('tar', 'python3', 'addon');
 
 describe.skipIf(skip.reason)('bootstraps', () => {
   let directory: string;
@@ -36,7 +39,8 @@ describe.skipIf(skip.reason)('bootstraps', () => {
       running: () => null,
       shareCredentials: async () => {},
     };
-    images = await Images.open({ folder: join(directory, 'images'), plane, registries, log: silentLog });
+    const pulls = { announce() {}, assertPulled: async () => {} };
+    images = await Images.open({ folder: join(directory, 'images'), plane, registries, pulls, log: silentLog });
   };
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'lacuna-images-'));
@@ -56,10 +60,11 @@ describe.skipIf(skip.reason)('bootstraps', () => {
   });
   const fetch = async (wanted: LazyLayer, id = 7): Promise<Omit<NewImage, 'place'>> => {
     let seen: NewImage | null = null;
-    await images.fetch(wanted, (image) => {
+    const use = (image: NewImage): void => {
       image.place(id);
       seen = image;
-    });
+    };
+    await images.fetch(wanted, use, STAYS);
     const { place: _, ...rest } = seen!;
     return rest;
   };
@@ -101,10 +106,11 @@ describe.skipIf(skip.reason)('bootstraps', () => {
 
   test('a failed record leaves no folder', async () => {
     await start();
-    const refused = images.fetch(layer(), ({ place }) => {
+    const use = ({ place }: NewImage): void => {
       place(3);
       throw new Error('no record');
-    });
+    };
+    const refused = images.fetch(layer(), use, STAYS);
     await expect(refused).rejects.toThrow('no record');
     expect(readdirSync(join(directory, 'images'))).toEqual([]);
   });
@@ -144,19 +150,42 @@ describe.skipIf(skip.reason)('bootstraps', () => {
     });
   });
 
-  test('a layer that containerd unpacked is adopted; one without a bootstrap, or with a link, is not', async () => {
+  test('a layer that containerd unpacked is adopted', async () => {
+    await start();
+    for (const [id, member] of [
+      [5, 'image/image.boot'],
+      [6, 'image.boot'],
+    ] as const) {
+      const fs = join(directory, `fs${id}`);
+      mkdirSync(join(fs, 'image'), { recursive: true });
+      writeFileSync(join(fs, member), original());
+      await images.adopt(fs, layer(), ({ place }) => place(id));
+      expect(stored(id).equals(original())).toBe(true);
+    }
+  });
+
+  test.each<[string, string]>([
+    ['without a bootstrap', 'mkdir image; echo x > image/other'],
+    ['whose bootstrap is a link', 'mkdir image; ln -s ../../outside/image.boot image/image.boot'],
+    ['whose folder is a link', 'ln -s ../outside image'],
+    ['whose folder is an absolute link', 'ln -s "$PWD/../outside" image'],
+    ['whose bootstrap is a pipe', 'mkdir image; mkfifo image/image.boot'],
+    ['whose bootstrap is a directory', 'mkdir -p image/image.boot'],
+    [
+      'whose bootstrap is a socket',
+      'mkdir image; python3 -c "import socket; socket.socket(socket.AF_UNIX).bind(\'image/image.boot\')"',
+    ],
+    ['whose bootstrap is a hole of a terabyte', 'mkdir image; truncate -s 1T image/image.boot'],
+  ])('an unpacked layer %s is refused', async (_name, script) => {
     await start();
     const fs = join(directory, 'fs');
-    mkdirSync(join(fs, 'image'), { recursive: true });
-    const boot = join(fs, 'image', 'image.boot');
-    const adopt = () => images.adopt(fs, layer(), ({ place }) => place(5));
-    await expect(adopt()).rejects.toMatchObject({ code: 'FORMAT' });
-    symlinkSync('/etc/passwd', boot);
-    await expect(adopt()).rejects.toMatchObject({ code: 'FORMAT' });
-    rmSync(boot);
-    writeFileSync(boot, original());
-    await adopt();
-    expect(stored(5).equals(original())).toBe(true);
+    mkdirSync(fs);
+    mkdirSync(join(directory, 'outside'));
+    writeFileSync(join(directory, 'outside', 'image.boot'), original());
+    execFileSync('sh', ['-euc', script], { cwd: fs });
+    const adopted = images.adopt(fs, layer(), ({ place }) => place(5));
+    await expect(adopted).rejects.toMatchObject({ code: 'FORMAT', subject: LAYER });
+    expect(readdirSync(join(directory, 'images'))).toEqual([]);
   });
 });
 

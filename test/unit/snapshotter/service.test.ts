@@ -4,7 +4,7 @@ import { chmodSync, chownSync, existsSync, linkSync, lstatSync, mkdirSync, readd
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { LacunaError } from '../../../src/errors.ts';
 import { type UnixChannel, type UnixServer, unixChannel, unixServer } from '../../../src/grpc/unix.ts';
 import { silentLog } from '../../../src/observe/log.ts';
@@ -28,6 +28,12 @@ class FakeImages implements LazyImages {
     this.#folder = folder;
   }
 
+  /** What is thrown for the labels of a bootstrap. */
+  refusal: Error | null = null;
+
+  assertPulled: LazyImages['assertPulled'] = async () => {
+    if (this.refusal !== null) throw this.refusal;
+  };
   fetch: LazyImages['fetch'] = async (layer, use) => {
     this.calls.push(`fetch ${layer.image}`);
     if (this.failure !== null) throw this.failure;
@@ -105,7 +111,7 @@ const failure = async (call: Promise<unknown>): Promise<[number, string]> => {
   if (error === null) throw new Error('the call succeeded');
   return [error.cause.code, error.code];
 };
-const [INVALID, NOT_FOUND, EXISTS, PRECONDITION, DATA_LOSS] = [3, 5, 6, 9, 15];
+const [INVALID, NOT_FOUND, EXISTS, DENIED, PRECONDITION, DATA_LOSS] = [3, 5, 6, 7, 9, 15];
 const path = (...parts: string[]) => join(root, 'snapshotter', 'snapshots', ...parts);
 
 describe('plain layers', () => {
@@ -223,7 +229,7 @@ describe('plain layers', () => {
     await start();
     expect([await stat('l1'), await stat('c')]).toEqual(before);
     expect((await client.call<{ mounts: Mount[] }>('Mounts', { key: 'c' })).mounts).toEqual(mounts);
-    expect(readdirSync(path()).sort()).toEqual(['1', '2']);
+    await vi.waitFor(() => expect(readdirSync(path()).sort()).toEqual(['1', '2']));
     expect(await prepare('d', 'l1')).toHaveLength(1);
     expect(existsSync(path('3', 'work'))).toBe(true);
   });
@@ -292,6 +298,8 @@ describe('lazy layers', () => {
     expect(await failure(prepare('k', '', blobLabels))).toEqual([EXISTS, 'ALREADY_EXISTS']);
     expect(await failure(prepare('c', data))).toEqual([PRECONDITION, 'PRECONDITION']);
     expect(await failure(view('v', data))).toEqual([PRECONDITION, 'PRECONDITION']);
+    // It may be the diff ID of a layer of another image, which then is in the way.
+    await expect(view('v', data)).rejects.toMatchObject({ hint: expect.stringContaining('remove localhost:5000/r:t') });
   });
 
   test('a layer that is not what its chain ID says is refused, and leaves nothing', async () => {
@@ -307,6 +315,18 @@ describe('lazy layers', () => {
     const { [`${CRI}image-ref`]: _, ...labels } = blobLabels;
     const refused = prepare('k', '', labels);
     await expect(refused).rejects.toMatchObject({ code: 'PRECONDITION', hint: expect.stringContaining('lacuna pull') });
+  });
+
+  test('labels that the caller did not make are refused before anything is fetched, and when a layer is committed', async () => {
+    await failure(prepare('k', '', blobLabels));
+    images.refusal = new LacunaError('FORBIDDEN', 'not pulled from there');
+    expect(await failure(prepare('b', data, bootLabels))).toEqual([DENIED, 'FORBIDDEN']);
+    images.refusal = null;
+    images.failure = new LacunaError('UNAVAILABLE', 'registry away');
+    await prepare('unpack', data, bootLabels);
+    images.refusal = new LacunaError('FORBIDDEN', 'not pulled from there');
+    expect(await failure(commit('top', 'unpack', bootLabels))).toEqual([DENIED, 'FORBIDDEN']);
+    expect(images.calls).toEqual(['cleanup ', 'fetch localhost:5000/r:t']);
   });
 
   test('a bootstrap that cannot be fetched is unpacked by containerd and still becomes lazy', async () => {

@@ -1,0 +1,90 @@
+/**
+ * A bootstrap → the tables of its blob devices. It is checked first, since the kernel is going to mount it. Nobody vouches
+ * for a bootstrap and it may be large, so a thread of its own does this: `table-worker.ts`.
+ */
+import { createHash } from 'node:crypto';
+import { open, readFile, writeFile } from 'node:fs/promises';
+import { ChunkTable, encodeTable } from '../blob/table.ts';
+import { encodeUnits } from '../blob/units.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
+import { checkStructure } from '../formats/rafs/structure.ts';
+import { tablesName } from './cache.ts';
+import type { FetchMeta } from './meta-fetcher.ts';
+import { readMetas } from './metas.ts';
+
+export interface TableJob {
+  /** Path of the bootstrap. */
+  readonly bootstrap: string;
+  /** Hex id of the blob that the bootstrap was taken out of; null when it names its blobs itself. */
+  readonly blobId: string | null;
+  /** File that says which bootstrap was checked before; null: this one is checked in any case. */
+  readonly verdict: string | null;
+}
+
+/** Of one blob device; a {@link BlobView} without its objects, so that it can be sent to another thread. */
+export interface DeviceTables {
+  /** Hex sha256 of the blob. */
+  readonly id: string;
+  readonly name: string;
+  readonly size: number;
+  readonly storedSize: number;
+  readonly table: Uint8Array;
+  readonly units: Uint8Array | null;
+}
+
+export type ReadTables = (job: TableJob, fetch: FetchMeta, signal: AbortSignal) => Promise<DeviceTables[]>;
+
+/** Goes up whenever {@link checkStructure} refuses more than before. */
+const CHECK_VERSION = 1;
+
+/** The tables in the order of the blob table, and what is to be done once they are on their way. */
+export async function readTables(
+  { bootstrap, blobId, verdict }: TableJob,
+  fetch: FetchMeta,
+): Promise<{ tables: DeviceTables[]; remember: () => Promise<void> }> {
+  const bytes = await readBootstrap(bootstrap);
+  const options = { subject: bootstrap, ...(blobId === null ? {} : { blobId }) };
+  const named = openBootstrap(bytes, options);
+  const wasChecked = verdict !== null && (await readFile(verdict, 'utf8').catch(() => '')) === verdictOn(bytes);
+  if (!wasChecked) checkStructure(bytes, named.superblock, named.blobs.length, bootstrap);
+  const metas = await readMetas(bootstrap, named.blobs, fetch);
+  const image = metas.size === 0 ? named : openBootstrap(bytes, { ...options, metas });
+  const tables = image.blobs.map((_, index) => tablesOf(image, index, bootstrap));
+  const remember = async (): Promise<void> => {
+    // Without it the next attachment checks again.
+    if (verdict !== null && !wasChecked) await writeFile(verdict, verdictOn(bytes), { mode: 0o600 }).catch(() => {});
+  };
+  return { tables, remember };
+}
+
+/** {@link readTables} in this thread. */
+export const readTablesHere: ReadTables = async (job, fetch) => {
+  const { tables, remember } = await readTables(job, fetch);
+  await remember();
+  return tables;
+};
+
+const verdictOn = (bytes: Buffer): string => `${CHECK_VERSION} ${createHash('sha256').update(bytes).digest('hex')}\n`;
+
+function tablesOf(image: RafsImage, index: number, subject: string): DeviceTables {
+  const blob = image.blobs[index]!;
+  const chunks = image.chunksOf(index);
+  const size = image.deviceSize(index);
+  const table = encodeTable(chunks);
+  const units = encodeUnits(chunks);
+  // Checks what it is given.
+  new ChunkTable(table, `${subject}, blob ${blob.id}`);
+  const name = tablesName(blob.id, size, table, units);
+  return { id: blob.id, name, size, storedSize: blob.compressedSize, table, units };
+}
+
+async function readBootstrap(path: string): Promise<Buffer> {
+  await using file = await open(path, 'r').catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: 'attach', subject: path });
+  });
+  const { size } = await file.stat();
+  if (size <= MAX_BOOTSTRAP_SIZE) return await file.readFile();
+  throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
+}

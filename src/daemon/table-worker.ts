@@ -1,0 +1,45 @@
+/** The thread that reads bootstraps, one after another: `readTables` behind a message port. */
+import { on } from 'node:events';
+import { parentPort } from 'node:worker_threads';
+import { toLacunaError } from '../errors.ts';
+import type { StoredMeta } from './meta-fetcher.ts';
+import { type DeviceTables, readTables, type TableJob } from './read-tables.ts';
+import type { MetaAnswer, WorkerMessage } from './worker-tables.ts';
+
+const port = parentPort!;
+const send = (message: WorkerMessage, transfer: readonly ArrayBuffer[] = []): void => {
+  port.postMessage(message, [...transfer]);
+};
+const messages = on(port, 'message');
+/** The next message: a job, or the one answer to what was asked for. */
+const receive = async <T>(): Promise<T> => {
+  const { value } = (await messages.next()) as { value: [T] };
+  return value[0];
+};
+
+async function fetchMeta(place: MetaRequest['place'], source: number): Promise<StoredMeta | null> {
+  send({ kind: 'fetch', place, source });
+  const { found, error } = await receive<MetaAnswer>();
+  if (error !== null) throw Object.assign(new Error(error.message), { code: error.code });
+  return found;
+}
+
+type MetaRequest = Extract<WorkerMessage, { kind: 'fetch' }>;
+
+const buffersOf = (tables: readonly DeviceTables[]): ArrayBuffer[] => {
+  const buffers = tables.flatMap(({ table, units }) => [table.buffer, ...(units === null ? [] : [units.buffer])]);
+  // Small ones lie in a pool of Node's, which is not to be given away.
+  return buffers.filter((buffer) => buffer.byteLength > Buffer.poolSize) as ArrayBuffer[];
+};
+
+async function work(job: TableJob): Promise<void> {
+  try {
+    const { tables, remember } = await readTables(job, fetchMeta);
+    send({ kind: 'tables', tables }, buffersOf(tables));
+    await remember();
+  } catch (error) {
+    send({ kind: 'error', error: toLacunaError(error).toJSON() });
+  }
+}
+
+for (;;) await work(await receive<TableJob>());

@@ -1,0 +1,124 @@
+/**
+ * Reads bootstraps in threads of their own, so that a large or hostile one keeps no reader waiting: time and memory of each
+ * are bounded, and so is what all together may take.
+ */
+import { stat } from 'node:fs/promises';
+import type { Worker } from 'node:worker_threads';
+import { type ErrorCode, LacunaError, toLacunaError } from '../errors.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import type { MetaPlace } from '../formats/rafs/metafile.ts';
+import { Admission } from './admission.ts';
+import type { FetchMeta, StoredMeta } from './meta-fetcher.ts';
+import type { DeviceTables, ReadTables, TableJob } from './read-tables.ts';
+import { SpareWorker } from './spare-worker.ts';
+
+/** Seconds that reading a bootstrap may take, its chunk info fetched. */
+export const MAX_READ_SECONDS = 120;
+/** Bytes of JavaScript's heap for it, besides the bootstrap and its tables. */
+export const MAX_READ_HEAP = 1536 * 1024 * 1024;
+/** Bytes of bootstraps that are read at once, of those up to this size each and of larger ones: none waits for the others. */
+const SMALL = { each: 16 * 1024 * 1024, together: 128 * 1024 * 1024 } as const;
+const LARGE = { together: MAX_BOOTSTRAP_SIZE } as const;
+/** What a thread takes, however small its bootstrap. */
+const THREAD_SIZE = 4 * 1024 * 1024;
+
+/** What a worker tells. */
+export type WorkerMessage =
+  | { readonly kind: 'fetch'; readonly place: MetaPlace; readonly source: number }
+  | { readonly kind: 'tables'; readonly tables: DeviceTables[] }
+  | { readonly kind: 'error'; readonly error: Record<string, unknown> };
+
+/** What it is told when it asks to fetch. */
+export interface MetaAnswer {
+  readonly found: StoredMeta | null;
+  readonly error: { readonly code: ErrorCode; readonly message: string } | null;
+}
+
+/** Relative to `dist`'s folders, since what imports this is bundled into several of them. */
+const PROGRAM = new URL('../daemon/table-worker.js', import.meta.url);
+
+/** {@link readTables} in worker threads. */
+export class WorkerTables implements Disposable {
+  readonly #small = new Admission(SMALL.together);
+  readonly #large = new Admission(LARGE.together);
+  readonly #workers = new SpareWorker(PROGRAM, { resourceLimits: { maxOldGenerationSizeMb: MAX_READ_HEAP / 2 ** 20 } });
+
+  /** Starts the first thread. */
+  prepare(): void {
+    this.#workers.prepare();
+  }
+
+  readonly read: ReadTables = async (job, fetch, signal) => {
+    // What cannot be looked at fails in the worker, which says why.
+    const { size } = await stat(job.bootstrap).catch(() => ({ size: 0 }));
+    const isSmall = size <= SMALL.each;
+    const leave = await (isSmall ? this.#small : this.#large).enter(Math.max(size, THREAD_SIZE), signal);
+    const worker = this.#workers.take();
+    let isFit = false;
+    try {
+      const tables = await readIn(worker, job, fetch, signal);
+      isFit = isSmall;
+      return tables;
+    } finally {
+      leave();
+      // One that has read a large bootstrap would keep its memory, and what one that failed is doing nobody knows.
+      if (isFit) this.#workers.give(worker);
+      else void worker.terminate();
+    }
+  };
+
+  [Symbol.dispose](): void {
+    this.#workers[Symbol.dispose]();
+  }
+}
+
+async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: AbortSignal): Promise<DeviceTables[]> {
+  const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_READ_SECONDS * 1000)]);
+  const done = new AbortController();
+  try {
+    return await new Promise((resolve, reject) => {
+      const listen = <T>(event: string, take: (value: T) => void): void => {
+        worker.on(event, take);
+        done.signal.addEventListener('abort', () => worker.off(event, take));
+      };
+      listen('message', (message: WorkerMessage) => {
+        if (message.kind === 'tables') resolve(message.tables);
+        else if (message.kind === 'error') reject(errorOf(message.error));
+        else void answer(worker, fetch, message.place, message.source);
+      });
+      listen('error', (error: Error & { code?: string }) => {
+        const isMemory = error.code === 'ERR_WORKER_OUT_OF_MEMORY';
+        reject(isMemory ? tooMuch('UNSUPPORTED', `takes more than ${MAX_READ_HEAP} bytes of heap`, job) : error);
+      });
+      listen('exit', () => reject(new LacunaError('INTERNAL', 'the thread that reads a bootstrap ended')));
+      const stop = (): void => reject(tooMuch('TIMEOUT', `takes more than ${MAX_READ_SECONDS} s`, job));
+      until.addEventListener('abort', stop, { once: true });
+      worker.postMessage(job);
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    done.abort();
+  }
+}
+
+async function answer(worker: Worker, fetch: FetchMeta, place: MetaPlace, source: number): Promise<void> {
+  const told = await fetch(place, source).then(
+    (found): MetaAnswer => ({ found, error: null }),
+    (thrown: unknown): MetaAnswer => {
+      const { code, message } = toLacunaError(thrown);
+      return { found: null, error: { code, message } };
+    },
+  );
+  worker.postMessage(told);
+}
+
+function errorOf({ code, message, op, subject, hint }: Record<string, unknown>): LacunaError {
+  const text = (key: string, value: unknown) => (typeof value === 'string' ? { [key]: value } : {});
+  const options = { ...text('op', op), ...text('subject', subject), ...text('hint', hint) };
+  return new LacunaError(code as ErrorCode, String(message), options);
+}
+
+const tooMuch = (code: 'TIMEOUT' | 'UNSUPPORTED', problem: string, { bootstrap }: TableJob): LacunaError =>
+  new LacunaError(code, `reading the bootstrap ${problem}`, { op: 'attach', subject: bootstrap });

@@ -1,0 +1,59 @@
+/** What belongs to an inode besides itself: how much of the bootstrap it may claim, and where data of directories and symlinks lies. */
+import { MAX_PATH } from '../../tree/path.ts';
+import type { Reader } from './bytes.ts';
+import { INDEX_SIZE } from './chunks.ts';
+import { type DecodedInode, LAYOUT } from './inode.ts';
+import { xattrSizeOf } from './xattr.ts';
+
+/** Structures do not overlap, so all of them together are not longer than the file. */
+export class MetadataBudget {
+  readonly #reader: Reader;
+  readonly #chunkSize: number;
+  #left: number;
+
+  constructor(reader: Reader, chunkSize: number) {
+    this.#reader = reader;
+    this.#chunkSize = chunkSize;
+    this.#left = reader.length;
+  }
+
+  /** Pays for what the inode at `offset` and its data claim, before any of it is read. Throws FormatError beyond. */
+  pay(inode: DecodedInode, offset: number): void {
+    this.#spend(inode.inodeSize + xattrSizeOf(inode.xattrCount), 'inode', offset);
+    if (inode.type === 'dir') this.#spend(inode.size, 'directory', offset);
+    if (inode.type === 'reg') {
+      this.#spend(Math.ceil(inode.size / this.#chunkSize) * INDEX_SIZE, 'chunk indexes', offset);
+    }
+    if (inode.type === 'symlink') {
+      if (inode.size === 0 || inode.size >= MAX_PATH) {
+        throw this.#reader.bad('i_size', `a symlink's target of ${inode.size} bytes`, offset + 8);
+      }
+      this.#spend(inode.size, 'symlink', offset);
+    }
+  }
+
+  #spend(bytes: number, field: string, offset: number): void {
+    this.#left -= bytes;
+    if (!(this.#left >= 0)) throw this.#reader.bad(field, 'more metadata than the bootstrap is long', offset);
+  }
+}
+
+/** Where block `index` of the data of the directory or symlink at `offset` lies. Throws FormatError. */
+export function dataBlockAt(
+  reader: Reader,
+  inode: DecodedInode,
+  offset: number,
+  blockSize: number,
+  index: number,
+): { at: number; length: number } {
+  if (inode.layout === LAYOUT.CHUNK_BASED) throw reader.bad('i_format', `a chunk-based ${inode.type}`, offset);
+  const length = Math.min(blockSize, inode.size - index * blockSize);
+  const isInline = inode.layout === LAYOUT.INLINE && length < blockSize;
+  const inlineAt = offset + inode.inodeSize + xattrSizeOf(inode.xattrCount);
+  const at = isInline ? inlineAt : (inode.union + index) * blockSize;
+  if (isInline && (at % blockSize) + length > blockSize) {
+    throw reader.bad('i_size', 'inline data crosses a block', offset + 8);
+  }
+  reader.check(at, length, `${inode.type} data`);
+  return { at, length };
+}

@@ -1,0 +1,105 @@
+/**
+ * `<root>/mounts/<id>/`: what a `lacuna mount` keeps while it lives, one for each mountpoint. It is locked as long, so what
+ * is not locked and not mounted was left by a killed process, and nobody takes that of one that is just mounting for it.
+ */
+import { createHash } from 'node:crypto';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LacunaError } from '../errors.ts';
+import { makeDirectory } from '../make-directory.ts';
+import { type FileLock, tryLockExisting } from '../native/lock.ts';
+import { FUSE_FSTYPE } from './fuse-native.ts';
+import { mountedAt } from './mountinfo.ts';
+
+/** How long the predecessor at a mountpoint, whose mount is gone, may take to detach its image, in milliseconds. */
+const PATIENCE = 10_000;
+const POLL = 20;
+
+export class MountPlace {
+  /** Also the image's id at the daemon. */
+  readonly id: string;
+  readonly #folder: string;
+  readonly #lock: FileLock;
+
+  constructor(mounts: string, id: string, lock: FileLock) {
+    this.id = id;
+    this.#folder = join(mounts, id);
+    this.#lock = lock;
+  }
+
+  /** Keeps the mountpoint and the bootstrap; returns the path of this one. */
+  async write(target: string, bootstrap: Buffer): Promise<string> {
+    const path = join(this.#folder, 'bootstrap');
+    await writeFile(join(this.#folder, 'target'), target);
+    await writeFile(path, bootstrap, { mode: 0o600 });
+    return path;
+  }
+
+  /** Deletes all of it; the lock stays until {@link release}. */
+  async remove(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  release(): void {
+    this.#lock.close();
+  }
+}
+
+const mountsOf = (root: string): string => join(root, 'mounts');
+
+/**
+ * The place of the mountpoint `target`, with what a killed process left in it. LOCKED while another process has it,
+ * ALREADY_EXISTS when an image is mounted there.
+ */
+export async function claimPlace(root: string, target: string): Promise<MountPlace> {
+  const id = `mount-${createHash('sha256').update(target).digest('hex').slice(0, 16)}`;
+  const folder = join(mountsOf(root), id);
+  const deadline = performance.now() + PATIENCE;
+  for (;;) {
+    // Who had it deletes it.
+    await makeDirectory(folder, 0o700);
+    const lock = await tryLockExisting(folder, 'directory');
+    if (lock !== null) return await unlessMounted(target, new MountPlace(mountsOf(root), id, lock));
+    if (performance.now() >= deadline) {
+      throw new LacunaError('LOCKED', 'another process mounts an image there', { op: 'mount', subject: target });
+    }
+    await sleep(POLL);
+  }
+}
+
+/** A mount that came while we waited, and whose process was killed, keeps its place. */
+async function unlessMounted(target: string, place: MountPlace): Promise<MountPlace> {
+  try {
+    await refuseMounted(target);
+    return place;
+  } catch (error) {
+    place.release();
+    throw error;
+  }
+}
+
+/** ALREADY_EXISTS when an image is mounted on `target`. */
+export async function refuseMounted(target: string): Promise<void> {
+  const there = (await mountedAt(target))?.fstype;
+  if (there !== 'erofs' && there !== FUSE_FSTYPE) return;
+  throw new LacunaError('ALREADY_EXISTS', 'an image is mounted there', {
+    op: 'mount',
+    subject: target,
+    hint: `\`lacuna umount ${target}\` ends it`,
+  });
+}
+
+/** Places of killed processes whose images nobody has mounted any more, locked. */
+export async function abandonedPlaces(root: string): Promise<MountPlace[]> {
+  const places: MountPlace[] = [];
+  for (const id of await readdir(mountsOf(root)).catch(() => [])) {
+    const folder = join(mountsOf(root), id);
+    const lock = await tryLockExisting(folder, 'directory');
+    if (lock === null) continue;
+    const target = await readFile(join(folder, 'target'), 'utf8').catch(() => '');
+    if (target === '' || (await mountedAt(target)) === null) places.push(new MountPlace(mountsOf(root), id, lock));
+    else lock.close();
+  }
+  return places;
+}

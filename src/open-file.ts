@@ -1,0 +1,208 @@
+/**
+ * Files and directories that others may have put there. What is no regular file is not opened: a pipe would block one of
+ * the few threads for files beyond any deadline, some devices act when they are opened, others never end.
+ */
+import { closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs';
+import { type FileHandle, open, readlink, realpath, stat } from 'node:fs/promises';
+import { basename, sep } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { FormatError, isLacunaError, LacunaError, toLacunaError } from './errors.ts';
+
+/** A pipe that took a file's place between two looks must not block either. */
+export const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+
+export interface FilePurpose {
+  readonly op: string;
+  /** For messages; default: the path. */
+  readonly subject?: string;
+  readonly hint?: string;
+  /**
+   * The folder that the file belongs to, where its name comes from what lies there and not from the user. Links that lead
+   * out of a stranger's folder are then followed only to files of the same stranger.
+   */
+  readonly within?: string;
+}
+
+export interface OpenFile extends AsyncDisposable {
+  readonly file: FileHandle;
+  /** Bytes. */
+  readonly size: number;
+}
+
+/** Bytes of the regular file at `path`, which is not opened. Errors as {@link openRegular}. */
+export async function sizeOfRegular(path: string, purpose: FilePurpose): Promise<number> {
+  try {
+    const stats = await stat(path);
+    refuseOthers(stats, path, purpose);
+    return stats.size;
+  } catch (error) {
+    throw failed(error, path, purpose);
+  }
+}
+
+/** Opens a regular file for reading. NOT_FOUND; USAGE, or FORMAT within a folder, for anything else that is there. */
+export async function openRegular(path: string, purpose: FilePurpose): Promise<OpenFile> {
+  try {
+    const { within } = purpose;
+    const [there, folder] = await Promise.all([stat(path), within === undefined ? null : stat(within)]);
+    refuseOthers(there, path, purpose);
+    const file = await open(path, READ_FLAGS);
+    try {
+      const stats = await file.stat();
+      refuseOthers(stats, path, purpose);
+      if (folder !== null && !mayLeadOut(folder, stats)) await refuseEscape(file, path, purpose);
+      return { file, size: stats.size, [Symbol.asyncDispose]: () => file.close() };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  } catch (error) {
+    throw failed(error, path, purpose);
+  }
+}
+
+/** The content of a regular file. Errors as {@link openRegular}, and FORMAT when it has more than `limit` bytes. */
+export async function readRegular(path: string, limit: number, purpose: FilePurpose): Promise<Buffer> {
+  await using opened = await openRegular(path, purpose);
+  const { file, size } = opened;
+  if (size > limit) throw tooLarge(limit, path, purpose);
+  const bytes = Buffer.allocUnsafeSlow(size);
+  let at = 0;
+  while (at < size) {
+    const { bytesRead } = await file.read(bytes, at, size - at, at);
+    // It was cut meanwhile.
+    if (bytesRead === 0) break;
+    at += bytesRead;
+  }
+  return bytes.subarray(0, at);
+}
+
+/** Bytes of a file of unknown length that are read at once. */
+const PIECE = 64 * 1024;
+/** Milliseconds between two looks at a pipe: waiting in read(2) would take a thread. */
+const PIPE_POLL = 10;
+
+/**
+ * The text of a small file that the user names: also `/dev/null`, or a pipe of the shell (`<(…)`). FORMAT when it has
+ * more than `limit` bytes.
+ */
+export async function readNamed(path: string, limit: number, purpose: FilePurpose): Promise<string> {
+  try {
+    await using file = await open(path, READ_FLAGS);
+    const pieces: Buffer[] = [];
+    let size = 0;
+    for await (const piece of piecesOf(file)) {
+      size += piece.length;
+      if (size > limit) throw tooLarge(limit, path, purpose);
+      pieces.push(piece);
+    }
+    return Buffer.concat(pieces).toString('utf8');
+  } catch (error) {
+    throw failed(error, path, purpose);
+  }
+}
+
+async function* piecesOf(file: FileHandle): AsyncGenerator<Buffer> {
+  for (;;) {
+    const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(PIECE), 0, PIECE, null).catch(nothingYet);
+    if (bytesRead === 0) return;
+    if (bytesRead > 0) yield buffer.subarray(0, bytesRead);
+    else await sleep(PIPE_POLL);
+  }
+}
+
+/** A pipe whose writer is slow. */
+function nothingYet(error: NodeJS.ErrnoException): { buffer: Buffer; bytesRead: number } {
+  if (error.code === 'EAGAIN') return { buffer: Buffer.alloc(0), bytesRead: -1 };
+  throw error;
+}
+
+/** For `catch`: `value` in place of what is not there. */
+export const whenMissing =
+  <T>(value: T) =>
+  (error: unknown): T => {
+    if (isLacunaError(error) && error.code === 'NOT_FOUND') return value;
+    throw error;
+  };
+
+/** A directory by its descriptor: what lies below `path` lies in it, whatever is renamed or replaced meanwhile. */
+export interface OpenDirectory {
+  readonly fd: number;
+  readonly path: string;
+  readonly stats: Stats;
+  close(): void;
+}
+
+/** Opens a directory that is no link. NOT_FOUND, SYSTEM. */
+export function openDirectory(path: string, op: string): OpenDirectory {
+  try {
+    const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    let isOpen = true;
+    return {
+      fd,
+      // Elsewhere than on Linux a descriptor has no path.
+      path: process.platform === 'linux' ? `/proc/self/fd/${fd}` : path,
+      stats: fstatSync(fd),
+      close: () => {
+        if (isOpen) closeSync(fd);
+        isOpen = false;
+      },
+    };
+  } catch (cause) {
+    throw toLacunaError(cause, { op, subject: path });
+  }
+}
+
+const aboutOf = (path: string, { op, subject = path, hint }: FilePurpose) => ({
+  op,
+  subject,
+  ...(hint === undefined ? {} : { hint }),
+});
+
+function failed(error: unknown, path: string, purpose: FilePurpose): LacunaError {
+  const about = { ...aboutOf(path, purpose), cause: error };
+  const code = error instanceof Error && 'code' in error ? error.code : '';
+  if (code === 'ENOTDIR') return new LacunaError('NOT_FOUND', `no such file: ${path}`, about);
+  if (code === 'ELOOP') return new FormatError(basename(path), 'a loop of links', about);
+  return toLacunaError(error, about);
+}
+
+function refuseOthers(stats: Stats, path: string, purpose: FilePurpose): void {
+  if (stats.isFile()) return;
+  const problem = `${KINDS.find(([, is]) => is(stats))?.[0] ?? 'a special file'}, not a regular file`;
+  const about = aboutOf(path, purpose);
+  if (purpose.within === undefined) throw new LacunaError('USAGE', `${path} is ${problem}`, about);
+  throw new FormatError(basename(path), problem, about);
+}
+
+const KINDS: readonly (readonly [name: string, is: (stats: Stats) => boolean])[] = [
+  ['a directory', (stats) => stats.isDirectory()],
+  ['a named pipe', (stats) => stats.isFIFO()],
+  ['a socket', (stats) => stats.isSocket()],
+  ['a device', (stats) => stats.isCharacterDevice() || stats.isBlockDevice()],
+];
+
+/**
+ * Who can write into a folder can have a link there to what only the reader may read. Links inside of a folder are sound,
+ * as are those that the reader or root put there, and those to files that the folder's owner could have copied.
+ */
+const mayLeadOut = (folder: Stats, file: Stats): boolean =>
+  isOurs(folder) || (isStranger(folder.uid) && file.uid === folder.uid);
+
+async function refuseEscape(file: FileHandle, path: string, purpose: FilePurpose): Promise<void> {
+  const [real, root] = await Promise.all([realPathOf(file, path), realpath(purpose.within!)]);
+  if (real.startsWith(root.endsWith(sep) ? root : `${root}${sep}`)) return;
+  const problem = 'a link that leads out of the folder to a file of somebody else';
+  throw new FormatError(basename(path), problem, aboutOf(path, purpose));
+}
+
+const isStranger = (uid: number): boolean => uid !== 0 && uid !== process.geteuid?.();
+
+/** Whether only root and we can put something into a folder. */
+const isOurs = ({ uid, mode }: Stats): boolean => !isStranger(uid) && (mode & 0o002) === 0;
+
+const realPathOf = (file: FileHandle, path: string): Promise<string> =>
+  process.platform === 'linux' ? readlink(`/proc/self/fd/${file.fd}`) : realpath(path);
+
+const tooLarge = (limit: number, path: string, purpose: FilePurpose): FormatError =>
+  new FormatError(basename(path), `larger than ${limit} bytes`, aboutOf(path, purpose));

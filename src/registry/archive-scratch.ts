@@ -1,0 +1,98 @@
+/**
+ * Where a new archive is put together: a directory of our own (0700) beside it, or of a stream where temporary files lie.
+ * Others may own the folder around it. So it is reached by its descriptor alone: whoever renames it or puts another in its
+ * place moves nothing that is written, read or deleted.
+ */
+import { readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
+import { mkdtemp, readdir, rm, rmdir, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { STREAM } from '../image/reference.ts';
+import { addon, findAddon } from '../native/addon.ts';
+import { type OpenDirectory, openDirectory } from '../open-file.ts';
+
+const OP = 'write archive';
+/** What mkdtemp(3) puts behind a prefix. */
+const SUFFIX = /^[A-Za-z0-9]{6}$/;
+/** Before the suffix where there are no locks, so that nobody takes it for abandoned. */
+const UNLOCKED = 'unlocked-';
+
+export interface Scratch {
+  /** By its descriptor. */
+  readonly path: string;
+  /** The end of the process does it, too. */
+  remove(): Promise<void>;
+}
+
+/** An empty directory for the archive `path`; what killed writers of the same have left is removed. */
+export async function makeScratch(path: string): Promise<Scratch> {
+  const folder = path === STREAM ? tmpdir() : dirname(path);
+  const prefix = path === STREAM ? 'lacuna-archive-' : `.${basename(path)}.lacuna-`;
+  await sweep(folder, prefix);
+  const name = join(folder, `${prefix}${findAddon() === null ? UNLOCKED : ''}`);
+  const made = await mkdtemp(name).catch((cause: unknown) => {
+    throw toLacunaError(cause, { op: OP, subject: path });
+  });
+  const directory = openDirectory(made, OP);
+  const isOurs = isOwn(directory.stats) && readdirSync(directory.path).length === 0;
+  if (isOurs && findAddon()?.flock(directory.fd) !== false) return scratchOf(directory, made);
+  directory.close();
+  throw new LacunaError('PRECONDITION', `somebody replaced the new directory ${made}`, { op: OP, subject: path });
+}
+
+function scratchOf(directory: OpenDirectory, made: string): Scratch {
+  const { path } = directory;
+  const removeNow = (): void => {
+    for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
+    rmdirSync(made);
+  };
+  process.once('exit', removeNow);
+  return {
+    path,
+    async remove() {
+      process.off('exit', removeNow);
+      await removeDirectory(directory, made);
+    },
+  };
+}
+
+/** Everything in a directory of our own; then its name, which is deleted only where it is empty. */
+async function removeDirectory({ path, close }: OpenDirectory, name: string): Promise<void> {
+  for (const entry of await readdir(path)) await rm(join(path, entry), { recursive: true, force: true });
+  await rmdir(name).catch(() => {});
+  close();
+}
+
+/** Removes directories of our own that nobody has locked, where nobody else can have put them under these names. */
+async function sweep(folder: string, prefix: string): Promise<void> {
+  const around = await stat(folder).catch(() => null);
+  if (findAddon() === null || around === null || !isSafe(around)) return;
+  for (const name of await readdir(folder).catch(() => [])) {
+    if (name.startsWith(prefix) && SUFFIX.test(name.slice(prefix.length))) await sweepOne(join(folder, name));
+  }
+}
+
+async function sweepOne(path: string): Promise<void> {
+  const directory = openOwn(path);
+  if (directory === null) return;
+  if (addon().flock(directory.fd)) await removeDirectory(directory, path);
+  directory.close();
+}
+
+function openOwn(path: string): OpenDirectory | null {
+  try {
+    const directory = openDirectory(path, OP);
+    if (isOwn(directory.stats)) return directory;
+    directory.close();
+  } catch {
+    // A link, a file, or gone.
+  }
+  return null;
+}
+
+const isOwn = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & 0o077) === 0;
+
+/** Whether only root and we can rename what is ours in a folder. */
+const isSafe = ({ uid, mode }: Stats): boolean =>
+  (uid === 0 || uid === process.geteuid?.()) && ((mode & 0o002) === 0 || (mode & 0o1000) !== 0);

@@ -1,0 +1,80 @@
+/** The containerd that calls, asked back: what its content store knows. */
+import { readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import { loadService } from '../grpc/proto.ts';
+import { unixChannel } from '../grpc/unix.ts';
+import type { Labels } from './info.ts';
+
+export interface Caller {
+  /** Process id; 0 when it lives in a PID namespace that cannot be seen from here. */
+  readonly pid: number;
+  /** containerd's namespace, the first part of a snapshot's key. */
+  readonly namespace: string;
+}
+
+/** `key`: of a snapshot, as containerd makes it: `namespace/number/name`. */
+export const callerOf = (pid: number, key: string): Caller => ({ pid, namespace: key.slice(0, key.indexOf('/')) });
+
+/** How long one socket may take to answer, in milliseconds: of those of a containerd one does at once. */
+const PATIENCE = 2_000;
+
+/** What a content store says. */
+export interface Answer {
+  readonly socket: string;
+  /** Null: it does not have the digest. */
+  readonly labels: Labels | null;
+}
+
+/** Asks for the labels of `digest`. Null: none of `sockets` is a content store's. UNAVAILABLE when that cannot be told. */
+export async function askContent(
+  sockets: readonly string[],
+  namespace: string,
+  digest: string,
+): Promise<Answer | null> {
+  const outcomes = await Promise.all(sockets.map((socket) => ask(socket, namespace, digest)));
+  let failure: LacunaError | null = null;
+  for (const outcome of outcomes) {
+    if (outcome instanceof LacunaError) failure = outcome;
+    else if (outcome !== null) return outcome;
+  }
+  if (failure !== null) throw failure;
+  return null;
+}
+
+/** Null: not a content store. An error leaves that open. */
+async function ask(socket: string, namespace: string, digest: string): Promise<Answer | LacunaError | null> {
+  const service = loadService('containerd/content.proto', 'containerd.services.content.v1.Content');
+  using channel = unixChannel(socket, service);
+  try {
+    const settings = { timeout: PATIENCE, metadata: { 'containerd-namespace': namespace } };
+    const { info } = await channel.call<{ info: { labels: Labels } | null }>('Info', { digest }, settings);
+    return { socket, labels: info?.labels ?? null };
+  } catch (error) {
+    const failure = toLacunaError(error);
+    if (failure.code === 'UNSUPPORTED') return null;
+    return failure.code === 'UNAVAILABLE' || failure.code === 'TIMEOUT' ? failure : { socket, labels: null };
+  }
+}
+
+/** A row of /proc/net/unix: flags with __SO_ACCEPTCON, SOCK_STREAM, any state, the inode, an absolute path. */
+const LISTENING = /^\S+ \S+ \S+ 00010000 0001 \S+ +(\d+) (\/.+)$/;
+
+/** Paths of the UNIX sockets that a process listens on, as they are reached from here. NOT_FOUND, FORBIDDEN. */
+export async function listeningSockets(pid: number): Promise<string[]> {
+  const folder = `/proc/${pid}`;
+  try {
+    const names = await readdir(join(folder, 'fd'));
+    const open = new Set(await Promise.all(names.map((name) => readlink(join(folder, 'fd', name)).catch(() => ''))));
+    const rows = (await readFile(join(folder, 'net', 'unix'), 'utf8')).split('\n').map((row) => LISTENING.exec(row));
+    const paths = rows.filter((row) => row !== null && open.has(`socket:[${row[1]}]`)).map((row) => row![2]!);
+    const root = (await seesOurFiles(folder)) ? '' : join(folder, 'root');
+    // containerd's second protocol, at the address of the first with this behind it.
+    return paths.filter((path) => !path.endsWith('.ttrpc')).map((path) => root + path);
+  } catch (error) {
+    throw toLacunaError(error, { op: 'find the caller', subject: `process ${pid}` });
+  }
+}
+
+const seesOurFiles = async (folder: string): Promise<boolean> =>
+  (await readlink(join(folder, 'ns', 'mnt'))) === (await readlink('/proc/self/ns/mnt'));

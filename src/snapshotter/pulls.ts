@@ -1,0 +1,71 @@
+/**
+ * Whether a lazy image was pulled from where its labels say. containerd passes annotations of a layer on as labels; where
+ * it sets none of its own, everything in them is the word of whoever made the manifest. So a label is only a question:
+ * the answer is what containerd itself recorded when it fetched the manifest for the reference that its client gave, or
+ * what `lacuna pull` announced on our own socket.
+ */
+import { LacunaError } from '../errors.ts';
+import { askContent, type Caller, listeningSockets } from './caller.ts';
+import type { ImageSource, Labels } from './info.ts';
+import { type LazyLayer, PULL_HINT, sourceLabel } from './labels.ts';
+
+/** Announcements that are remembered; the oldest go first. */
+const MAX_ANNOUNCED = 1024;
+
+export class Pulls {
+  readonly #configured: string;
+  /** The socket that a caller's content store was last found behind. */
+  #found = '';
+  readonly #announced = new Set<string>();
+
+  /** `socket`: containerd's; empty: that of the process which calls. */
+  constructor(socket: string) {
+    this.#configured = socket;
+  }
+
+  /** A client on our own socket, which only root can be, says that it pulls this layer from there. */
+  announce(source: ImageSource, digest: string): void {
+    this.#announced.add(keyOf(source, digest));
+    if (this.#announced.size > MAX_ANNOUNCED) this.#announced.delete(this.#announced.values().next().value!);
+  }
+
+  /**
+   * FORBIDDEN when the calling containerd did not pull the layer's manifest from `source`. A caller that is not containerd
+   * has made the labels itself.
+   */
+  async assertPulled(layer: LazyLayer, source: ImageSource, caller: Caller): Promise<void> {
+    if (this.#announced.has(keyOf(source, layer.digest))) return;
+    const labels = await this.#recorded(layer, caller);
+    if (labels === undefined) return;
+    const repositories = (labels?.[sourceLabel(source.host)] ?? '').split(',');
+    if (!repositories.includes(source.repository)) throw notPulled(layer, source);
+  }
+
+  /** Labels of the manifest in containerd's content store; null when it is not there, undefined without a containerd. */
+  async #recorded({ manifestDigest }: LazyLayer, { pid, namespace }: Caller): Promise<Labels | null | undefined> {
+    if (this.#configured !== '') {
+      return (await askContent([this.#configured], namespace, manifestDigest))?.labels ?? null;
+    }
+    if (pid === 0) throw unseen();
+    const sockets = await listeningSockets(pid);
+    const likely = sockets.includes(this.#found) ? [this.#found] : sockets;
+    const answer = await askContent(likely, namespace, manifestDigest);
+    this.#found = answer?.socket ?? '';
+    return answer?.labels;
+  }
+}
+
+const keyOf = ({ host, repository }: ImageSource, digest: string): string => `${host}/${repository}@${digest}`;
+
+const unseen = (): LacunaError =>
+  new LacunaError('PRECONDITION', 'the calling process cannot be seen from this PID namespace', {
+    op: 'prepare snapshot',
+    hint: "name containerd's socket in the configuration: [snapshotter] containerd",
+  });
+
+const notPulled = (layer: LazyLayer, { host, repository }: ImageSource): LacunaError =>
+  new LacunaError('FORBIDDEN', `containerd did not pull manifest ${layer.manifestDigest} from ${host}/${repository}`, {
+    op: 'prepare snapshot',
+    subject: layer.image,
+    hint: `the labels that say so come from annotations in the image; ${PULL_HINT}`,
+  });

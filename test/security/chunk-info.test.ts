@@ -1,0 +1,49 @@
+/** Chunk info that a few kilobytes of zstd make hundreds of megabytes of. */
+import { readFileSync } from 'node:fs';
+import { describe, expect, it, vi } from 'vitest';
+import { openMetaFile } from '../../src/formats/rafs/metafile.ts';
+import { openBootstrap } from '../../src/formats/rafs/open.ts';
+import type { Codec } from '../../src/native/codec.ts';
+import { fixture } from '../kit/layers.ts';
+
+const MIB = 1024 * 1024;
+
+describe('the chunk info of an image', () => {
+  const bootstrap = readFileSync(fixture('rafs/batch/bootstrap'));
+
+  it('is bounded for all blobs together', () => {
+    const merged = readFileSync(fixture('rafs/merged/bootstrap'));
+    const { superblock, blobs } = openBootstrap(merged, { subject: 'merged' });
+    expect(blobs.length).toBeGreaterThan(1);
+    const withSizes = (size: number): Buffer => {
+      const bytes = Buffer.from(merged);
+      for (const i of blobs.keys()) {
+        const at = superblock.blobTableOffset + i * 256;
+        bytes.writeUInt32LE(bytes.readUInt32LE(at + 84) | 0x84, at + 84);
+        bytes.writeBigUInt64LE(BigInt(size), at + 128);
+      }
+      return bytes;
+    };
+    const room = 256 * MIB;
+    expect(() => openBootstrap(withSizes(Math.floor(room / 2 / blobs.length)), { subject: 'test' })).not.toThrow();
+    expect(() => openBootstrap(withSizes(Math.floor(room / blobs.length)), { subject: 'test' })).toThrowError(
+      expect.objectContaining({
+        code: 'FORMAT',
+        field: 'ci_uncompressed_size',
+        message: expect.stringMatching(/all blobs/),
+      }),
+    );
+  });
+
+  it('is not decoded before its header was found to be the right one', async () => {
+    const [blob] = openBootstrap(bootstrap, { subject: 'batch' }).blobs;
+    const stored = Buffer.alloc(blob!.ciCompressedSize + 4096);
+    const zstdDecompress = vi.fn<Codec['zstdDecompress']>();
+    const codec = { zstdDecompress, decodeUnit: vi.fn() } as unknown as Codec;
+    await expect(openMetaFile(stored, blob!, codec, 'test')).rejects.toMatchObject({
+      code: 'FORMAT',
+      field: 's_magic',
+    });
+    expect(zstdDecompress).not.toHaveBeenCalled();
+  });
+});
