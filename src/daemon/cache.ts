@@ -47,7 +47,7 @@ export function newName(tables: string, others: Iterable<string>): string {
   }
 }
 
-/** What the tables of devices are called: `<blob hex>-<table key>`, the key of address space, chunks and units. */
+/** What a device's tables are called, `<blob hex>-<table key>`: layout of the address space, chunks, and units. */
 export function tablesName(blob: string, size: number, table: Uint8Array, units: Uint8Array | null): string {
   // 128 bits, so that no image can be made to meet another's.
   const hash = createHash('sha256').update(table).update(String(size));

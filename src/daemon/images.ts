@@ -91,9 +91,8 @@ export class Images {
         return await this.#inTurn(() => this.#attach(asked, views));
       } catch (error) {
         if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
-        throw error;
-      } finally {
         await this.#closeUnused(asked.id);
+        throw error;
       }
     });
   }
@@ -112,6 +111,7 @@ export class Images {
       throw error;
     }
     this.#images.set(record.id, { record, devices, problem: '' });
+    await this.#closeUnused(record.id);
     if (this.#releaseAll(before, devices) > 0) await this.#sweep();
     log.info({ image: record.id, devices: devices.length }, 'attached');
     return devices.map((device) => join(paths.fuse, device.name));
@@ -180,11 +180,11 @@ export class Images {
     const devices: Device[] = [];
     try {
       for (const view of views) {
+        const { name: tables } = view;
         // A blob table may name one blob twice.
-        const mine = [...devices, ...before].find((device) => device.view.name === view.name);
+        const mine = [...devices, ...before].find(({ name }) => hasTables(name, tables));
         // The kernel may know the device by the name that was recorded.
-        const old = recorded.find((device) => device.startsWith(`${view.name}-`));
-        const name = old ?? newName(view.name, this.#devices.keys());
+        const name = recorded.find((old) => hasTables(old, tables)) ?? newName(tables, this.#devices.keys());
         const device = mine ?? (await this.#add(record.id, name, view));
         // Before anything else is waited for: readers may miss chunks of it from now on.
         this.#tellFetcher(record, device);
@@ -201,7 +201,7 @@ export class Images {
     const { paths, blobFs } = this.#options;
     const stores = await makeStores(paths.cache, name);
     await ensureView(paths.cache, view);
-    const twin = [...this.#devices.values()].find((device) => device.view.name === view.name);
+    const twin = [...this.#devices.values()].find((device) => hasTables(device.name, view.name));
     const { table, units } = twin?.view ?? view;
     const { size } = view;
     const { node } = parseDevice(name);
@@ -262,3 +262,6 @@ export class Images {
 }
 
 const recordedOf = ({ name, view: { size, storedSize } }: Device): RecordedDevice => ({ name, size, storedSize });
+
+/** Whether the device `name` has the tables that are called so. */
+const hasTables = (name: string, tables: string): boolean => name.startsWith(`${tables}-`);

@@ -48,10 +48,7 @@ export class Sources implements AsyncDisposable {
   of({ id: image, sources }: Pick<ImageRecord, 'id' | 'sources'>, id: string, size: number): FetchSource[] {
     return sources.map((source) => {
       if ('directory' in source) return inFolder(source.directory.path, id);
-      if ('layout' in source) {
-        const { path } = source.layout;
-        return inFolder(join(path, 'blobs', 'sha256'), id, path);
-      }
+      if ('layout' in source) return inFolder(source.layout.path, join('blobs', 'sha256', id));
       const repository = () => this.#repository(image, source.registry);
       return {
         subject: `${source.registry.host}/${source.registry.repository}`,
@@ -114,10 +111,10 @@ const loadCredentials = () => import('../registry/credentials.ts');
 
 const keyOf = (source: RegistrySource): string => JSON.stringify(source);
 
-/** Blobs that lie in a folder under their hex digests. */
-const inFolder = (folder: string, id: string, root = folder): FetchSource => ({
-  ...fileSource(join(folder, id), root),
-  origin: root,
+/** The file at `path` in `folder`. */
+const inFolder = (folder: string, path: string): FetchSource => ({
+  ...fileSource(join(folder, path), folder),
+  origin: folder,
 });
 
 async function closeAll(stores: readonly Promise<ImageStore>[]): Promise<void> {

@@ -16,7 +16,7 @@ import type { Sources } from './sources.ts';
 export interface BlobView {
   /** Hex sha256 of the blob. */
   readonly id: string;
-  /** Of the tables, see `tablesName`. */
+  /** What its tables are called: `<blob hex>-<table key>`. */
   readonly name: string;
   /** Bytes of the device file. */
   readonly size: number;
@@ -85,7 +85,7 @@ export async function loadView(cache: string, { name, size, storedSize }: Record
   const table = new ChunkTable(bytes, subject);
   // Where there should be some and are none, the name tells.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
-  const id = parseDevice(name).blob;
+  const { blob: id } = parseDevice(name);
   const tables = tablesName(id, size, table.bytes, units?.bytes ?? null);
   if (!name.startsWith(`${tables}-`)) {
     throw new FormatError('chunk table', 'is not the one it should be', { subject });
