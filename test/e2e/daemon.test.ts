@@ -79,7 +79,7 @@ describe.skipIf(skip.reason)('the daemon', () => {
       await expect(room.client.attach(wrong)).rejects.toMatchObject({ code });
     }
     expect((await room.client.status()).images.map(({ id }) => id)).toEqual(['x']);
-    expect(readdirSync(join(room.root, 'images'))).toEqual(['x.json']);
+    expect(readdirSync(join(room.root, 'images'))).toEqual(['x.checked', 'x.json']);
   });
 
   it('a second one is refused and told who is there', async () => {
