@@ -13,6 +13,7 @@ import { ResponseError } from '../registry/retry.ts';
 import { type DownloadCounters, type DownloadLimits, Downloads } from './downloads.ts';
 import { retryDelay, windowsOf } from './planner.ts';
 import { Standing } from './standing.ts';
+import { Ticker } from './ticker.ts';
 import type { Transfer } from './transfer.ts';
 import {
   type FetchedDevice,
@@ -65,8 +66,7 @@ export class Fetcher {
   readonly #wants = new Wants();
   readonly #downloads: Downloads;
   readonly #standing = new Standing();
-  #ticking: NodeJS.Timeout | null = null;
-  #lastTick = 0;
+  readonly #ticker = new Ticker(TICK, (now, isReliable) => this.#look(now, isReliable));
   #closed = false;
   #retries = 0;
   #failures = 0;
@@ -106,7 +106,7 @@ export class Fetcher {
   /** Aborts everything under way; what readers wait for stays unanswered, for the next process. */
   close(): void {
     this.#closed = true;
-    if (this.#ticking !== null) clearInterval(this.#ticking);
+    this.#ticker.stop();
     this.#downloads.close();
   }
 
@@ -132,7 +132,7 @@ export class Fetcher {
     }
     if (this.#options.window > 0) this.#queueReadahead(handle, device, chunks);
     this.#ask(fresh, early);
-    this.#watch();
+    this.#ticker.start();
   }
 
   #queueReadahead(handle: number, device: FetchedDevice, chunks: readonly number[]): void {
@@ -234,22 +234,11 @@ export class Fetcher {
     this.#ask(paused.filter((want) => this.#wants.has(want) && want.jobs.size === 0));
   }
 
-  #watch(): void {
-    if (this.#ticking !== null) return;
-    this.#lastTick = performance.now();
-    this.#ticking = setInterval(() => this.#tick(), TICK).unref();
-  }
-
   /** Gives up what is late, asks others where a source is silent, and ends requests that get nowhere. */
-  #tick(): void {
-    const now = performance.now();
+  #look(now: number, isReliable: boolean): boolean {
     for (const want of [...this.#wants]) if (isWaitedFor(want) && want.deadline <= now) this.#giveUp(want);
-    // Of a process that was blocked it is not known what has come meanwhile.
-    if (now - this.#lastTick < 2 * TICK) this.#askOthers(now);
-    this.#lastTick = now;
-    if (this.#wants.size > 0 || this.#ticking === null) return;
-    clearInterval(this.#ticking);
-    this.#ticking = null;
+    if (isReliable) this.#askOthers(now);
+    return this.#wants.size > 0;
   }
 
   #askOthers(now: number): void {

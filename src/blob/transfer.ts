@@ -16,6 +16,7 @@ export class Transfer<S extends Span> {
   /** What had been received at the last progress, and when that was. */
   #mark = 0;
   #markedAt = performance.now();
+  #isSilent = false;
 
   constructor(run: Run<S>, source: FetchSource) {
     this.run = run;
@@ -30,6 +31,13 @@ export class Transfer<S extends Span> {
   /** Milliseconds since the last progress; 0 when all has come. */
   stuckFor(now: number): number {
     return this.#received >= this.run.size ? 0 : now - this.#markedAt;
+  }
+
+  /** Whether it has got stuck for `limit` milliseconds; said once, until there is progress. */
+  fallsSilent(now: number, limit: number): boolean {
+    const hasFallen = !this.#isSilent && this.stuckFor(now) >= limit;
+    this.#isSilent ||= hasFallen;
+    return hasFallen;
   }
 
   /** Ends it, unless all has come: then the connection can be used again. */
@@ -53,5 +61,6 @@ export class Transfer<S extends Span> {
     if (this.#received - this.#mark < PROGRESS && this.#received < this.run.size) return;
     this.#mark = this.#received;
     this.#markedAt = performance.now();
+    this.#isSilent = false;
   }
 }

@@ -111,7 +111,6 @@ const loadCredentials = () => import('../registry/credentials.ts');
 
 const keyOf = (source: RegistrySource): string => JSON.stringify(source);
 
-/** Blobs that lie in a folder under their hex digests. */
 /** The file at `path` in `folder`. */
 const inFolder = (folder: string, path: string): FetchSource => ({
   ...fileSource(join(folder, path), folder),
