@@ -60,6 +60,10 @@ const bufferOf = ({ buffer, byteOffset, byteLength }: Uint8Array): Buffer =>
 const unitTable = (bytes: Buffer | null, table: ChunkTable, subject: string): UnitTable | null =>
   bytes === null ? null : new UnitTable(bytes, table.length, subject);
 
+/** What a view's tables are called. */
+export const nameOf = ({ id, size, table, units }: Pick<BlobView, 'id' | 'size' | 'table' | 'units'>): string =>
+  tablesName(id, size, table.bytes, units?.bytes ?? null);
+
 const pathOf = (cache: string, name: string, part: 'table' | 'units'): string => join(folderOf(cache, name), part);
 
 /** Keeps the view's tables beside the device's cache, whose folder exists; does nothing where they lie already. */
@@ -86,7 +90,7 @@ export async function loadView(cache: string, { name, size, storedSize }: Record
   // Where there should be some and are none, the name tells.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
   const { blob: id } = parseDevice(name);
-  const tables = tablesName(id, size, table.bytes, units?.bytes ?? null);
+  const tables = nameOf({ id, size, table, units });
   if (!name.startsWith(`${tables}-`)) {
     throw new FormatError('chunk table', 'is not the one it should be', { subject });
   }

@@ -1,17 +1,21 @@
-/** Work that several callers wait for. It ends when the last of them has gone. */
+/** Work that several callers wait for. It ends when the last of them has gone; a result stays for who comes later. */
 export class SharedWork<T> {
   /** What the work gives, whoever waits. */
   readonly result: Promise<T>;
   readonly #stop = new AbortController();
   #waiting = 0;
+  #isSettled = false;
 
   constructor(work: (signal: AbortSignal) => Promise<T>) {
     this.result = work(this.#stop.signal);
+    const settle = (): void => {
+      this.#isSettled = true;
+    };
     // A failure is reported to those who wait; there may be nobody.
-    this.result.catch(() => {});
+    this.result.then(settle, settle);
   }
 
-  /** Whether everybody has gone: who comes now begins anew. */
+  /** Whether everybody went before it was done: who comes now begins anew. */
   get isStopped(): boolean {
     return this.#stop.signal.aborted;
   }
@@ -29,7 +33,7 @@ export class SharedWork<T> {
       return await Promise.race([this.result, gone]);
     } finally {
       signal.removeEventListener('abort', leave);
-      if (--this.#waiting === 0) this.#stop.abort();
+      if (--this.#waiting === 0 && !this.#isSettled) this.#stop.abort();
     }
   }
 }

@@ -23,5 +23,5 @@ pub use loopdev::{LoopDevice, loop_attach};
 pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mount_point, mount, umount};
 pub use remove::remove_tree;
 pub use treedir::{Kind, TreeDir};
-pub use usage::{TreeUsage, tree_usage};
 pub use unix_socket::{Peer, listen_private, peer_of};
+pub use usage::{TreeUsage, tree_usage};
