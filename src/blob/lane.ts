@@ -6,7 +6,7 @@ import { MAX_GAP, MAX_RUN, planRuns, type Run } from './planner.ts';
 import { type FetchedDevice, identityOf, type Job } from './want.ts';
 
 /** Chunks of read-ahead that a lane remembers; beyond it the oldest ones are forgotten. */
-const MAX_READAHEAD = 4096;
+export const MAX_READAHEAD = 4096;
 
 export interface NextRun {
   readonly run: Run<Job>;

@@ -6,7 +6,7 @@ const BURST = 10;
 /** Milliseconds. */
 const PERIOD = 60_000;
 /** Kinds that are told from each other; what comes beyond them in a period counts as one more. */
-const MAX_KINDS = 1000;
+export const MAX_KINDS = 1000;
 
 /** What a line is about, in this order; chunks, offsets and errors differ from line to line. */
 const SUBJECTS = ['image', 'blob', 'subject', 'host', 'device'] as const;

@@ -19,7 +19,7 @@ export interface Purpose {
   readonly subject: string;
 }
 
-const MAX_ERROR_BODY = 64 * 1024;
+export const MAX_ERROR_BODY = 64 * 1024;
 const MAX_ERROR_TEXT = 300;
 
 /**

@@ -3,7 +3,7 @@ import { LacunaError } from '../errors.ts';
 import { type Answer, type Purpose, plainUrl } from './answer.ts';
 import { discard, type Method } from './transport.ts';
 
-const MAX_REDIRECTS = 5;
+export const MAX_REDIRECTS = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
 /** Those that keep the method and the body. */
 const STRICT_REDIRECTS: readonly number[] = [307, 308];

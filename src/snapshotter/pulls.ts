@@ -10,7 +10,7 @@ import type { ImageSource, Labels } from './info.ts';
 import { type LazyLayer, PULL_HINT, sourceLabel } from './labels.ts';
 
 /** Announcements that are remembered; the oldest go first. */
-const MAX_ANNOUNCED = 1024;
+export const MAX_ANNOUNCED = 1024;
 
 export class Pulls {
   readonly #configured: string;
