@@ -1,5 +1,5 @@
 /**
- * Carries out jobs: whose turn it is, within the budgets, each thing once from one origin. Who wants what, and what to do
+ * Carries out jobs: whose turn it is, within the budgets, each thing once from one place. Who wants what, and what to do
  * about failures, is the fetcher's.
  */
 import { FetchBudgets, type FetchLimits } from './fetch-budgets.ts';
@@ -9,7 +9,7 @@ import { Transfer } from './transfer.ts';
 import { type FetchedDevice, type Job, link, unlink, type Want } from './want.ts';
 
 export interface DownloadLimits extends FetchLimits {
-  /** Maximum compressed bytes of read-ahead in flight, for each image and origin, and behind one wanted run. */
+  /** Maximum compressed bytes of read-ahead in flight, for each image and place, and behind one wanted run. */
   readonly inFlight: number;
 }
 
@@ -44,7 +44,7 @@ export class Downloads {
   readonly #events: DownloadEvents;
   readonly #budgets: FetchBudgets;
   readonly #lanes = new Map<string, Lane>();
-  /** Jobs under way, by origin and identity. */
+  /** Jobs under way, by place and identity. */
   readonly #inFlight = new Map<string, Job>();
   readonly #transfers = new Set<Transfer<Job>>();
   #closed = false;
@@ -69,9 +69,9 @@ export class Downloads {
     return this.#laneOf(device, source).queued(id);
   }
 
-  /** Whether the very same is under way from this origin; then the want shares it. */
+  /** Whether the very same is under way from this place; then the want shares it. */
   join(want: Want, source: FetchSource): boolean {
-    const job = this.#inFlight.get(keyOf(source.origin, want.id));
+    const job = this.#inFlight.get(keyOf(source.place, want.id));
     if (job === undefined) return false;
     link(want, job);
     if (want.deadline !== null) this.counters.joined += 1;
@@ -110,12 +110,12 @@ export class Downloads {
     for (const want of job.wants) unlink(want, job);
     const { transfer } = job;
     if (transfer === null) this.#laneOf(job.device, job.source).remove(job);
-    if (this.isInFlight(job)) this.#inFlight.delete(keyOf(job.source.origin, job.id));
+    if (this.isInFlight(job)) this.#inFlight.delete(keyOf(job.source.place, job.id));
     if (transfer?.run.spans.findLast(({ wants }) => wants.size > 0) === undefined) transfer?.abort();
   }
 
   isInFlight(job: Job): boolean {
-    return this.#inFlight.get(keyOf(job.source.origin, job.id)) === job;
+    return this.#inFlight.get(keyOf(job.source.place, job.id)) === job;
   }
 
   close(): void {
@@ -123,8 +123,8 @@ export class Downloads {
     for (const transfer of this.#transfers) transfer.abort();
   }
 
-  #laneOf({ image }: FetchedDevice, { origin }: FetchSource): Lane {
-    const key = keyOf(origin, image);
+  #laneOf({ image }: FetchedDevice, { origin, place }: FetchSource): Lane {
+    const key = keyOf(place, image);
     const known = this.#lanes.get(key);
     if (known !== undefined) return known;
     const made = new Lane(image, origin, this.#limits.inFlight);
@@ -134,7 +134,7 @@ export class Downloads {
 
   /** Whether a queued job has been overtaken by another device's, whose bytes serve its wants as well. */
   readonly #isElsewhere = (job: Job): boolean => {
-    if (!this.#inFlight.has(keyOf(job.source.origin, job.id))) return false;
+    if (!this.#inFlight.has(keyOf(job.source.place, job.id))) return false;
     const wants = [...job.wants];
     this.drop(job);
     for (const want of wants) this.join(want, job.source);
@@ -148,7 +148,7 @@ export class Downloads {
     this.#transfers.add(transfer);
     for (const job of spans) {
       job.transfer = transfer;
-      this.#inFlight.set(keyOf(lane.origin, job.id), job);
+      this.#inFlight.set(keyOf(job.source.place, job.id), job);
     }
     void this.#carryOut(transfer).finally(() => {
       this.#transfers.delete(transfer);
@@ -182,4 +182,4 @@ export class Downloads {
   }
 }
 
-const keyOf = (origin: string, name: string): string => `${origin}\n${name}`;
+const keyOf = (place: string, name: string): string => `${place}\n${name}`;

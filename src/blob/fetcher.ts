@@ -3,8 +3,8 @@
  * what to do when it does not come.
  *
  * A device {@link Want}s a chunk or unit until it is in the cache or given up; a {@link Job} is one download of it. Devices
- * whose tables agree on a chunk share its download from one origin; one whose table lies does not, and an image never
- * waits for another one's origin.
+ * whose tables agree on a chunk share its download from one place; one whose table lies does not, and an image never
+ * waits for another one's place.
  */
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
@@ -17,6 +17,7 @@ import { Ticker } from './ticker.ts';
 import type { Transfer } from './transfer.ts';
 import {
   type FetchedDevice,
+  hasten,
   identityOf,
   isQueuedReadahead,
   isWaitedFor,
@@ -124,7 +125,7 @@ export class Fetcher {
       if (known === undefined && this.#cache.missing(handle, chunk, 1).length === 0) continue;
       const want = known ?? this.#wants.add(id, handle, device, chunk);
       if (known === undefined) fresh.add(want);
-      else if (isQueuedReadahead(known)) for (const job of known.jobs) early.add(job);
+      else if (isQueuedReadahead(known)) for (const job of known.jobs) early.add(hasten(job));
       else if (!fresh.has(known)) this.#downloads.counters.joined += 1;
       want.deadline ??= deadline;
       want.chunks.add(chunk);

@@ -1,5 +1,5 @@
 /**
- * What one image has to ask of one origin, in which order: what readers wait for first, then read-ahead. Images and origins
+ * What one image has to ask of one place, in which order: what readers wait for first, then read-ahead. Images and places
  * have lanes of their own, so that nobody's demand queues behind another's silence.
  */
 import { MAX_GAP, MAX_RUN, planRuns, type Run } from './planner.ts';
@@ -15,6 +15,7 @@ export interface NextRun {
 
 export class Lane {
   readonly image: string;
+  /** Of the place: several places may share its budget. */
   readonly origin: string;
   /** Requests under way, and the bytes of those that are read-ahead. */
   running = 0;
@@ -71,6 +72,8 @@ export class Lane {
    * refuses stays, with all behind it.
    */
   take(admits: (size: number) => boolean, isElsewhere: (job: Job) => boolean): NextRun | null {
+    // Looking through what waits is not worth it where nothing could begin.
+    if (!admits(0)) return null;
     const next = this.#nextDemand(isElsewhere);
     const run = next ?? this.#nextReadahead(isElsewhere);
     if (run === null || !admits(run.size)) return null;

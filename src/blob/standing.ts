@@ -8,6 +8,8 @@ import type { BlobSource } from './source.ts';
 export interface FetchSource extends BlobSource {
   /** `host[:port]` of a registry, or the path of a folder: what falls silent as a whole. */
   readonly origin: string;
+  /** Where exactly, and how it is reached: what is asked here twice gets the same answer. */
+  readonly place: string;
 }
 
 /** Milliseconds for which a place is asked last, doubled each time that it is silent again. */

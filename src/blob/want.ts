@@ -85,6 +85,12 @@ export function unlink(want: Want, job: Job): void {
   job.wants.delete(want);
 }
 
+/** Readers wait for it now: it is no read-ahead any more, and must not be forgotten like one. */
+export function hasten(job: Job): Job {
+  job.isReadahead = false;
+  return job;
+}
+
 /** Milliseconds for which nothing has come of a job. */
 export const stuckFor = (job: Job, now: number): number => job.transfer?.stuckFor(now) ?? now - job.queuedAt;
 

@@ -57,7 +57,7 @@ export const CONFIG_TABLE = {
       [0, GIB],
       'Maximum compressed bytes of read-ahead in flight, for each image and registry, and behind any wanted chunk.',
     ),
-    connections: count(16, [1, 1024], 'Maximum concurrent requests of one image to one registry.'),
+    connections: count(16, [1, 1024], 'Maximum concurrent requests of one image to one repository.'),
     origin_connections: count(
       64,
       [2, 4096],

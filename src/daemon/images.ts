@@ -99,7 +99,8 @@ export class Images {
 
   async #attach(asked: ImageRecord, views: readonly BlobView[]): Promise<string[]> {
     const { paths, log } = this.#options;
-    const before = this.#images.get(asked.id)?.devices ?? [];
+    const known = this.#images.get(asked.id);
+    const before = known?.devices ?? [];
     await assertOpenFiles([...this.#devices.keys(), ...views.map(({ name }) => name)], asked.id);
     const devices = await this.#open(asked, views);
     const record = { ...asked, devices: devices.map(recordedOf) };
@@ -107,11 +108,14 @@ export class Images {
       await writeRecord(paths.images, record);
     } catch (error) {
       this.#releaseAll(devices, before);
+      // What stays asks the places that are recorded, as before.
+      if (known !== undefined) for (const device of before) this.#tellFetcher(known.record, device);
       throw error;
     }
     this.#images.set(record.id, { record, devices, problem: '' });
+    const released = this.#releaseAll(before, devices);
     await this.#closeUnused(record.id);
-    if (this.#releaseAll(before, devices) > 0) await this.#sweep();
+    if (released > 0) await this.#sweep();
     log.info({ image: record.id, devices: devices.length }, 'attached');
     return devices.map((device) => join(paths.fuse, device.name));
   }

@@ -53,6 +53,7 @@ export class Sources implements AsyncDisposable {
       return {
         subject: `${source.registry.host}/${source.registry.repository}`,
         origin: source.registry.host,
+        place: keyOf(source.registry),
         async *read(offset, length, signal) {
           yield* storeSource(await repository(), id, size).read(offset, length, signal);
         },
@@ -115,6 +116,7 @@ const keyOf = (source: RegistrySource): string => JSON.stringify(source);
 const inFolder = (folder: string, path: string): FetchSource => ({
   ...fileSource(join(folder, path), folder),
   origin: folder,
+  place: folder,
 });
 
 async function closeAll(stores: readonly Promise<ImageStore>[]): Promise<void> {

@@ -53,17 +53,18 @@ export class WorkerTables implements Disposable {
     const { size } = await stat(job.bootstrap).catch(() => ({ size: 0 }));
     const isSmall = size <= SMALL.each;
     const leave = await (isSmall ? this.#small : this.#large).enter(Math.max(size, THREAD_SIZE), signal);
-    const worker = this.#workers.take();
+    let worker: Worker | null = null;
     let isFit = false;
     try {
+      worker = this.#workers.take();
       const tables = await readIn(worker, job, fetch, signal);
       isFit = isSmall;
       return tables;
     } finally {
       leave();
       // One that has read a large bootstrap would keep its memory, and what one that failed is doing nobody knows.
-      if (isFit) this.#workers.give(worker);
-      else void worker.terminate();
+      if (isFit) this.#workers.give(worker!);
+      else void worker?.terminate();
     }
   };
 
@@ -76,6 +77,7 @@ async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: A
   const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_READ_SECONDS * 1000)]);
   const done = new AbortController();
   try {
+    until.throwIfAborted();
     return await new Promise((resolve, reject) => {
       const listen = <T>(event: string, take: (value: T) => void): void => {
         worker.on(event, take);

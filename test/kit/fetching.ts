@@ -73,11 +73,12 @@ export interface Request {
 }
 
 /** A source whose requests wait for the test, unless `auto`. */
-export function fakeSource(origin = 'a', auto = false) {
+export function fakeSource(origin = 'a', auto = false, place = origin) {
   const requests: Request[] = [];
   const source: FetchSource = {
     subject: origin,
     origin,
+    place,
     async *read(offset, length, signal) {
       const answer = Buffer.from(blobBytes.subarray(offset, offset + length));
       const queue: (Buffer | Error)[] = [];

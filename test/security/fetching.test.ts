@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Fetcher, type FetchOptions } from '../../src/blob/fetcher.ts';
+import { MAX_READAHEAD } from '../../src/blob/lane.ts';
 import type { FetchSource } from '../../src/blob/standing.ts';
 import { FakeCache, fakeSource, OPTIONS, ranges, STORED, settled, stored, tableOf } from '../kit/fetching.ts';
 
@@ -107,6 +108,45 @@ describe('a registry that is silent', () => {
     await settled();
     expect(cache.delivered.toSorted()).toEqual(['2:32', '2:33', '2:34', '2:35']);
   });
+});
+
+describe('two places at one registry', () => {
+  it('are two: an image does not wait for what another one’s repository lacks', async () => {
+    const [wrong, right] = [fakeSource('registry', false, 'evil'), fakeSource('registry', true, 'good')];
+    const { cache, fetcher } = setUp({ hostile: [wrong.source], victim: [right.source] });
+    fetcher.miss({ device: HOSTILE, chunks: [5] });
+    await settled();
+    fetcher.miss({ device: VICTIM, chunks: [5] });
+    await settled();
+    expect([ranges(right.requests), cache.delivered]).toEqual([['5+1'], ['2:5']]);
+  });
+
+  it('of one image are asked in turn, also after wrong bytes', async () => {
+    const [wrong, right] = [fakeSource('registry', false, 'one'), fakeSource('registry', true, 'other')];
+    const { cache, fetcher } = setUp({ image: [wrong.source, right.source] });
+    fetcher.miss({ device: 1, chunks: [5] });
+    await settled();
+    wrong.requests[0]!.sendWrong(0);
+    await settled();
+    expect([ranges(right.requests), cache.rejected, cache.delivered]).toEqual([['5+1'], ['1:5'], ['1:5']]);
+  });
+});
+
+it('a reader of what waited as the oldest read-ahead is not forgotten', async () => {
+  const silent = fakeSource('silent');
+  const cache = new FakeCache();
+  const made = new Fetcher(cache, { ...OPTIONS, window: 16 * 1024, connections: 1, deadline: 600, silence: 400 });
+  fetcher = made;
+  // Every window leaves three chunks as read-ahead; of the very first one the third is the oldest that has room.
+  const windows = Math.ceil((MAX_READAHEAD + 2) / 3);
+  const perDevice = tableOf().length / 4;
+  for (let left = windows, device = 1; left > 0; left -= perDevice, device++) {
+    const table = tableOf(device);
+    made.addDevice(device, { image: 'image', blob: 'b', table, units: null, sources: [silent.source] });
+    for (let window = 0; window < Math.min(left, perDevice); window++) made.miss({ device, chunks: [4 * window + 3] });
+  }
+  made.miss({ device: 1, chunks: [0] });
+  await expect.poll(() => cache.failed.some(({ device, chunks }) => device === 1 && chunks.includes(0))).toBe(true);
 });
 
 it('an image that wants all at once does not make others wait for their turn', async () => {

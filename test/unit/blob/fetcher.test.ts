@@ -124,7 +124,7 @@ describe('single flight', () => {
     expect(ranges(requests).at(-1)).toBe('2+1');
   });
 
-  it('two devices of a blob whose tables agree on a chunk share its download from one origin', async () => {
+  it('two devices of a blob whose tables agree on a chunk share its download from one place', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
     const other = fakeSource('a');
     fetcher.addDevice(2, { image: 'y', blob: 'b', table: tableOf(), units: null, sources: [other.source] });
@@ -253,6 +253,7 @@ describe('what arrives', () => {
     const short: FetchSource = {
       subject: 'short',
       origin: 'short',
+      place: 'short',
       async *read(offset, length) {
         calls++;
         yield blobBytes.subarray(offset, offset + (calls === 1 ? STORED + 5 : length));
@@ -334,6 +335,7 @@ describe('patience', () => {
     const source = (device: number): FetchSource => ({
       subject: 'limited',
       origin: `limited-${device}`,
+      place: `limited-${device}`,
       // biome-ignore lint/correctness/useYield: it never gets so far
       async *read() {
         limited.push(device);

@@ -115,6 +115,7 @@ describe('fetching units', () => {
     const source: FetchSource = {
       subject: 'a',
       origin: 'a',
+      place: 'a',
       async *read(offset, length) {
         requests.push(`${offset / STORED}+${length / STORED}`);
         await sleep(20);
