@@ -1,5 +1,5 @@
 /**
- * Carries out jobs: whose turn it is, within the budgets, each thing once from one place. Who wants what, and what to do
+ * Carries out jobs: whose turn it is, within the budgets, each thing once from one origin. Who wants what, and what to do
  * about failures, is the fetcher's.
  */
 import { FetchBudgets, type FetchLimits } from './fetch-budgets.ts';
@@ -44,8 +44,9 @@ export class Downloads {
   readonly #events: DownloadEvents;
   readonly #budgets: FetchBudgets;
   readonly #lanes = new Map<string, Lane>();
-  /** Jobs under way, by place and identity. */
+  /** Jobs under way, by place and identity; and the one begun last of an origin. */
   readonly #inFlight = new Map<string, Job>();
+  readonly #ofOrigin = new Map<string, Job>();
   readonly #transfers = new Set<Transfer<Job>>();
   #closed = false;
 
@@ -69,13 +70,25 @@ export class Downloads {
     return this.#laneOf(device, source).queued(id);
   }
 
-  /** Whether the very same is under way from this place; then the want shares it. */
+  /**
+   * Whether the very same is under way from this source's origin; then the want shares it. The source itself counts as asked
+   * only when it is from its place: another repository of the registry may lack what this one has.
+   */
   join(want: Want, source: FetchSource): boolean {
-    const job = this.#inFlight.get(keyOf(source.place, want.id));
-    if (job === undefined) return false;
+    const job = this.#shared(want, source);
+    if (job === null) return false;
     link(want, job);
+    want.places.add(job.source.place);
+    if (job.source.place === source.place) want.tried.add(source);
     if (want.deadline !== null) this.counters.joined += 1;
     return true;
+  }
+
+  #shared({ id, places }: Want, { place, origin }: FetchSource): Job | null {
+    const same = this.#inFlight.get(keyOf(place, id));
+    if (same !== undefined) return same;
+    const other = this.#ofOrigin.get(keyOf(origin, id));
+    return other === undefined || places.has(other.source.place) ? null : other;
   }
 
   /** Readers wait for these jobs, new or queued as read-ahead. */
@@ -111,6 +124,9 @@ export class Downloads {
     const { transfer } = job;
     if (transfer === null) this.#laneOf(job.device, job.source).remove(job);
     if (this.isInFlight(job)) this.#inFlight.delete(keyOf(job.source.place, job.id));
+    if (this.#ofOrigin.get(keyOf(job.source.origin, job.id)) === job) {
+      this.#ofOrigin.delete(keyOf(job.source.origin, job.id));
+    }
     if (transfer?.run.spans.findLast(({ wants }) => wants.size > 0) === undefined) transfer?.abort();
   }
 
@@ -134,10 +150,13 @@ export class Downloads {
 
   /** Whether a queued job has been overtaken by another device's, whose bytes serve its wants as well. */
   readonly #isElsewhere = (job: Job): boolean => {
-    if (!this.#inFlight.has(keyOf(job.source.place, job.id))) return false;
     const wants = [...job.wants];
+    if (wants.some((want) => this.#shared(want, job.source) === null)) return false;
     this.drop(job);
-    for (const want of wants) this.join(want, job.source);
+    for (const want of wants) {
+      want.tried.delete(job.source);
+      this.join(want, job.source);
+    }
     return true;
   };
 
@@ -149,6 +168,7 @@ export class Downloads {
     for (const job of spans) {
       job.transfer = transfer;
       this.#inFlight.set(keyOf(job.source.place, job.id), job);
+      this.#ofOrigin.set(keyOf(job.source.origin, job.id), job);
     }
     void this.#carryOut(transfer).finally(() => {
       this.#transfers.delete(transfer);

@@ -3,8 +3,8 @@
  * what to do when it does not come.
  *
  * A device {@link Want}s a chunk or unit until it is in the cache or given up; a {@link Job} is one download of it. Devices
- * whose tables agree on a chunk share its download from one place; one whose table lies does not, and an image never
- * waits for another one's place.
+ * whose tables agree on a chunk share its download from one origin; one whose table lies does not, and an image never
+ * waits for another one's origin, nor twice for another one's place there.
  */
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
@@ -17,6 +17,7 @@ import { Ticker } from './ticker.ts';
 import type { Transfer } from './transfer.ts';
 import {
   type FetchedDevice,
+  forgetAsked,
   hasten,
   identityOf,
   isQueuedReadahead,
@@ -24,6 +25,7 @@ import {
   type Job,
   jobOf,
   link,
+  noteAsked,
   stuckFor,
   unlink,
   type Want,
@@ -87,7 +89,7 @@ export class Fetcher {
     this.#devices.set(handle, device);
     for (const want of this.#wants.ofDevice(handle)) {
       want.device = device;
-      want.tried.clear();
+      forgetAsked(want);
     }
   }
 
@@ -144,7 +146,7 @@ export class Fetcher {
         const id = identityOf(device, chunk);
         if (this.#wants.get(id, handle) !== undefined) continue;
         const want = this.#wants.add(id, handle, device, chunk);
-        want.tried.add(source);
+        noteAsked(want, source);
         const forgotten = this.#downloads.pushReadahead(jobOf(want, source, true));
         for (const old of forgotten?.wants ?? []) this.#settle(old);
       }
@@ -157,9 +159,9 @@ export class Fetcher {
     for (const want of wants) {
       const source = this.#standing.next(want.device.sources, want.tried, performance.now());
       if (source === null) continue;
-      want.tried.add(source);
       const queued = this.#downloads.queued(want, source);
       if (queued === undefined && this.#downloads.join(want, source)) continue;
+      noteAsked(want, source);
       const job = queued ?? jobOf(want, source, false);
       link(want, job);
       if (queued === undefined || queued.isReadahead) demand.add(job);
@@ -220,7 +222,7 @@ export class Fetcher {
     const [first] = exhausted;
     if (first === undefined) return;
     for (const want of exhausted) {
-      want.tried.clear();
+      forgetAsked(want);
       want.rounds += 1;
     }
     const asked = first.device.sources.length > 1 ? 0 : leastPause;

@@ -34,6 +34,8 @@ export interface Want {
   deadline: number | null;
   /** Sources that were asked in this round, and rounds before. */
   readonly tried: Set<FetchSource>;
+  /** Places that were asked for it in this round, by whomever. */
+  readonly places: Set<string>;
   rounds: number;
   /** What is to bring it: none while it pauses between two rounds, several when a source is slow. */
   readonly jobs: Set<Job>;
@@ -85,6 +87,16 @@ export function unlink(want: Want, job: Job): void {
   job.wants.delete(want);
 }
 
+export function noteAsked(want: Want, source: FetchSource): void {
+  want.tried.add(source);
+  want.places.add(source.place);
+}
+
+export function forgetAsked(want: Want): void {
+  want.tried.clear();
+  want.places.clear();
+}
+
 /** Readers wait for it now: it is no read-ahead any more, and must not be forgotten like one. */
 export function hasten(job: Job): Job {
   job.isReadahead = false;
@@ -128,8 +140,9 @@ export class Wants {
   }
 
   add(id: string, handle: number, device: FetchedDevice, chunk: number): Want {
-    const fresh = { id, handle, device, chunk, chunks: new Set<number>(), tried: new Set<FetchSource>() };
-    const want: Want = { ...fresh, misses: 0, deadline: null, rounds: 0, jobs: new Set() };
+    const fresh = { id, handle, device, chunk, chunks: new Set<number>() };
+    const asked = { tried: new Set<FetchSource>(), places: new Set<string>() };
+    const want: Want = { ...fresh, ...asked, misses: 0, deadline: null, rounds: 0, jobs: new Set() };
     const others = this.#byId.get(id);
     if (others === undefined) this.#byId.set(id, new Map([[handle, want]]));
     else others.set(handle, want);

@@ -111,14 +111,33 @@ describe('a registry that is silent', () => {
 });
 
 describe('two places at one registry', () => {
-  it('are two: an image does not wait for what another one’s repository lacks', async () => {
+  it('share what is under way, and what one of them lacks the other is asked for at once', async () => {
     const [wrong, right] = [fakeSource('registry', false, 'evil'), fakeSource('registry', true, 'good')];
     const { cache, fetcher } = setUp({ hostile: [wrong.source], victim: [right.source] });
     fetcher.miss({ device: HOSTILE, chunks: [5] });
     await settled();
     fetcher.miss({ device: VICTIM, chunks: [5] });
     await settled();
+    expect(right.requests).toEqual([]);
+    wrong.requests[0]!.fail();
+    await settled();
     expect([ranges(right.requests), cache.delivered]).toEqual([['5+1'], ['2:5']]);
+  });
+
+  it('one of which fails again and again keeps nobody from the other one', async () => {
+    const [wrong, right] = [fakeSource('registry', false, 'evil'), fakeSource('registry', true, 'good')];
+    const { cache, fetcher } = setUp({ hostile: [wrong.source], victim: [right.source] }, { originConnections: 2 });
+    fetcher.miss({ device: HOSTILE, chunks: [5, 105] });
+    // The hostile image's request comes first whenever there is room for one.
+    fetcher.miss({ device: VICTIM, chunks: [5, 105] });
+    const failing = setInterval(() => {
+      for (const request of wrong.requests) request.fail();
+    }, 5);
+    await expect
+      .poll(() => cache.delivered.toSorted())
+      .toEqual(['2:105', '2:5'])
+      .finally(() => clearInterval(failing));
+    expect(cache.failed).toEqual([]);
   });
 
   it('of one image are asked in turn, also after wrong bytes', async () => {
