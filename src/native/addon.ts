@@ -343,7 +343,7 @@ export interface Addon {
   treeWalk(path: Buffer): TreeWalk;
   /**
    * Exclusive advisory lock (flock) on an open file or directory, held until its last descriptor is closed; false when
-   * somebody else has it.
+   * somebody else has it. UNSUPPORTED where the file system has no locks.
    */
   flock(fd: number): boolean;
   /**

@@ -6,10 +6,23 @@ import { closeSync, constants, fstatSync, ftruncateSync, open as openFile, write
 import { lstat, readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { addon } from './addon.ts';
+import { addon, findAddon } from './addon.ts';
 
 /** A descriptor as a number: a FileHandle that nobody refers to any more would be closed, and the lock gone. */
 const open = promisify(openFile);
+
+/** Whether the lock of an open file was to be had; null where there are none: without the addon, or on a file system without. */
+export function tryFlock(fd: number): boolean | null {
+  try {
+    return findAddon()?.flock(fd) ?? null;
+  } catch (error) {
+    if (isWithoutLocks(error)) return null;
+    throw error;
+  }
+}
+
+export const isWithoutLocks = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'UNSUPPORTED';
 
 /** Held until it is closed, or the process ends. */
 export interface FileLock {

@@ -3,14 +3,16 @@
  * Others may own the folder around it. So it is reached by its descriptor alone: whoever renames it or puts another in its
  * place moves nothing that is written, read or deleted.
  */
-import { readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
+import { fchmodSync, readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
 import { mkdtemp, readdir, rm, rmdir, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { STREAM } from '../image/reference.ts';
-import { addon, findAddon } from '../native/addon.ts';
+import { findAddon } from '../native/addon.ts';
+import { tryFlock } from '../native/lock.ts';
 import { type OpenDirectory, openDirectory } from '../open-file.ts';
+import { hasCode } from './layout-temporary.ts';
 
 const OP = 'write archive';
 /** What mkdtemp(3) puts behind a prefix. */
@@ -35,20 +37,48 @@ export async function makeScratch(path: string): Promise<Scratch> {
     throw toLacunaError(cause, { op: OP, subject: path });
   });
   const directory = openDirectory(made, OP);
-  const isOurs = isOwn(directory.stats) && readdirSync(directory.path).length === 0;
-  if (isOurs && findAddon()?.flock(directory.fd) !== false) return scratchOf(directory, made);
+  try {
+    if (isTaken(directory)) return scratchOf(directory, made);
+  } catch (cause) {
+    await removeDirectory(directory, made);
+    throw toLacunaError(cause, { op: OP, subject: path });
+  }
   directory.close();
-  throw new LacunaError('PRECONDITION', `somebody replaced the new directory ${made}`, { op: OP, subject: path });
+  // Only where it is empty, and then nobody loses anything.
+  await rmdir(made).catch(() => {});
+  throw new LacunaError('PRECONDITION', `the new directory ${made} is another user's`, {
+    op: OP,
+    subject: path,
+    hint: 'somebody replaced it, or the file system changes owners: write the archive elsewhere and move it here',
+  });
+}
+
+/**
+ * Makes a new directory ours alone. False when it is another user's: somebody has put it there. A file system that keeps
+ * no modes (FAT, SMB) protects nothing; whose it is must do there.
+ */
+function isTaken({ fd, path, stats }: OpenDirectory): boolean {
+  if (stats.uid !== process.geteuid?.()) return false;
+  if (!isOwn(stats)) keepOthersOut(fd);
+  return readdirSync(path).length === 0 && tryFlock(fd) !== false;
+}
+
+function keepOthersOut(fd: number): void {
+  try {
+    fchmodSync(fd, 0o700);
+  } catch (error) {
+    if (!hasCode(error, 'EPERM') && !hasCode(error, 'ENOTSUP')) throw error;
+  }
 }
 
 function scratchOf(directory: OpenDirectory, made: string): Scratch {
   const { path } = directory;
   const removeNow = (): void => {
-    for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
     try {
+      for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
       rmdirSync(made);
     } catch {
-      // Somebody renamed it; it is empty.
+      // Somebody renamed it; or what is left the next writer sweeps.
     }
   };
   process.once('exit', removeNow);
@@ -80,7 +110,7 @@ async function sweep(folder: string, prefix: string): Promise<void> {
 async function sweepOne(path: string): Promise<void> {
   const directory = openOwn(path);
   if (directory === null) return;
-  if (addon().flock(directory.fd)) await removeDirectory(directory, path);
+  if (tryFlock(directory.fd) === true) await removeDirectory(directory, path);
   directory.close();
 }
 

@@ -1,6 +1,7 @@
 /**
  * One writer at a time for the index of a layout, between processes as well: a lock on a file among the layout's unfinished
- * ones, which only who may write there can open. It goes with the last one of them.
+ * ones, which only who may write there can open. It goes with the last one of them. Where there are no such locks, a name
+ * of Linux's abstract sockets takes its place.
  */
 import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -8,14 +9,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isLacunaError, LacunaError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { findAddon } from '../native/addon.ts';
-import { type FileLock, tryLock } from '../native/lock.ts';
+import { isWithoutLocks, tryLock } from '../native/lock.ts';
 import { hasCode, removeTemporary, temporaryPath } from './layout-temporary.ts';
+import { tryName } from './name-lock.ts';
 
 /** Milliseconds. A holder reads, changes and renames one small file. */
 const PATIENCE = 10_000;
 const PAUSE = 10;
 
-/** The last of this process to hold or to wait for each directory's lock: without the native addon it is all there is. */
+/** The last of this process to hold or to wait for each directory's lock. */
 const queues = new Map<string, Promise<unknown>>();
 
 /** Runs `work` while nobody else does for the same directory. Throws LOCKED after 10 s. */
@@ -23,7 +25,7 @@ export async function withLayoutLock<T>(dir: string, work: () => Promise<T>): Pr
   const { dev, ino } = await stat(dir, { bigint: true });
   const name = `${dev}-${ino}`;
   const before = queues.get(name) ?? Promise.resolve();
-  const mine = before.then(() => (findAddon() === null ? work() : locked(dir, work)));
+  const mine = before.then(() => locked(dir, `lacuna-layout-${name}`, work));
   const settled = mine.catch(() => {});
   queues.set(name, settled);
   try {
@@ -33,22 +35,25 @@ export async function withLayoutLock<T>(dir: string, work: () => Promise<T>): Pr
   }
 }
 
-async function locked<T>(dir: string, work: () => Promise<T>): Promise<T> {
-  const path = temporaryPath(dir, 'index.lock');
-  const lock = await waitFor(path, dir);
+/** Held until it is closed. */
+interface IndexLock {
+  close(): Promise<void>;
+}
+
+async function locked<T>(dir: string, name: string, work: () => Promise<T>): Promise<T> {
+  const lock = await waitFor(dir, name);
   try {
     return await work();
   } finally {
-    // First the file: nobody else has this one then.
-    await removeTemporary(path);
-    lock.close();
+    await lock.close();
   }
 }
 
-async function waitFor(path: string, dir: string): Promise<FileLock> {
+async function waitFor(dir: string, name: string): Promise<IndexLock> {
+  const path = temporaryPath(dir, 'index.lock');
   const deadline = performance.now() + PATIENCE;
   for (;;) {
-    const lock = await lockIn(path);
+    const lock = findAddon() === null ? await tryName(name) : await lockIn(path, name);
     if (lock !== null) return lock;
     if (performance.now() >= deadline) {
       throw new LacunaError('LOCKED', `the index of ${dir} is being written by another process`, {
@@ -62,11 +67,23 @@ async function waitFor(path: string, dir: string): Promise<FileLock> {
 }
 
 /** Null while somebody else has it: another user's lock cannot even be opened, and its folder may just have gone. */
-async function lockIn(path: string): Promise<FileLock | null> {
+async function lockIn(path: string, name: string): Promise<IndexLock | null> {
   try {
     await makeDirectory(dirname(path));
-    return await tryLock(path);
+    const lock = await tryLock(path);
+    if (lock === null) return null;
+    return {
+      async close() {
+        // First the file: nobody else has this one then.
+        await removeTemporary(path);
+        lock.close();
+      },
+    };
   } catch (error) {
+    if (isWithoutLocks(error)) {
+      await removeTemporary(path);
+      return await tryName(name);
+    }
     if (hasCode(error, 'ENOENT') || (isLacunaError(error) && isHeld(error))) return null;
     throw error;
   }

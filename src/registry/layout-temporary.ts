@@ -7,7 +7,7 @@ import { type FileHandle, open, readdir, rename, rm, rmdir } from 'node:fs/promi
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
 import { findAddon } from '../native/addon.ts';
-import { type FileLock, tryLockExisting } from '../native/lock.ts';
+import { type FileLock, isWithoutLocks, tryLockExisting } from '../native/lock.ts';
 import { type OpenDirectory, openDirectory } from '../open-file.ts';
 
 const FOLDER = '.lacuna-tmp';
@@ -43,7 +43,7 @@ export class Temporary implements AsyncDisposable {
       const path = temporaryPath(dir, `${findAddon() === null ? 'unlocked-' : ''}${randomUUID()}`);
       try {
         const file = await createIn(path);
-        const lock = await tryLockExisting(path, 'file').catch(() => NO_LOCK);
+        const lock = await lockOf(path, file);
         if (lock !== null) return new Temporary(path, file, lock);
         await file.close();
       } catch (error) {
@@ -63,6 +63,17 @@ export class Temporary implements AsyncDisposable {
     await this.file.close();
     await removeTemporary(this.path);
     this.#lock.close();
+  }
+}
+
+async function lockOf(path: string, file: FileHandle): Promise<FileLock | null> {
+  if (findAddon() === null) return NO_LOCK;
+  try {
+    return await tryLockExisting(path, 'file');
+  } catch (error) {
+    if (isWithoutLocks(error)) return NO_LOCK;
+    await file.close();
+    throw error;
   }
 }
 

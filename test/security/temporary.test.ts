@@ -12,16 +12,20 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { addon } from '../../src/native/addon.ts';
 import { tryLock, tryLockExisting } from '../../src/native/lock.ts';
 import { makeScratch } from '../../src/registry/archive-scratch.ts';
 import { withLayoutLock } from '../../src/registry/layout-lock.ts';
 import { sweepTemporary, Temporary } from '../../src/registry/layout-temporary.ts';
+import { tryName } from '../../src/registry/name-lock.ts';
 import { openStore } from '../../src/registry/open.ts';
 import { needs } from '../kit/skip.ts';
 import { pushImage } from '../unit/registry/contract.ts';
@@ -181,6 +185,48 @@ describe.skipIf(skipBuilt.reason)('writers in other namespaces', () => {
     const tags: string[] = [];
     for await (const tag of store.tags()) tags.push(tag);
     expect(tags).toHaveLength(24);
+  });
+});
+
+describe.skipIf(skip.reason)('where files cannot be locked', () => {
+  beforeEach(() => {
+    vi.spyOn(addon(), 'flock').mockImplementation(() => {
+      throw Object.assign(new Error('the file system has no locks'), { code: 'UNSUPPORTED' });
+    });
+  });
+  afterEach(() => {
+    vi.restoreAllMocks();
+  });
+
+  it('writers of a layout’s index take turns all the same', async () => {
+    mkdirSync(at('layout'));
+    const { dev, ino } = statSync(at('layout'), { bigint: true });
+    // Another process has it.
+    const other = await tryName(`lacuna-layout-${dev}-${ino}`);
+    let isRunning = false;
+    const mine = withLayoutLock(at('layout'), async () => {
+      isRunning = true;
+      expect(await tryName(`lacuna-layout-${dev}-${ino}`)).toBeNull();
+    });
+    await sleep(100);
+    expect(isRunning).toBe(false);
+    await other!.close();
+    await mine;
+    expect(readdirSync(at('layout'))).toEqual([]);
+  });
+
+  it('unfinished files and archives are written, and nothing that others left is removed', async () => {
+    mkdirSync(at('layout'));
+    const temporary = await Temporary.create(at('layout'));
+    await sweepTemporary(at('layout'));
+    expect(existsSync(temporary.path)).toBe(true);
+    await temporary[Symbol.asyncDispose]();
+    mkdirSync(at('.a.tar.lacuna-AbC123'), { mode: 0o700 });
+    const scratch = await makeScratch(at('a.tar'));
+    writeFileSync(join(scratch.path, 'file'), 'x');
+    await scratch.remove();
+    expect(existsSync(at('.a.tar.lacuna-AbC123'))).toBe(true);
+    rmSync(at('.a.tar.lacuna-AbC123'), { recursive: true });
   });
 });
 

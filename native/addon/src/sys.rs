@@ -117,7 +117,10 @@ pub fn flock(fd: f64) -> Result<bool> {
     guarded(|| {
         let fd = args::integer("fd", fd, i32::MAX as usize)?;
         // At most i32::MAX.
-        Ok(lacuna_sys::flock(fd as i32)?)
+        lacuna_sys::flock(fd as i32).map_err(|error| match lacuna_sys::has_no_locks(&error) {
+            true => BridgeError::new(Code::Unsupported, "the file system has no locks"),
+            false => error.into(),
+        })
     })
 }
 

@@ -18,7 +18,7 @@ mod walk_tests;
 
 pub use error::{Result, SysError};
 pub use fdpass::{recv_with_fd, send_with_fd};
-pub use lock::{flock, try_lock};
+pub use lock::{flock, has_no_locks, try_lock};
 pub use loopdev::{LoopDevice, loop_attach};
 pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mount_point, mount, umount};
 pub use remove::remove_tree;

@@ -36,6 +36,12 @@ pub fn flock(fd: RawFd) -> Result<bool> {
     }
 }
 
+/// Whether [`flock`] failed because there are no locks: on network file systems without a lock manager, or mounted
+/// without locks.
+pub fn has_no_locks(error: &SysError) -> bool {
+    matches!(error.errno, libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
