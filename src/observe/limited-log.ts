@@ -8,6 +8,8 @@ const PERIOD = 60_000;
 /** Kinds that are told from each other; what comes beyond them in a period counts as one more. */
 export const MAX_KINDS = 1000;
 
+const OTHERS = { subject: {}, message: 'other messages' };
+
 /** What a line is about, in this order; chunks, offsets and errors differ from line to line. */
 const SUBJECTS = ['image', 'blob', 'subject', 'host', 'device'] as const;
 
@@ -35,14 +37,21 @@ export function limitedLog(log: Log, { burst = BURST, period = PERIOD } = {}): L
   const write = (level: Level) => (fields: object, message: string) => {
     const subject = subjectOf(fields);
     const name = [level, message.replaceAll(/\d+/g, '#'), ...Object.values(subject)].join(' ');
-    const key = kinds.has(name) || kinds.size < MAX_KINDS ? name : '';
-    const kind = kinds.get(key) ?? { lines: 0, level, subject, message };
+    const isTold = kinds.has(name) || kinds.size < MAX_KINDS;
+    const key = isTold ? name : level;
+    const kind = kinds.get(key) ?? { lines: 0, level, ...(isTold ? { subject, message } : OTHERS) };
     if (kinds.size === 0) setTimeout(end, period).unref();
     kinds.set(key, kind);
     kind.lines++;
     if (kind.lines <= burst) log[level](fields, message);
   };
-  return { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') };
+  // Who asks for debug lines wants all of them.
+  return {
+    debug: (fields, message) => log.debug(fields, message),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+  };
 }
 
 function subjectOf(fields: object): Record<string, unknown> {

@@ -67,7 +67,7 @@ function openPino(options: LogOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       redact: SECRET_FIELDS.flatMap((field) => [field, `*.${field}`]),
     },
-    { write: (line: string) => print(isText ? textLine(redact(line)) : `${printable(redact(line.trimEnd()))}\n`) },
+    { write: (line: string) => print((isText ? textLine : jsonLine)(recordOf(line))) },
   );
 }
 
@@ -76,9 +76,20 @@ export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 const STYLES: Readonly<Record<string, Parameters<typeof paint>[0]>> = { warn: 'yellow', error: 'red', debug: 'dim' };
 
+/** Texts are looked through, not the line: a secret of digits may stand in a number, which must stay one. */
+function withoutSecrets(value: unknown): unknown {
+  if (typeof value === 'string') return redact(value);
+  if (Array.isArray(value)) return value.map(withoutSecrets);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [redact(key), withoutSecrets(field)]));
+}
+
+const recordOf = (line: string): Record<string, unknown> => withoutSecrets(JSON.parse(line)) as Record<string, unknown>;
+
+const jsonLine = (record: Record<string, unknown>): string => `${printable(JSON.stringify(record))}\n`;
+
 /** `2026-01-31T12:00:00.000Z WARN  daemon: message field=value`. */
-function textLine(line: string): string {
-  const { level, time, name, msg, ...fields } = JSON.parse(line) as Record<string, unknown>;
+function textLine({ level, time, name, msg, ...fields }: Record<string, unknown>): string {
   const word = String(level).toUpperCase().padEnd(5);
   const style = STYLES[String(level)];
   const details = Object.entries(fields).map(([key, value]) => `${key}=${describe(value)}`);

@@ -4,9 +4,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { lacunaArgs } from '../../bench/lacuna.ts';
 import { isLacunaError, LacunaError } from '../../src/errors.ts';
+import { openLog } from '../../src/observe/log.ts';
+import { screen } from '../../src/observe/screen.ts';
 import { openStore } from '../../src/registry/open.ts';
 import type { Credentials } from '../../src/registry/store.ts';
 import { keepSecret, redact } from '../../src/secrets.ts';
@@ -39,6 +41,21 @@ describe('a secret', () => {
     keepSecret(IDENTITY);
     const error = new LacunaError('PROTOCOL', `sent ${IDENTITY}`, { subject: IDENTITY, hint: `drop ${IDENTITY}` });
     expectNone(`${error.stack} ${JSON.stringify(error)}`);
+  });
+
+  it.each(['text', 'json'] as const)('of digits leaves the numbers of a log line alone, as %s', (format) => {
+    keepSecret('12345678');
+    const lines: string[] = [];
+    const write = vi.spyOn(screen, 'print').mockImplementation((line) => void lines.push(line));
+    openLog({ format }).warn(
+      { size: 12345678, about: 'sent 12345678', list: ['12345678'], 'k 12345678': 1 },
+      '12345678',
+    );
+    write.mockRestore();
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain('sent [redacted]');
+    expect(lines[0]!.match(/12345678/g)).toHaveLength(1);
+    if (format === 'json') expect(JSON.parse(lines[0]!)).toMatchObject({ size: 12345678, msg: '[redacted]' });
   });
 
   it('that is a short word is left in texts, which have it by chance', () => {

@@ -38,5 +38,19 @@ describe('a limited log', () => {
   it('is bounded also when every line is about something else', () => {
     for (let i = 0; i < 100_000; i++) log.warn({ blob: `${i}` }, 'wrong');
     expect(lines.length).toBeLessThanOrEqual(1010);
+    // What is beyond that is not told as if it were the first of them, nor in another level.
+    for (let i = 0; i < 20; i++) log.error({ blob: `e${i}` }, 'lost');
+    vi.advanceTimersByTime(60_000);
+    expect(lines.slice(-2)).toEqual([
+      ['warn', { omitted: 100_000 - 1010 }, 'other messages (repeated)'],
+      ['error', { omitted: 10 }, 'other messages (repeated)'],
+    ]);
+  });
+
+  it('leaves debug lines as they are: who asks for them wants all', () => {
+    for (let i = 0; i < 5000; i++) log.debug({ blob: `${i}` }, 'request');
+    expect(lines).toHaveLength(5000);
+    log.warn({ blob: 'a' }, 'wrong');
+    expect(lines.at(-1)).toEqual(['warn', { blob: 'a' }, 'wrong']);
   });
 });
