@@ -9,8 +9,8 @@ import type { Containerd } from './client.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
 
 export interface SnapshotterLink {
-  /** Has the bootstrap fetched now; resolves with how many bytes that are, 0 when it was there. Never fails. */
-  expect(image: string, layer: Descriptor): Promise<number>;
+  /** Has the bootstrap fetched now; resolves with how many bytes that are, 0 when it was there; null when it failed. */
+  expect(image: string, layer: Descriptor): Promise<number | null>;
   close(): void;
 }
 
@@ -49,14 +49,14 @@ export async function linkSnapshotter(containerd: Containerd, options: LinkOptio
         return known ? 0 : size;
       } catch (error) {
         note(log, error);
-        return 0;
+        return null;
       }
     },
     close: () => channel.close(),
   };
 }
 
-/** Only time is lost: Prepare fetches what nobody announced. */
+/** Prepare fetches what nobody announced, once containerd has the manifest. */
 function note(log: Log, error: unknown): void {
   log.debug({ error: toLacunaError(error).toJSON() }, 'the bootstrap could not be announced');
 }

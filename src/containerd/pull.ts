@@ -109,20 +109,24 @@ async function bring(request: Bringing): Promise<PullResult> {
   const snapshot = chainIdsOf(diffIds).at(-1) ?? '';
   const target = runnable(choice);
   const source = { [sourceLabel(reference.host)]: reference.repository };
+  const writeManifest = (): Promise<void> =>
+    containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) });
+  // What was not announced is believed when containerd has the manifest, and only then.
+  if (fetched === null) await writeManifest();
   const [{ lazyLayers, bytes }] = await Promise.all([
     unpack({
       ...{ containerd, store, snapshotter, image, layers, bootstrap, diffIds, onProgress, ...abort },
       manifestDigest: descriptor.digest,
       contentLabels: source,
     }),
-    containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) }),
+    fetched === null ? null : writeManifest(),
     containerd.writeContent(manifest.config, [configBytes], {
       ...source,
       ...(snapshot === '' ? {} : { [`containerd.io/gc.ref.snapshot.${snapshotter}`]: snapshot }),
     }),
   ]);
   await containerd.putImage(image, target);
-  const total = choice.bytes.length + configBytes.length + bytes + fetched;
+  const total = choice.bytes.length + configBytes.length + bytes + (fetched ?? 0);
   const notLazy = lazyLayers > 0 ? null : whyNotLazy(bootstrap !== null, link !== null, snapshotter);
   return { image, digest: descriptor.digest, snapshot, layers: layers.length, lazyLayers, notLazy, bytes: total };
 }

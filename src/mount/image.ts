@@ -259,7 +259,7 @@ async function mountAttached(request: Wanted, supervisor: Supervisor): Promise<M
 
 /** Detaches what earlier processes attached and nobody has mounted any more. */
 async function forgetUnmounted(root: string, client: DaemonClient): Promise<void> {
-  for (const place of await abandonedPlaces(root)) await forgetImage(client, place);
+  for await (const place of abandonedPlaces(root)) await forgetImage(client, place);
 }
 
 async function forgetImage(client: DaemonClient, place: MountPlace): Promise<void> {

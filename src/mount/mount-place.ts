@@ -90,16 +90,22 @@ export async function refuseMounted(target: string): Promise<void> {
   });
 }
 
-/** Places of killed processes whose images nobody has mounted any more, locked. */
-export async function abandonedPlaces(root: string): Promise<MountPlace[]> {
-  const places: MountPlace[] = [];
+/** Places of killed processes whose images nobody has mounted any more, one by one and locked: whoever gets one releases it. */
+export async function* abandonedPlaces(root: string): AsyncGenerator<MountPlace> {
   for (const id of await readdir(mountsOf(root)).catch(() => [])) {
     const folder = join(mountsOf(root), id);
     const lock = await tryLockExisting(folder, 'directory');
     if (lock === null) continue;
-    const target = await readFile(join(folder, 'target'), 'utf8').catch(() => '');
-    if (target === '' || (await mountedAt(target)) === null) places.push(new MountPlace(mountsOf(root), id, lock));
+    const isLeft = await isAbandoned(folder).catch((error: unknown) => {
+      lock.close();
+      throw error;
+    });
+    if (isLeft) yield new MountPlace(mountsOf(root), id, lock);
     else lock.close();
   }
-  return places;
+}
+
+async function isAbandoned(folder: string): Promise<boolean> {
+  const target = await readFile(join(folder, 'target'), 'utf8').catch(() => '');
+  return target === '' || (await mountedAt(target)) === null;
 }

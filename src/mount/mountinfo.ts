@@ -28,7 +28,7 @@ export function parseMountinfo(text: string): MountEntry[] {
     const [fstype, source, options] = fields.slice(separator + 1);
     if (separator < 0 || target === undefined || fstype === undefined || source === undefined) return [];
     const paths = { root: plain(root!), target: plain(target), source: plain(source) };
-    return [{ device: device!, ...paths, fstype, options: options ?? '' }];
+    return [{ device: device!, ...paths, fstype, options: plain(options ?? '') }];
   });
 }
 

@@ -26,11 +26,13 @@ const identityOf = ({ device, root }: MountEntry): string => `${device} ${root}`
 
 function testFor(snapshotter: string, own: readonly MountEntry[]): (entry: MountEntry) => boolean {
   const snapshots = join(snapshotter, 'snapshots');
-  // The file system that holds the snapshots, and their folder in it.
-  const home = own.findLast(({ target }) => target === deepest(own, snapshots))!;
-  const folder = join(home.root, relative(home.target, snapshots));
+  // The file system that holds the snapshots, and their folder in it; a chroot may not see where that is mounted.
+  const mountpoint = deepest(own, snapshots);
+  const home = own.findLast(({ target }) => target === mountpoint);
+  const folder = home === undefined ? '' : join(home.root, relative(home.target, snapshots));
   const isOwn = ({ target }: MountEntry): boolean => isBelow(target, snapshotter);
-  const isBind = ({ device, root }: MountEntry): boolean => device === home.device && isBelow(root, folder);
+  const isBind = ({ device, root }: MountEntry): boolean =>
+    home !== undefined && device === home.device && isBelow(root, folder);
   const isOverlay = ({ fstype, options }: MountEntry): boolean =>
     fstype === 'overlay' && options.includes(`${snapshotter}/`);
   return (entry) => !isOwn(entry) && (isOverlay(entry) || isBind(entry));

@@ -32,6 +32,17 @@ export async function askContent(
   namespace: string,
   digest: string,
 ): Promise<Answer | null> {
+  // containerd listens on others as well, whose protocol may be another one: they are asked only when this says nothing.
+  const usual = sockets.filter((socket) => socket.endsWith('/containerd.sock'));
+  const first = await askAll(usual, namespace, digest).catch(toLacunaError);
+  if (first !== null && !(first instanceof LacunaError)) return first;
+  const others = sockets.filter((socket) => !usual.includes(socket));
+  const second = await askAll(others, namespace, digest);
+  if (second === null && first !== null) throw first;
+  return second;
+}
+
+async function askAll(sockets: readonly string[], namespace: string, digest: string): Promise<Answer | null> {
   const outcomes = await Promise.all(sockets.map((socket) => ask(socket, namespace, digest)));
   let failure: LacunaError | null = null;
   for (const outcome of outcomes) {
@@ -53,12 +64,15 @@ async function ask(socket: string, namespace: string, digest: string): Promise<A
   } catch (error) {
     const failure = toLacunaError(error);
     if (failure.code === 'UNSUPPORTED') return null;
-    return failure.code === 'UNAVAILABLE' || failure.code === 'TIMEOUT' ? failure : { socket, labels: null };
+    return failure.code === 'NOT_FOUND' ? { socket, labels: null } : failure;
   }
 }
 
 /** A row of /proc/net/unix: flags with __SO_ACCEPTCON, SOCK_STREAM, any state, the inode, an absolute path. */
 const LISTENING = /^\S+ \S+ \S+ 00010000 0001 \S+ +(\d+) (\/.+)$/;
+
+/** What helps where the calling process cannot be looked at. */
+export const NAME_SOCKET = "name containerd's socket in the configuration: [snapshotter] containerd";
 
 /** Paths of the UNIX sockets that a process listens on, as they are reached from here. NOT_FOUND, FORBIDDEN. */
 export async function listeningSockets(pid: number): Promise<string[]> {
@@ -72,7 +86,7 @@ export async function listeningSockets(pid: number): Promise<string[]> {
     // containerd's second protocol, at the address of the first with this behind it.
     return paths.filter((path) => !path.endsWith('.ttrpc')).map((path) => root + path);
   } catch (error) {
-    throw toLacunaError(error, { op: 'find the caller', subject: `process ${pid}` });
+    throw toLacunaError(error, { op: 'find the caller', subject: `process ${pid}`, hint: NAME_SOCKET });
   }
 }
 

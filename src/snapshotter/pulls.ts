@@ -5,7 +5,7 @@
  * what `lacuna pull` announced on our own socket.
  */
 import { LacunaError } from '../errors.ts';
-import { askContent, type Caller, listeningSockets } from './caller.ts';
+import { askContent, type Caller, listeningSockets, NAME_SOCKET } from './caller.ts';
 import type { ImageSource, Labels } from './info.ts';
 import { type LazyLayer, PULL_HINT, sourceLabel } from './labels.ts';
 
@@ -25,7 +25,10 @@ export class Pulls {
 
   /** A client on our own socket, which only root can be, says that it pulls this layer from there. */
   announce(source: ImageSource, digest: string): void {
-    this.#announced.add(keyOf(source, digest));
+    const key = keyOf(source, digest);
+    // The latest announcement counts.
+    this.#announced.delete(key);
+    this.#announced.add(key);
     if (this.#announced.size > MAX_ANNOUNCED) this.#announced.delete(this.#announced.values().next().value!);
   }
 
@@ -35,7 +38,7 @@ export class Pulls {
    */
   async assertPulled(layer: LazyLayer, source: ImageSource, caller: Caller): Promise<void> {
     if (this.#announced.has(keyOf(source, layer.digest))) return;
-    const labels = await this.#recorded(layer, caller);
+    const labels = layer.manifestDigest === '' ? null : await this.#recorded(layer, caller);
     if (labels === undefined) return;
     const repositories = (labels?.[sourceLabel(source.host)] ?? '').split(',');
     if (!repositories.includes(source.repository)) throw notPulled(layer, source);
@@ -60,7 +63,7 @@ const keyOf = ({ host, repository }: ImageSource, digest: string): string => `${
 const unseen = (): LacunaError =>
   new LacunaError('PRECONDITION', 'the calling process cannot be seen from this PID namespace', {
     op: 'prepare snapshot',
-    hint: "name containerd's socket in the configuration: [snapshotter] containerd",
+    hint: NAME_SOCKET,
   });
 
 const notPulled = (layer: LazyLayer, { host, repository }: ImageSource): LacunaError =>

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -70,6 +71,24 @@ describe.skipIf(needs('linux', 'addon').reason)('labels that name an image', () 
     await expect(pulls.assertPulled(nameless, PRIVATE, us)).rejects.toMatchObject({ code: 'FORBIDDEN' });
   });
 
+  test('are answered by containerd’s own socket, whatever else the process listens on', async () => {
+    // Of another protocol: it takes the connection and says nothing.
+    const silent = createServer(() => {});
+    const real = await FakeContainerd.start(join(directory, 'containerd.sock'));
+    await new Promise<void>((resolve) => silent.listen(join(directory, 'nri.sock'), resolve));
+    let asked = 0;
+    silent.on('connection', () => asked++);
+    try {
+      real.content.set(layer.manifestDigest, MANIFEST);
+      real.contentLabels.set(layer.manifestDigest, { [sourceLabel(PRIVATE.host)]: PRIVATE.repository });
+      await pulls.assertPulled(layer, PRIVATE, us);
+      expect(asked).toBe(0);
+    } finally {
+      await real[Symbol.asyncDispose]();
+      await new Promise((resolve) => silent.close(resolve));
+    }
+  });
+
   test('of a layer that was announced on our own socket are believed, and of no other one', async () => {
     pulls.announce(PRIVATE, layer.digest);
     await pulls.assertPulled(layer, PRIVATE, us);
@@ -86,6 +105,10 @@ describe.skipIf(needs('linux', 'addon').reason)('labels that name an image', () 
     await pulls.assertPulled(layer, PRIVATE, us);
     const first = { ...layer, digest: digestOf(Buffer.from('0')) };
     await expect(pulls.assertPulled(first, PRIVATE, us)).rejects.toMatchObject(refusal);
+    // Announced again it is the newest.
+    pulls.announce(PRIVATE, digestOf(Buffer.from('1')));
+    pulls.announce(PRIVATE, digestOf(Buffer.from('new')));
+    await pulls.assertPulled({ ...layer, digest: digestOf(Buffer.from('1')) }, PRIVATE, us);
   });
 
   describe('from a process that is not containerd', () => {

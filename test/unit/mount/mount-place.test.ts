@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { abandonedPlaces, claimPlace } from '../../../src/mount/mount-place.ts';
+import { abandonedPlaces, claimPlace, type MountPlace } from '../../../src/mount/mount-place.ts';
 import { needs } from '../../kit/skip.ts';
 
 const skip = needs('linux', 'addon');
@@ -13,16 +13,21 @@ describe.skipIf(skip.reason)('the place of a mount', () => {
   beforeEach(() => {
     root = realpathSync(mkdtempSync(join(tmpdir(), 'lacuna-place-')));
   });
+  const abandoned = async (): Promise<MountPlace[]> => {
+    const places: MountPlace[] = [];
+    for await (const place of abandonedPlaces(root)) places.push(place);
+    return places;
+  };
   afterEach(() => rmSync(root, { recursive: true, force: true }));
 
   it('is not abandoned while its process is about to mount', async () => {
     const place = await claimPlace(root, join(root, 'target'));
-    expect(await abandonedPlaces(root)).toEqual([]);
+    expect(await abandoned()).toEqual([]);
     const bootstrap = await place.write(join(root, 'target'), Buffer.from('bootstrap'));
-    expect(await abandonedPlaces(root)).toEqual([]);
+    expect(await abandoned()).toEqual([]);
     expect(existsSync(bootstrap)).toBe(true);
     place.release();
-    const [left, ...more] = await abandonedPlaces(root);
+    const [left, ...more] = await abandoned();
     expect([left!.id, more]).toEqual([place.id, []]);
     await left!.remove();
     left!.release();
@@ -33,7 +38,7 @@ describe.skipIf(skip.reason)('the place of a mount', () => {
     const place = await claimPlace(root, '/proc');
     await place.write('/proc', Buffer.alloc(0));
     place.release();
-    expect(await abandonedPlaces(root)).toEqual([]);
+    expect(await abandoned()).toEqual([]);
   });
 
   it('is claimed by one after the other', async () => {
@@ -56,7 +61,7 @@ describe.skipIf(skip.reason)('the place of a mount', () => {
   it('without a target was left by a process that died before it wrote one', async () => {
     mkdirSync(join(root, 'mounts', 'mount-0000'), { recursive: true });
     writeFileSync(join(root, 'mounts', 'notes'), 'not a place');
-    const [left, ...more] = await abandonedPlaces(root);
+    const [left, ...more] = await abandoned();
     expect([left!.id, more]).toEqual(['mount-0000', []]);
     left!.release();
   });
