@@ -2,41 +2,17 @@
  * A client of containerd's own API: the few calls that putting an image into it needs, over one connection.
  * Messages are those of `proto/containerd`; what to do with them is decided in `pull.ts`.
  */
-import type { ServiceDefinition } from '@grpc/grpc-js';
 import { toLacunaError } from '../errors.ts';
-import { loadService } from '../grpc/proto.ts';
+import { type ContainerdApi, containerdApi } from '../grpc/containerd.ts';
+import type { Plugin } from '../grpc/messages/introspection.gen.ts';
+import type { Mount } from '../grpc/messages/types.gen.ts';
+import type { Sent } from '../grpc/proto.ts';
 import { type CallSettings, type UnixChannel, unixChannel } from '../grpc/unix.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { type ContentDescriptor, type Pieces, writeOrWait } from './content.ts';
 
-const SERVICES = ['content', 'diff', 'images', 'introspection', 'leases', 'snapshots'] as const;
-
 /** How long the undoing of a failed pull may take. */
 const CLEAN_UP_MILLISECONDS = 10_000;
-
-/** The methods of all services, as `Images.Create`: what one connection can carry needs no second one. */
-function methods(): ServiceDefinition {
-  const all: Record<string, ServiceDefinition[string]> = {};
-  for (const service of SERVICES) {
-    const name = `${service[0]!.toUpperCase()}${service.slice(1)}`;
-    const definition = loadService(`containerd/${service}.proto`, `containerd.services.${service}.v1.${name}`);
-    for (const [method, found] of Object.entries(definition)) all[`${name}.${method}`] = found;
-  }
-  return all;
-}
-
-export interface WireMount {
-  readonly type: string;
-  readonly source: string;
-  readonly target: string;
-  readonly options: readonly string[];
-}
-
-export interface Plugin {
-  readonly type: string;
-  readonly id: string;
-  readonly exports: Readonly<Record<string, string>>;
-}
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -46,14 +22,14 @@ export interface ContainerdOptions {
 }
 
 export class Containerd implements Disposable {
-  readonly #channel: UnixChannel;
+  readonly #channel: UnixChannel<ContainerdApi>;
   readonly #namespace: string;
   readonly #signal: AbortSignal | undefined;
   /** Keeps everything that is made from now on from the garbage collector; empty: nothing does. */
   #lease = '';
 
   constructor(address: string, options: ContainerdOptions) {
-    this.#channel = unixChannel(address, methods());
+    this.#channel = unixChannel(address, containerdApi());
     this.#namespace = options.namespace;
     this.#signal = options.signal;
   }
@@ -73,13 +49,13 @@ export class Containerd implements Disposable {
   }
 
   async plugins(filter: string): Promise<readonly Plugin[]> {
-    const { plugins } = await this.#call<{ plugins: Plugin[] }>('Introspection.Plugins', { filters: [filter] });
+    const { plugins } = await this.#call('Introspection.Plugins', { filters: [filter] });
     return plugins;
   }
 
-  async prepare(snapshotter: string, key: string, parent: string, labels: Labels): Promise<readonly WireMount[]> {
+  async prepare(snapshotter: string, key: string, parent: string, labels: Labels): Promise<readonly Mount[]> {
     const request = { snapshotter, key, parent, labels };
-    return (await this.#call<{ mounts: WireMount[] }>('Snapshots.Prepare', request)).mounts;
+    return (await this.#call('Snapshots.Prepare', request)).mounts;
   }
 
   async commit(snapshotter: string, name: string, key: string, labels: Labels): Promise<void> {
@@ -91,9 +67,9 @@ export class Containerd implements Disposable {
   }
 
   /** Unpacks a layer of the content store into `mounts`; resolves with the digest of its tar. */
-  async apply(layer: Descriptor, mounts: readonly WireMount[]): Promise<string> {
+  async apply(layer: Descriptor, mounts: readonly Mount[]): Promise<string> {
     const { mediaType, digest, size } = layer;
-    const response = await this.#call<{ applied: { digest: string } | null }>('Diff.Apply', {
+    const response = await this.#call('Diff.Apply', {
       diff: { mediaType, digest, size },
       mounts,
     });
@@ -160,16 +136,22 @@ export class Containerd implements Disposable {
     return { 'containerd-namespace': this.#namespace, ...lease };
   }
 
-  #call<Response>(method: string, request: object): Promise<Response> {
+  #call<Method extends keyof ContainerdApi>(
+    method: Method,
+    request: Sent<ContainerdApi[Method]['request']>,
+  ): Promise<ContainerdApi[Method]['response']> {
     const settings: CallSettings = {
       metadata: this.#metadata(),
       ...(this.#signal === undefined ? {} : { signal: this.#signal }),
     };
-    return this.#channel.call<Response>(method, request, settings);
+    return this.#channel.call(method, request, settings);
   }
 
   /** Also when the work was aborted; but not for ever. */
-  async #cleanUp(method: string, request: object): Promise<void> {
+  async #cleanUp<Method extends keyof ContainerdApi>(
+    method: Method,
+    request: Sent<ContainerdApi[Method]['request']>,
+  ): Promise<void> {
     await this.#channel.call(method, request, { metadata: this.#metadata(), timeout: CLEAN_UP_MILLISECONDS });
   }
 }

@@ -2,6 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Metadata, type ServiceError } from '@grpc/grpc-js';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import type { ContainerdApi } from '../grpc/containerd.ts';
+import type { WriteContentRequest, WriteContentResponse } from '../grpc/messages/content.gen.ts';
+import type { Sent } from '../grpc/proto.ts';
 import { fromStatus } from '../grpc/status.ts';
 import type { UnixChannel } from '../grpc/unix.ts';
 import type { Descriptor } from '../image/manifest.ts';
@@ -10,7 +13,7 @@ export type ContentDescriptor = Pick<Descriptor, 'digest' | 'size'>;
 export type Pieces = AsyncIterable<Buffer> | Iterable<Buffer>;
 
 export interface ContentLink {
-  readonly channel: UnixChannel;
+  readonly channel: UnixChannel<ContainerdApi>;
   readonly metadata: Readonly<Record<string, string>>;
   readonly signal: AbortSignal | undefined;
 }
@@ -58,8 +61,8 @@ const isLocked = (error: unknown): boolean => {
 async function progressOf({ channel, metadata, signal }: ContentLink, ref: string): Promise<number> {
   try {
     const settings = { metadata, ...(signal === undefined ? {} : { signal }) };
-    const { status } = await channel.call<{ status: { offset: number } | null }>('Content.Status', { ref }, settings);
-    return Number(status?.offset ?? 0);
+    const { status } = await channel.call('Content.Status', { ref }, settings);
+    return status?.offset ?? 0;
   } catch (error) {
     if (toLacunaError(error).code === 'NOT_FOUND') return 0;
     throw error;
@@ -84,7 +87,7 @@ async function write(
   const method = channel.definition['Content.Write']!;
   const headers = new Metadata();
   for (const [key, value] of Object.entries(metadata)) headers.set(key, value);
-  const call = channel.client.makeBidiStreamRequest<object, object>(
+  const call = channel.client.makeBidiStreamRequest<Sent<WriteContentRequest>, WriteContentResponse>(
     method.path,
     method.requestSerialize,
     method.responseDeserialize,
@@ -100,7 +103,7 @@ async function write(
   });
   // A failure is seen by whoever waits: below, or while a piece is sent.
   ended.catch(() => {});
-  const send = async (message: object): Promise<void> => {
+  const send = async (message: Sent<WriteContentRequest>): Promise<void> => {
     if (call.write(message)) return;
     await Promise.race([new Promise<void>((resolve) => call.once('drain', resolve)), ended]);
   };

@@ -45,7 +45,7 @@ export async function linkSnapshotter(containerd: Containerd, options: LinkOptio
     async expect(image, { digest, mediaType, size }) {
       try {
         const request = { image, layer: digest, mediaType, size };
-        const { known } = await channel.call<{ known: boolean }>('Expect', request);
+        const { known } = await channel.call('Expect', request);
         return known ? 0 : size;
       } catch (error) {
         note(log, error);

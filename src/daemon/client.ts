@@ -7,6 +7,7 @@ import { open, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { EXIT, LacunaError, toLacunaError } from '../errors.ts';
+import type { StatusResponse } from '../grpc/messages/daemon.gen.ts';
 import { type CallSettings, unixChannel } from '../grpc/unix.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import {
@@ -30,8 +31,6 @@ export interface DaemonClient extends Disposable {
   /** One event with the daemon's pid, then open until it dies or is stopped. */
   watch(settings?: Settings): AsyncIterable<{ pid: number }>;
   stop(settings?: Settings): Promise<void>;
-  /** Needs a daemon with LACUNA_TEST_HOOKS=1. */
-  blockForTest(seconds: number, settings?: Settings): Promise<void>;
   close(): void;
 }
 
@@ -45,20 +44,24 @@ export const DEFAULT_CALL_TIMEOUT = 60_000;
 export function connectDaemon(root: string): DaemonClient {
   const channel = unixChannel(rootPaths(root).socket, daemonService());
   const defaults = { timeout: DEFAULT_CALL_TIMEOUT, waitForReady: true };
-  const call = <T>(method: string, request: object, settings: Settings = {}) =>
-    channel.call<T>(method, request, { ...defaults, ...settings });
+  const call: typeof channel.call = (method, request, settings = {}) =>
+    channel.call(method, request, { ...defaults, ...settings });
   return {
     root,
     attach: (request, settings) => call('Attach', request, settings),
     detach: async (id, settings) => void (await call('Detach', { id }, settings)),
     setCredentials: async (request, settings) => void (await call('SetCredentials', request, settings)),
-    status: (settings) => call('Status', {}, settings),
+    status: async (settings) => withCounters(await call('Status', {}, settings), root),
     watch: (settings = {}) => channel.stream('Watch', {}, settings),
     stop: async (settings) => void (await call('Stop', {}, settings)),
-    blockForTest: async (seconds, settings) => void (await call('BlockForTest', { seconds }, settings)),
     close: () => channel.close(),
     [Symbol.dispose]: () => channel.close(),
   };
+}
+
+function withCounters({ counters, ...status }: StatusResponse, subject: string): Status {
+  if (counters !== null) return { ...status, counters };
+  throw new LacunaError('PROTOCOL', 'the daemon answered without its counters', { op: 'status', subject });
 }
 
 /** For a daemon that is started now; one that runs keeps its own. */

@@ -1,11 +1,11 @@
 /** The control API on this side of the socket. */
 import { createRequire } from 'node:module';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fetcher } from '../blob/fetcher.ts';
-import { LacunaError } from '../errors.ts';
+import type { Daemon } from '../grpc/messages/daemon.gen.ts';
+import type { Handlers } from '../grpc/proto.ts';
 import { serverStream, unary } from '../grpc/unix.ts';
 import type { BlobFs } from '../native/addon.ts';
-import { type AttachRequest, daemonService, type SetCredentialsRequest, type Status } from './api.ts';
+import { type Counters, daemonService, type Status } from './api.ts';
 import type { Images } from './images.ts';
 import type { Sources } from './sources.ts';
 
@@ -19,9 +19,6 @@ export interface ServiceOptions {
   readonly ending: AbortSignal;
 }
 
-/** Longest time that BlockForTest blocks. */
-const MAX_BLOCK_SECONDS = 60;
-
 export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: ServiceOptions) {
   const startedAt = Date.now();
   const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
@@ -30,20 +27,20 @@ export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: 
     version,
     startedAt,
     ...images.status(),
-    counters: { ...blobFs.counters(), ...fetcher.counters() },
+    counters: exactly({ ...blobFs.counters(), ...fetcher.counters() }),
   });
-  const handlers = {
-    Attach: unary(async (request: AttachRequest, { signal }) => ({ devices: await images.attach(request, signal) })),
-    Detach: unary(async ({ id }: { id: string }) => {
+  const handlers: Handlers<Daemon> = {
+    Attach: unary(async (request, { signal }) => ({ devices: await images.attach(request, signal) })),
+    Detach: unary(async ({ id }) => {
       await images.detach(id);
       return {};
     }),
-    SetCredentials: unary((request: SetCredentialsRequest) => {
+    SetCredentials: unary((request) => {
       sources.setCredentials(request);
       return {};
     }),
     Status: unary(status),
-    Watch: serverStream(async function* (_request: object, { signal }) {
+    Watch: serverStream(async function* (_request, { signal }) {
       yield { pid: process.pid };
       const over = AbortSignal.any([signal, ending]);
       await new Promise<void>((resolve) => over.addEventListener('abort', () => resolve(), { once: true }));
@@ -52,18 +49,10 @@ export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: 
       setImmediate(stop); // the answer goes first
       return {};
     }),
-    BlockForTest: unary(({ seconds }: { seconds: number }) => {
-      if (process.env.LACUNA_TEST_HOOKS !== '1') {
-        throw new LacunaError('UNSUPPORTED', 'test hooks are off', { op: 'block for test' });
-      }
-      void sleep(50).then(() => block(Math.min(seconds, MAX_BLOCK_SECONDS)));
-      return {};
-    }),
   };
   return { definition: daemonService(), handlers };
 }
 
-/** Nothing of JavaScript runs meanwhile. */
-function block(seconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, seconds * 1000);
-}
+/** Compiles only for counters that are all in the message, and all of the message. */
+const exactly = <T extends Counters & { [Name in Exclude<keyof T, keyof Counters>]: never }>(counters: T): Counters =>
+  counters;

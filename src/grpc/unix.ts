@@ -15,6 +15,7 @@ import {
 } from '@grpc/grpc-js';
 import { LacunaError } from '../errors.ts';
 import { listenPrivately, pidOf } from './listen.ts';
+import type { Methods, Sent, TypedDefinition } from './proto.ts';
 import { fromStatus, toStatus } from './status.ts';
 
 /** A `sockaddr_un` holds 108 bytes with the final NUL. */
@@ -131,9 +132,17 @@ export interface CallSettings {
 }
 
 /** A client of one service on a UNIX socket. Connects when first called, again after the server was restarted. */
-export interface UnixChannel extends Disposable {
-  call<Response>(method: string, request: object, settings?: CallSettings): Promise<Response>;
-  stream<Response>(method: string, request: object, settings?: CallSettings): AsyncGenerator<Response, void, void>;
+export interface UnixChannel<Service extends Methods<Service>> extends Disposable {
+  call<Name extends keyof Service & string>(
+    method: Name,
+    request: Sent<Service[Name]['request']>,
+    settings?: CallSettings,
+  ): Promise<Service[Name]['response']>;
+  stream<Name extends keyof Service & string>(
+    method: Name,
+    request: Sent<Service[Name]['request']>,
+    settings?: CallSettings,
+  ): AsyncGenerator<Service[Name]['response'], void, void>;
   /** For methods that stream requests: grpc-js's own client and this method's path and codecs. */
   readonly client: Client;
   readonly definition: ServiceDefinition;
@@ -143,7 +152,10 @@ export interface UnixChannel extends Disposable {
 /** How long grpc waits between attempts to connect: a restarted daemon is back within half a second. */
 const RECONNECT_OPTIONS = { 'grpc.initial_reconnect_backoff_ms': 50, 'grpc.max_reconnect_backoff_ms': 1000 };
 
-export function unixChannel(path: string, definition: ServiceDefinition): UnixChannel {
+export function unixChannel<Service extends Methods<Service>>(
+  path: string,
+  definition: TypedDefinition<Service>,
+): UnixChannel<Service> {
   assertSocketPath(path);
   const client = new Client(`unix:${path}`, credentials.createInsecure(), {
     ...CHANNEL_OPTIONS,
@@ -165,7 +177,12 @@ export function unixChannel(path: string, definition: ServiceDefinition): UnixCh
   return {
     client,
     definition,
-    async call<Response>(method: string, request: object, settings: CallSettings = {}): Promise<Response> {
+    async call<Name extends keyof Service & string>(
+      method: Name,
+      request: object,
+      settings: CallSettings = {},
+    ): Promise<Service[Name]['response']> {
+      type Response = Service[Name]['response'];
       const { found, metadata, options } = prepare(method, settings);
       let cancel = (): void => {};
       try {
@@ -186,7 +203,8 @@ export function unixChannel(path: string, definition: ServiceDefinition): UnixCh
         settings.signal?.removeEventListener('abort', cancel);
       }
     },
-    async *stream<Response>(method: string, request: object, settings: CallSettings = {}) {
+    async *stream<Name extends keyof Service & string>(method: Name, request: object, settings: CallSettings = {}) {
+      type Response = Service[Name]['response'];
       const { found, metadata, options } = prepare(method, settings);
       const call = client.makeServerStreamRequest<object, Response>(
         found.path,

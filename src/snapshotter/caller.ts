@@ -2,7 +2,7 @@
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { loadService } from '../grpc/proto.ts';
+import { containerdService } from '../grpc/containerd.ts';
 import { unixChannel } from '../grpc/unix.ts';
 import type { Labels } from './info.ts';
 
@@ -55,11 +55,10 @@ async function askAll(sockets: readonly string[], namespace: string, digest: str
 
 /** Null: not a content store. An error leaves that open. */
 async function ask(socket: string, namespace: string, digest: string): Promise<Answer | LacunaError | null> {
-  const service = loadService('containerd/content.proto', 'containerd.services.content.v1.Content');
-  using channel = unixChannel(socket, service);
+  using channel = unixChannel(socket, containerdService('Content'));
   try {
     const settings = { timeout: PATIENCE, metadata: { 'containerd-namespace': namespace } };
-    const { info } = await channel.call<{ info: { labels: Labels } | null }>('Info', { digest }, settings);
+    const { info } = await channel.call('Info', { digest }, settings);
     return { socket, labels: info?.labels ?? null };
   } catch (error) {
     const failure = toLacunaError(error);

@@ -1,4 +1,5 @@
 /** What a snapshot is, in TypeScript and on containerd's wire. No I/O here. */
+import type { Info } from '../grpc/messages/snapshots.gen.ts';
 
 export type Kind = 'view' | 'active' | 'committed';
 
@@ -51,29 +52,14 @@ export interface Mount {
   readonly options: readonly string[];
 }
 
-interface WireTime {
-  readonly seconds: number;
-  readonly nanos: number;
-}
-
-/** `containerd.services.snapshots.v1.Info`. */
-export interface WireInfo {
-  readonly name: string;
-  readonly parent: string;
-  readonly kind: 'UNKNOWN' | 'VIEW' | 'ACTIVE' | 'COMMITTED';
-  readonly createdAt: WireTime | null;
-  readonly updatedAt: WireTime | null;
-  readonly labels: Labels;
-}
-
 const WIRE_KIND = { view: 'VIEW', active: 'ACTIVE', committed: 'COMMITTED' } as const;
 
-const wireTime = (micros: number): WireTime => ({
+const wireTime = (micros: number) => ({
   seconds: Math.floor(micros / 1e6),
   nanos: (micros % 1e6) * 1000,
 });
 
-export function toWire(info: SnapshotInfo): WireInfo {
+export function toWire(info: SnapshotInfo): Info {
   return {
     name: info.name,
     parent: info.parent,

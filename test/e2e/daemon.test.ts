@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ensureDaemon } from '../../src/daemon/client.ts';
 import { EXIT } from '../../src/errors.ts';
 import { DaemonRoom, dropPageCache, makeFlatImage, noise } from '../kit/daemon-room.ts';
@@ -20,6 +20,9 @@ const skip = needs('root', 'fuse', 'erofs', 'addon', 'holder', 'dist', 'python3'
 const MAIN = fileURLToPath(new URL('../../dist/daemon/main.js', import.meta.url));
 const READER = fileURLToPath(new URL('../kit/read-random.py', import.meta.url));
 
+/** Loaded into the daemon: nothing of JavaScript runs there for ten seconds after SIGUSR2. */
+const BLOCKING = new URL('../kit/block-on-signal.mjs', import.meta.url);
+
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
@@ -29,8 +32,9 @@ const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).dig
 describe.skipIf(skip.reason)('the daemon', () => {
   let room: DaemonRoom;
   beforeEach(async () => {
-    process.env.LACUNA_TEST_HOOKS = '1';
+    vi.stubEnv('NODE_OPTIONS', `--import=${BLOCKING}`);
     room = await DaemonRoom.start();
+    vi.unstubAllEnvs();
   });
   afterEach(() => room[Symbol.asyncDispose]());
 
@@ -100,7 +104,7 @@ describe.skipIf(skip.reason)('the daemon', () => {
     expect(await read()).toBe(digest);
     const before = await room.client.status();
 
-    await room.client.blockForTest(10);
+    process.kill(before.pid, 'SIGUSR2'); // see BLOCKING
     await sleep(200);
     const blocked = Date.now() + 9_500;
     await expect(room.client.status({ timeout: 100 })).rejects.toMatchObject({ code: 'TIMEOUT' });

@@ -13,9 +13,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { Snapshots } from '../../src/grpc/messages/snapshots.gen.ts';
 import { type UnixChannel, type UnixServer, unixChannel, unixServer } from '../../src/grpc/unix.ts';
 import { silentLog } from '../../src/observe/log.ts';
-import type { Mount } from '../../src/snapshotter/info.ts';
 import { serveSnapshots, snapshotsService } from '../../src/snapshotter/service.ts';
 import { Snapshotter } from '../../src/snapshotter/snapshotter.ts';
 import { memoryFolder } from '../kit/memory.ts';
@@ -57,7 +57,7 @@ describe.skipIf(skip.reason)('files of a container', () => {
   let root: string;
   let snapshotter: Snapshotter;
   let server: UnixServer;
-  let client: UnixChannel;
+  let client: UnixChannel<Snapshots>;
 
   const start = async (): Promise<void> => {
     const nothing = async () => {};
@@ -83,8 +83,8 @@ describe.skipIf(skip.reason)('files of a container', () => {
 
   const none = (): Promise<never> => Promise.reject(new Error('no lazy images here'));
   const prepare = async (key: string): Promise<string> =>
-    (await client.call<{ mounts: Mount[] }>('Prepare', { key, parent: '', labels: {} })).mounts[0]!.source;
-  const usage = (key: string) => client.call<{ size: number; inodes: number }>('Usage', { key });
+    (await client.call('Prepare', { key, parent: '', labels: {} })).mounts[0]!.source;
+  const usage = (key: string) => client.call('Usage', { key });
   const left = (): string[] => readdirSync(join(root, 's', 'snapshots'));
 
   test('may be deeper than any path: they are counted, committed and deleted', async () => {

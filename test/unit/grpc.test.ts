@@ -51,8 +51,18 @@ test('messages come back with every kind of field', () => {
   expect(codec.decode(codec.encode({ at: null }))).toEqual(EMPTY);
 });
 
+interface Thing {
+  readonly names: readonly string[];
+}
+
+/** What the types of a service look like, see `grpc/messages`. */
+interface Echo {
+  readonly One: { readonly request: Thing; readonly response: Thing };
+  readonly Many: { readonly request: Thing; readonly response: Thing; readonly streams: true };
+}
+
 async function serve(handlers: Parameters<typeof unixServer>[1][number]['handlers']) {
-  const definition = loadService(protoFile, 'test.Echo');
+  const definition = loadService<Echo>(protoFile, 'test.Echo');
   const path = join(directory, 's.sock');
   server = await unixServer(path, [{ definition, handlers }]);
   return { path, definition };
@@ -107,7 +117,7 @@ test('a stream ends with its error after what came before it, and stops when its
   using channel = unixChannel(path, definition);
   const got: string[] = [];
   const read = async (names: string[], most = 10) => {
-    for await (const thing of channel.stream<{ names: string[] }>('Many', { names })) {
+    for await (const thing of channel.stream('Many', { names })) {
       got.push(thing.names[0]!);
       if (got.length === most) break;
     }
@@ -122,7 +132,7 @@ test('a stream ends with its error after what came before it, and stops when its
 });
 
 test('a client reaches a server that started later, and one that was restarted', async () => {
-  const definition = loadService(protoFile, 'test.Echo');
+  const definition = loadService<Echo>(protoFile, 'test.Echo');
   const path = join(directory, 's.sock');
   using channel = unixChannel(path, definition);
   await expect(channel.call('One', {})).rejects.toMatchObject({ code: 'UNAVAILABLE', retryable: true });
@@ -145,6 +155,6 @@ test('a client reaches a server that started later, and one that was restarted',
 });
 
 test('a socket path that does not fit is refused with its length', async () => {
-  const definition = loadService(protoFile, 'test.Echo');
+  const definition = loadService<Echo>(protoFile, 'test.Echo');
   expect(() => unixChannel(`/tmp/${'x'.repeat(120)}`, definition)).toThrow(/at most 107 bytes/);
 });

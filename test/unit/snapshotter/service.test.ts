@@ -8,9 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { LacunaError } from '../../../src/errors.ts';
+import type { Info, Snapshots } from '../../../src/grpc/messages/snapshots.gen.ts';
 import { type UnixChannel, type UnixServer, unixChannel, unixServer } from '../../../src/grpc/unix.ts';
 import { silentLog } from '../../../src/observe/log.ts';
-import type { Mount, WireInfo } from '../../../src/snapshotter/info.ts';
+import type { Mount } from '../../../src/snapshotter/info.ts';
 import { serveSnapshots, snapshotsService } from '../../../src/snapshotter/service.ts';
 import { type LazyImages, Snapshotter } from '../../../src/snapshotter/snapshotter.ts';
 import { needs } from '../../kit/skip.ts';
@@ -68,7 +69,7 @@ let root: string;
 let images: FakeImages;
 let snapshotter: Snapshotter;
 let server: UnixServer;
-let client: UnixChannel;
+let client: UnixChannel<Snapshots>;
 
 async function start(): Promise<void> {
   images = new FakeImages(root);
@@ -93,19 +94,19 @@ afterEach(async () => {
   await rm(root, { recursive: true });
 });
 
-const prepare = async (key: string, parent = '', labels: Record<string, string> = {}): Promise<Mount[]> =>
-  (await client.call<{ mounts: Mount[] }>('Prepare', { key, parent, labels })).mounts;
-const view = async (key: string, parent = ''): Promise<Mount[]> =>
-  (await client.call<{ mounts: Mount[] }>('View', { key, parent })).mounts;
+const prepare = async (key: string, parent = '', labels: Record<string, string> = {}): Promise<readonly Mount[]> =>
+  (await client.call('Prepare', { key, parent, labels })).mounts;
+const view = async (key: string, parent = ''): Promise<readonly Mount[]> =>
+  (await client.call('View', { key, parent })).mounts;
 const commit = (name: string, key: string, labels = {}) => client.call('Commit', { name, key, labels });
-const stat = async (key: string): Promise<WireInfo> => (await client.call<{ info: WireInfo }>('Stat', { key })).info;
+const stat = async (key: string): Promise<Info> => (await client.call('Stat', { key })).info!;
 const layer = async (name: string, parent = '', labels = {}) => {
   await prepare(`${name}-key`, parent, labels);
   await commit(name, `${name}-key`, labels);
 };
 const list = async (...filters: string[]): Promise<string[]> => {
   const names: string[] = [];
-  for await (const { info } of client.stream<{ info: WireInfo[] }>('List', { filters })) {
+  for await (const { info } of client.stream('List', { filters })) {
     names.push(...info.map(({ name }) => name));
   }
   return names;
@@ -143,7 +144,7 @@ describe('plain layers', () => {
     expect(container).toEqual([
       overlay('index=off', `workdir=${path('6', 'work')}`, `upperdir=${path('6', 'fs')}`, both),
     ]);
-    expect((await client.call<{ mounts: Mount[] }>('Mounts', { key: 'c' })).mounts).toEqual(container);
+    expect((await client.call('Mounts', { key: 'c' })).mounts).toEqual(container);
   });
 
   test('every refusal has the status that containerd expects', async () => {
@@ -160,7 +161,7 @@ describe('plain layers', () => {
     expect(await failure(commit('n', 'v'))).toEqual([PRECONDITION, 'PRECONDITION']);
     expect(await failure(client.call('Mounts', { key: 'l1' }))).toEqual([PRECONDITION, 'PRECONDITION']);
     expect(await failure(client.call('Remove', { key: 'l1' }))).toEqual([PRECONDITION, 'PRECONDITION']);
-    for (const method of ['Mounts', 'Remove', 'Stat', 'Usage']) {
+    for (const method of ['Mounts', 'Remove', 'Stat', 'Usage'] as const) {
       expect(await failure(client.call(method, { key: 'nobody' }))).toEqual([NOT_FOUND, 'NOT_FOUND']);
     }
     expect(await failure(list('name='))).toEqual([INVALID, 'USAGE']);
@@ -173,10 +174,10 @@ describe('plain layers', () => {
     const before = await stat('l1');
     const zero = { seconds: -62135596800, nanos: 0 };
     const info = { name: 'l1', createdAt: zero, updatedAt: zero, labels: { a: '3' } };
-    const call = (paths: string[]) => client.call<{ info: WireInfo }>('Update', { info, updateMask: { paths } });
+    const call = (paths: string[]) => client.call('Update', { info, updateMask: { paths } });
     const { info: after } = await call(['labels.a']);
-    expect(after).toEqual({ ...before, labels: { a: '3', 'b.c': '2' }, updatedAt: after.updatedAt });
-    expect((await call(['labels'])).info.labels).toEqual({ a: '3' });
+    expect(after).toEqual({ ...before, labels: { a: '3', 'b.c': '2' }, updatedAt: after!.updatedAt });
+    expect((await call(['labels'])).info!.labels).toEqual({ a: '3' });
     expect(await failure(call(['parent']))).toEqual([INVALID, 'USAGE']);
     expect((await stat('l1')).kind).toBe('COMMITTED');
   });
@@ -230,13 +231,13 @@ describe('plain layers', () => {
     await layer('l1', '', { a: '1' });
     await prepare('c', 'l1');
     const before = [await stat('l1'), await stat('c')];
-    const { mounts } = await client.call<{ mounts: Mount[] }>('Mounts', { key: 'c' });
+    const { mounts } = await client.call('Mounts', { key: 'c' });
     mkdirSync(path('3', 'fs'), { recursive: true });
     mkdirSync(path('new-dead'));
     await stop();
     await start();
     expect([await stat('l1'), await stat('c')]).toEqual(before);
-    expect((await client.call<{ mounts: Mount[] }>('Mounts', { key: 'c' })).mounts).toEqual(mounts);
+    expect((await client.call('Mounts', { key: 'c' })).mounts).toEqual(mounts);
     await vi.waitFor(() => expect(readdirSync(path()).sort()).toEqual(['1', '2']));
     expect(await prepare('d', 'l1')).toHaveLength(1);
     expect(existsSync(path('3', 'work'))).toBe(true);
@@ -342,7 +343,7 @@ describe('lazy layers', () => {
     images.failure = new LacunaError('UNAVAILABLE', 'registry away');
     const mounts = await prepare('unpack', data, bootLabels);
     expect(mounts).toEqual([bind(path('2', 'fs'), 'rw')]);
-    expect((await client.call<{ mounts: Mount[] }>('Mounts', { key: 'unpack' })).mounts).toEqual(mounts);
+    expect((await client.call('Mounts', { key: 'unpack' })).mounts).toEqual(mounts);
     mkdirSync(path('2', 'fs', 'image'));
     await commit('default/9/top', 'unpack', bootLabels);
     expect(images.calls.slice(-2)).toEqual(['adopt image', 'place 2']);
