@@ -1,4 +1,4 @@
-/** Which errno a failed native call had: the bridge's errors carry it in their text. */
+/** Which errno a failed system call had, natively or in Node. */
 /** Linux's numbers (asm-generic/errno-base.h, errno.h) of what mounting decides by and a file system answers. */
 export const ERRNO = {
   EPERM: 1,
@@ -15,8 +15,9 @@ export const ERRNO = {
   EOPNOTSUPP: 95,
 } as const;
 
-/** The number behind `(os error N)`; null when the error is no failed system call. */
+/** The errno of a failed system call, or of the one that caused `error`; null when there was none. Node's are negative. */
 export function errnoOf(error: unknown): number | null {
-  const match = error instanceof Error ? /\(os error (\d+)\)/.exec(error.message) : null;
-  return match === null ? null : Number(match[1]);
+  if (!(error instanceof Error)) return null;
+  if ('errno' in error && typeof error.errno === 'number') return Math.abs(error.errno);
+  return errnoOf(error.cause);
 }

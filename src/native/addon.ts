@@ -3,7 +3,8 @@
  *
  * Names and field order equal those in `native/addon/src`. `null`, never `undefined`. Numbers are doubles that hold
  * integers below 2^53; native code refuses others. Buffers given to an asynchronous call must not be touched until its
- * promise settles. Errors are `Error`s whose `code` is an {@link ErrorCode} of `errors.ts`.
+ * promise settles. Errors are `Error`s whose `code` is an {@link ErrorCode} of `errors.ts`; a promise that fails for a
+ * system call has its `errno` (positive) as well.
  */
 import { createRequire } from 'node:module';
 import { LacunaError } from '../errors.ts';

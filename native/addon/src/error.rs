@@ -42,6 +42,8 @@ impl AsRef<str> for Code {
 pub struct BridgeError {
     pub code: Code,
     pub message: String,
+    /// Of a failed system call.
+    pub errno: Option<i32>,
 }
 
 /// What the code inside the bridge returns.
@@ -53,7 +55,7 @@ pub type Result<T> = std::result::Result<T, napi::Error<Code>>;
 
 impl BridgeError {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), errno: None }
     }
 
     pub fn usage(message: impl Into<String>) -> Self {
@@ -62,7 +64,11 @@ impl BridgeError {
 
     /// A failed system call: `op` says what was tried and on what.
     pub fn system(op: &str, error: &io::Error) -> Self {
-        Self::new(code_of(error.kind()), format!("{op}: {error}"))
+        Self::new(code_of(error.kind()), format!("{op}: {error}")).with_errno(error.raw_os_error())
+    }
+
+    pub fn with_errno(self, errno: Option<i32>) -> Self {
+        Self { errno, ..self }
     }
 
     fn panicked(payload: &(dyn Any + Send)) -> Self {

@@ -2,7 +2,7 @@
 
 use crate::error::{BridgeError, Code, Outcome, Result, caught};
 use crate::teardown;
-use napi::bindgen_prelude::{Env, PromiseRaw, ToNapiValue, Unknown};
+use napi::bindgen_prelude::{Env, JsValue, PromiseRaw, ToNapiValue, Unknown};
 
 /// The work behind a promise; whoever runs it, on whatever thread, settles the promise.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -17,7 +17,7 @@ where
 {
     type Settle<T> = Box<dyn FnOnce(Env) -> napi::Result<T>>;
     let (deferred, promise) = env.create_deferred::<T, Settle<T>>()?;
-    let promise = PromiseRaw::new(env.raw(), napi::JsValue::raw(&promise));
+    let promise = PromiseRaw::new(env.raw(), promise.raw());
     let under_way = teardown::enter(env)?;
     let job: Job = Box::new(move || {
         let _until_settled = under_way;
@@ -27,10 +27,19 @@ where
     Ok((job, promise))
 }
 
-/// napi rejects with its own status as the code, unless the error holds a JavaScript value: so it gets one.
+/// napi rejects with its own status as the code, unless the error holds a JavaScript value: so it gets one, with the
+/// `errno` of a failed system call.
 fn rejection(env: Env, error: BridgeError) -> napi::Error {
+    let errno = error.errno;
     let value: Unknown<'_> = napi::JsError::from(napi::Error::<Code>::from(error)).into_unknown(env);
-    napi::Error::from(value)
+    match errno.map_or(Ok(()), |errno| set_errno(value, errno)) {
+        Ok(()) => napi::Error::from(value),
+        Err(problem) => problem,
+    }
+}
+
+fn set_errno(value: Unknown<'_>, errno: i32) -> napi::Result<()> {
+    value.coerce_to_object()?.set("errno", errno)
 }
 
 /// The body of every native function that gives a promise: what goes wrong before the work begins, a wrong argument

@@ -21,7 +21,7 @@ impl From<SysError> for BridgeError {
             io::ErrorKind::Unsupported => Code::Unsupported,
             _ => Code::System,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, error.to_string()).with_errno(Some(error.errno))
     }
 }
 

@@ -1,13 +1,33 @@
+import { statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { toLacunaError } from '../../../src/errors.ts';
 import { errnoOf } from '../../../src/mount/errno.ts';
+import { addon } from '../../../src/native/addon.ts';
+import { needs } from '../../kit/skip.ts';
+
+const skip = needs('addon');
 
 describe('errnoOf', () => {
-  it('finds the number in the text of a native error', () => {
-    expect(errnoOf(new Error('mount /x: Block device required (os error 15)'))).toBe(15);
-    expect(errnoOf(new Error('mount /x: Invalid argument (os error 22): erofs: bad'))).toBe(22);
+  it.skipIf(skip.reason)('is that of a native promise, also behind our own error', async () => {
+    const failure: unknown = await addon()
+      .umount('/does/not/exist', 0)
+      .catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: 'NOT_FOUND', errno: 2 });
+    expect(errnoOf(failure)).toBe(2);
+    expect(errnoOf(toLacunaError(failure, { op: 'unmount' }))).toBe(2);
   });
 
-  it.each([new Error('other'), 'text (os error 15)', null])('is null for %j', (error) => {
+  it("is that of Node's own error", () => {
+    let failure: unknown;
+    try {
+      statSync('/etc/passwd/below');
+    } catch (error) {
+      failure = error;
+    }
+    expect(errnoOf(failure)).toBe(20);
+  });
+
+  it.each([new Error('a text (os error 15)'), 'text (os error 15)', null])('is null for %j', (error) => {
     expect(errnoOf(error)).toBeNull();
   });
 });
