@@ -1,11 +1,12 @@
 /**
  * Builds the native workspace and puts what the library loads where it looks for it:
- * `dist/native/lacuna.node` (the addon) and `dist/native/lacuna-holder` (the holder's executable).
+ * `dist/native/lacuna.node` (the addon), `dist/native/lacuna-holder` (the holder's executable), and in
+ * `dist/native/types.jsonl` the addon's own description of its functions, which a test holds against `src/native/addon.ts`.
  *
  * Honours CARGO and CC (commands) and CARGO_TARGET_DIR. Needs nothing but Node, so that it can run before `npm ci`.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -55,13 +56,24 @@ function install(from, to) {
 
 checkTools();
 const locked = existsSync(join(workspace, 'Cargo.lock')) ? ['--locked'] : [];
-const build = spawnSync(cargo, ['build', '--release', ...locked], { cwd: workspace, stdio: 'inherit' });
+// cargo resolves a relative CARGO_TARGET_DIR against its working directory.
+const target = resolve(workspace, process.env.CARGO_TARGET_DIR ?? 'target');
+const types = join(target, 'napi-types');
+mkdirSync(types, { recursive: true });
+// napi's macros describe what they expand; cargo does not run them again for a description that is lost.
+const lib = join(workspace, 'addon', 'src', 'lib.rs');
+if (!existsSync(join(types, 'lacuna-addon'))) utimesSync(lib, new Date(), new Date());
+const build = spawnSync(cargo, ['build', '--release', ...locked], {
+  cwd: workspace,
+  stdio: 'inherit',
+  env: { ...process.env, NAPI_TYPE_DEF_TMP_FOLDER: types },
+});
 if (build.status !== 0) fail(`\`cargo build\` failed (${build.signal ?? build.status})`);
 
-// cargo resolves a relative CARGO_TARGET_DIR against its working directory.
-const release = join(resolve(workspace, process.env.CARGO_TARGET_DIR ?? 'target'), 'release');
+const release = join(target, 'release');
 const library = process.platform === 'darwin' ? 'liblacuna_addon.dylib' : 'liblacuna_addon.so';
 const out = join(root, 'dist', 'native');
 mkdirSync(out, { recursive: true });
 install(join(release, library), join(out, 'lacuna.node'));
 install(join(release, 'lacuna-holder'), join(out, 'lacuna-holder'));
+install(join(types, 'lacuna-addon'), join(out, 'types.jsonl'));
