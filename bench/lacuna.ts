@@ -8,7 +8,7 @@ import { type Finished, type Running, type RunOptions, run, start, waitUntil } f
 /** Arguments for Node that run the command line; `lacunaArgs('doctor')` is `npx lacuna doctor`. */
 export const lacunaArgs = (...args: string[]): string[] => [join(checkout, 'dist', 'cli', 'main.js'), ...args];
 
-/** Runs a verb to its end. */
+/** Runs a command to its end. */
 export const lacuna = (args: readonly string[], options: RunOptions = {}): Promise<Finished> =>
   run(process.execPath, lacunaArgs(...args), options);
 

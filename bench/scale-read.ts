@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBootstrap } from '../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../src/formats/rafs/write.ts';
-import { listTree } from '../src/reader/rows.ts';
+import { listTree } from '../src/inspect/entries.ts';
 import type { FileChunk, FileNode } from '../src/tree/node.ts';
 
 const PER_DIRECTORY = 1000;

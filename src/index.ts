@@ -46,13 +46,13 @@ export type { DictGrowth } from './dict/dict.ts';
 export type { DictPruned } from './dict/manage.ts';
 export type { Access } from './dict/session.ts';
 export type { DictStat } from './dict/sqlite-dict.ts';
+export type { Diagnosis, ProbeOptions, ProbeRow } from './doctor/doctor.ts';
+export type { Version } from './doctor/version.ts';
 export type { OnDropped } from './formats/rafs/plan.ts';
 export type { BuiltBootstrap } from './formats/rafs/write.ts';
 export type { CleanupOptions, CleanupResult } from './mount/cleanup.ts';
 export type { MountDriver, UnmountOptions } from './mount/erofs.ts';
 export type { ImageDriver, MountedImage, MountImageOptions } from './mount/image.ts';
-export type { Diagnosis, ProbeOptions, ProbeRow } from './mount/probe.ts';
-export type { Version } from './mount/version.ts';
 export * from './reader-entry.ts';
 export type { LoginOptions, LoginResult } from './registry/login.ts';
 export type { ServeOptions, SnapshotterServer } from './snapshotter/serve.ts';
@@ -110,11 +110,11 @@ export const cleanup: typeof import('./mount/cleanup.ts').cleanup = guarded(
   async () => (await import('./mount/cleanup.ts')).cleanup,
 );
 /** The versions of what runs. */
-export const version = async (): Promise<import('./mount/version.ts').Version> =>
-  (await import('./mount/version.ts')).version();
-export const doctor: typeof import('./mount/probe.ts').doctor = guarded(
+export const version = async (): Promise<import('./doctor/version.ts').Version> =>
+  (await import('./doctor/version.ts')).version();
+export const doctor: typeof import('./doctor/doctor.ts').doctor = guarded(
   { op: 'doctor', at: 0, keys: DOCTOR },
-  async () => (await import('./mount/probe.ts')).doctor,
+  async () => (await import('./doctor/doctor.ts')).doctor,
 );
 export const pull: typeof import('./containerd/pull.ts').pull = guarded(
   { op: 'pull', at: 1, keys: PULL },

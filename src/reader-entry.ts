@@ -36,13 +36,28 @@ export {
   type RafsReference,
   type Reference,
 } from './image/reference.ts';
+export type {
+  InspectBootstrapOptions,
+  InspectedBlob,
+  InspectedBootstrap,
+  InspectedChunks,
+} from './inspect/bootstrap.ts';
+export type { Difference, DiffOptions, FieldChange, Ignorable } from './inspect/diff.ts';
+export type { ConfigChange } from './inspect/diff-config.ts';
+export type { Row } from './inspect/entries.ts';
+export type { FindOptions, FindQuery, Permissions } from './inspect/find.ts';
+export type { Inspection, InspectOptions } from './inspect/inspect.ts';
+export type { LayerShare } from './inspect/layer-shares.ts';
+export type { LsOptions } from './inspect/ls.ts';
+export type { InspectedLayer, InspectedManifest } from './inspect/manifest.ts';
+export type { ReferredManifest, ReferrerNode, ReferrersOptions } from './inspect/referrers.ts';
+export type { Stat, StatChunk, StatOptions } from './inspect/stat.ts';
+export type { InspectedEntry, InspectedReferrer, InspectedTag } from './inspect/tag.ts';
+export type { TagsOptions } from './inspect/tags.ts';
+export type { InspectedTree } from './inspect/tree.ts';
 export type { Compressor, Decoder, Digester } from './native/addon.ts';
 export { type Log, type LogFormat, type LogLevel, type LogOptions, openLog } from './observe/log.ts';
 export type { OnProgress, Phase, Progress } from './observe/progress.ts';
-export type { ChosenManifest } from './reader/choose.ts';
-export type { Difference, DiffOptions, FieldChange, Ignorable } from './reader/diff.ts';
-export type { ConfigChange } from './reader/diff-config.ts';
-export type { FindOptions, FindQuery, Permissions } from './reader/find.ts';
 export type {
   DigestsOptions,
   FilePiece,
@@ -52,22 +67,7 @@ export type {
   ReadFileOptions,
   ResolvedPath,
 } from './reader/image.ts';
-export type { Inspection, InspectOptions } from './reader/inspect.ts';
-export type {
-  InspectBootstrapOptions,
-  InspectedBlob,
-  InspectedBootstrap,
-  InspectedChunks,
-} from './reader/inspect-bootstrap.ts';
-export type { InspectedLayer, InspectedManifest } from './reader/inspect-manifest.ts';
-export type { InspectedEntry, InspectedReferrer, InspectedTag } from './reader/inspect-tag.ts';
-export type { InspectedTree } from './reader/inspect-tree.ts';
-export type { LayerShare } from './reader/layer-shares.ts';
-export type { LsOptions } from './reader/ls.ts';
-export type { ReferredManifest, ReferrerNode, ReferrersOptions } from './reader/referrers.ts';
-export type { Row } from './reader/rows.ts';
-export type { Stat, StatChunk, StatOptions } from './reader/stat.ts';
-export type { TagsOptions } from './reader/tags.ts';
+export type { ChosenManifest } from './reader/select-manifest.ts';
 export type { AuthFileOptions } from './registry/credentials.ts';
 export type { ImageInput } from './registry/source.ts';
 export type {
@@ -115,41 +115,41 @@ export const openImage: typeof import('./reader/open.ts').openImage = guarded(
   { op: 'openImage', at: 1, keys: OPEN },
   async () => (await import('./reader/open.ts')).openImage,
 );
-export const tags: typeof import('./reader/tags.ts').tags = guardedList(
+export const tags: typeof import('./inspect/tags.ts').tags = guardedList(
   { op: 'tags', at: 1, keys: TAGS },
-  async () => (await import('./reader/tags.ts')).tags,
+  async () => (await import('./inspect/tags.ts')).tags,
 );
-export const referrers: typeof import('./reader/referrers.ts').referrers = guarded(
+export const referrers: typeof import('./inspect/referrers.ts').referrers = guarded(
   { op: 'referrers', at: 1, keys: REFERRERS },
-  async () => (await import('./reader/referrers.ts')).referrers,
+  async () => (await import('./inspect/referrers.ts')).referrers,
 );
-export const ls: typeof import('./reader/ls.ts').ls = guardedList(
+export const ls: typeof import('./inspect/ls.ts').ls = guardedList(
   { op: 'ls', at: 1, keys: LS },
-  async () => (await import('./reader/ls.ts')).ls,
+  async () => (await import('./inspect/ls.ts')).ls,
 );
-export const cat: typeof import('./reader/cat.ts').cat = guardedList(
+export const cat: typeof import('./inspect/cat.ts').cat = guardedList(
   { op: 'cat', at: 2, keys: OPEN },
-  async () => (await import('./reader/cat.ts')).cat,
+  async () => (await import('./inspect/cat.ts')).cat,
 );
-export const stat: typeof import('./reader/stat.ts').stat = guarded(
+export const stat: typeof import('./inspect/stat.ts').stat = guarded(
   { op: 'stat', at: 2, keys: STAT },
-  async () => (await import('./reader/stat.ts')).stat,
+  async () => (await import('./inspect/stat.ts')).stat,
 );
-export const find: typeof import('./reader/find.ts').find = guardedList(
+export const find: typeof import('./inspect/find.ts').find = guardedList(
   { op: 'find', at: 1, keys: FIND },
-  async () => (await import('./reader/find.ts')).find,
+  async () => (await import('./inspect/find.ts')).find,
 );
-export const diff: typeof import('./reader/diff.ts').diff = guardedList(
+export const diff: typeof import('./inspect/diff.ts').diff = guardedList(
   { op: 'diff', at: 2, keys: DIFF },
-  async () => (await import('./reader/diff.ts')).diff,
+  async () => (await import('./inspect/diff.ts')).diff,
 );
-export const diffConfig: typeof import('./reader/diff-config.ts').diffConfig = guarded(
+export const diffConfig: typeof import('./inspect/diff-config.ts').diffConfig = guarded(
   { op: 'diffConfig', at: 2, keys: OPEN },
-  async () => (await import('./reader/diff-config.ts')).diffConfig,
+  async () => (await import('./inspect/diff-config.ts')).diffConfig,
 );
-export const inspect: typeof import('./reader/inspect.ts').inspect = guarded(
+export const inspect: typeof import('./inspect/inspect.ts').inspect = guarded(
   { op: 'inspect', at: 1, keys: INSPECT },
-  async () => (await import('./reader/inspect.ts')).inspect,
+  async () => (await import('./inspect/inspect.ts')).inspect,
 );
 export const check: typeof import('./check/check.ts').check = guarded(
   { op: 'check', at: 1, keys: CHECK },

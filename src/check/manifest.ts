@@ -4,7 +4,7 @@ import { isDigest, parseDigest } from '../image/digest.ts';
 import type { Descriptor, ImageConfig, Manifest } from '../image/manifest.ts';
 import { ANNOTATION, layerCompression, MEDIA } from '../image/media.ts';
 import type { Platform } from '../image/platform.ts';
-import { bootstrapLayerOf } from '../reader/choose.ts';
+import { bootstrapLayerOf } from '../reader/select-manifest.ts';
 import type { Findings } from './findings.ts';
 
 const CONFIGS: readonly string[] = [MEDIA.ociConfig, MEDIA.dockerConfig, MEDIA.nydusConfig, MEDIA.ociEmpty];

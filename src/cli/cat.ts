@@ -1,11 +1,11 @@
 /** `lacuna cat IMAGE PATH…`. */
 import type { Command } from 'commander';
-import { cat } from '../reader/cat.ts';
+import { cat } from '../inspect/cat.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { write } from './output.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'cat',
   group: 'look',
   summary: 'print files of an image, without mounting it',

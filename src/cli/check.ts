@@ -7,12 +7,12 @@ import { EXIT } from '../errors.ts';
 import { humanBytes } from '../observe/human.ts';
 import { paint } from '../observe/style.ts';
 import { printable } from '../printable.ts';
+import type { CommandSpec } from './command.ts';
 import { imageArgument } from './image-argument.ts';
 import { shown } from './output.ts';
 import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'check',
   group: 'look',
   summary: 'recompute every claim of an image and list all that is wrong; exit code 5 when something is',

@@ -1,9 +1,9 @@
 /** `lacuna cleanup`: ends daemon, holder and mounts of a root. */
 import type { Command } from 'commander';
 import type { CleanupResult } from '../mount/cleanup.ts';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'cleanup',
   group: 'operate',
   summary: 'end daemon, holder and mounts of a root; records and cache stay',
@@ -19,7 +19,7 @@ export const verb: Verb = {
       .option('--purge', 'delete records, snapshots and cache too');
   },
 
-  async run({ log }: CliContext, _args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+  async run({ log }: CliContext, _args: string[], raw: Record<string, unknown>): Promise<CommandResult> {
     const { root, force, purge } = raw as { root: string; force?: boolean; purge?: boolean };
     const { cleanup } = await import('../mount/cleanup.ts');
     const result = await cleanup(root, { force: force === true, purge: purge === true, log });

@@ -1,7 +1,7 @@
 /** The one table of commands: name → loader. Only the command that runs is loaded; help and completion load all. */
-import type { Verb } from './verb.ts';
+import type { CommandSpec } from './command.ts';
 
-export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly verb: Verb }>>> = {
+export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly command: CommandSpec }>>> = {
   convert: () => import('./convert.ts'),
   dict: () => import('./dict.ts'),
   merge: () => import('./merge.ts'),
@@ -29,5 +29,5 @@ export const COMMANDS: Readonly<Record<string, () => Promise<{ readonly verb: Ve
   completion: () => import('./completion.ts'),
 };
 
-export const loadAll = (): Promise<Verb[]> =>
-  Promise.all(Object.values(COMMANDS).map(async (load) => (await load()).verb));
+export const loadAll = (): Promise<CommandSpec[]> =>
+  Promise.all(Object.values(COMMANDS).map(async (load) => (await load()).command));

@@ -1,18 +1,18 @@
-/** `lacuna completion SHELL`: prints a script that completes verbs, options, their choices, files and images. */
+/** `lacuna completion SHELL`: prints a script that completes commands, options, their choices, files and images. */
 import { Argument, type Command } from 'commander';
-import { bashCompletion } from './completion-bash.ts';
-import { fishCompletion } from './completion-fish.ts';
-import { type CompletedVerb, describeCommands } from './completion-model.ts';
-import { zshCompletion } from './completion-zsh.ts';
-import type { Verb } from './verb.ts';
+import type { CommandSpec } from './command.ts';
+import { bashCompletion } from './completion/bash.ts';
+import { fishCompletion } from './completion/fish.ts';
+import { type CompletedCommand, describeCommands } from './completion/model.ts';
+import { zshCompletion } from './completion/zsh.ts';
 
-const SHELLS: Readonly<Record<string, (verbs: readonly CompletedVerb[]) => string>> = {
+const SHELLS: Readonly<Record<string, (commands: readonly CompletedCommand[]) => string>> = {
   bash: bashCompletion,
   zsh: zshCompletion,
   fish: fishCompletion,
 };
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'completion',
   group: 'operate',
   summary: 'print a script that completes the command line in a shell',

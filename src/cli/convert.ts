@@ -15,13 +15,13 @@ import {
 } from '../convert/options.ts';
 import { LacunaError } from '../errors.ts';
 import { isStream, parseReference } from '../image/reference.ts';
+import type { CommandSpec } from './command.ts';
 import { describeConversion } from './convert-report.ts';
 import { dictOption, imageArgument } from './image-argument.ts';
 import { platformsOption } from './platform-option.ts';
 import { readList } from './read-list.ts';
 import { SOURCE_FORMS, sideOptions, TARGET_FORMS, withSides } from './registry-options.ts';
 import { sizeOption } from './size-option.ts';
-import type { Verb } from './verb.ts';
 import { writeWhole } from './write-file.ts';
 
 interface Options {
@@ -44,7 +44,7 @@ interface Options {
   readonly metadataFile?: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'convert',
   group: 'build',
   summary: 'make a lazy image of an OCI or Docker image',

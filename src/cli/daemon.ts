@@ -1,13 +1,13 @@
 /** `lacuna daemon`: the data plane in the foreground. */
 import type { Command } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
-import type { Verb } from './verb.ts';
+import type { CommandSpec } from './command.ts';
 
 interface Options {
   readonly root: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'daemon',
   group: 'operate',
   summary: 'run the data plane of a root in the foreground',

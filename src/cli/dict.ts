@@ -4,14 +4,14 @@ import { dictAdd, dictPrune, dictStat } from '../dict/manage.ts';
 import { databaseOf } from '../dict/open.ts';
 import { LacunaError } from '../errors.ts';
 import { alignColumns, humanBytes } from '../observe/human.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 import { imageArguments } from './image-argument.ts';
 import { openOptions, withImage } from './image-options.ts';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 const ACTIONS = ['add', 'stat', 'prune'] as const;
 type Action = (typeof ACTIONS)[number];
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'dict',
   group: 'build',
   summary: 'look after a chunk dictionary: add images, see what it knows, forget blobs that are gone',
@@ -44,7 +44,7 @@ type Run = (
   images: readonly string[],
   context: CliContext,
   options: Record<string, unknown>,
-) => Promise<VerbResult>;
+) => Promise<CommandResult>;
 
 const RUN: Readonly<Record<Action, Run>> = {
   async add(path, images, context, options) {

@@ -1,11 +1,11 @@
 /** `lacuna diff A B`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Difference, diff, type FieldChange, IGNORABLE, type Ignorable } from '../inspect/diff.ts';
+import { type ConfigChange, diffConfig } from '../inspect/diff-config.ts';
 import { printableJson } from '../printable.ts';
-import { type Difference, diff, type FieldChange, IGNORABLE, type Ignorable } from '../reader/diff.ts';
-import { type ConfigChange, diffConfig } from '../reader/diff-config.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { shown, shownTime, write } from './output.ts';
-import type { Verb } from './verb.ts';
 
 /** As diff(1) has it. */
 const EXIT_DIFFERENT = 1;
@@ -17,7 +17,7 @@ interface Options {
   readonly ndjson?: boolean;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'diff',
   group: 'look',
   summary: 'compare two images: files, attributes, content; exit code 0 when equal, 1 when not',

@@ -1,12 +1,12 @@
 /** `lacuna doctor`: what works here, what does not, why, and what to do. */
 import type { Command } from 'commander';
+import type { ProbeRow } from '../doctor/doctor.ts';
 import { EXIT } from '../errors.ts';
-import type { ProbeRow } from '../mount/probe.ts';
 import { paint } from '../observe/style.ts';
 import { printable } from '../printable.ts';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'doctor',
   group: 'operate',
   summary: 'find out what works on this machine',
@@ -16,8 +16,8 @@ export const verb: Verb = {
     command.option('--root <dir>', 'the future root: its file system is tried (default: that of temporary files)');
   },
 
-  async run(_context: CliContext, _args: string[], options: Record<string, unknown>): Promise<VerbResult> {
-    const { doctor, isOptional } = await import('../mount/probe.ts');
+  async run(_context: CliContext, _args: string[], options: Record<string, unknown>): Promise<CommandResult> {
+    const { doctor, isOptional } = await import('../doctor/doctor.ts');
     const { ok, rows } = await doctor(typeof options.root === 'string' ? { folder: options.root } : {});
     const verdict = ok ? 'Lazy images can be mounted here.' : 'Lazy images cannot be mounted here.';
     const lines = rows.map((row) => describe(row, isOptional(row.name, rows)));

@@ -1,10 +1,10 @@
 /** `lacuna export IMAGE FILE`. */
 import type { Command } from 'commander';
 import { humanBytes } from '../observe/human.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'export',
   group: 'build',
   summary: 'write a lazy image as one EROFS disk image, for mount and for virtual machines',

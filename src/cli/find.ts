@@ -1,13 +1,13 @@
 /** `lacuna find IMAGE [PATH]`. */
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { parseSize, SIZE_FORMS } from '../config/units.ts';
+import type { Row } from '../inspect/entries.ts';
+import { type FindQuery, findListed, type Permissions } from '../inspect/find.ts';
 import { printable, printableJson, printableName } from '../printable.ts';
-import { type FindQuery, findListed, type Permissions } from '../reader/find.ts';
-import type { Row } from '../reader/rows.ts';
 import { type ByteString, bytesOf, type Mtime, type NodeType } from '../tree/node.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { textOf, write } from './output.ts';
-import type { Verb } from './verb.ts';
 
 interface Options {
   readonly name?: string;
@@ -26,7 +26,7 @@ interface Options {
   readonly print0?: boolean;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'find',
   group: 'look',
   summary: 'list the paths of an image that fit, without mounting it',

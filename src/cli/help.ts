@@ -1,6 +1,6 @@
 /** How help looks: groups, examples, and a width that fits. */
 import type { Argument, Command, HelpConfiguration, Option, OutputConfiguration } from 'commander';
-import type { Group, Verb } from './verb.ts';
+import type { CommandSpec, Group } from './command.ts';
 
 export const HEADINGS: Readonly<Record<Group, string>> = {
   build: 'Build lazy images:',
@@ -45,7 +45,7 @@ export const output: OutputConfiguration = {
 };
 
 /** Group and examples of a command. */
-export function describe(command: Command, { group, summary, examples }: Verb): Command {
+export function describe(command: Command, { group, summary, examples }: CommandSpec): Command {
   command.helpGroup(HEADINGS[group]).description(summary);
   return command.addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`);
 }

@@ -1,10 +1,10 @@
-/** What every verb says of the image that it looks into: its argument, its platform, and how its registry is reached. */
+/** What every command says of the image that it looks into: its argument, its platform, and how its registry is reached. */
 import type { Command } from 'commander';
 import type { OpenImageOptions } from '../reader/image.ts';
+import type { CliContext } from './command.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
 import { IMAGE_FORMS, referrersOf, storeOptions, withReferrers, withRegistryOptions } from './registry-options.ts';
-import type { CliContext } from './verb.ts';
 
 /** Declares the image as the first argument, or two of them, and the options to find it. */
 export function withImage(

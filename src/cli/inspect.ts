@@ -1,17 +1,17 @@
 /** `lacuna inspect IMAGE`. */
 import type { Command } from 'commander';
 import type { ImageConfig } from '../image/manifest.ts';
+import type { InspectedBlob, InspectedBootstrap } from '../inspect/bootstrap.ts';
+import { type Inspection, inspect } from '../inspect/inspect.ts';
+import type { InspectedLayer } from '../inspect/manifest.ts';
+import type { InspectedEntry, InspectedTag } from '../inspect/tag.ts';
 import { alignColumns, humanBytes } from '../observe/human.ts';
 import { printable } from '../printable.ts';
-import { type Inspection, inspect } from '../reader/inspect.ts';
-import type { InspectedBlob, InspectedBootstrap } from '../reader/inspect-bootstrap.ts';
-import type { InspectedLayer } from '../reader/inspect-manifest.ts';
-import type { InspectedEntry, InspectedTag } from '../reader/inspect-tag.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { describeStored, shown } from './output.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'inspect',
   group: 'look',
   summary: 'show what an image consists of: layers, blobs, chunks, sizes',

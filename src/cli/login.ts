@@ -1,9 +1,9 @@
 /** `lacuna login HOST`. */
 import type { Command } from 'commander';
 import { LacunaError } from '../errors.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 import { ask, readPassword } from './password.ts';
 import { storeOptions, withAccess } from './registry-options.ts';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
   readonly username?: string;
@@ -11,7 +11,7 @@ interface Options {
   readonly authfile?: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'login',
   group: 'run',
   summary: 'try a user and password at a registry and keep them',
@@ -26,7 +26,7 @@ export const verb: Verb = {
       .option('--password-stdin', 'read the password from standard input');
   },
 
-  async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+  async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<CommandResult> {
     const { username, password, authfile } = raw as unknown as Options;
     const { login } = await import('../registry/login.ts');
     const { passwordStdin: _stdin, username: _user, ...access } = raw;

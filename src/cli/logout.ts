@@ -1,15 +1,15 @@
 /** `lacuna logout HOST`. */
 import type { Command } from 'commander';
 import { LacunaError } from '../errors.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 import { AUTHFILE, AUTHFILE_HELP } from './registry-options.ts';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
   readonly all?: boolean;
   readonly authfile?: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'logout',
   group: 'run',
   summary: 'forget the login at a registry',
@@ -23,7 +23,7 @@ export const verb: Verb = {
       .option(AUTHFILE, AUTHFILE_HELP);
   },
 
-  async run(_context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+  async run(_context: CliContext, args: string[], raw: Record<string, unknown>): Promise<CommandResult> {
     const { all = false, authfile } = raw as unknown as Options;
     const registry = args[0] ?? null;
     if ((registry === null) !== all) {

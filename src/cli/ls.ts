@@ -1,11 +1,11 @@
 /** `lacuna ls IMAGE [PATH]`. */
 import { type Command, Option } from 'commander';
+import type { Row } from '../inspect/entries.ts';
+import { ls } from '../inspect/ls.ts';
 import { printableJson } from '../printable.ts';
-import { ls } from '../reader/ls.ts';
-import type { Row } from '../reader/rows.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { shown, shownTime, TYPE_LETTERS, write } from './output.ts';
-import type { Verb } from './verb.ts';
 
 interface Options {
   readonly recursive?: boolean;
@@ -14,7 +14,7 @@ interface Options {
   readonly long?: boolean;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'ls',
   group: 'look',
   summary: 'list what is in an image, without mounting it',

@@ -20,8 +20,8 @@ async function main(argv: readonly string[]): Promise<number> {
   let command = program;
   try {
     if (name !== '' && !Object.hasOwn(COMMANDS, name)) throw unknownCommand(name, Object.keys(COMMANDS));
-    const verbs = name === '' ? await loadAll() : [(await COMMANDS[name]!()).verb];
-    for (const verb of verbs) program.addCommand(commandOf(verb, (exitCode) => (code = exitCode)));
+    const specs = name === '' ? await loadAll() : [(await COMMANDS[name]!()).command];
+    for (const spec of specs) program.addCommand(commandOf(spec, (exitCode) => (code = exitCode)));
     if (name !== '') command = program.commands[0]!;
     await program.parseAsync(words, { from: 'user' });
     return code;

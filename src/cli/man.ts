@@ -1,7 +1,7 @@
 /** Man pages, from the commands' own descriptions: `npm run man` writes them to docs/man. */
 import type { Command, Option } from 'commander';
 import { EXIT } from '../errors.ts';
-import type { Verb } from './verb.ts';
+import type { CommandSpec } from './command.ts';
 
 /** Characters that troff takes for something else, and those that not every one of them reads. */
 const quoted = (text: string): string =>
@@ -47,25 +47,25 @@ const exitSection = (): string[] => [
 const literal = (lines: readonly string[]): string => `.nf\n${lines.map(line).join('\n')}\n.fi`;
 
 /** The page of one command. */
-export function commandPage(verb: Verb, command: Command, version: string): string {
+export function commandPage(spec: CommandSpec, command: Command, version: string): string {
   const help = command.createHelp();
   const terms = command.registeredArguments.map((argument) =>
     item(argument.name(), help.argumentDescription(argument)),
   );
   const synopsis = `${quoted(command.usage())}`;
   const sections = [
-    ...[heading('Synopsis'), `.B lacuna ${verb.name}`, synopsis],
+    ...[heading('Synopsis'), `.B lacuna ${spec.name}`, synopsis],
     ...(terms.length === 0 ? [] : [heading('Arguments'), ...terms]),
     ...optionSections(command),
-    ...[heading('Examples'), literal(verb.examples)],
+    ...[heading('Examples'), literal(spec.examples)],
     ...exitSection(),
     ...[heading('See also'), '.BR lacuna (1)'],
   ];
-  return page(`lacuna-${verb.name}`, verb.summary, sections, version);
+  return page(`lacuna-${spec.name}`, spec.summary, sections, version);
 }
 
 /** The page of the program: what commands there are. */
-export function programPage(program: Command, verbs: readonly Verb[], version: string): string {
+export function programPage(program: Command, specs: readonly CommandSpec[], version: string): string {
   const help = program.createHelp();
   const commands = help.visibleCommands(program);
   const groups = help.groupItems(commands, commands, (command) => command.helpGroup());
@@ -77,7 +77,7 @@ export function programPage(program: Command, verbs: readonly Verb[], version: s
     ]),
     ...optionSections(program),
     ...exitSection(),
-    ...[heading('See also'), verbs.map(({ name }) => `.BR lacuna\\-${name} (1)`).join(',\n')],
+    ...[heading('See also'), specs.map(({ name }) => `.BR lacuna\\-${name} (1)`).join(',\n')],
   ];
   return page('lacuna', program.description(), sections, version);
 }

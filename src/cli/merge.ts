@@ -2,15 +2,15 @@
 import { writeFile } from 'node:fs/promises';
 import { type Command, Option } from 'commander';
 import { humanBytes } from '../observe/human.ts';
+import type { CommandSpec } from './command.ts';
 import { readList } from './read-list.ts';
-import type { Verb } from './verb.ts';
 
 interface Options {
   readonly blobs?: string;
   readonly prefetch?: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'merge',
   group: 'build',
   summary: 'merge bare RAFS bootstraps, one per layer, into one',

@@ -4,10 +4,10 @@ import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
 import type { ImageDriver } from '../mount/image.ts';
 import { printableJson } from '../printable.ts';
+import type { CliContext, CommandSpec } from './command.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
-import type { CliContext, Verb } from './verb.ts';
 
 interface Options {
   readonly root: string;
@@ -18,7 +18,7 @@ interface Options {
   readonly dev?: boolean;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'mount',
   group: 'run',
   summary: 'mount a lazy image on a directory, read-only, until it is unmounted',

@@ -1,9 +1,9 @@
 /** Results on stdout: streamed at the reader's speed, names and times as people read them. */
 import { once } from 'node:events';
+import type { Row } from '../inspect/entries.ts';
+import type { StatChunk } from '../inspect/stat.ts';
 import { screen } from '../observe/screen.ts';
 import { printableName } from '../printable.ts';
-import type { Row } from '../reader/rows.ts';
-import type { StatChunk } from '../reader/stat.ts';
 
 /** Writes to stdout and waits while its reader is behind. */
 export async function write(data: string | Uint8Array): Promise<void> {

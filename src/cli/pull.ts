@@ -1,10 +1,10 @@
 /** `lacuna pull`: an image into containerd, lazily where it can be. */
 import type { Command } from 'commander';
 import { humanBytes } from '../observe/human.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 import { imageArgument } from './image-argument.ts';
 import { platformOption } from './platform-option.ts';
 import { referrersOf, storeOptions, withDaemonRegistry, withReferrers } from './registry-options.ts';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
 
 interface Options {
   readonly containerd: string;
@@ -14,7 +14,7 @@ interface Options {
   readonly platform?: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'pull',
   group: 'run',
   summary: 'put an image into containerd, lazily where it can be',
@@ -35,7 +35,7 @@ export const verb: Verb = {
     withReferrers(withDaemonRegistry(command));
   },
 
-  async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+  async run(context: CliContext, args: string[], raw: Record<string, unknown>): Promise<CommandResult> {
     const options = raw as unknown as Options;
     const [{ pull }, store, platform] = await Promise.all([
       import('../containerd/pull.ts'),

@@ -1,12 +1,12 @@
 /** `lacuna referrers IMAGE`. */
 import type { Command } from 'commander';
+import { type ReferredManifest, type ReferrerNode, referrers } from '../inspect/referrers.ts';
 import { humanBytes } from '../observe/human.ts';
-import { type ReferredManifest, type ReferrerNode, referrers } from '../reader/referrers.ts';
+import type { CommandSpec } from './command.ts';
 import { shown } from './output.ts';
 import { SOURCE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'referrers',
   group: 'look',
   summary: 'list what points at an image: signatures, SBOMs, attestations, lazy images',

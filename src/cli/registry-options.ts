@@ -1,10 +1,10 @@
-/** The options that every verb has which speaks to a registry, and what they mean to the library. */
+/** The options that every command has which speaks to a registry, and what they mean to the library. */
 import { type Command, Option } from 'commander';
 import { storedCredentials } from '../registry/credentials.ts';
 import type { ForeignLayerPolicy, StoreOptions } from '../registry/store.ts';
 import { type Access, certificatesOf, hostsOf, isTrue, readCredentials, usage } from './access.ts';
+import type { CliContext } from './command.ts';
 import { REGISTRY_OPTIONS } from './help.ts';
-import type { CliContext } from './verb.ts';
 
 /** Help for an argument that names an image of a store. */
 export const SOURCE_FORMS =

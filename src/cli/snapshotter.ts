@@ -1,14 +1,14 @@
 /** `lacuna snapshotter`: serves containerd until stopped. */
 import { once } from 'node:events';
 import type { Command } from 'commander';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 
 interface Options {
   readonly root: string;
   readonly address: string;
 }
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'snapshotter',
   group: 'operate',
   summary: "serve containerd's snapshots service on a UNIX socket",
@@ -24,7 +24,7 @@ export const verb: Verb = {
     { log, logging, signal, settings }: CliContext,
     _args: string[],
     options: Record<string, unknown>,
-  ): Promise<VerbResult | null> {
+  ): Promise<CommandResult | null> {
     const { root, address } = options as unknown as Options;
     const { serveSnapshotter } = await import('../snapshotter/serve.ts');
     await using _server = await serveSnapshotter({ root, address, log, ...logging, ...settings });

@@ -1,12 +1,12 @@
 /** `lacuna stat IMAGE PATH…`. */
 import type { Command } from 'commander';
+import { type Stat, stat } from '../inspect/stat.ts';
 import { humanBytes } from '../observe/human.ts';
-import { type Stat, stat } from '../reader/stat.ts';
+import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { describeStored, shown, shownTime, TYPE_LETTERS } from './output.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'stat',
   group: 'look',
   summary: 'show everything that is known of files of an image',

@@ -1,11 +1,11 @@
 /** `lacuna tags IMAGE`. */
 import type { Command } from 'commander';
-import { tags } from '../reader/tags.ts';
+import { tags } from '../inspect/tags.ts';
+import type { CommandSpec } from './command.ts';
 import { shown, write } from './output.ts';
 import { SOURCE_FORMS, storeOptions, withRegistryOptions } from './registry-options.ts';
-import type { Verb } from './verb.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'tags',
   group: 'look',
   summary: 'list the tags of a repository, or the names in a layout or archive',

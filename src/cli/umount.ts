@@ -1,8 +1,8 @@
 /** `lacuna umount`: the end of a `lacuna mount`. */
 import type { Command } from 'commander';
-import type { CliContext, Verb, VerbResult } from './verb.ts';
+import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'umount',
   group: 'run',
   summary: 'unmount a lazy image',
@@ -14,7 +14,7 @@ export const verb: Verb = {
       .option('--lazy', 'take it out of the tree although it is in use; it ends with its last user');
   },
 
-  async run(_context: CliContext, args: string[], raw: Record<string, unknown>): Promise<VerbResult> {
+  async run(_context: CliContext, args: string[], raw: Record<string, unknown>): Promise<CommandResult> {
     const { umount } = await import('../mount/umount.ts');
     const target = await umount(args[0]!, { detach: raw.lazy === true });
     return { document: { schema: 'lacuna.umount.v1', target }, text: '' };

@@ -2,13 +2,13 @@
 import { type Command, Option } from 'commander';
 import { isStream, parseReference, STREAM } from '../image/reference.ts';
 import type { Skipped, UnpackOptions } from '../unpack/options.ts';
+import type { CliContext, CommandSpec } from './command.ts';
 import { imageChoices, withImage } from './image-options.ts';
 import { sideOptions, withSides } from './registry-options.ts';
-import type { CliContext, Verb } from './verb.ts';
 
 type Options = Pick<UnpackOptions, 'format' | 'layers' | 'compress' | 'rootless'>;
 
-export const verb: Verb = {
+export const command: CommandSpec = {
   name: 'unpack',
   group: 'build',
   summary: 'make a directory, a tar or an ordinary image of a lazy (or any) image',

@@ -10,7 +10,7 @@ import { MEDIA } from '../image/media.ts';
 import { hostPlatform } from '../image/platform.ts';
 import { type DockerReference, parseReference } from '../image/reference.ts';
 import { silentLog } from '../observe/log.ts';
-import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader/choose.ts';
+import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader/select-manifest.ts';
 import { openStore } from '../registry/open.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';

@@ -1,7 +1,7 @@
 /** The chunk dictionary of a conversion: opened before it, grown after it. */
 import type { NewBlob } from '../dict/dict.ts';
+import { placeOf } from '../dict/locations.ts';
 import { openDict } from '../dict/open.ts';
-import { placeOf } from '../dict/places.ts';
 import { DictSession } from '../dict/session.ts';
 import type { Reference } from '../image/reference.ts';
 import type { ImageStore, StoreOptions } from '../registry/store.ts';

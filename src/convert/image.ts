@@ -13,7 +13,7 @@ import {
 } from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import { hostPlatform, namesPlatform, platformOfConfig } from '../image/platform.ts';
-import { bootstrapLayerOf } from '../reader/choose.ts';
+import { bootstrapLayerOf } from '../reader/select-manifest.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { type BootstrapLayer, packBootstrapLayer } from './bootstrap-layer.ts';
 import { type Conversion, forgetLayers, type PushedLayer } from './conversion.ts';

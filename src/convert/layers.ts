@@ -8,14 +8,14 @@ import { copyBlob } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { TreeBudget } from '../tree/budget.ts';
 import type { Conversion, LayerCache, PushedLayer } from './conversion.ts';
-import { firstKnown, LowerChunks } from './known.ts';
+import { firstKnown, LowerChunks } from './dedup-sources.ts';
 import { type ConvertedLayer, convertLayer, type LayerWork } from './layer.ts';
 import { type LayerOptions, storedOptions } from './options.ts';
 import { mapParallel } from './parallel.ts';
 import { type Pushed, pushBlob, pushMade } from './push.ts';
 import type { LayerInput } from './read-layer.ts';
-import { type ReferWork, referLayer } from './refer.ts';
 import { NO_TRANSFER, sumTransfers, transferOf } from './transfer.ts';
+import { type ReferWork, referLayer } from './zran-index.ts';
 
 /** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
 const PARALLEL_LAYERS = 3;

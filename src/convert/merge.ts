@@ -6,7 +6,7 @@ import { buildBootstrap } from '../formats/rafs/write.ts';
 import type { Log } from '../observe/log.ts';
 import { display, type FileChunk, type FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
-import { LowerChunks } from './known.ts';
+import { LowerChunks } from './dedup-sources.ts';
 import type { ConvertedLayer } from './layer.ts';
 import type { ConvertPlan } from './options.ts';
 

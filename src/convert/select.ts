@@ -4,8 +4,8 @@ import { mayBeImage } from '../image/kind.ts';
 import { type Descriptor, parseConfig, parseIndex } from '../image/manifest.ts';
 import { isIndex, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
 import { formatPlatform, matchPlatform, type Platform, parsePlatform, platformOfConfig } from '../image/platform.ts';
-import { bootstrapLayerOf, readImage } from '../reader/choose.ts';
 import { type ChosenManifest, imagesOf, listManifests, readManifest } from '../reader/index-images.ts';
+import { bootstrapLayerOf, readImage } from '../reader/select-manifest.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 
 /**

@@ -11,13 +11,13 @@ import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference, type RafsReference } from '../image/reference.ts';
 import { readRegular } from '../open-file.ts';
 import { readBootstrapLayer } from '../reader/bootstrap.ts';
-import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
+import { bootstrapLayerOf, chooseManifest } from '../reader/select-manifest.ts';
 import { openStore } from '../registry/open.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { allChunks } from './all-chunks.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isFitBlob, isFitChunk, type NewBlob } from './dict.ts';
-import { placeOf, placeOfFolder } from './places.ts';
+import { placeOf, placeOfFolder } from './locations.ts';
 
 /** The blobs of a lazy image that others may refer to. USAGE when it is none. */
 export async function readImageBlobs(reference: string, options: OpenImageOptions = {}): Promise<NewBlob[]> {

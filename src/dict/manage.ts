@@ -5,7 +5,7 @@ import type { OpenImageOptions } from '../reader/image.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
 import type { DictGrowth } from './dict.ts';
 import { readImageBlobs } from './image-dict.ts';
-import { openPlace, type Place } from './places.ts';
+import { openPlace, type Place } from './locations.ts';
 import { type DictStat, SqliteDict } from './sqlite-dict.ts';
 
 /** Adds the blobs of lazy images to the database `path`, which is made when it is missing; each image whole or not at all. */

@@ -10,7 +10,7 @@ import type { Log } from '../observe/log.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isGrowing, type NewBlob } from './dict.ts';
-import { openPlace, type Place } from './places.ts';
+import { openPlace, type Place } from './locations.ts';
 
 /** After so many attempts to settle on blobs that stay, the image refers to none. */
 const MAX_ROUNDS = 4;

@@ -13,8 +13,8 @@ import { type FileLock, tryLock } from '../native/lock.ts';
 import { type Log, silentLog } from '../observe/log.ts';
 import { unmount } from './erofs.ts';
 import { abortFuse } from './fusectl.ts';
+import { lockOwner, lockWithin, takeLock } from './lock-owner.ts';
 import { isBelow, type MountEntry, readMounts } from './mountinfo.ts';
-import { lockOwner, lockWithin, takeLock } from './owner.ts';
 import { assertUnused, purge } from './purge.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
 

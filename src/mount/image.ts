@@ -18,14 +18,14 @@ import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/l
 import type { OnProgress } from '../observe/progress.ts';
 import { readRegular } from '../open-file.ts';
 import { readBootstrap } from '../reader/bootstrap.ts';
-import { bootstrapLayerOf, chooseManifest } from '../reader/choose.ts';
 import { openImage } from '../reader/open.ts';
+import { bootstrapLayerOf, chooseManifest } from '../reader/select-manifest.ts';
 import { openStore } from '../registry/open.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import { type MountDriver, mountErofs, unmount, untilUnmounted } from './erofs.ts';
 import { ERRNO, errnoOf } from './errno.ts';
-import { serveFuse } from './fuse-native.ts';
+import { serveFuse } from './fuse-native/serve.ts';
 import { abandonedPlaces, claimPlace, type MountPlace, refuseMounted } from './mount-place.ts';
 
 /** How an image is served: by the kernel's EROFS over the daemon's devices, or by this process. */

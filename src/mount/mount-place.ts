@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { LacunaError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { type FileLock, tryLockExisting } from '../native/lock.ts';
-import { FUSE_FSTYPE } from './fuse-native.ts';
+import { FUSE_FSTYPE } from './fuse-native/serve.ts';
 import { mountedAt } from './mountinfo.ts';
 
 /** How long the predecessor at a mountpoint, whose mount is gone, may take to detach its image, in milliseconds. */

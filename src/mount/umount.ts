@@ -2,7 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { type UnmountOptions, unmount } from './erofs.ts';
-import { FUSE_FSTYPE, unmountFuse } from './fuse-native.ts';
+import { FUSE_FSTYPE, unmountFuse } from './fuse-native/serve.ts';
 import { mountedAt } from './mountinfo.ts';
 
 /**

@@ -9,9 +9,9 @@ import type { Unit } from '../blob/table.ts';
 import { FormatError } from '../errors.ts';
 import type { Codec } from '../native/codec.ts';
 import type { FileChunk, FileNode } from '../tree/node.ts';
-import { ahead } from './ahead.ts';
 import { type ContentReader, plainOf } from './content.ts';
 import { fetchPieces } from './fetch-pieces.ts';
+import { ahead } from './map-ordered.ts';
 
 /** Pieces that are decoded at once: each is at most one unit, 32 MiB. */
 const DECODED_AT_ONCE = 4;

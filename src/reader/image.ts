@@ -7,7 +7,7 @@ import type { OnProgress } from '../observe/progress.ts';
 import type { StoreOptions } from '../registry/store.ts';
 import { byteString, bytesOf, display, type FileNode, fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import type { ChosenManifest } from './choose.ts';
+import type { ChosenManifest } from './select-manifest.ts';
 
 export interface OpenImageOptions {
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */

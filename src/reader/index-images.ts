@@ -5,7 +5,7 @@ import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest 
 import { isIndex } from '../image/media.ts';
 import { matchPlatform, matchPlatforms, namesPlatform, type Platform, platformOfConfig } from '../image/platform.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
-import { ahead } from './ahead.ts';
+import { ahead } from './map-ordered.ts';
 
 /** Indexes within indexes. */
 export const MAX_NESTING = 4;

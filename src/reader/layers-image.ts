@@ -8,7 +8,6 @@ import { LayerBuilder, type LayerTree } from '../tree/layer.ts';
 import { byteString, type FileNode } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
 import { type TarEntry, type TarHandler, ZEROS } from '../tree/tar.ts';
-import type { ChosenManifest } from './choose.ts';
 import {
   type DigestsOptions,
   type FilePiece,
@@ -24,6 +23,7 @@ import {
 import { LayerOrigins } from './layer-origins.ts';
 import { parseLayerSteps, parseLayerTar } from './layer-stream.ts';
 import { progressOf, reportingStore } from './progress.ts';
+import type { ChosenManifest } from './select-manifest.ts';
 
 /** Where a file's content is: the entry's number among all of its layer. */
 interface Place {

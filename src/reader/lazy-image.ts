@@ -12,9 +12,8 @@ import { type Codec, codec } from '../native/codec.ts';
 import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
+import { type MetaPlaces, readMetas } from './blob-metas.ts';
 import { type BootstrapOptions, readBootstrapLayer } from './bootstrap.ts';
-import { readFiles } from './bulk.ts';
-import type { ChosenManifest } from './choose.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
 import { hashFiles } from './hash-files.ts';
 import {
@@ -28,9 +27,10 @@ import {
   rangeIn,
   resolveIn,
 } from './image.ts';
-import { type MetaPlaces, readMetas } from './metas.ts';
 import { progressOf } from './progress.ts';
 import { readMetaFile, readRafsFile } from './rafs-files.ts';
+import { readFiles } from './read-files.ts';
+import type { ChosenManifest } from './select-manifest.ts';
 import { UnitCache } from './units.ts';
 import { wholeBlobSource } from './whole-blob.ts';
 

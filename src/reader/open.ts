@@ -4,10 +4,10 @@
  */
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { type ImageInput, inputName, type OpenedSource, openSource, referenceOf } from '../registry/source.ts';
-import { bootstrapLayerOf, chooseManifest } from './choose.ts';
 import type { OpenedImage, OpenImageOptions } from './image.ts';
 import { openLayers } from './layers-image.ts';
 import { openLazy, openRafsFiles } from './lazy-image.ts';
+import { bootstrapLayerOf, chooseManifest } from './select-manifest.ts';
 
 /** Opens an image (`docker://…`, `oci:DIR[:REF]`, `rafs:BOOTSTRAP[,blobs=DIR]`, …). */
 export async function openImage(input: ImageInput, options: OpenImageOptions = {}): Promise<OpenedImage> {

@@ -17,9 +17,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { doctor } from '../../src/doctor/doctor.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { type MountDriver, mountErofs, unmount, untilUnmounted } from '../../src/mount/erofs.ts';
-import { doctor } from '../../src/mount/probe.ts';
 import { umount } from '../../src/mount/umount.ts';
 import { addon } from '../../src/native/addon.ts';
 import { fixture } from '../kit/layers.ts';

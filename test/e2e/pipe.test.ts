@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { afterAll, describe, expect, it } from 'vitest';
-import { ls } from '../../src/reader/ls.ts';
+import { ls } from '../../src/inspect/ls.ts';
 import { fixture } from '../kit/layers.ts';
 import { needs } from '../kit/skip.ts';
 import { diffTrees, type Row, readRows } from '../kit/tree.ts';

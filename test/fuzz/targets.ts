@@ -10,11 +10,11 @@ import { type Descriptor, parseConfig, parseIndex, parseManifest } from '../../s
 import { isIndex, isManifest, MEDIA } from '../../src/image/media.ts';
 import { hostPlatform, platformOfConfig } from '../../src/image/platform.ts';
 import { parseReference } from '../../src/image/reference.ts';
+import { listTree } from '../../src/inspect/entries.ts';
 import { portableCodec } from '../../src/native/codec.ts';
 import { findMembers, readInlineBootstrap } from '../../src/reader/blob-members.ts';
 import { readBootstrapTar } from '../../src/reader/bootstrap.ts';
 import { imagesOf } from '../../src/reader/index-images.ts';
-import { listTree } from '../../src/reader/rows.ts';
 import type { ImageStore } from '../../src/registry/store.ts';
 import { LayerBuilder } from '../../src/tree/layer.ts';
 import { overlay } from '../../src/tree/overlay.ts';

@@ -1,6 +1,7 @@
 /** The rows of an image as the library lists and reads it. */
+
+import { listTree } from '../../src/inspect/entries.ts';
 import { openImage } from '../../src/reader/open.ts';
-import { listTree } from '../../src/reader/rows.ts';
 import type { Row } from './tree.ts';
 
 /** Every path, files with the digest of their content, which is read and decoded for it. */

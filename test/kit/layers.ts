@@ -5,7 +5,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { checkout } from '#cache';
-import { listTree } from '../../src/reader/rows.ts';
+import { listTree } from '../../src/inspect/entries.ts';
 import { LayerBuilder, type LayerTree } from '../../src/tree/layer.ts';
 import type { FileNode } from '../../src/tree/node.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../../src/tree/tar.ts';

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { ls } from '../../src/reader/ls.ts';
+import { ls } from '../../src/inspect/ls.ts';
 import { fixture, layerTars, sha256 } from './layers.ts';
 import { END, member } from './tar.ts';
 import { diffTrees, nydusImageTime, type Row, readRows } from './tree.ts';

@@ -1,8 +1,8 @@
 /** What reading an image without mounting it must do, with the addon and without it. */
 import { expect, it } from 'vitest';
-import { cat } from '../../src/reader/cat.ts';
-import { inspect } from '../../src/reader/inspect.ts';
-import { type LsOptions, ls } from '../../src/reader/ls.ts';
+import { cat } from '../../src/inspect/cat.ts';
+import { inspect } from '../../src/inspect/inspect.ts';
+import { type LsOptions, ls } from '../../src/inspect/ls.ts';
 import { openImage } from '../../src/reader/open.ts';
 import { fixture, sha256 } from './layers.ts';
 import { diffTrees, nydusImageTime, type Row, readRows } from './tree.ts';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert } from '../../src/convert/convert.ts';
-import { ls } from '../../src/reader/ls.ts';
+import { ls } from '../../src/inspect/ls.ts';
 import { type Containerd, startContainerd } from '../kit/containerd.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { run } from '../kit/process.ts';

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert } from '../../src/convert/convert.ts';
-import { ls } from '../../src/reader/ls.ts';
+import { ls } from '../../src/inspect/ls.ts';
 import { unpack } from '../../src/unpack/unpack.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { type RandomLayers, randomLayers } from '../kit/random-layers.ts';

@@ -68,21 +68,21 @@ function table(first: string): string[][] {
 const code = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map(([, text]) => text!);
 
 /** Every command, with its options. */
-const verbs = async (): Promise<Map<string, Command>> =>
-  new Map((await loadAll()).map((verb) => [verb.name, commandOf(verb)]));
+const commandsByName = async (): Promise<Map<string, Command>> =>
+  new Map((await loadAll()).map((spec) => [spec.name, commandOf(spec)]));
 
 /** The words of a command line of a shell, without its comment, its pipe and its redirections. */
 const wordsOf = (line: string): string[] => line.replace(/\s+[#|<>].*/, '').split(' ');
 
 describe('README', () => {
-  it('has every verb, and no other', async () => {
-    const described = table('verb').map(([cell]) => code(cell!)[0]!.split(' ')[0]!);
-    expect(described.toSorted()).toEqual([...(await verbs()).keys()].toSorted());
+  it('has every command, and no other', async () => {
+    const described = table('command').map(([cell]) => code(cell!)[0]!.split(' ')[0]!);
+    expect(described.toSorted()).toEqual([...(await commandsByName()).keys()].toSorted());
   });
 
-  it('names the arguments of every verb', async () => {
-    const known = await verbs();
-    for (const [cell] of table('verb')) {
+  it('names the arguments of every command', async () => {
+    const known = await commandsByName();
+    for (const [cell] of table('command')) {
       const [name, ...given] = code(cell!)[0]!.split(' ');
       const wanted = known.get(name!)!.registeredArguments;
       const shape = wanted.map(({ required, variadic }) => `${required ? 'needed' : 'optional'}${variadic ? '…' : ''}`);
@@ -94,7 +94,7 @@ describe('README', () => {
   });
 
   it('shows commands that exist, with options that they have', async () => {
-    const known = await verbs();
+    const known = await commandsByName();
     const commands = blocks('sh').flatMap((block) =>
       block.split('\n').filter((line) => line.startsWith('npx lacuna ')),
     );
@@ -109,7 +109,7 @@ describe('README', () => {
   });
 
   it('and every command shows examples that it would accept', async () => {
-    const known = await verbs();
+    const known = await commandsByName();
     for (const { name, examples } of await loadAll()) {
       const lines = examples.map((line) => /(?:^|[|(] ?)(lacuna [^)]*)/.exec(line)![1]!);
       expect(lines.length, name).toBeGreaterThan(0);
@@ -162,10 +162,10 @@ describe('README', () => {
 async function manPages(): Promise<Map<string, string>> {
   const loaded = await loadAll();
   const program = programOf();
-  const pages = loaded.map((verb): [string, string] => {
-    const command = commandOf(verb);
+  const pages = loaded.map((spec): [string, string] => {
+    const command = commandOf(spec);
     program.addCommand(command);
-    return [`lacuna-${verb.name}.1`, commandPage(verb, command, manifest.version)];
+    return [`lacuna-${spec.name}.1`, commandPage(spec, command, manifest.version)];
   });
   return new Map([['lacuna.1', programPage(program, loaded, manifest.version)], ...pages]);
 }
@@ -247,19 +247,21 @@ const built = needs('dist');
 
 describe.skipIf(built.reason)('the command line', () => {
   it('is described in docs/cli.md as it describes itself', { timeout: 120_000 }, async () => {
-    const names = [...(await verbs()).keys()].sort();
+    const names = [...(await commandsByName()).keys()].sort();
     const help = async (name: string): Promise<string> =>
       (await lacuna([name, '--help'], { env: { COLUMNS: '80' } })).stdout.trimEnd();
     const sections: string[] = [];
     for (const name of names) sections.push(`## ${name}\n\n\`\`\`text\n${await help(name)}\n\`\`\`\n`);
-    const text = ['# Command line\n', 'What `lacuna VERB --help` prints.\n', ...sections].join('\n');
+    const text = ['# Command line\n', 'What `lacuna COMMAND --help` prints.\n', ...sections].join('\n');
     await expect(text).toMatchFileSnapshot(join(checkout, 'docs', 'cli.md'));
   });
 
-  it('offers the verbs of src/cli', async () => {
+  it('offers the commands of src/cli', async () => {
     const { stdout } = await lacuna(['--help'], { env: { COLUMNS: '80' } });
     const offered = [...stdout.matchAll(/^ {2}([a-z]+) (?:\[options\] )?/gm)].map(([, name]) => name!);
-    expect(offered.filter((name) => name !== 'help').toSorted()).toEqual([...(await verbs()).keys()].toSorted());
+    expect(offered.filter((name) => name !== 'help').toSorted()).toEqual(
+      [...(await commandsByName()).keys()].toSorted(),
+    );
   });
 });
 

@@ -1,4 +1,4 @@
-/** The direction of imports: which room may know which, and what is loaded only when it is needed. */
+/** The direction of imports: which module may know which, and what is loaded only when it is needed. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -13,10 +13,10 @@ import {
 } from '../kit/import-graph.ts';
 
 /**
- * Room → the rooms it may import, besides itself. A room is a folder of `src`, or a file that stands for itself. Each
- * names only rooms above it. What is above the line is everybody's below it, as far as {@link BARE} does not say less.
+ * Module → the modules it may import, besides itself. A module is a folder of `src`, or a file that stands for itself.
+ * Each names only modules above it. What is above the line is everybody's below it, as far as {@link BARE} does not say less.
  */
-const ROOMS: Readonly<Record<string, readonly string[]>> = {
+const MODULES: Readonly<Record<string, readonly string[]>> = {
   'secrets.ts': [],
   'errors.ts': ['secrets.ts'],
   'suggest.ts': [],
@@ -36,12 +36,14 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   blob: ['native', 'image', 'registry', 'blob/table.ts'],
   formats: ['native', 'blob/table.ts', 'tree'],
   reader: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats'],
+  inspect: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader'],
   check: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats', 'reader'],
   dict: ['native', 'image', 'registry', 'blob/table.ts', 'blob', 'tree', 'formats', 'reader'],
   convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader', 'dict'],
   unpack: ['native', 'image', 'registry', 'tree', 'reader'],
   daemon: ['native', 'grpc', 'registry', 'blob/table.ts', 'blob', 'formats'],
   mount: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon'],
+  doctor: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon', 'mount'],
   snapshotter: ['native', 'grpc', 'image', 'registry', 'reader', 'daemon', 'mount'],
   containerd: ['grpc', 'image', 'registry', 'reader', 'snapshotter'],
   cli: [
@@ -49,12 +51,14 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'registry',
     'tree',
     'reader',
+    'inspect',
     'check',
     'dict',
     'convert',
     'unpack',
     'daemon',
     'mount',
+    'doctor',
     'snapshotter',
     'containerd',
   ],
@@ -64,11 +68,13 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'guard.ts',
     'registry',
     'reader',
+    'inspect',
     'check',
     'convert',
     'unpack',
     'daemon',
     'mount',
+    'doctor',
     'snapshotter',
     'containerd',
   ],
@@ -82,6 +88,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'registry',
     'tree',
     'reader',
+    'inspect',
     'check',
   ],
   'index.ts': [
@@ -93,12 +100,14 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
     'registry',
     'tree',
     'reader',
+    'inspect',
     'check',
     'dict',
     'convert',
     'unpack',
     'daemon',
     'mount',
+    'doctor',
     'snapshotter',
     'containerd',
   ],
@@ -114,27 +123,27 @@ const EVERYBODYS = [
   'observe',
   'config',
 ];
-/** Of everybody's rooms these know errors and their texts alone, not even the logger or the settings. */
+/** Of everybody's modules these know errors and their texts alone, not even the logger or the settings. */
 const ERRORS = ['errors.ts', 'suggest.ts', 'printable.ts'];
 const BARE = new Set(['native', 'grpc', 'image', 'blob/table.ts', 'tree', 'formats']);
 
-const roomOf = (path: string): string => (path in ROOMS ? path : path.split('/')[0]!);
+const moduleOf = (path: string): string => (path in MODULES ? path : path.split('/')[0]!);
 
-function mayImport(room: string): readonly string[] {
-  if (EVERYBODYS.includes(room)) return [room, ...ROOMS[room]!];
-  return [room, ...ROOMS[room]!, ...(BARE.has(room) ? ERRORS : EVERYBODYS)];
+function mayImport(module: string): readonly string[] {
+  if (EVERYBODYS.includes(module)) return [module, ...MODULES[module]!];
+  return [module, ...MODULES[module]!, ...(BARE.has(module) ? ERRORS : EVERYBODYS)];
 }
 
-/** Imports that a room may not have. */
+/** Imports that a module may not have. */
 function misdirected(graph: ImportGraph): string[] {
   return [...graph].flatMap(([path, imports]) => {
-    const room = roomOf(path);
-    if (!(room in ROOMS)) return [`src/${path}: no room is called ${room}`];
-    const allowed = mayImport(room);
+    const module = moduleOf(path);
+    if (!(module in MODULES)) return [`src/${path}: no module is called ${module}`];
+    const allowed = mayImport(module);
     const wrong = imports.filter(
-      ({ target }) => target !== null && graph.has(target) && !allowed.includes(roomOf(target)),
+      ({ target }) => target !== null && graph.has(target) && !allowed.includes(moduleOf(target)),
     );
-    return wrong.map(({ target }) => `src/${path} imports src/${target}: ${room} may import ${allowed.join(', ')}`);
+    return wrong.map(({ target }) => `src/${path} imports src/${target}: ${module} may import ${allowed.join(', ')}`);
   });
 }
 
@@ -172,15 +181,16 @@ describe('imports', () => {
     expect(misdirected(graph)).toEqual([]);
   });
 
-  it('are in the order of the rooms, which is that of ARCHITECTURE.md', () => {
-    const order = Object.keys(ROOMS);
-    for (const [room, names] of Object.entries(ROOMS)) {
-      for (const name of names) expect(order.indexOf(name), `${room} names ${name}`).toBeLessThan(order.indexOf(room));
+  it('are in the order of the modules, which is that of ARCHITECTURE.md', () => {
+    const order = Object.keys(MODULES);
+    for (const [module, names] of Object.entries(MODULES)) {
+      for (const name of names)
+        expect(order.indexOf(name), `${module} names ${name}`).toBeLessThan(order.indexOf(module));
     }
     const table = [...read('ARCHITECTURE.md').matchAll(/^\| (`src\/.*?) \|/gm)].flatMap(([, cell]) => {
       return [...cell!.matchAll(/`src\/([^`]+)`/g)].map(([, name]) => name!);
     });
-    const drawn = order.filter((room) => room !== 'blob/table.ts');
+    const drawn = order.filter((module) => module !== 'blob/table.ts');
     expect(table.map((name) => name.replace('formats/rafs', 'formats'))).toEqual(drawn);
   });
 
@@ -204,13 +214,13 @@ describe('imports', () => {
 
   it('load the addon in src/native alone', () => {
     const others = [...sources].filter(([path, source]) => {
-      return roomOf(path) !== 'native' && withoutComments(source).includes('lacuna.node');
+      return moduleOf(path) !== 'native' && withoutComments(source).includes('lacuna.node');
     });
     expect(others.map(([path]) => `src/${path}`)).toEqual([]);
   });
 
-  it('load a verb only when it runs, and gRPC and SQLite behind it', () => {
-    const verbs = [...graph.keys()].filter((path) => path.startsWith('cli/'));
+  it('load a command only when it runs, and gRPC and SQLite behind it', () => {
+    const commands = [...graph.keys()].filter((path) => path.startsWith('cli/'));
     const start = loadedWith(graph, 'cli/main.ts');
     const lazy = graph
       .get('cli/commands.ts')!
@@ -223,10 +233,10 @@ describe('imports', () => {
         (name) => !/^(?:cli|observe)\/|^(?:errors|secrets|suggest|printable)\.ts$|^node:|^commander$/.test(name),
       ),
     ).toEqual([]);
-    for (const path of verbs) {
+    for (const path of commands) {
       const loaded = loadedWith(graph, path);
       for (const name of ['@grpc/grpc-js', 'protobufjs', 'better-sqlite3']) {
-        expect(loaded.has(name), `src/${path} loads ${name} before its verb runs`).toBe(false);
+        expect(loaded.has(name), `src/${path} loads ${name} before its command runs`).toBe(false);
       }
     }
   });
@@ -272,7 +282,7 @@ describe('the check of imports', () => {
     });
     expect(misdirected(graph)).toEqual([
       'src/tree/tar.ts imports src/blob/fetcher.ts: tree may import tree, blob/table.ts, errors.ts, suggest.ts, printable.ts',
-      'src/attic/old.ts: no room is called attic',
+      'src/attic/old.ts: no module is called attic',
     ]);
   });
 

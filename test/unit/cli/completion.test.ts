@@ -69,11 +69,11 @@ describe.skipIf(built.reason)('completion', () => {
         COMP_POINT=\${#COMP_LINE}; _lacuna; echo "\${COMPREPLY[*]}"
       done`;
       const { stdout } = await run('bash', ['-c', program, 'bash', script('bash'), dir]);
-      const [file, value, verbs] = stdout.trimEnd().split('\n');
+      const [file, value, commands] = stdout.trimEnd().split('\n');
       expect(file).toBe(`oci:${dir}/layout`);
       expect(value).toBe('undici');
       const { stdout: help } = await lacuna(['--help']);
-      for (const [, name] of help.matchAll(/^ {2}([a-z]+) /gm)) expect(verbs!.split(' ')).toContain(name);
+      for (const [, name] of help.matchAll(/^ {2}([a-z]+) /gm)) expect(commands!.split(' ')).toContain(name);
     },
   );
 

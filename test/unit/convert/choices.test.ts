@@ -11,7 +11,7 @@ import { convert } from '../../../src/convert/convert.ts';
 import type { ConvertOptions } from '../../../src/convert/options.ts';
 import { FEATURE } from '../../../src/formats/rafs/layout.ts';
 import { openBootstrap, type RafsImage } from '../../../src/formats/rafs/open.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { type Converted, readConverted } from '../../kit/converted.ts';
 import { fixture, zstdDecompress } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { readConverted, readLayoutBlob, refDigest } from '../../kit/converted.ts';
 import { fixture } from '../../kit/layers.ts';
 import { startRegistry } from '../../kit/registry.ts';

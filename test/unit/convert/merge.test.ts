@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { mergeBootstraps } from '../../../src/convert/merge-bootstraps.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { fixture } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
 import { diffTrees, nydusImageTime, type Row, readRows } from '../../kit/tree.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { layoutBlobPath, readConverted, readLayoutJson } from '../../kit/converted.ts';
 import { failure } from '../../kit/failure.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
 import type { ConvertOptions } from '../../../src/convert/options.ts';
-import { inspect } from '../../../src/reader/inspect.ts';
+import { inspect } from '../../../src/inspect/inspect.ts';
 import { layoutBlobPath, readConverted, readLayoutBlob, readLayoutJson } from '../../kit/converted.ts';
 import { fixture } from '../../kit/layers.ts';
 import { startRegistry } from '../../kit/registry.ts';

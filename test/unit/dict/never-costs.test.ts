@@ -7,7 +7,7 @@ import { convert } from '../../../src/convert/convert.ts';
 import type { ConvertOptions } from '../../../src/convert/options.ts';
 import { readImageBlobs } from '../../../src/dict/image-dict.ts';
 import { dictAdd } from '../../../src/dict/manage.ts';
-import { inspect } from '../../../src/reader/inspect.ts';
+import { inspect } from '../../../src/inspect/inspect.ts';
 import { noise } from '../../kit/random.ts';
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import { needs } from '../../kit/skip.ts';

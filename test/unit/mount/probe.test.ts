@@ -2,11 +2,11 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { canMount, doctor, isOptional } from '../../../src/doctor/doctor.ts';
+import { probeKernel } from '../../../src/doctor/probe-kernel.ts';
+import { libraryHint } from '../../../src/doctor/probe-programs.ts';
+import { type Finding, ok, type ProbeRow, refused, row } from '../../../src/doctor/probe-result.ts';
 import { LacunaError } from '../../../src/errors.ts';
-import { type Finding, ok, type ProbeRow, refused, row } from '../../../src/mount/finding.ts';
-import { canMount, doctor, isOptional } from '../../../src/mount/probe.ts';
-import { probeKernel } from '../../../src/mount/probe-kernel.ts';
-import { libraryHint } from '../../../src/mount/probe-programs.ts';
 
 const NAMES = [
   'node',

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../../../src/formats/rafs/write.ts';
-import { listTree } from '../../../src/reader/rows.ts';
+import { listTree } from '../../../src/inspect/entries.ts';
 import { type FileNode, plainChunk } from '../../../src/tree/node.ts';
 import { CHUNK_SIZE, plainNode, type RandomTree, randomTree } from '../../kit/random-tree.ts';
 

@@ -3,8 +3,8 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { type Difference, type DiffOptions, diff } from '../../../src/reader/diff.ts';
-import { diffConfig } from '../../../src/reader/diff-config.ts';
+import { type Difference, type DiffOptions, diff } from '../../../src/inspect/diff.ts';
+import { diffConfig } from '../../../src/inspect/diff-config.ts';
 import { fixture, sha256 } from '../../kit/layers.ts';
 import { type Row, readRows } from '../../kit/tree.ts';
 

@@ -1,6 +1,6 @@
 /** Questions to images, answered by filtering their ground truth. */
 import { describe, expect, it } from 'vitest';
-import { type FindOptions, find } from '../../../src/reader/find.ts';
+import { type FindOptions, find } from '../../../src/inspect/find.ts';
 import { fixture } from '../../kit/layers.ts';
 import { type Row, readRows } from '../../kit/tree.ts';
 

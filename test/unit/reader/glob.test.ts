@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { globOf } from '../../../src/reader/glob.ts';
+import { globOf } from '../../../src/inspect/glob.ts';
 import { fromText } from '../../../src/tree/node.ts';
 
 const NAMES = [

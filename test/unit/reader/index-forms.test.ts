@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
 import { hostPlatform } from '../../../src/image/platform.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { readLayoutBlob, readLayoutJson } from '../../kit/converted.ts';
 import { failure } from '../../kit/failure.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
-import { inspect } from '../../../src/reader/inspect.ts';
+import { inspect } from '../../../src/inspect/inspect.ts';
 import { fixture } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
 import { putImage, putIndex, putLayout } from '../../kit/source-image.ts';

@@ -1,8 +1,8 @@
 /** What `inspect` counts, against what the truths and the tool that made the images say. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { type InspectOptions, inspect } from '../../../src/reader/inspect.ts';
-import type { InspectedBootstrap } from '../../../src/reader/inspect-bootstrap.ts';
+import type { InspectedBootstrap } from '../../../src/inspect/bootstrap.ts';
+import { type InspectOptions, inspect } from '../../../src/inspect/inspect.ts';
 import { fixture, sha256 } from '../../kit/layers.ts';
 import { type Row, readRows } from '../../kit/tree.ts';
 

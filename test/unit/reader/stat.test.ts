@@ -1,7 +1,7 @@
 /** What is told of an inode: its row as in the ground truth, and for a lazy image where its bytes are. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { stat } from '../../../src/reader/stat.ts';
+import { stat } from '../../../src/inspect/stat.ts';
 import { fixture, sha256, zstdDecompress } from '../../kit/layers.ts';
 import { diffTrees, nydusImageTime, readRows } from '../../kit/tree.ts';
 

@@ -12,7 +12,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { parseManifest } from '../../../src/image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../../../src/image/media.ts';
 import { parseReference } from '../../../src/image/reference.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { openStore } from '../../../src/registry/open.ts';
 import type { ImageStore } from '../../../src/registry/store.ts';
 import { fixture, layerTars, sha256, zstdCompress } from '../../kit/layers.ts';

@@ -6,7 +6,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
 import { parseReference } from '../../../src/image/reference.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { dockerConfigCredentials } from '../../../src/registry/credentials.ts';
 import { openStore } from '../../../src/registry/open.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
 import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
-import { inspect } from '../../../src/reader/inspect.ts';
+import { inspect } from '../../../src/inspect/inspect.ts';
 import { refuseBarePath } from '../../../src/registry/recognize.ts';
 import { END, member } from '../../kit/tar.ts';
 

@@ -4,7 +4,7 @@ import { digestOf } from '../../../src/image/digest.ts';
 import type { Descriptor } from '../../../src/image/manifest.ts';
 import { MEDIA } from '../../../src/image/media.ts';
 import { parsePlatform } from '../../../src/image/platform.ts';
-import { chooseManifest } from '../../../src/reader/choose.ts';
+import { chooseManifest } from '../../../src/reader/select-manifest.ts';
 import { referrersTag } from '../../../src/registry/referrers.ts';
 import type { ImageStore } from '../../../src/registry/store.ts';
 import { type FaultHook, type RegistryOptions, startRegistry, type TestRegistry } from '../../kit/registry.ts';

@@ -19,7 +19,7 @@ import { convert } from '../../../src/convert/convert.ts';
 import { parseManifest } from '../../../src/image/manifest.ts';
 import { MEDIA } from '../../../src/image/media.ts';
 import { parseReference } from '../../../src/image/reference.ts';
-import { ls } from '../../../src/reader/ls.ts';
+import { ls } from '../../../src/inspect/ls.ts';
 import { openStore } from '../../../src/registry/open.ts';
 import type { UnpackOptions } from '../../../src/unpack/options.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';

@@ -4,12 +4,12 @@ import { mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { writeBootstrap } from '../formats/rafs/write.ts';
+import { type MountDriver, mountErofs, unmount } from '../mount/erofs.ts';
+import { ERRNO, errnoOf } from '../mount/errno.ts';
+import { isBelow, readMounts } from '../mount/mountinfo.ts';
 import { addon, findAddon } from '../native/addon.ts';
 import type { FileNode } from '../tree/node.ts';
-import { type MountDriver, mountErofs, unmount } from './erofs.ts';
-import { ERRNO, errnoOf } from './errno.ts';
-import { type Finding, missing, ok, type ProbeRow, refused, row } from './finding.ts';
-import { isBelow, readMounts } from './mountinfo.ts';
+import { type Finding, missing, ok, type ProbeRow, refused, row } from './probe-result.ts';
 
 export interface ProbeOptions {
   /** A folder, or where one will be, e.g. the future root: its file system is tried. Default: that of temporary files. */

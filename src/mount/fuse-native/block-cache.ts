@@ -1,6 +1,6 @@
 /** File content in blocks, the least recently read ones forgotten: a reader comes back for the next piece of a block. */
-import type { OpenedImage } from '../reader/image.ts';
-import type { FileNode } from '../tree/node.ts';
+import type { OpenedImage } from '../../reader/image.ts';
+import type { FileNode } from '../../tree/node.ts';
 
 /** Bytes that are kept, about. */
 const CAPACITY = 64 * 1024 * 1024;

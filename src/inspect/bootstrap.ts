@@ -5,9 +5,9 @@ import { FEATURE, FLAG } from '../formats/rafs/layout.ts';
 import { metaRange } from '../formats/rafs/meta.ts';
 import type { RafsImage } from '../formats/rafs/open.ts';
 import { type ByteString, display, type FileChunk } from '../tree/node.ts';
-import { describeTree, type InspectedTree } from './inspect-tree.ts';
-import { COMPRESSORS, DIGESTERS } from './names.ts';
+import { COMPRESSORS, DIGESTERS } from './format-names.ts';
 import { describeChunk, type StatChunk } from './stat.ts';
+import { describeTree, type InspectedTree } from './tree.ts';
 
 export interface InspectedBlob {
   readonly id: string;

@@ -1,7 +1,8 @@
 /** What each layer gives to the tree that a container sees. */
+
+import type { LayerOrigin, OpenedImage } from '../reader/image.ts';
 import { bytesOf, display, type FileNode } from '../tree/node.ts';
-import type { LayerOrigin, OpenedImage } from './image.ts';
-import { listTree } from './rows.ts';
+import { listTree } from './entries.ts';
 
 /** One layer; counts are of what is visible, so a layer that others hide has none. */
 export interface LayerShare extends LayerOrigin {

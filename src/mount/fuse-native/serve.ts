@@ -5,15 +5,15 @@
 import { execFile } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
-import { LacunaError, toLacunaError } from '../errors.ts';
-import { limitedLog } from '../observe/limited-log.ts';
-import { type Log, silentLog } from '../observe/log.ts';
-import type { OpenedImage } from '../reader/image.ts';
-import { bytesOf, display, type FileNode, fromText, sortedXattrs } from '../tree/node.ts';
+import { LacunaError, toLacunaError } from '../../errors.ts';
+import { limitedLog } from '../../observe/limited-log.ts';
+import { type Log, silentLog } from '../../observe/log.ts';
+import type { OpenedImage } from '../../reader/image.ts';
+import { bytesOf, display, type FileNode, fromText, sortedXattrs } from '../../tree/node.ts';
+import { ERRNO } from '../errno.ts';
+import { mountedAt } from '../mountinfo.ts';
 import { BlockCache } from './block-cache.ts';
-import { ERRNO } from './errno.ts';
-import { type FuseStat, FuseTree } from './fuse-tree.ts';
-import { mountedAt } from './mountinfo.ts';
+import { type FuseStat, FuseTree } from './tree.ts';
 
 /** The file system's type as the table of mounts has it. */
 export const FUSE_FSTYPE = 'fuse.lacuna';

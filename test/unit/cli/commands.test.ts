@@ -1,4 +1,4 @@
-/** The verbs around images as a user runs them: streams, documents, exit codes. */
+/** The commands around images as a user runs them: streams, documents, exit codes. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
@@ -25,10 +25,10 @@ async function lacuna(...args: string[]): Promise<{ code: number; stdout: Buffer
 }
 
 describe.skipIf(skip.reason)('lacuna', () => {
-  const dir = mkdtempSync(join(tmpdir(), 'lacuna-verbs-'));
+  const dir = mkdtempSync(join(tmpdir(), 'lacuna-commands-'));
   afterAll(() => rmSync(dir, { recursive: true }));
 
-  it.each(['toString', 'constructor', '__proto__', 'convrt'])('there is no verb %s', async (word) => {
+  it.each(['toString', 'constructor', '__proto__', 'convrt'])('there is no command %s', async (word) => {
     const { code, stderr } = await lacuna(word);
     expect(code).toBe(2);
     expect(stderr).toContain('unknown command');

@@ -1,12 +1,13 @@
 /** `stat`: everything that is known of an inode of an image. */
+
+import type { LayerOrigin, OpenedImage, OpenImageOptions } from '../reader/image.ts';
+import { openImage } from '../reader/open.ts';
 import type { ImageInput } from '../registry/source.ts';
 import { bytesOf, display, type FileChunk, fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import type { LayerOrigin, OpenedImage, OpenImageOptions } from './image.ts';
+import { listTree, type Row } from './entries.ts';
+import { COMPRESSORS, DIGESTERS } from './format-names.ts';
 import { noSuchPath } from './ls.ts';
-import { COMPRESSORS, DIGESTERS } from './names.ts';
-import { openImage } from './open.ts';
-import { listTree, type Row } from './rows.ts';
 
 export interface StatOptions extends OpenImageOptions {
   /** Follow a symlink that is the last component, inside the image. Default false. */

@@ -2,9 +2,10 @@
  * What works on this machine, found out by trying: what `lacuna doctor` shows. Works without root and without the addon,
  * and leaves nothing mounted. The trying itself is in `probe-kernel.ts` and `probe-programs.ts`.
  */
-import type { ProbeRow } from './finding.ts';
+
 import { type ProbeOptions, probeKernel } from './probe-kernel.ts';
 import { probeOptional, probeParts, probePrograms } from './probe-programs.ts';
+import type { ProbeRow } from './probe-result.ts';
 
 export type { ProbeOptions, ProbeRow };
 

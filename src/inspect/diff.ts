@@ -1,10 +1,11 @@
 /** `diff`: what differs between the trees of two images, whatever each is made of. */
+
+import type { DigestsOptions, OpenedImage, OpenImageOptions } from '../reader/image.ts';
+import { openImage } from '../reader/open.ts';
 import type { ImageInput } from '../registry/source.ts';
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
-import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
-import { openImage } from './open.ts';
-import { type Listed, listTree, named, type Row } from './rows.ts';
+import { type Listed, listTree, named, type Row } from './entries.ts';
 
 /** What can be left out of a comparison. `owner`: user and group; `links`: which names are one inode. */
 export const IGNORABLE = ['mtime', 'owner', 'mode', 'xattrs', 'links'] as const;

@@ -1,5 +1,5 @@
 /** Completion for fish: `lacuna completion fish | source`. */
-import { type CompletedOption, type CompletedVerb, TRANSPORTS, type Value } from './completion-model.ts';
+import { type CompletedCommand, type CompletedOption, TRANSPORTS, type Value } from './model.ts';
 
 const quoted = (text: string): string => `'${text.replace(/[\\']/g, '\\$&')}'`;
 
@@ -24,7 +24,7 @@ function optionLine(condition: string, { flags, description, value }: CompletedO
   return `${condition} ${names.join(' ')}${value === null ? '' : valueFlags(value)} -d ${quoted(description)}`;
 }
 
-function verbLines({ name, options, arguments: positions }: CompletedVerb): string[] {
+function commandLines({ name, options, arguments: positions }: CompletedCommand): string[] {
   const condition = `complete -c lacuna -n '__fish_seen_subcommand_from ${name}'`;
   // Fish does not count positions: what any argument may be is offered for all of them.
   const kinds = new Map(positions.filter(({ value }) => value.kind !== 'free').map(({ value }) => [value.kind, value]));
@@ -34,13 +34,15 @@ function verbLines({ name, options, arguments: positions }: CompletedVerb): stri
   ];
 }
 
-export function fishCompletion(verbs: readonly CompletedVerb[]): string {
+export function fishCompletion(commands: readonly CompletedCommand[]): string {
   const lines = [
     '# Completion of lacuna for fish, made by `lacuna completion fish`.',
     'complete -c lacuna -f',
     "complete -c lacuna -n __fish_use_subcommand -l version -s V -d 'output the version number'",
-    ...verbs.map(({ name, summary }) => `complete -c lacuna -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`),
-    ...verbs.flatMap(verbLines),
+    ...commands.map(
+      ({ name, summary }) => `complete -c lacuna -n __fish_use_subcommand -a ${name} -d ${quoted(summary)}`,
+    ),
+    ...commands.flatMap(commandLines),
   ];
   return `${lines.join('\n')}\n`;
 }

@@ -14,7 +14,7 @@ export interface CompletedOption {
   readonly value: Value | null;
 }
 
-export interface CompletedVerb {
+export interface CompletedCommand {
   readonly name: string;
   readonly summary: string;
   readonly options: readonly CompletedOption[];
@@ -41,7 +41,7 @@ function valueFor(placeholder: string, choices: readonly string[] | undefined): 
   return { kind: Object.hasOwn(KINDS, placeholder) ? KINDS[placeholder]! : 'free' };
 }
 
-export const describeCommands = (commands: readonly Command[]): CompletedVerb[] =>
+export const describeCommands = (commands: readonly Command[]): CompletedCommand[] =>
   commands.map((command) => ({
     name: command.name(),
     summary: command.description(),

@@ -2,10 +2,10 @@
 import { type Descriptor, type ImageConfig, parseConfig } from '../image/manifest.ts';
 import { ANNOTATION, type LayerCompression, layerCompression, MEDIA } from '../image/media.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
+import type { OpenImageOptions } from '../reader/image.ts';
+import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader/select-manifest.ts';
 import { type ImageInput, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
-import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from './choose.ts';
-import type { OpenImageOptions } from './image.ts';
 
 export interface InspectedLayer {
   /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */

@@ -1,14 +1,14 @@
 /** `find`: the paths of an image that a question fits, as rows. */
 import { LacunaError } from '../errors.ts';
+import type { OpenedImage, OpenImageOptions } from '../reader/image.ts';
+import { openImage } from '../reader/open.ts';
 import type { ImageInput } from '../registry/source.ts';
 import type { ByteString, FileNode, Mtime, NodeType } from '../tree/node.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
+import { type Listed, listTree, type Row } from './entries.ts';
 import { globOf, type Matches } from './glob.ts';
-import type { OpenedImage, OpenImageOptions } from './image.ts';
 import { noSuchPath } from './ls.ts';
-import { openImage } from './open.ts';
-import { type Listed, listTree, type Row } from './rows.ts';
 
 /** What is asked for; everything that is given must hold. Patterns are those of `find -name`: `*`, `?`, `[…]`. */
 export interface FindQuery {

@@ -28,7 +28,7 @@ export interface Settings {
 /** Where help lists a command; the headings are in help.ts. */
 export type Group = 'build' | 'look' | 'run' | 'operate';
 
-export interface Verb {
+export interface CommandSpec {
   readonly name: string;
   readonly group: Group;
   readonly summary: string;
@@ -42,10 +42,10 @@ export interface Verb {
    * Runs the command. A returned object that has a `schema` is printed by the caller when `--json` is given; `text`
    * prints it for people otherwise. A command that streams its result to stdout itself returns null.
    */
-  run(context: CliContext, args: string[], options: Record<string, unknown>): Promise<VerbResult | null>;
+  run(context: CliContext, args: string[], options: Record<string, unknown>): Promise<CommandResult | null>;
 }
 
-export interface VerbResult {
+export interface CommandResult {
   /** The document for `--json`; its first key is the schema name, e.g. `lacuna.convert.v1`. */
   readonly document: { readonly schema: string } & Record<string, unknown>;
   /** The same for people; may be empty. Control characters in it are escaped, but for line ends. */

@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import { addonProblem, findAddon } from '../native/addon.ts';
 import { BUILD_HINT } from '../native/build-hint.ts';
 import { HOLDER_EXECUTABLE } from '../native/holder.ts';
-import { type Finding, missing, ok, type ProbeRow, refused, row } from './finding.ts';
+import { type Finding, missing, ok, type ProbeRow, refused, row } from './probe-result.ts';
 
 /** `engines` of package.json. */
 const NODE = [20, 19] as const;

@@ -1,28 +1,28 @@
 /** Completion for bash, with nothing but bash: `source <(lacuna completion bash)`. */
-import { type CompletedVerb, TRANSPORTS, type Value } from './completion-model.ts';
+import { type CompletedCommand, TRANSPORTS, type Value } from './model.ts';
 
 /** A kind and, of words, the words: what `_lacuna_complete` takes. */
 const kindOf = (value: Value): string => (value.kind === 'words' ? `words ${value.words.join(' ')}` : value.kind);
 
-function verbCases(verb: CompletedVerb): string {
-  const flags = verb.options.flatMap((option) => option.flags);
-  const values = verb.options.flatMap(({ flags: names, value }) =>
-    value === null ? [] : [`    ${verb.name}:${names.join(` | ${verb.name}:`)}) echo '${kindOf(value)}' ;;`],
+function commandCases(command: CompletedCommand): string {
+  const flags = command.options.flatMap((option) => option.flags);
+  const values = command.options.flatMap(({ flags: names, value }) =>
+    value === null ? [] : [`    ${command.name}:${names.join(` | ${command.name}:`)}) echo '${kindOf(value)}' ;;`],
   );
-  const positions = verb.arguments.map(
-    ({ value, isVariadic }, at) => `    ${verb.name}:${isVariadic ? 'rest' : at}) echo '${kindOf(value)}' ;;`,
+  const positions = command.arguments.map(
+    ({ value, isVariadic }, at) => `    ${command.name}:${isVariadic ? 'rest' : at}) echo '${kindOf(value)}' ;;`,
   );
-  return [`    ${verb.name}:) echo '${flags.join(' ')}' ;;`, ...values, ...positions].join('\n');
+  return [`    ${command.name}:) echo '${flags.join(' ')}' ;;`, ...values, ...positions].join('\n');
 }
 
-export function bashCompletion(verbs: readonly CompletedVerb[]): string {
+export function bashCompletion(commands: readonly CompletedCommand[]): string {
   return `# Completion of lacuna for bash, made by \`lacuna completion bash\`.
 
-# VERB: → its options; VERB:OPTION → what its value is; VERB:NUMBER → what an argument is, from 0, VERB:rest → what all
+# COMMAND: → its options; COMMAND:OPTION → what its value is; COMMAND:NUMBER → what an argument is, from 0, COMMAND:rest → what all
 # further ones are. Nothing for all else.
 _lacuna_table() {
   case $1 in
-${verbs.map(verbCases).join('\n')}
+${commands.map(commandCases).join('\n')}
   esac
 }
 
@@ -48,7 +48,7 @@ _lacuna_complete() {
 }
 
 _lacuna() {
-  local verb= word= kind= option= rest=\${COMP_LINE:0:COMP_POINT} position=0
+  local command= word= kind= option= rest=\${COMP_LINE:0:COMP_POINT} position=0
   local -a words
   COMPREPLY=()
   # Not COMP_WORDS: it cuts oci:DIR:REF in pieces. A space behind a backslash belongs to its word.
@@ -59,20 +59,20 @@ _lacuna() {
   for ((i = 1; i < last; i++)); do
     word=\${words[i]}
     if [[ -n $option ]]; then option=
-    elif [[ -z $verb ]]; then [[ $word == -* ]] || verb=$word
+    elif [[ -z $command ]]; then [[ $word == -* ]] || command=$word
     elif [[ $word == -*=* ]]; then :
-    elif [[ $word == -* ]]; then [[ -n $(_lacuna_table "$verb:$word") ]] && option=$word
+    elif [[ $word == -* ]]; then [[ -n $(_lacuna_table "$command:$word") ]] && option=$word
     else ((position += 1))
     fi
   done
   word=\${words[last]//$'\\1'/ }
-  if [[ -z $verb ]]; then _lacuna_complete "$word" words '${verbs.map(({ name }) => name).join(' ')} help --help --version'
-  elif [[ -n $option ]]; then _lacuna_complete "$word" $(_lacuna_table "$verb:$option")
-  elif [[ $word == -*=* ]]; then _lacuna_complete "\${word#*=}" $(_lacuna_table "$verb:\${word%%=*}")
-  elif [[ $word == -* ]]; then _lacuna_complete "$word" words $(_lacuna_table "$verb:")
+  if [[ -z $command ]]; then _lacuna_complete "$word" words '${commands.map(({ name }) => name).join(' ')} help --help --version'
+  elif [[ -n $option ]]; then _lacuna_complete "$word" $(_lacuna_table "$command:$option")
+  elif [[ $word == -*=* ]]; then _lacuna_complete "\${word#*=}" $(_lacuna_table "$command:\${word%%=*}")
+  elif [[ $word == -* ]]; then _lacuna_complete "$word" words $(_lacuna_table "$command:")
   else
-    kind=$(_lacuna_table "$verb:$position")
-    _lacuna_complete "$word" \${kind:-$(_lacuna_table "$verb:rest")}
+    kind=$(_lacuna_table "$command:$position")
+    _lacuna_complete "$word" \${kind:-$(_lacuna_table "$command:rest")}
   fi
 }
 

@@ -1,7 +1,7 @@
 /** The tree of an opened image as a path-based file system asks for it: nodes by path, numbers and attributes. */
-import { encodeDevice } from '../formats/rafs/inode.ts';
-import type { FileNode, NodeType } from '../tree/node.ts';
-import { display } from '../tree/node.ts';
+import { encodeDevice } from '../../formats/rafs/inode.ts';
+import type { FileNode, NodeType } from '../../tree/node.ts';
+import { display } from '../../tree/node.ts';
 
 /** File type bits of st_mode, stat(2). */
 const TYPE_BITS: Readonly<Record<NodeType, number>> = {

@@ -1,11 +1,11 @@
 /** `cat`: the content of files of an image, streamed and verified. */
 import { LacunaError } from '../errors.ts';
+import type { OpenImageOptions } from '../reader/image.ts';
+import { openImage } from '../reader/open.ts';
 import type { ImageInput } from '../registry/source.ts';
 import { fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
-import type { OpenImageOptions } from './image.ts';
 import { noSuchPath } from './ls.ts';
-import { openImage } from './open.ts';
 
 /**
  * The content of `paths` one after another; symlinks are followed inside the image. All paths are checked before the

@@ -1,12 +1,12 @@
 /** `ls`: what is in an image, row by row. */
 import { LacunaError } from '../errors.ts';
+import type { DigestsOptions, OpenedImage, OpenImageOptions } from '../reader/image.ts';
+import { openImage } from '../reader/open.ts';
 import type { ImageInput } from '../registry/source.ts';
 import { bytesOf, display, fromText } from '../tree/node.ts';
 import { resolvePath } from '../tree/resolve.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
-import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
-import { openImage } from './open.ts';
-import { type Listed, listTree, type Row } from './rows.ts';
+import { type Listed, listTree, type Row } from './entries.ts';
 
 export interface LsOptions extends OpenImageOptions {
   /** A directory, or one file; default `/`. Symlinks in the middle are followed. */

@@ -1,14 +1,14 @@
 /** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
 import type { ImageConfig } from '../image/manifest.ts';
+import type { OpenImageOptions } from '../reader/image.ts';
+import { openRafsFiles, openStored } from '../reader/lazy-image.ts';
+import { openImage } from '../reader/open.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
-import type { OpenImageOptions } from './image.ts';
-import { describeBootstrap, type InspectBootstrapOptions, type InspectedBootstrap } from './inspect-bootstrap.ts';
-import { type InspectedManifest, readManifestAndConfig } from './inspect-manifest.ts';
-import { type InspectedTag, inspectTag } from './inspect-tag.ts';
+import { describeBootstrap, type InspectBootstrapOptions, type InspectedBootstrap } from './bootstrap.ts';
 import { type LayerShare, layerShares } from './layer-shares.ts';
-import { openRafsFiles, openStored } from './lazy-image.ts';
-import { openImage } from './open.ts';
+import { type InspectedManifest, readManifestAndConfig } from './manifest.ts';
+import { type InspectedTag, inspectTag } from './tag.ts';
 
 export interface Inspection {
   readonly reference: string;

@@ -1,7 +1,8 @@
 /** What differs between the configs, annotations and layers of two images: what a comparison of trees does not see. */
+
+import type { OpenImageOptions } from '../reader/image.ts';
 import type { ImageInput } from '../registry/source.ts';
-import type { OpenImageOptions } from './image.ts';
-import { inspectManifest, type ManifestAndConfig } from './inspect-manifest.ts';
+import { inspectManifest, type ManifestAndConfig } from './manifest.ts';
 
 export interface ConfigChange {
   /** Where: `config`, `annotations` or `layers`, then the names of fields. A list is one value. */

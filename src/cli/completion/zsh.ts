@@ -1,5 +1,5 @@
 /** Completion for zsh: a function for its `fpath`, or `source <(lacuna completion zsh)`. */
-import { type CompletedOption, type CompletedVerb, TRANSPORTS, type Value } from './completion-model.ts';
+import { type CompletedCommand, type CompletedOption, TRANSPORTS, type Value } from './model.ts';
 
 /** In single quotes, as a part of a specification of `_arguments`. */
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`;
@@ -31,7 +31,7 @@ function optionSpecs({ flags, description, value }: CompletedOption): string[] {
   );
 }
 
-function verbCase({ name, options, arguments: positions }: CompletedVerb): string {
+function commandCase({ name, options, arguments: positions }: CompletedCommand): string {
   const specs = [
     ...options.flatMap(optionSpecs),
     ...positions.map(({ name: what, value, isVariadic }, at) =>
@@ -41,8 +41,8 @@ function verbCase({ name, options, arguments: positions }: CompletedVerb): strin
   return `        ${name})\n          _arguments \\\n${specs.map((spec) => `            ${spec}`).join(' \\\n')}\n          ;;`;
 }
 
-export function zshCompletion(verbs: readonly CompletedVerb[]): string {
-  const summaries = verbs.map(({ name, summary }) => `        ${quoted(`${name}:${plain(summary)}`)}`);
+export function zshCompletion(commands: readonly CompletedCommand[]): string {
+  const summaries = commands.map(({ name, summary }) => `        ${quoted(`${name}:${plain(summary)}`)}`);
   return `#compdef lacuna
 # Completion of lacuna for zsh, made by \`lacuna completion zsh\`.
 
@@ -54,20 +54,20 @@ _lacuna_image() {
 
 _lacuna() {
   local curcontext=$curcontext state line
-  local -a verbs
+  local -a subcommands
   typeset -A opt_args
   setopt localoptions extendedglob
-  _arguments -C '(- *)--help[display help]' '(- *)--version[output the version number]' '1: :->verb' '*:: :->rest'
+  _arguments -C '(- *)--help[display help]' '(- *)--version[output the version number]' '1: :->command' '*:: :->rest'
   case $state in
-    verb)
-      verbs=(
+    command)
+      subcommands=(
 ${summaries.join('\n')}
       )
-      _describe verb verbs
+      _describe command subcommands
       ;;
     rest)
       case $line[1] in
-${verbs.map(verbCase).join('\n')}
+${commands.map(commandCase).join('\n')}
       esac
       ;;
   esac
