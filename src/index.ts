@@ -46,7 +46,7 @@ export type { DictGrowth } from './dict/dict.ts';
 export type { DictPruned } from './dict/manage.ts';
 export type { Access } from './dict/session.ts';
 export type { DictStat } from './dict/sqlite-dict.ts';
-export type { Diagnosis, ProbeOptions, ProbeRow } from './doctor/doctor.ts';
+export type { Diagnosis, ProbeOptions, ProbeResult } from './doctor/doctor.ts';
 export type { Version } from './doctor/version.ts';
 export type { OnDropped } from './formats/rafs/plan.ts';
 export type { BuiltBootstrap } from './formats/rafs/write.ts';

@@ -1,6 +1,6 @@
 /** `lacuna doctor`: what works here, what does not, why, and what to do. */
 import type { Command } from 'commander';
-import type { ProbeRow } from '../doctor/doctor.ts';
+import type { ProbeResult } from '../doctor/doctor.ts';
 import { EXIT } from '../errors.ts';
 import { paint } from '../observe/style.ts';
 import { printable } from '../printable.ts';
@@ -31,7 +31,7 @@ export const command: CommandSpec = {
 };
 
 /** ✓ works, ✗ needed, – can be done without. */
-function describe({ name, status, why, hint }: ProbeRow, optional: boolean): string {
+function describe({ name, status, why, hint }: ProbeResult, optional: boolean): string {
   const [style, sign] =
     status === 'ok' ? (['green', '✓'] as const) : optional ? (['dim', '–'] as const) : (['red', '✗'] as const);
   const mark = paint(style, sign, process.stdout);

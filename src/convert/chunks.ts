@@ -16,7 +16,7 @@ import type { Piece, Ring, Slot } from './ring.ts';
 export type Append = (data: Buffer) => Promise<void>;
 
 /** Chunks that lie in other blobs and may be referred to. Asked once per batch. */
-export interface KnownChunks {
+export interface DedupSource {
   /**
    * `digests`: {@link DIGEST_SIZE} bytes each, back to back. Those that are known, by digest; a chunk of another size
    * does not count.
@@ -51,7 +51,7 @@ export class ChunkPipeline implements LayerSink {
   readonly #ring: Ring;
   readonly #hasher: Sha256Stream;
   readonly #append: Append;
-  readonly #known: KnownChunks;
+  readonly #known: DedupSource;
   readonly #chunks: BlobChunks;
   readonly #batches: Batches;
   #storedEnd = 0;
@@ -65,7 +65,7 @@ export class ChunkPipeline implements LayerSink {
     ring: Ring,
     hasher: Sha256Stream,
     append: Append,
-    known: KnownChunks,
+    known: DedupSource,
   ) {
     this.#addon = addon;
     this.#options = options;

@@ -14,7 +14,7 @@ import { recipeOf } from './recipe.ts';
 import { Records } from './records.ts';
 import type { ImageReport } from './report.ts';
 import { selectManifests } from './select.ts';
-import { bringOriginal, nameOriginal, publishIndex } from './target.ts';
+import { copyOriginal, nameOriginal, publishIndex } from './target.ts';
 import { sumTransfers, type Transfer, transferOf } from './transfer.ts';
 
 export interface ConvertResult {
@@ -75,7 +75,7 @@ export async function convert(
   };
   const isLone = plan.as === 'lazy' && selected.length === 1;
   // A referrer is there for all to find at once, so what it refers to comes first, and its tag last.
-  if (plan.as === 'referrer') await bringOriginal(conversion, found);
+  if (plan.as === 'referrer') await copyOriginal(conversion, found);
   const images: ConvertedImage[] = [];
   for (const image of selected) {
     images.push(await convertImage(forImage(conversion, image, selected), image, isLone ? 'named' : 'by-digest'));

@@ -2,10 +2,10 @@
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import type { BlobChunks } from './blob-chunks.ts';
-import type { KnownChunks } from './chunks.ts';
+import type { DedupSource } from './chunks.ts';
 
 /** The chunks of layers that lie below others, the lowest first. */
-export class LowerChunks implements KnownChunks {
+export class LowerChunks implements DedupSource {
   readonly #layers: BlobChunks[] = [];
 
   add(chunks: BlobChunks): void {
@@ -39,7 +39,7 @@ export class LowerChunks implements KnownChunks {
 }
 
 /** All of `sources`, the first one that knows a chunk wins. */
-export function firstKnown(sources: readonly KnownChunks[]): KnownChunks {
+export function firstOf(sources: readonly DedupSource[]): DedupSource {
   return {
     async lookup(digests) {
       const found = await Promise.all(sources.map((source) => source.lookup(digests)));

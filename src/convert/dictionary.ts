@@ -1,6 +1,6 @@
 /** The chunk dictionary of a conversion: opened before it, grown after it. */
 import type { NewBlob } from '../dict/dict.ts';
-import { placeOf } from '../dict/locations.ts';
+import { locationOf } from '../dict/locations.ts';
 import { openDict } from '../dict/open.ts';
 import { DictSession } from '../dict/session.ts';
 import type { Reference } from '../image/reference.ts';
@@ -29,7 +29,7 @@ export async function openDictionary(
 
 /** What a dictionary learns from images that were pushed to `target`. */
 export function blobsIn(images: readonly ConvertedImage[], target: Reference): NewBlob[] {
-  const place = placeOf(target);
+  const place = locationOf(target);
   if (place === null) return [];
   const blobs = images.flatMap(({ known }) => known.map((blob) => ({ ...blob, places: [place] })));
   return [...new Map(blobs.map((blob) => [blob.blob.id, blob])).values()];

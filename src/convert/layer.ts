@@ -9,7 +9,7 @@ import type { BlobUpload } from '../registry/store.ts';
 import type { TreeBudget } from '../tree/budget.ts';
 import type { LayerTree } from '../tree/layer.ts';
 import type { BlobChunks } from './blob-chunks.ts';
-import { ChunkPipeline, type KnownChunks, type PipelineTotals } from './chunks.ts';
+import { ChunkPipeline, type DedupSource, type PipelineTotals } from './chunks.ts';
 import type { LayerOptions } from './options.ts';
 import { type LayerInput, readLayer, ringFor } from './read-layer.ts';
 
@@ -30,7 +30,7 @@ export interface ConvertedLayer {
 export interface LayerWork {
   readonly options: LayerOptions;
   /** Chunks that may be referred to instead of being stored again. */
-  readonly known: KnownChunks;
+  readonly known: DedupSource;
   readonly upload: BlobUpload;
   /** What the trees of all layers of the image may cost. */
   readonly budget: TreeBudget;

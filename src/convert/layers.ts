@@ -8,14 +8,14 @@ import { copyBlob } from '../registry/copy.ts';
 import type { ImageStore } from '../registry/store.ts';
 import { TreeBudget } from '../tree/budget.ts';
 import type { Conversion, LayerCache, PushedLayer } from './conversion.ts';
-import { firstKnown, LowerChunks } from './dedup-sources.ts';
+import { firstOf, LowerChunks } from './dedup-sources.ts';
 import { type ConvertedLayer, convertLayer, type LayerWork } from './layer.ts';
 import { type LayerOptions, storedOptions } from './options.ts';
 import { mapParallel } from './parallel.ts';
 import { type Pushed, pushBlob, pushMade } from './push.ts';
 import type { LayerInput } from './read-layer.ts';
 import { NO_TRANSFER, sumTransfers, transferOf } from './transfer.ts';
-import { type ReferWork, referLayer } from './zran-index.ts';
+import { type IndexWork, indexLayer } from './zran-index.ts';
 
 /** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
 const PARALLEL_LAYERS = 3;
@@ -35,10 +35,14 @@ export async function convertLayers(
   for (;;) {
     const layers = await convertOnce(conversion, manifest, config);
     if (conversion.dictionary === null) return { layers, referred: [] };
-    const { blobs, whole, spoiled } = await conversion.dictionary.settle(layers);
-    if (spoiled.size === 0) return { layers: layers.map((layer) => asBlob(layer, whole.get(layer))), referred: blobs };
-    conversion.plan.log.debug({ layers: spoiled.size }, 'converting layers again, with fewer blobs of the dictionary');
-    for (const [key, layer] of conversion.layers) if (spoiled.has(await layer)) conversion.layers.delete(key);
+    const { blobs, whole, invalidated } = await conversion.dictionary.settle(layers);
+    if (invalidated.size === 0)
+      return { layers: layers.map((layer) => asBlob(layer, whole.get(layer))), referred: blobs };
+    conversion.plan.log.debug(
+      { layers: invalidated.size },
+      'converting layers again, with fewer blobs of the dictionary',
+    );
+    for (const [key, layer] of conversion.layers) if (invalidated.has(await layer)) conversion.layers.delete(key);
   }
 }
 
@@ -57,7 +61,7 @@ async function convertOnce(conversion: Conversion, manifest: Manifest, config: I
   const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
   const budget = new TreeBudget();
   const lower = new LowerChunks();
-  const known = dictionary === null ? lower : firstKnown([lower, dictionary]);
+  const known = dictionary === null ? lower : firstOf([lower, dictionary]);
   const convert = async (input: LayerInput): Promise<PushedLayer> => {
     const began = performance.now();
     const converted = await obtainLayer(input, conversion, { known, budget, signal });
@@ -143,9 +147,9 @@ async function referTo(
   input: LayerInput,
   from: ImageStore,
   to: ImageStore,
-  work: ReferWork,
+  work: IndexWork,
 ): Promise<Pushed<ConvertedLayer> | null> {
-  const made = await referLayer(input, work);
+  const made = await indexLayer(input, work);
   if (made === null) return null;
   if (made.blob === null) return { made, transfer: NO_TRANSFER };
   const layer = { mediaType: MEDIA.ociLayerGzip, digest: input.digest, size: input.size };

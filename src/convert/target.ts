@@ -24,7 +24,7 @@ export async function publishIndex(conversion: Conversion, converted: Converted)
   const { to, plan } = conversion;
   const { found, images } = converted;
   const isCombined = plan.as === 'index';
-  const originals = isCombined ? await bringOriginals(conversion, converted) : [];
+  const originals = isCombined ? await copyOriginals(conversion, converted) : [];
   const lazy = images.map(({ descriptor, platform }, at) => {
     if (isCombined) return markedLazy(descriptor, platform);
     const named = converted.selected[at]!.platform;
@@ -45,7 +45,7 @@ export async function publishIndex(conversion: Conversion, converted: Converted)
 }
 
 /** Makes sure that the target has the source as it is. */
-export async function bringOriginal({ from, to, plan, onCopy }: Conversion, found: Descriptor): Promise<void> {
+export async function copyOriginal({ from, to, plan, onCopy }: Conversion, found: Descriptor): Promise<void> {
   await copyImage(from, to, found, found.digest, { signal: plan.signal, onCopy });
 }
 
@@ -54,7 +54,7 @@ export async function nameOriginal({ from, to, plan }: Conversion, found: Descri
   if (from.subject !== to.subject) await copyImage(from, to, found, null, { signal: plan.signal });
 }
 
-async function bringOriginals({ from, to, plan, onCopy }: Conversion, converted: Converted): Promise<Descriptor[]> {
+async function copyOriginals({ from, to, plan, onCopy }: Conversion, converted: Converted): Promise<Descriptor[]> {
   const { found, selected, images, isWhole } = converted;
   const signal = { signal: plan.signal };
   const entries: Descriptor[] = [];

@@ -4,7 +4,7 @@
  */
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError } from '../errors.ts';
-import { referringBlob } from '../formats/rafs/blob.ts';
+import { zranBlob } from '../formats/rafs/blob.ts';
 import { parseDigest } from '../image/digest.ts';
 import type { LayerCompression } from '../image/media.ts';
 import { type Addon, addon, type LayerStream } from '../native/addon.ts';
@@ -16,22 +16,22 @@ import { type LayerInput, type LayerSink, readLayer, ringFor } from './read-laye
 import type { Piece, Ring, Slot } from './ring.ts';
 import { SpanIndex } from './spans.ts';
 
-export type ReferWork = Pick<LayerWork, 'options' | 'budget' | 'signal' | 'onRead'>;
+export type IndexWork = Pick<LayerWork, 'options' | 'budget' | 'signal' | 'onRead'>;
 
 /**
  * Makes the index of a layer. UNSUPPORTED for one that is not gzip; null for one with sparse files, whose chunks do not
  * lie in it as they are.
  */
-export async function referLayer(
+export async function indexLayer(
   input: LayerInput,
-  { options, budget, signal, onRead }: ReferWork,
+  { options, budget, signal, onRead }: IndexWork,
 ): Promise<ConvertedLayer | null> {
   const { algorithm, hex: id } = parseDigest(input.digest);
   if (algorithm !== 'sha256') {
     throw cannotRefer(input.subject, `the layer is named by its ${algorithm}, and RAFS names blobs by their sha256`);
   }
   const ring = ringFor(options.chunkSize);
-  const sink = new Referring(addon(), options, ring, input.subject);
+  const sink = new ZranSink(addon(), options, ring, input.subject);
   const reading = { decoder: gzipIndexer(input.subject), chunkSize: options.chunkSize, budget, signal, onRead };
   const read = await readLayer(input, reading, ring, sink).catch((error: unknown) => {
     if (error instanceof SparseFile) return null;
@@ -43,7 +43,7 @@ export async function referLayer(
   if (chunks.length === 0) {
     return { tree, blob: null, meta: Buffer.alloc(0), metaBlob: null, chunks, totals };
   }
-  const { blob, meta, metaBlob } = referringBlob(chunks, units, input.size, options);
+  const { blob, meta, metaBlob } = zranBlob(chunks, units, input.size, options);
   chunks.blob = id;
   return { tree, blob: { ...blob, id }, meta, metaBlob, chunks, totals };
 }
@@ -67,7 +67,7 @@ const cannotRefer = (subject: string, problem: string): LacunaError =>
 class SparseFile extends Error {}
 
 /** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
-class Referring implements LayerSink {
+class ZranSink implements LayerSink {
   readonly #addon: Addon;
   readonly #options: LayerOptions;
   readonly #ring: Ring;

@@ -19,7 +19,7 @@ export interface DictBlob {
   readonly size: number;
   /** Its `blob.meta` file; null where the image did not carry it, and readers fetch it out of the blob. */
   readonly meta: Buffer | null;
-  /** Where it was seen, see places.ts. */
+  /** Where it was seen, see locations.ts. */
   readonly places: readonly string[];
 }
 
@@ -54,11 +54,11 @@ export interface GrowingDict extends ChunkDict {
 export const isGrowing = (dict: ChunkDict): dict is GrowingDict => 'add' in dict;
 
 /** Blobs whose bytes are somebody else's, a secret's, or not their chunks. */
-const UNFIT =
+const UNUSABLE =
   FEATURE.ZRAN | FEATURE.SEPARATE | FEATURE.TARFS | FEATURE.ENCRYPTED | FEATURE.EXTERNAL | FEATURE.INLINED_FS_META;
 
 /** Whether other images may refer to chunks of the blob. */
-export const isFitBlob = (blob: RafsBlob): boolean => (blob.features & UNFIT) === 0 && blob.cipher === null;
+export const isUsableBlob = (blob: RafsBlob): boolean => (blob.features & UNUSABLE) === 0 && blob.cipher === null;
 
 /** Whether they may refer to this chunk of a fit blob: it is stored alone. */
-export const isFitChunk = (chunk: FileChunk): boolean => chunk.within === null;
+export const isUsableChunk = (chunk: FileChunk): boolean => chunk.within === null;

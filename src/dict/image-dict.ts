@@ -16,8 +16,8 @@ import { bootstrapLayerOf, chooseManifest } from '../reader/select-manifest.ts';
 import { openStore } from '../registry/open.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import { allChunks } from './all-chunks.ts';
-import { type ChunkDict, type ChunkKind, type DictBlob, isFitBlob, isFitChunk, type NewBlob } from './dict.ts';
-import { placeOf, placeOfFolder } from './locations.ts';
+import { type ChunkDict, type ChunkKind, type DictBlob, isUsableBlob, isUsableChunk, type NewBlob } from './dict.ts';
+import { locationOf, locationOfFolder } from './locations.ts';
 
 /** The blobs of a lazy image that others may refer to. USAGE when it is none. */
 export async function readImageBlobs(reference: string, options: OpenImageOptions = {}): Promise<NewBlob[]> {
@@ -37,7 +37,7 @@ export async function readImageBlobs(reference: string, options: OpenImageOption
   }
   const { bootstrap, metas } = await readBootstrapLayer(store, layer, options);
   const sizes = new Map(manifest.layers.map(({ digest, size }) => [digest, size]));
-  const place = placeOf(parsed);
+  const place = locationOf(parsed);
   const describe = (blob: RafsBlob): DictBlob => ({
     blob,
     size: sizes.get(`sha256:${blob.id}`) ?? blob.compressedSize,
@@ -62,7 +62,7 @@ async function readFiles(
     const found = await stat(join(dir, id)).catch(() => null);
     sizes.set(id, found?.size ?? compressedSize);
   }
-  const places = [placeOfFolder(dir)];
+  const places = [locationOfFolder(dir)];
   const describe = (blob: RafsBlob): DictBlob => ({ blob, size: sizes.get(blob.id)!, meta: null, places });
   return await blobsOf(rafs, describe, ({ blob }) => fileSource(join(dir, blob.id), dir), signal);
 }
@@ -75,10 +75,10 @@ async function blobsOf(
 ): Promise<NewBlob[]> {
   const found: NewBlob[] = [];
   for (const [i, blob] of rafs.blobs.entries()) {
-    if (!isFitBlob(blob)) continue;
+    if (!isUsableBlob(blob)) continue;
     const described = describe(blob);
     const chunks = await allChunks({ ...described, source: sourceOf(described) }, rafs.chunksOf(i), signal);
-    found.push({ ...described, chunks: chunks.filter(isFitChunk) });
+    found.push({ ...described, chunks: chunks.filter(isUsableChunk) });
   }
   return found;
 }

@@ -15,7 +15,7 @@ import { uploadBlob } from '../registry/upload-blob.ts';
 const FOLDER = 'blobs:';
 
 /** The place of a reference's blobs; null when it has none that lasts (an archive, a stream). */
-export function placeOf(reference: Reference): string | null {
+export function locationOf(reference: Reference): string | null {
   switch (reference.transport) {
     case 'docker':
       return `docker://${reference.host}/${reference.repository}`;
@@ -27,9 +27,9 @@ export function placeOf(reference: Reference): string | null {
 }
 
 /** The place of bare files, named by their ids. */
-export const placeOfFolder = (path: string): string => `${FOLDER}${resolve(path)}`;
+export const locationOfFolder = (path: string): string => `${FOLDER}${resolve(path)}`;
 
-export interface Place extends AsyncDisposable {
+export interface Location extends AsyncDisposable {
   has(blob: Descriptor, options: SignalOptions): Promise<boolean>;
   /** Makes the blob the target's without moving it; false when that is not possible. */
   mountInto(to: ImageStore, blob: Descriptor, options: SignalOptions): Promise<boolean>;
@@ -37,8 +37,8 @@ export interface Place extends AsyncDisposable {
 }
 
 /** Opens a place. No request is made yet. */
-export async function openPlace(place: string, options: StoreOptions): Promise<Place> {
-  if (place.startsWith(FOLDER)) return folderPlace(place.slice(FOLDER.length));
+export async function openLocation(place: string, options: StoreOptions): Promise<Location> {
+  if (place.startsWith(FOLDER)) return folderLocation(place.slice(FOLDER.length));
   const store = await openStore(parseReference(place), options);
   return {
     has: (blob, signal) => store.has(blob, signal),
@@ -50,7 +50,7 @@ export async function openPlace(place: string, options: StoreOptions): Promise<P
   };
 }
 
-function folderPlace(dir: string): Place {
+function folderLocation(dir: string): Location {
   const pathOf = ({ digest }: Descriptor): string => join(dir, digest.replace(/^sha256:/, ''));
   return {
     has: async (blob) => {

@@ -5,7 +5,7 @@ import type { OpenImageOptions } from '../reader/image.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
 import type { DictGrowth } from './dict.ts';
 import { readImageBlobs } from './image-dict.ts';
-import { openPlace, type Place } from './locations.ts';
+import { type Location, openLocation } from './locations.ts';
 import { type DictStat, SqliteDict } from './sqlite-dict.ts';
 
 /** Adds the blobs of lazy images to the database `path`, which is made when it is missing; each image whole or not at all. */
@@ -42,7 +42,7 @@ export interface DictPruned {
 /** Asks every place for every blob it should have, and forgets what is not there. */
 export async function dictPrune(path: string, options: OpenImageOptions = {}): Promise<DictPruned> {
   using dict = await SqliteDict.open(path, { create: false });
-  const opened = new Map<string, Promise<Place>>();
+  const opened = new Map<string, Promise<Location>>();
   const unreachable = new Set<string>();
   const before = dict.stat().blobs;
   const signal = options.signal === undefined ? {} : { signal: options.signal };
@@ -53,7 +53,7 @@ export async function dictPrune(path: string, options: OpenImageOptions = {}): P
       for (const name of claimed) {
         options.signal?.throwIfAborted();
         if (unreachable.has(name)) continue;
-        const opening = opened.get(name) ?? openPlace(name, options.store ?? {});
+        const opening = opened.get(name) ?? openLocation(name, options.store ?? {});
         opened.set(name, opening);
         const blob = { mediaType: MEDIA.nydusBlob, digest: `sha256:${id}`, size };
         const isThere = await opening

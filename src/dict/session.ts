@@ -10,7 +10,7 @@ import type { Log } from '../observe/log.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isGrowing, type NewBlob } from './dict.ts';
-import { openPlace, type Place } from './locations.ts';
+import { type Location, openLocation } from './locations.ts';
 
 /** After so many attempts to settle on blobs that stay, the image refers to none. */
 const MAX_ROUNDS = 4;
@@ -28,19 +28,19 @@ export interface ReferredBlob extends DictBlob {
 }
 
 /** A layer as far as the dictionary looks at it. */
-export interface Referring {
+export interface DedupedLayer {
   readonly tree: { readonly root: FileNode };
   /** Null when it has no blob of its own. */
   readonly blob: { readonly id: string } | null;
 }
 
-export interface Settlement<L> {
+export interface Availability<L> {
   /** In order of what they save. */
   readonly blobs: readonly ReferredBlob[];
   /** Layers that are a known blob, chunk by chunk: what they would become without the dictionary. */
   readonly whole: ReadonlyMap<L, ReferredBlob>;
   /** Layers that refer to what they must not: to be converted anew, and then settled again. */
-  readonly spoiled: ReadonlySet<L>;
+  readonly invalidated: ReadonlySet<L>;
 }
 
 export interface SessionOptions {
@@ -49,13 +49,13 @@ export interface SessionOptions {
   readonly kind: ChunkKind;
   /** How the layers' own blobs are compressed. */
   readonly compressor: Compressor;
-  /** How the places of blobs are reached. */
+  /** How the locations of blobs are reached. */
   readonly store: StoreOptions;
   readonly log: Log;
   readonly signal: AbortSignal;
 }
 
-type Reach = { readonly access: 'there' | 'mounted' } | { readonly access: 'copied'; readonly from: Place };
+type Reach = { readonly access: 'there' | 'mounted' } | { readonly access: 'copied'; readonly from: Location };
 
 /** What layers refer to in one blob. */
 interface Usage {
@@ -75,7 +75,7 @@ export class DictSession implements AsyncDisposable {
   /** Blobs that chunks were offered of. */
   readonly #reached = new Map<string, Reach>();
   readonly #blobs = new Map<string, DictBlob>();
-  readonly #places = new Map<string, Promise<Place>>();
+  readonly #locations = new Map<string, Promise<Location>>();
   readonly #excluded = new Set<string>();
   /** Once there were too many: no others than these. */
   #allowed: ReadonlySet<string> | null = null;
@@ -103,31 +103,31 @@ export class DictSession implements AsyncDisposable {
   }
 
   /** Decides which blobs the image refers to, the ones that save most, and makes the target have them. */
-  async settle<L extends Referring>(layers: readonly L[]): Promise<Settlement<L>> {
+  async settle<L extends DedupedLayer>(layers: readonly L[]): Promise<Availability<L>> {
     this.#rounds += 1;
     const wholeIds = new Map(layers.flatMap((layer) => this.#wholeBlob(layer)));
     const usages = this.#usagesOf(layers, wholeIds);
     const kept = this.#rounds > MAX_ROUNDS ? [] : this.#choose([...usages.values()], layers);
     const blobs: ReferredBlob[] = [];
     for (const { known, chunks, savedBytes, plainBytes } of kept) {
-      const access = await this.#bring(known);
+      const access = await this.#copyToTarget(known);
       if (access !== null) blobs.push({ ...known, access, chunks: chunks.size, savedBytes, plainBytes });
     }
     const settledBlobs = new Map(blobs.map((blob) => [blob.blob.id, blob]));
     const settled = new Set(settledBlobs.keys());
     const dropped = new Set([...usages.keys()].filter((id) => !settled.has(id)));
     for (const id of dropped) this.#excluded.add(id);
-    const spoiled = layers.filter((layer) => dropped.size > 0 && refersTo(layer, dropped));
-    if (spoiled.length === 0) this.#rounds = 0;
+    const invalidated = layers.filter((layer) => dropped.size > 0 && refersTo(layer, dropped));
+    if (invalidated.length === 0) this.#rounds = 0;
     const whole = [...wholeIds].flatMap(([layer, id]): Array<[L, ReferredBlob]> => {
       const blob = settledBlobs.get(id);
       return blob === undefined ? [] : [[layer, blob]];
     });
-    return { blobs, whole: new Map(whole), spoiled: new Set(spoiled) };
+    return { blobs, whole: new Map(whole), invalidated: new Set(invalidated) };
   }
 
   /** The blob that has all the chunks of a layer and no other ones, if it is compressed as the layer would be. */
-  #wholeBlob<L extends Referring>(layer: L): Array<[L, string]> {
+  #wholeBlob<L extends DedupedLayer>(layer: L): Array<[L, string]> {
     if (layer.blob !== null) return [];
     const indexes = new Set<number>();
     let id: string | null = null;
@@ -167,7 +167,7 @@ export class DictSession implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const dict of this.#options.dicts) dict[Symbol.dispose]();
-    for (const opened of await Promise.allSettled(this.#places.values())) {
+    for (const opened of await Promise.allSettled(this.#locations.values())) {
       if (opened.status === 'fulfilled') await opened.value[Symbol.asyncDispose]();
     }
   }
@@ -189,31 +189,31 @@ export class DictSession implements AsyncDisposable {
     const { to } = this.#options;
     if (await to.has(descriptor, this.#signal)) return { access: 'there' };
     // All that needs no byte to be moved first.
-    const mounted = await this.#firstPlace(known, (place) => place.mountInto(to, descriptor, this.#signal));
+    const mounted = await this.#firstLocation(known, (location) => location.mountInto(to, descriptor, this.#signal));
     if (mounted !== null) return { access: 'mounted' };
-    const from = await this.#firstPlace(known, (place) => place.has(descriptor, this.#signal));
+    const from = await this.#firstLocation(known, (location) => location.has(descriptor, this.#signal));
     return from === null ? null : { access: 'copied', from };
   }
 
-  /** A place that cannot be reached is none; the others may do. */
-  async #firstPlace(known: DictBlob, test: (place: Place) => Promise<boolean>): Promise<Place | null> {
+  /** A location that cannot be reached is none; the others may do. */
+  async #firstLocation(known: DictBlob, test: (location: Location) => Promise<boolean>): Promise<Location | null> {
     for (const name of known.places) {
       try {
-        const opening = this.#places.get(name) ?? openPlace(name, this.#options.store);
-        this.#places.set(name, opening);
-        const place = await opening;
-        if (await test(place)) return place;
+        const opening = this.#locations.get(name) ?? openLocation(name, this.#options.store);
+        this.#locations.set(name, opening);
+        const location = await opening;
+        if (await test(location)) return location;
       } catch (error) {
         this.#options.signal.throwIfAborted();
         if (!isLacunaError(error)) throw error;
-        this.#options.log.debug({ place: name, blob: known.blob.id, error: error.message }, 'no blob from there');
+        this.#options.log.debug({ location: name, blob: known.blob.id, error: error.message }, 'no blob from there');
       }
     }
     return null;
   }
 
   /** The blob is in the target when this returns; null when it cannot be. */
-  async #bring(known: DictBlob): Promise<Access | null> {
+  async #copyToTarget(known: DictBlob): Promise<Access | null> {
     const { id } = known.blob;
     const reach = this.#reached.get(id)!;
     const descriptor = descriptorOf(known);
@@ -246,7 +246,7 @@ export class DictSession implements AsyncDisposable {
   }
 
   /** What the layers refer to, by blob. `whole`: layers that are a blob, which saves only what would have to be sent. */
-  #usagesOf(layers: readonly Referring[], whole: ReadonlyMap<Referring, string>): Map<string, Usage> {
+  #usagesOf(layers: readonly DedupedLayer[], whole: ReadonlyMap<DedupedLayer, string>): Map<string, Usage> {
     const own = new Set(layers.map(({ blob }) => blob?.id));
     const usages = new Map<string, Usage>();
     for (const [number, layer] of layers.entries()) {
@@ -273,7 +273,7 @@ export class DictSession implements AsyncDisposable {
   }
 
   /** Those that save more than they cost, and of too many the ones that save most, in this order. */
-  #choose(usages: readonly Usage[], layers: readonly Referring[]): Usage[] {
+  #choose(usages: readonly Usage[], layers: readonly DedupedLayer[]): Usage[] {
     const worth = usages.filter((usage) => usage.isWhole || usage.savedBytes > this.#costOf(usage.known));
     worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.known.blob.id < b.known.blob.id ? -1 : 1));
     const own = new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id])));
@@ -290,7 +290,7 @@ export class DictSession implements AsyncDisposable {
   }
 }
 
-function refersTo(layer: Referring, blobs: ReadonlySet<string>): boolean {
+function refersTo(layer: DedupedLayer, blobs: ReadonlySet<string>): boolean {
   for (const chunk of chunksIn(layer)) if (blobs.has(chunk.blob)) return true;
   return false;
 }
@@ -298,7 +298,7 @@ function refersTo(layer: Referring, blobs: ReadonlySet<string>): boolean {
 const descriptorOf = ({ blob, size }: DictBlob) => ({ mediaType: MEDIA.nydusBlob, digest: `sha256:${blob.id}`, size });
 
 /** Every chunk of every file, as often as it is referred to. */
-function* chunksIn({ tree }: Referring): Generator<FileChunk> {
+function* chunksIn({ tree }: DedupedLayer): Generator<FileChunk> {
   const directories = [tree.root];
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
     for (const node of directory.children!.values()) {

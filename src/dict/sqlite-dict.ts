@@ -15,8 +15,8 @@ import {
   type DictBlob,
   type DictGrowth,
   type GrowingDict,
-  isFitBlob,
-  isFitChunk,
+  isUsableBlob,
+  isUsableChunk,
   type NewBlob,
 } from './dict.ts';
 import { APPLICATION_ID, BLOB_COLUMNS, type BlobRow, blobOf, rowOf, SCHEMA, SCHEMA_VERSION } from './schema.ts';
@@ -193,7 +193,7 @@ export class SqliteDict implements GrowingDict {
     const growth = { blobs: 0, chunks: 0, places: 0 };
     for (const added of blobs) {
       // Of a blob that is nowhere nothing could be used.
-      if (!isFitBlob(added.blob) || added.places.length === 0) continue;
+      if (!isUsableBlob(added.blob) || added.places.length === 0) continue;
       const before = this.#row(added.blob.id);
       if (before !== null) checkSame(before, added.blob, this.subject);
       const number = before?.number ?? Number(insertBlob.run(rowOf(added)).lastInsertRowid);
@@ -201,7 +201,7 @@ export class SqliteDict implements GrowingDict {
       if (before === null) growth.blobs += 1;
       else growth.places += seen;
       for (const chunk of added.chunks) {
-        if (!isFitChunk(chunk)) continue;
+        if (!isUsableChunk(chunk)) continue;
         const { uncompressedOffset, uncompressedSize, compressedOffset, compressedSize, compressor, crc32c } = chunk;
         growth.chunks += insertChunk.run(
           ...[chunk.digest, number, chunk.index, compressor, uncompressedOffset, uncompressedSize],

@@ -5,12 +5,12 @@
 
 import { type ProbeOptions, probeKernel } from './probe-kernel.ts';
 import { probeOptional, probeParts, probePrograms } from './probe-programs.ts';
-import type { ProbeRow } from './probe-result.ts';
+import type { ProbeResult } from './probe-result.ts';
 
-export type { ProbeOptions, ProbeRow };
+export type { ProbeOptions, ProbeResult };
 
 /** Tries everything; never throws. */
-export async function probe(options: ProbeOptions = {}): Promise<ProbeRow[]> {
+export async function probe(options: ProbeOptions = {}): Promise<ProbeResult[]> {
   const found = await Promise.all([probeParts(), probeKernel(options), probeOptional(), probePrograms()]);
   return found.flat();
 }
@@ -29,7 +29,7 @@ const NEEDED: readonly (readonly string[])[] = [
 export interface Diagnosis {
   /** Lazy images can be mounted and run here. */
   readonly ok: boolean;
-  readonly rows: readonly ProbeRow[];
+  readonly rows: readonly ProbeResult[];
 }
 
 /** {@link probe} and what follows from it. */
@@ -38,13 +38,13 @@ export async function doctor(options: ProbeOptions = {}): Promise<Diagnosis> {
   return { ok: canMount(rows), rows };
 }
 
-export function canMount(rows: readonly ProbeRow[]): boolean {
+export function canMount(rows: readonly ProbeResult[]): boolean {
   const works = new Set(rows.filter(({ status }) => status === 'ok').map(({ name }) => name));
   return NEEDED.every((names) => names.some((name) => works.has(name)));
 }
 
 /** Whether a lazy image can be mounted without this row, all others given. */
-export const isOptional = (name: string, rows: readonly ProbeRow[]): boolean => {
+export const isOptional = (name: string, rows: readonly ProbeResult[]): boolean => {
   const group = NEEDED.find((names) => names.includes(name));
   return group === undefined || rows.some((other) => group.includes(other.name) && other.status === 'ok');
 };

@@ -9,7 +9,7 @@ import { ERRNO, errnoOf } from '../mount/errno.ts';
 import { isBelow, readMounts } from '../mount/mountinfo.ts';
 import { addon, findAddon } from '../native/addon.ts';
 import type { FileNode } from '../tree/node.ts';
-import { type Finding, missing, ok, type ProbeRow, refused, row } from './probe-result.ts';
+import { type Finding, missing, ok, type ProbeResult, refused, row } from './probe-result.ts';
 
 export interface ProbeOptions {
   /** A folder, or where one will be, e.g. the future root: its file system is tried. Default: that of temporary files. */
@@ -18,7 +18,7 @@ export interface ProbeOptions {
 
 const NOT_ROOT = 'run it as root, e.g. with sudo';
 
-export async function probeKernel({ folder = tmpdir() }: ProbeOptions): Promise<ProbeRow[]> {
+export async function probeKernel({ folder = tmpdir() }: ProbeOptions): Promise<ProbeResult[]> {
   const isRoot = process.getuid?.() === 0;
   const rows = [
     await row('root', () => (isRoot ? ok('user 0') : refused('not root: mounts are refused', NOT_ROOT))),
@@ -57,10 +57,10 @@ const errnoCode = (error: unknown): unknown => (error instanceof Error && 'code'
 
 const MOUNTS = ['erofs by file', 'erofs over loop', 'overlay', 'overlay on erofs', 'overlay on overlay'] as const;
 
-const all = (finding: Finding): ProbeRow[] => MOUNTS.map((name) => ({ name, ...finding }));
+const all = (finding: Finding): ProbeResult[] => MOUNTS.map((name) => ({ name, ...finding }));
 
 /** One after the other: each builds on what the ones before it have shown. */
-async function probeMounts(image: Awaited<ReturnType<typeof writeImage>>): Promise<ProbeRow[]> {
+async function probeMounts(image: Awaited<ReturnType<typeof writeImage>>): Promise<ProbeResult[]> {
   const file = await row(MOUNTS[0], () => image.tryDriver('erofs-file'));
   const loop = await row(MOUNTS[1], () => image.tryDriver('erofs-loop'));
   const plain = await row(MOUNTS[2], () => image.tryOverlay());

@@ -6,7 +6,7 @@ import { delimiter, join } from 'node:path';
 import { addonProblem, findAddon } from '../native/addon.ts';
 import { BUILD_HINT } from '../native/build-hint.ts';
 import { HOLDER_EXECUTABLE } from '../native/holder.ts';
-import { type Finding, missing, ok, type ProbeRow, refused, row } from './probe-result.ts';
+import { type Finding, missing, ok, type ProbeResult, refused, row } from './probe-result.ts';
 
 /** `engines` of package.json. */
 const NODE = [20, 19] as const;
@@ -15,7 +15,7 @@ const NODE = [20, 19] as const;
 const PATIENCE = 5_000;
 
 /** Node and what `npm run build:native` makes. */
-export async function probeParts(): Promise<ProbeRow[]> {
+export async function probeParts(): Promise<ProbeResult[]> {
   return await Promise.all([row('node', probeNode), row('addon', probeAddon), row('holder', probeHolder)]);
 }
 
@@ -68,7 +68,7 @@ const PACKAGES = {
 } as const;
 
 /** Optional dependencies, each in a process of its own: a native module can end the process that loads it. */
-export async function probeOptional(): Promise<ProbeRow[]> {
+export async function probeOptional(): Promise<ProbeResult[]> {
   return await Promise.all([
     ...Object.entries(PACKAGES).map(([name, texts]) => row(name, () => probePackage(name, texts))),
     row('libfuse2', probeLibfuse),
@@ -110,7 +110,7 @@ async function probeLibfuse(): Promise<Finding> {
 }
 
 /** Programs that use Lacuna, or that it drives. */
-export async function probePrograms(): Promise<ProbeRow[]> {
+export async function probePrograms(): Promise<ProbeResult[]> {
   return await Promise.all([
     row('containerd', () =>
       probeProgram(

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toLacunaError } from '../errors.ts';
 
-export interface ProbeRow {
+export interface ProbeResult {
   readonly name: string;
   /** `missing`: it is not there; `refused`: it is there and does not work, or may not be tried. */
   readonly status: 'ok' | 'missing' | 'refused';
@@ -13,7 +13,7 @@ export interface ProbeRow {
 }
 
 /** What a probe found out; one that fails otherwise is `refused` with its error. */
-export type Finding = Omit<ProbeRow, 'name'>;
+export type Finding = Omit<ProbeResult, 'name'>;
 
 export const ok = (why: string): Finding => ({ status: 'ok', why, hint: null });
 export const missing = (why: string, hint: string): Finding => ({ status: 'missing', why, hint });
@@ -22,7 +22,7 @@ export const refused = (why: string, hint: string | null = null): Finding => ({ 
 /** Longest time of one probe, in milliseconds: something that hangs is a finding, too. */
 const PATIENCE = 10_000;
 
-export async function row(name: string, probe: () => Promise<Finding> | Finding): Promise<ProbeRow> {
+export async function row(name: string, probe: () => Promise<Finding> | Finding): Promise<ProbeResult> {
   const timer = new AbortController();
   const late = sleep(PATIENCE, refused(`no answer within ${PATIENCE / 1000} s`), { signal: timer.signal });
   try {

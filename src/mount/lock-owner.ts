@@ -12,7 +12,7 @@ const DEATH = 5_000;
 const POLL = 20;
 
 /** A lock that we now have, and who had it before. */
-export interface TakenLock {
+export interface HeldLock {
   readonly handle: FileLock;
   /** The process that was ended for it; null when nobody had it. */
   readonly ended: number | null;
@@ -46,7 +46,7 @@ async function isSameFile(descriptor: string, path: string): Promise<boolean> {
  * there is no way to), then come SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it
  * cannot be had.
  */
-export async function takeLock(path: string, ask: (() => Promise<void>) | null): Promise<TakenLock> {
+export async function takeLock(path: string, ask: (() => Promise<void>) | null): Promise<HeldLock> {
   let ended: number | null = null;
   for (let round = 0; round < 3; round++) {
     const free = await tryLock(path);

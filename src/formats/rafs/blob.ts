@@ -167,7 +167,7 @@ export async function finishBlob(
  * Makes what an ordinary gzip layer needs to be the data of an image: chunk info that tells where its files' content lies.
  * `layerSize`: bytes of the layer, whose digest is the blob's id.
  */
-export function referringBlob(
+export function zranBlob(
   chunks: ChunkList<WrittenChunk>,
   units: readonly ReferredUnit[],
   layerSize: number,

@@ -166,7 +166,7 @@ describe.skipIf(skip.reason)('converting at a registry that fails', () => {
         async () => {
           registry.storage.putLayout('plain', source);
           const attempt = convert(`docker://${registry.host}/plain:image`, `oci:${fresh()}:lazy`, options);
-          // The config is spoiled, too; it is verified and read anew until patience ends.
+          // The config is invalidated, too; it is verified and read anew until patience ends.
           await expect(attempt).rejects.toMatchObject({ code: 'DIGEST_MISMATCH' });
         },
       );

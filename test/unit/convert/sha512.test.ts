@@ -124,8 +124,8 @@ describe.skipIf(skip.reason)('a sha512', () => {
   test.each(['stored bytes', 'tar'])('that the %s do not have is damage', async (what) => {
     const dir = fresh();
     const [first, second] = both.layers as [SourceLayer, SourceLayer];
-    const spoiled = what === 'tar' ? { ...second, diffId: digestOf(first.tar, 'sha512') } : second;
-    const reference = putLayout(dir, putImage(dir, { ...both, layers: [first, spoiled] }));
+    const invalidated = what === 'tar' ? { ...second, diffId: digestOf(first.tar, 'sha512') } : second;
+    const reference = putLayout(dir, putImage(dir, { ...both, layers: [first, invalidated] }));
     if (what !== 'tar') {
       const { layers } = readLayoutJson(
         dir,

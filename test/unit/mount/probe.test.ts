@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { canMount, doctor, isOptional } from '../../../src/doctor/doctor.ts';
 import { probeKernel } from '../../../src/doctor/probe-kernel.ts';
 import { libraryHint } from '../../../src/doctor/probe-programs.ts';
-import { type Finding, ok, type ProbeRow, refused, row } from '../../../src/doctor/probe-result.ts';
+import { type Finding, ok, type ProbeResult, refused, row } from '../../../src/doctor/probe-result.ts';
 import { LacunaError } from '../../../src/errors.ts';
 
 const NAMES = [
@@ -29,7 +29,7 @@ const NAMES = [
   'runc',
 ];
 
-const working = (without: readonly string[] = []): ProbeRow[] =>
+const working = (without: readonly string[] = []): ProbeResult[] =>
   NAMES.map((name) => ({ name, ...(without.includes(name) ? refused('no') : ok('yes')) }));
 
 describe('row', () => {
