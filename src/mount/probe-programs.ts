@@ -7,6 +7,7 @@ import { addonProblem, findAddon } from '../native/addon.ts';
 import { BUILD_HINT } from '../native/build-hint.ts';
 import { HOLDER_EXECUTABLE } from '../native/holder.ts';
 import { type Finding, missing, ok, type ProbeRow, refused, row } from './finding.ts';
+import { probePidNamespace } from './pid-namespace.ts';
 
 /** `engines` of package.json. */
 const NODE = [20, 19] as const;
@@ -120,6 +121,7 @@ export async function probePrograms(): Promise<ProbeRow[]> {
         'containerd',
       ),
     ),
+    row('pid namespace', () => probePidNamespace()),
     row('runc', () => probeProgram('runc', ['--version'], 'without it containerd starts no containers', 'runc')),
   ]);
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { loadService } from '../grpc/proto.ts';
 import { unixChannel } from '../grpc/unix.ts';
+import { NAME_SOCKET } from '../mount/pid-namespace.ts';
 import type { Labels } from './info.ts';
 
 export interface Caller {
@@ -70,9 +71,6 @@ async function ask(socket: string, namespace: string, digest: string): Promise<A
 
 /** A row of /proc/net/unix: flags with __SO_ACCEPTCON, SOCK_STREAM, any state, the inode, an absolute path. */
 const LISTENING = /^\S+ \S+ \S+ 00010000 0001 \S+ +(\d+) (\/.+)$/;
-
-/** What helps where the calling process cannot be looked at. */
-export const NAME_SOCKET = "name containerd's socket in the configuration: [snapshotter] containerd";
 
 /** Paths of the UNIX sockets that a process listens on, as they are reached from here. NOT_FOUND, FORBIDDEN. */
 export async function listeningSockets(pid: number): Promise<string[]> {

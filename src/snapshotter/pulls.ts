@@ -5,7 +5,8 @@
  * what `lacuna pull` announced on our own socket.
  */
 import { LacunaError } from '../errors.ts';
-import { askContent, type Caller, listeningSockets, NAME_SOCKET } from './caller.ts';
+import { NAME_SOCKET } from '../mount/pid-namespace.ts';
+import { askContent, type Caller, listeningSockets } from './caller.ts';
 import type { ImageSource, Labels } from './info.ts';
 import { type LazyLayer, PULL_HINT, sourceLabel } from './labels.ts';
 

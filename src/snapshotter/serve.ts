@@ -7,6 +7,7 @@ import type { DaemonStart } from '../daemon/client.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
+import { probePidNamespace } from '../mount/pid-namespace.ts';
 import { lockFor } from '../native/lock.ts';
 import { limitedLog } from '../observe/limited-log.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
@@ -69,6 +70,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     const plane = new DataPlane({ root, registries, log, daemon: daemonStart(options) });
     undo.push(() => plane.close());
     const pulls = new Pulls(settings.containerd);
+    if (settings.containerd === '') await warnOfNamespace(log);
     const images = await Images.open({ folder: join(folder, 'images'), plane, registries, pulls, log });
     const snapshotter = await Snapshotter.open({ folder, images, log });
     undo.push(() => snapshotter.close());
@@ -82,6 +84,12 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     throw error;
   }
   return { address: options.address, close, [Symbol.asyncDispose]: close };
+}
+
+/** Said at the start: otherwise the first pull of a lazy image is the one to fail. */
+async function warnOfNamespace(log: Log): Promise<void> {
+  const { status, why, hint } = await probePidNamespace();
+  if (status !== 'ok') log.warn({ hint }, `PID namespace: ${why}`);
 }
 
 /** Not waited for. The daemon may know images that were removed while it did not run. */
