@@ -97,7 +97,7 @@ function startDaemon(plane: DataPlane, snapshotter: Snapshotter, log: Log): void
   plane
     .client()
     .then(() => snapshotter.cleanup())
-    .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'no daemon yet'));
+    .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'the daemon does not run yet'));
 }
 
 function daemonStart({ configFile, logLevel, logFormat }: ServeOptions): DaemonStart {
