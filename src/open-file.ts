@@ -2,11 +2,11 @@
  * Files and directories that others may have put there. What is no regular file is not opened: a pipe would block one of
  * the few threads for files beyond any deadline, some devices act when they are opened, others never end.
  */
-import { closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, type Stats } from 'node:fs';
 import { type FileHandle, open, readlink, realpath, stat } from 'node:fs/promises';
 import { basename, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { FormatError, isLacunaError, LacunaError, toLacunaError } from './errors.ts';
+import { FormatError, isLacunaError, LacunaError, type LacunaErrorOptions, toLacunaError } from './errors.ts';
 
 /** A pipe that took a file's place between two looks must not block either. */
 export const READ_FLAGS = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -16,6 +16,8 @@ export interface FilePurpose {
   /** For messages; default: the path. */
   readonly subject?: string;
   readonly hint?: string;
+  /** Milliseconds that a named pipe may be silent. Default: {@link MAX_PIPE_SILENCE}. */
+  readonly silence?: number;
   /**
    * The folder that the file belongs to, where its name comes from what lies there and not from the user. Links that lead
    * out of a stranger's folder are then followed only to files of the same stranger.
@@ -50,7 +52,7 @@ export async function openRegular(path: string, purpose: FilePurpose): Promise<O
     try {
       const stats = await file.stat();
       refuseOthers(stats, path, purpose);
-      if (folder !== null && !mayLeadOut(folder, stats)) await refuseEscape(file, path, purpose);
+      if (folder !== null && !mayLeadOut(folder, stats)) await refuseEscape(file, path, purpose, folder);
       return { file, size: stats.size, [Symbol.asyncDispose]: () => file.close() };
     } catch (error) {
       await file.close();
@@ -79,19 +81,21 @@ export async function readRegular(path: string, limit: number, purpose: FilePurp
 
 /** Bytes of a file of unknown length that are read at once. */
 const PIECE = 64 * 1024;
-/** Milliseconds between two looks at a pipe: waiting in read(2) would take a thread. */
+/** Milliseconds between two reads of a pipe: waiting in read(2) would take a thread. */
 const PIPE_POLL = 10;
+/** Milliseconds that a named pipe may have no writer, or one that writes nothing. */
+export const MAX_PIPE_SILENCE = 30_000;
 
 /**
- * The text of a small file that the user names: also `/dev/null`, or a pipe of the shell (`<(…)`). FORMAT when it has
- * more than `limit` bytes.
+ * The text of a small file that the user names. It may also be `/dev/null`, a pipe of the shell (`<(…)`), or a named pipe.
+ * FORMAT when it has more than `limit` bytes, TIMEOUT when a named pipe is silent.
  */
 export async function readNamed(path: string, limit: number, purpose: FilePurpose): Promise<string> {
   try {
     await using file = await open(path, READ_FLAGS);
     const pieces: Buffer[] = [];
     let size = 0;
-    for await (const piece of piecesOf(file)) {
+    for await (const piece of piecesOf(file, await patienceWith(file, path, purpose), aboutOf(path, purpose))) {
       size += piece.length;
       if (size > limit) throw tooLarge(limit, path, purpose);
       pieces.push(piece);
@@ -102,12 +106,32 @@ export async function readNamed(path: string, limit: number, purpose: FilePurpos
   }
 }
 
-async function* piecesOf(file: FileHandle): AsyncGenerator<Buffer> {
+/** How long a file may give nothing, in milliseconds. Infinite for a pipe of the shell, which ends with its writer. */
+async function patienceWith(file: FileHandle, path: string, { silence = MAX_PIPE_SILENCE }: FilePurpose) {
+  const isPipe = (await file.stat()).isFIFO();
+  const isNamed = isPipe && !UNNAMED_PIPE.test(await realPathOf(file, path).catch(() => path));
+  return isNamed ? silence : Number.POSITIVE_INFINITY;
+}
+
+/** What a pipe without a name is called by Linux, and elsewhere. */
+const UNNAMED_PIPE = /^(?:pipe:|\/dev\/fd\/)/;
+
+async function* piecesOf(file: FileHandle, patience: number, about: LacunaErrorOptions): AsyncGenerator<Buffer> {
+  // Before its first writer a named pipe reads as if it were at its end.
+  let isWritten = patience === Number.POSITIVE_INFINITY;
+  let last = performance.now();
   for (;;) {
     const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(PIECE), 0, PIECE, null).catch(nothingYet);
-    if (bytesRead === 0) return;
-    if (bytesRead > 0) yield buffer.subarray(0, bytesRead);
-    else await sleep(PIPE_POLL);
+    if (bytesRead === 0 && isWritten) return;
+    isWritten ||= bytesRead !== 0;
+    if (bytesRead > 0) {
+      yield buffer.subarray(0, bytesRead);
+      last = performance.now();
+    } else if (performance.now() - last > patience) {
+      throw new LacunaError('TIMEOUT', `the named pipe was silent for ${patience / 1000} s`, about);
+    } else {
+      await sleep(PIPE_POLL);
+    }
   }
 }
 
@@ -133,15 +157,16 @@ export interface OpenDirectory {
   close(): void;
 }
 
-/** Opens a directory that is no link. NOT_FOUND, SYSTEM. */
+/** Opens a directory that is not a link. NOT_FOUND, SYSTEM; UNSUPPORTED on a Linux without /proc. */
 export function openDirectory(path: string, op: string): OpenDirectory {
   try {
+    assertDescriptorPaths(op, path);
     const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
     let isOpen = true;
     return {
       fd,
       // Elsewhere than on Linux a descriptor has no path.
-      path: process.platform === 'linux' ? `/proc/self/fd/${fd}` : path,
+      path: process.platform === 'linux' ? `${DESCRIPTORS}/${fd}` : path,
       stats: fstatSync(fd),
       close: () => {
         if (isOpen) closeSync(fd);
@@ -151,6 +176,16 @@ export function openDirectory(path: string, op: string): OpenDirectory {
   } catch (cause) {
     throw toLacunaError(cause, { op, subject: path });
   }
+}
+
+/** Where Linux shows the open files of a process by their descriptors. */
+const DESCRIPTORS = '/proc/self/fd';
+
+/** A chroot often has no /proc. */
+function assertDescriptorPaths(op: string, subject: string): void {
+  if (process.platform !== 'linux' || existsSync(DESCRIPTORS)) return;
+  const hint = 'mount -t proc proc /proc';
+  throw new LacunaError('UNSUPPORTED', 'this needs /proc, which is not mounted here', { op, subject, hint });
 }
 
 const aboutOf = (path: string, { op, subject = path, hint }: FilePurpose) => ({
@@ -189,11 +224,15 @@ const KINDS: readonly (readonly [name: string, is: (stats: Stats) => boolean])[]
 const mayLeadOut = (folder: Stats, file: Stats): boolean =>
   isOurs(folder) || (isStranger(folder.uid) && file.uid === folder.uid);
 
-async function refuseEscape(file: FileHandle, path: string, purpose: FilePurpose): Promise<void> {
+async function refuseEscape(file: FileHandle, path: string, purpose: FilePurpose, folder: Stats): Promise<void> {
+  assertDescriptorPaths(purpose.op, path);
   const [real, root] = await Promise.all([realPathOf(file, path), realpath(purpose.within!)]);
   if (real.startsWith(root.endsWith(sep) ? root : `${root}${sep}`)) return;
-  const problem = 'a link that leads out of the folder to a file of somebody else';
-  throw new FormatError(basename(path), problem, aboutOf(path, purpose));
+  const [reason, hint] = isStranger(folder.uid)
+    ? [`belongs to user ${folder.uid}, to whom that file does not`, 'copy the file into the directory']
+    : ['can be written by every user', `chmod o-w ${root}`];
+  const problem = `a link to ${real}, out of a directory that ${reason}`;
+  throw new FormatError(basename(path), problem, { hint, ...aboutOf(path, purpose) });
 }
 
 const isStranger = (uid: number): boolean => uid !== 0 && uid !== process.geteuid?.();
@@ -202,7 +241,7 @@ const isStranger = (uid: number): boolean => uid !== 0 && uid !== process.geteui
 const isOurs = ({ uid, mode }: Stats): boolean => !isStranger(uid) && (mode & 0o002) === 0;
 
 const realPathOf = (file: FileHandle, path: string): Promise<string> =>
-  process.platform === 'linux' ? readlink(`/proc/self/fd/${file.fd}`) : realpath(path);
+  process.platform === 'linux' ? readlink(`${DESCRIPTORS}/${file.fd}`) : realpath(path);
 
 const tooLarge = (limit: number, path: string, purpose: FilePurpose): FormatError =>
   new FormatError(basename(path), `larger than ${limit} bytes`, aboutOf(path, purpose));

@@ -6,6 +6,7 @@ import { delimiter, join } from 'node:path';
 import { addonProblem, findAddon } from '../native/addon.ts';
 import { BUILD_HINT } from '../native/build-hint.ts';
 import { HOLDER_EXECUTABLE } from '../native/holder.ts';
+import { probePidNamespace } from './pid-namespace.ts';
 import { type Finding, missing, ok, type ProbeResult, refused, row } from './probe-result.ts';
 
 /** `engines` of package.json. */
@@ -120,6 +121,7 @@ export async function probePrograms(): Promise<ProbeResult[]> {
         'containerd',
       ),
     ),
+    row('pid namespace', () => probePidNamespace()),
     row('runc', () => probeProgram('runc', ['--version'], 'without it containerd starts no containers', 'runc')),
   ]);
 }

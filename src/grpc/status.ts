@@ -16,14 +16,16 @@ export interface Status {
   metadata: Metadata;
 }
 
-/** Any thrown value as a gRPC status. Clients print its details as they are. */
+/** Any thrown value as a gRPC status. Clients print its details as they are, and know of nothing else. */
 export function toStatus(thrown: unknown): Status {
   const error = toLacunaError(thrown);
   const metadata = new Metadata();
   const { code, op, subject, hint } = error;
   metadata.set(DETAIL_KEY, Buffer.from(JSON.stringify({ code, op, subject, hint })));
-  return { code: grpcStatusOf(error), details: printable(error.message), metadata };
+  return { code: grpcStatusOf(error), details: printable(error.message + inBrackets(hint)), metadata };
 }
+
+const inBrackets = (hint: string | null | undefined): string => (hint ? ` (${hint})` : '');
 
 /** gRPC status numbers as error codes, where the other side is not ours. The first code of a number stands for it. */
 const BY_STATUS: Record<number, ErrorCode> = {
@@ -71,6 +73,9 @@ export function fromStatus(error: ServiceError, options: { op?: string; subject?
   } catch {
     // Metadata that is not ours says nothing; the status number remains.
   }
-  const { code, ...said } = detail ?? { code: BY_STATUS[error.code] ?? 'INTERNAL' };
-  return new LacunaError(code, error.details || error.message, { ...options, ...said, cause: error });
+  const { code, ...said }: Detail = detail ?? { code: BY_STATUS[error.code] ?? 'INTERNAL' };
+  const message = error.details || error.message;
+  const hint = printable(inBrackets(said.hint));
+  const own = message.endsWith(hint) ? message.slice(0, message.length - hint.length) : message;
+  return new LacunaError(code, own, { ...options, ...said, cause: error });
 }

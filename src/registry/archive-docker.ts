@@ -236,7 +236,7 @@ function notSaved(file: ArchiveFile): LacunaError {
       hint: 'docker load it, and docker save it with a recent engine',
     });
   }
-  return new LacunaError('FORMAT', 'not what docker save writes: it has no manifest.json', {
+  return new LacunaError('FORMAT', 'not a docker archive: it has no manifest.json', {
     ...purpose,
     ...(file.find('index.json') === null ? {} : { hint: `oci-archive:${file.subject} reads an OCI layout in a tar` }),
   });

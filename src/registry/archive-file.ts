@@ -49,7 +49,7 @@ export class ArchiveFile {
     this.#members = members;
   }
 
-  /** Opens `path`, `-` being standard input. NOT_FOUND, or FORMAT for what is no archive. */
+  /** Opens `path`, `-` being standard input. NOT_FOUND, or FORMAT for what is not an archive. */
   static async open(path: string, signal: AbortSignal | null): Promise<ArchiveFile> {
     let file =
       path === STREAM ? await spool([standardInput()], path, signal) : (await openRegular(path, { op: 'open' })).file;
@@ -90,7 +90,8 @@ export class ArchiveFile {
   async read(name: string): Promise<Buffer | null> {
     const place = this.find(name);
     if (place === null) return null;
-    if (place.size > MAX_MANIFEST_SIZE) throw this.#bad(name, `${place.size} bytes are too many`);
+    if (place.size > MAX_MANIFEST_SIZE)
+      throw this.#bad(name, `${place.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
     const bytes = Buffer.alloc(place.size);
     const { bytesRead } = await this.#file.read(bytes, 0, place.size, place.offset);
     if (bytesRead !== place.size) throw this.#bad(name, 'truncated');
@@ -211,7 +212,7 @@ class MemberCollector implements TarHandler {
     if (this.#open === null) return;
     const { name, size } = this.#open;
     this.#open = null;
-    if (at + size > end) throw this.#bad(name, `${size} bytes at byte ${at} are more than the file has`);
+    if (at + size > end) throw this.#bad(name, `${size} bytes at offset ${at} exceed the file's ${end} bytes`);
     if (name !== '') this.members.set(name, { offset: at, size });
   }
 

@@ -23,6 +23,8 @@ const UNLOCKED = 'unlocked-';
 export interface Scratch {
   /** By its descriptor. */
   readonly path: string;
+  /** `error`, with the directory's name in place of its descriptor. */
+  explain(error: unknown): LacunaError;
   /** The end of the process does it, too. */
   remove(): Promise<void>;
 }
@@ -36,7 +38,7 @@ export async function makeScratch(path: string): Promise<Scratch> {
   const made = await mkdtemp(name).catch((cause: unknown) => {
     throw toLacunaError(cause, { op: OP, subject: path });
   });
-  const directory = openDirectory(made, OP);
+  const directory = await openMade(made, path);
   try {
     if (isTaken(directory)) return scratchOf(directory, made);
   } catch (cause) {
@@ -51,6 +53,15 @@ export async function makeScratch(path: string): Promise<Scratch> {
     subject: path,
     hint: 'somebody replaced it, or the file system changes owners: write the archive elsewhere and move it here',
   });
+}
+
+async function openMade(made: string, subject: string): Promise<OpenDirectory> {
+  try {
+    return openDirectory(made, OP);
+  } catch (cause) {
+    await rmdir(made).catch(() => {});
+    throw toLacunaError(cause, { op: OP, subject });
+  }
 }
 
 /**
@@ -84,11 +95,25 @@ function scratchOf(directory: OpenDirectory, made: string): Scratch {
   process.once('exit', removeNow);
   return {
     path,
+    explain: (error) => renamed(toLacunaError(error, { op: OP, subject: made }), path, made),
     async remove() {
       process.off('exit', removeNow);
       await removeDirectory(directory, made);
     },
   };
+}
+
+function renamed(error: LacunaError, path: string, name: string): LacunaError {
+  const { code, message, op, subject, hint, retryable, cause } = error;
+  const text = (value: string) => value.replaceAll(path, name);
+  if (text(`${message} ${subject}`) === `${message} ${subject}`) return error;
+  return new LacunaError(code, text(message), {
+    ...(op === null ? {} : { op }),
+    ...(subject === null ? {} : { subject: text(subject) }),
+    ...(hint === null ? {} : { hint: text(hint) }),
+    retryable,
+    cause,
+  });
 }
 
 /** Everything in a directory of our own; then its name, which is deleted only where it is empty. */

@@ -16,6 +16,7 @@ import { filePlace, refNameOf } from './file-store.ts';
 import { writeWhole } from './file-target.ts';
 import { type LayoutStore, openLayout } from './layout.ts';
 import { readEntries } from './layout-index.ts';
+import { withOwnErrors } from './own-errors.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from './store.ts';
 import { abortError, isAborted } from './transport.ts';
 
@@ -92,6 +93,8 @@ export class ArchiveWriter implements ImageStore {
       await layout[Symbol.asyncDispose]();
       const dir = join(scratch.path, LAYOUT);
       if ((await filePlace(join(dir, 'index.json'), dir)) !== null) await this.#write(workplace, this.#signal);
+    } catch (error) {
+      throw scratch.explain(error);
     } finally {
       await scratch.remove();
     }
@@ -121,8 +124,14 @@ interface Workplace {
 
 async function makeWorkplace(path: string): Promise<Workplace> {
   const scratch = await makeScratch(path);
-  const layout = join(scratch.path, LAYOUT);
-  return { scratch, layout: await openLayout({ transport: 'oci', path: layout, ref: null }, true) };
+  const dir = join(scratch.path, LAYOUT);
+  try {
+    const layout = await openLayout({ transport: 'oci', path: dir, ref: null }, true);
+    return { scratch, layout: withOwnErrors(layout, (error, about) => scratch.explain(toLacunaError(error, about))) };
+  } catch (error) {
+    await scratch.remove();
+    throw scratch.explain(error);
+  }
 }
 
 /** `index.json` last: what comes before it is there when it is read. */

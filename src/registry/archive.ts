@@ -84,10 +84,10 @@ export class ArchiveStore extends FileStore {
   }
 
   #readOnly(): LacunaError {
-    return new LacunaError('UNSUPPORTED', 'nothing is added to an archive that is there', {
+    return new LacunaError('UNSUPPORTED', 'an existing archive cannot be added to', {
       op: 'push',
       subject: this.subject,
-      hint: 'name it as the target: a new archive takes its place',
+      hint: 'name it as the target: a new archive replaces it',
     });
   }
 }
@@ -95,7 +95,7 @@ export class ArchiveStore extends FileStore {
 export async function readOciArchive(file: ArchiveFile): Promise<ArchiveContent> {
   const index = await file.read('index.json');
   if (index === null) {
-    throw new LacunaError('FORMAT', 'no OCI layout in a tar: it has no index.json', {
+    throw new LacunaError('FORMAT', 'not an OCI archive: it has no index.json', {
       op: 'open',
       subject: file.subject,
       ...(file.find('manifest.json') === null

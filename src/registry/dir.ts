@@ -54,7 +54,7 @@ export class DirStore extends FileStore {
   ): Promise<Descriptor> {
     const descriptor = describeManifest(bytes, mediaType, ref, this.subject);
     if (ref !== null && !isDigest(ref)) {
-      throw new LacunaError('UNSUPPORTED', 'the image of a directory has no name', {
+      throw new LacunaError('UNSUPPORTED', 'an image in a directory cannot have a name', {
         op: 'push',
         subject: this.subject,
         hint: 'an oci: directory holds several images by name',
@@ -125,7 +125,7 @@ export async function openDir(reference: DirReference, create: boolean): Promise
     });
     await claim(path);
   } else if (!(await hasFile(path, MANIFEST))) {
-    throw new LacunaError('NOT_FOUND', `${path} is no directory with an image: it has no ${MANIFEST}`, {
+    throw new LacunaError('NOT_FOUND', `${path} is not a directory with an image: it has no ${MANIFEST}`, {
       op: 'open',
       subject: path,
     });
@@ -145,10 +145,10 @@ async function claim(path: string): Promise<void> {
     return;
   }
   if ((await readdir(path)).length > 0) {
-    throw new LacunaError('PRECONDITION', 'the directory has something in it that is no image', {
+    throw new LacunaError('PRECONDITION', 'the directory is not empty and holds no image', {
       op: 'open',
       subject: path,
-      hint: 'name an empty or new one',
+      hint: 'name an empty or a new directory',
     });
   }
   await replaceFile(path, version, `${VERSION}1.1\n`);

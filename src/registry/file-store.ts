@@ -230,7 +230,7 @@ export abstract class FileStore implements ImageStore {
   }
 
   #missingBlob(digest: string): LacunaError {
-    return new LacunaError('NOT_FOUND', `read ${this.subject}: it has no blob ${digest}`, {
+    return new LacunaError('NOT_FOUND', `${this.subject} has no blob ${digest}`, {
       op: 'read',
       subject: digest,
     });

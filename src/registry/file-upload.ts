@@ -82,10 +82,10 @@ export class FileUpload implements BlobUpload {
   async #open(): Promise<Temporary> {
     const { dir, signal } = this.#options;
     if (isAborted(signal)) throw abortError(signal, OP, dir);
-    if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: dir });
+    if (this.#isOver) throw new LacunaError('INTERNAL', 'the upload has ended', { op: OP, subject: dir });
     this.#opening ??= Temporary.create(dir);
     const temporary = await this.#opening;
-    if (this.#isOver) throw new LacunaError('ABORTED', 'given up', { op: OP, subject: dir });
+    if (this.#isOver) throw new LacunaError('ABORTED', 'the upload was aborted', { op: OP, subject: dir });
     return temporary;
   }
 

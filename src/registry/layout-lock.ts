@@ -3,7 +3,7 @@
  * ones, which only who may write there can open. It goes with the last one of them. Where there are no such locks, a name
  * of Linux's abstract sockets takes its place.
  */
-import { stat } from 'node:fs/promises';
+import { access, constants, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLacunaError, LacunaError } from '../errors.ts';
@@ -66,7 +66,7 @@ async function waitFor(dir: string, name: string): Promise<IndexLock> {
   }
 }
 
-/** Null while somebody else has it: another user's lock cannot even be opened, and its folder may just have gone. */
+/** Null while somebody else has it, or its directory has just gone. FORBIDDEN where we may not write. */
 async function lockIn(path: string, name: string): Promise<IndexLock | null> {
   try {
     await makeDirectory(dirname(path));
@@ -84,9 +84,16 @@ async function lockIn(path: string, name: string): Promise<IndexLock | null> {
       await removeTemporary(path);
       return await tryName(name);
     }
-    if (hasCode(error, 'ENOENT') || (isLacunaError(error) && isHeld(error))) return null;
+    if (hasCode(error, 'ENOENT') || (isLacunaError(error) && (await isHeld(error, path)))) return null;
     throw error;
   }
 }
 
-const isHeld = ({ code }: LacunaError): boolean => code === 'NOT_FOUND' || code === 'FORBIDDEN';
+/** Another user's lock cannot be opened; in a directory that we may write to, it goes when its work is done. */
+async function isHeld({ code }: LacunaError, path: string): Promise<boolean> {
+  if (code !== 'FORBIDDEN') return code === 'NOT_FOUND';
+  return await access(dirname(path), constants.W_OK | constants.X_OK).then(
+    () => true,
+    () => false,
+  );
+}

@@ -97,7 +97,10 @@ export async function replaceFile(dir: string, path: string, content: string | B
   await temporary.commitAs(path);
 }
 
-/** Removes what killed processes have left unfinished: files of our own that nobody has locked. Follows no link. */
+/**
+ * Removes what killed processes have left unfinished: files of our own that nobody has locked. Follows no link. A file that
+ * cannot be removed is left, and all of them where there is no /proc.
+ */
 export async function sweepTemporary(dir: string): Promise<void> {
   const path = join(dir, FOLDER);
   const folder = openFolder(path);
@@ -114,16 +117,16 @@ export async function sweepTemporary(dir: string): Promise<void> {
 
 async function sweepFile(path: string): Promise<void> {
   const lock = await tryLockExisting(path, 'file').catch(() => null);
-  if (lock?.isOwn === true) await rm(path, { force: true });
+  if (lock?.isOwn === true) await rm(path, { force: true }).catch(() => {});
   lock?.close();
 }
 
-/** Null where there is none. */
+/** Null where there is none, or no safe way to open it. */
 function openFolder(path: string): OpenDirectory | null {
   try {
     return openDirectory(path, 'sweep');
   } catch (error) {
-    if (hasCode(error, 'NOT_FOUND')) return null;
+    if (hasCode(error, 'NOT_FOUND') || hasCode(error, 'UNSUPPORTED')) return null;
     throw error;
   }
 }

@@ -2,7 +2,7 @@
  * The seam of every store: whatever a file system, a library or a mistake of ours throws inside, what leaves is a
  * LacunaError that says which operation failed on what, with the original as its cause.
  */
-import { toLacunaError } from '../errors.ts';
+import { type LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobUpload, ImageStore } from './store.ts';
 
 const STORE_OPS = {
@@ -17,17 +17,25 @@ const STORE_OPS = {
 
 const UPLOAD_OPS = { write: 'push', commit: 'push' } as const;
 
+/** What leaves a store in place of an error. */
+export type Describe = (error: unknown, about: { readonly op: string; readonly subject: string }) => LacunaError;
+
 /** `store` itself: other stores of its class know it by its private fields. */
-export function withOwnErrors<T extends ImageStore>(store: T): T {
+export function withOwnErrors<T extends ImageStore>(store: T, describe: Describe = toLacunaError): T {
   const { subject } = store;
-  guard(store, STORE_OPS, subject);
+  const describeAs = (op: string) => (error: unknown) => describe(error, { op, subject });
+  guard(store, STORE_OPS, describeAs);
   const { upload, open } = store;
-  store.upload = async (options) => guard<BlobUpload>(await upload.call(store, options), UPLOAD_OPS, subject);
-  store.open = (descriptor, options) => guardPieces(open.call(store, descriptor, options), subject);
+  store.upload = async (options) => guard<BlobUpload>(await upload.call(store, options), UPLOAD_OPS, describeAs);
+  store.open = (descriptor, options) => guardPieces(open.call(store, descriptor, options), describeAs('read'));
   return store;
 }
 
-function guard<T extends object>(target: T, ops: Readonly<Record<string, string>>, subject: string): T {
+function guard<T extends object>(
+  target: T,
+  ops: Readonly<Record<string, string>>,
+  describe: (op: string) => (error: unknown) => LacunaError,
+): T {
   for (const [name, op] of Object.entries(ops)) {
     const method: unknown = Reflect.get(target, name);
     if (typeof method !== 'function') continue;
@@ -35,17 +43,20 @@ function guard<T extends object>(target: T, ops: Readonly<Record<string, string>
       try {
         return await Reflect.apply(method, target, given);
       } catch (error) {
-        throw toLacunaError(error, { op, subject });
+        throw describe(op)(error);
       }
     });
   }
   return target;
 }
 
-async function* guardPieces(pieces: AsyncIterable<Buffer>, subject: string): AsyncGenerator<Buffer> {
+async function* guardPieces(
+  pieces: AsyncIterable<Buffer>,
+  describe: (error: unknown) => LacunaError,
+): AsyncGenerator<Buffer> {
   try {
     yield* pieces;
   } catch (error) {
-    throw toLacunaError(error, { op: 'read', subject });
+    throw describe(error);
   }
 }

@@ -1,6 +1,7 @@
 /** The containerd that calls, asked back: what its content store knows. */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { NAME_SOCKET } from '../doctor/pid-namespace.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { containerdService } from '../grpc/containerd.ts';
 import { unixChannel } from '../grpc/unix.ts';
@@ -69,9 +70,6 @@ async function ask(socket: string, namespace: string, digest: string): Promise<A
 
 /** A row of /proc/net/unix: flags with __SO_ACCEPTCON, SOCK_STREAM, any state, the inode, an absolute path. */
 const LISTENING = /^\S+ \S+ \S+ 00010000 0001 \S+ +(\d+) (\/.+)$/;
-
-/** What helps where the calling process cannot be looked at. */
-export const NAME_SOCKET = "name containerd's socket in the configuration: [snapshotter] containerd";
 
 /** Paths of the UNIX sockets that a process listens on, as they are reached from here. NOT_FOUND, FORBIDDEN. */
 export async function listeningSockets(pid: number): Promise<string[]> {

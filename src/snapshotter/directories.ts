@@ -1,7 +1,7 @@
 /**
  * One folder of numbered directories, `<id>/`, one per record. A directory is made under a temporary name, and renamed
  * inside the transaction that makes its record; whatever a death leaves without a record is an orphan and is deleted
- * at the next start or clean-up.
+ * at the next start or cleanup.
  */
 import { closeSync, fsyncSync, mkdtempSync, openSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';

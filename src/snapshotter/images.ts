@@ -80,7 +80,9 @@ export class Images {
   async setRegistry(access: RegistryAccess): Promise<void> {
     this.#registries.set(access);
     const client = this.#plane.running();
-    if (client !== null) await this.#attempt(access.host, () => this.#plane.shareCredentials(client, access.host));
+    if (client === null) return;
+    const failure = 'could not pass the credentials to the daemon';
+    await this.#attempt(failure, access.host, () => this.#plane.shareCredentials(client, access.host));
   }
 
   /** Who pulls `image` says so beforehand: its labels will be believed. REFERENCE when `image` is none. */
@@ -152,14 +154,14 @@ export class Images {
   async cleanup(ids: () => ReadonlySet<number>): Promise<void> {
     const orphans = this.#directories.orphans(ids());
     for (const path of orphans) {
-      await this.#attempt(path, async () => {
+      await this.#attempt('could not delete an image without a record; the next cleanup retries', path, async () => {
         await unmount(mountpointIn(path));
         await removeTree(path);
       });
     }
     const client = this.#plane.running();
     if (client === null) return;
-    await this.#attempt('daemon', async () => {
+    await this.#attempt('could not detach removed images; the next cleanup retries', 'daemon', async () => {
       const { images } = await client.status();
       const numbers = images.map(({ id }) => /^snapshot-(\d+)$/.exec(id)?.[1]).filter((text) => text !== undefined);
       const known = ids();
@@ -209,11 +211,11 @@ export class Images {
     return target;
   }
 
-  async #attempt(subject: string, work: () => Promise<void>): Promise<void> {
+  async #attempt(failure: string, subject: string, work: () => Promise<void>): Promise<void> {
     try {
       await work();
     } catch (error) {
-      this.#log.warn({ subject, error: toLacunaError(error).toJSON() }, 'failed, goes on without');
+      this.#log.warn({ subject, error: toLacunaError(error).toJSON() }, failure);
     }
   }
 }

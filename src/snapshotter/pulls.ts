@@ -4,8 +4,10 @@
  * the answer is what containerd itself recorded when it fetched the manifest for the reference that its client gave, or
  * what `lacuna pull` announced on our own socket.
  */
+
+import { NAME_SOCKET } from '../doctor/pid-namespace.ts';
 import { LacunaError } from '../errors.ts';
-import { askContent, type Caller, listeningSockets, NAME_SOCKET } from './caller.ts';
+import { askContent, type Caller, listeningSockets } from './caller.ts';
 import type { ImageSource, Labels } from './info.ts';
 import { type LazyLayer, PULL_HINT, sourceLabel } from './labels.ts';
 

@@ -1,5 +1,5 @@
 /** How registries are reached: what the configuration says, and what `lacuna pull` told. Secrets stay in memory. */
-import { readFile } from 'node:fs/promises';
+import { readCertificates } from '../config/certificates.ts';
 import { LacunaError } from '../errors.ts';
 import { parseReference } from '../image/reference.ts';
 import type { Log } from '../observe/log.ts';
@@ -68,7 +68,7 @@ export class Registries {
         log,
         credentials: async (host, repository) => this.credentials(host) ?? this.#options.credentials(host, repository),
         ...(source.plainHttp === null ? {} : { plainHttp: source.plainHttp }),
-        ...(ca === '' ? {} : { ca: await readFile(ca, 'utf8') }),
+        ...(ca === '' ? {} : { ca: await readCertificates(ca) }),
       },
     );
   }

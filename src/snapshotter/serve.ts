@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
 import type { DaemonStart } from '../daemon/client.ts';
+import { probePidNamespace } from '../doctor/pid-namespace.ts';
 import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
@@ -69,6 +70,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
     const plane = new DataPlane({ root, registries, log, daemon: daemonStart(options) });
     undo.push(() => plane.close());
     const pulls = new Pulls(settings.containerd);
+    if (settings.containerd === '') await warnOfNamespace(log);
     const images = await Images.open({ folder: join(folder, 'images'), plane, registries, pulls, log });
     const snapshotter = await Snapshotter.open({ folder, images, log });
     undo.push(() => snapshotter.close());
@@ -84,12 +86,18 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
   return { address: options.address, close, [Symbol.asyncDispose]: close };
 }
 
+/** Said at the start: otherwise the first pull of a lazy image is the one to fail. */
+async function warnOfNamespace(log: Log): Promise<void> {
+  const { status, why, hint } = await probePidNamespace();
+  if (status !== 'ok') log.warn({ hint }, `PID namespace: ${why}`);
+}
+
 /** Not waited for. The daemon may know images that were removed while it did not run. */
 function startDaemon(plane: DataPlane, snapshotter: Snapshotter, log: Log): void {
   plane
     .client()
     .then(() => snapshotter.cleanup())
-    .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'no daemon yet'));
+    .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'the daemon does not run yet'));
 }
 
 function daemonStart({ configFile, logLevel, logFormat }: ServeOptions): DaemonStart {

@@ -252,12 +252,15 @@ export class Snapshotter implements Disposable {
     return join(this.#directories.path(id), 'fs');
   }
 
-  /** Deletion after the record is gone: a failure is no longer the caller's, the next clean-up tries again. */
+  /** Deletion after the record is gone: a failure is no longer the caller's, the next cleanup tries again. */
   async #forget(removal: () => Promise<void>, subject: string): Promise<void> {
     try {
       await removal();
     } catch (error) {
-      this.#log.warn({ subject, error: toLacunaError(error).toJSON() }, 'left for the next clean-up');
+      this.#log.warn(
+        { subject, error: toLacunaError(error).toJSON() },
+        'could not delete what belongs to no snapshot any more; the next cleanup retries',
+      );
     }
   }
 }

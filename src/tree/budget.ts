@@ -3,6 +3,7 @@
  * name thousands of directories, so the compressed size bounds nothing.
  */
 import { FormatError } from '../errors.ts';
+import { LinkBudget } from './resolve.ts';
 import type { TarEntry } from './tar.ts';
 
 /** Bytes of memory, as estimated: some three million files. */
@@ -15,6 +16,7 @@ const XATTR = 256;
 
 /** Shared by all layers of one image. */
 export class TreeBudget {
+  readonly links = new LinkBudget();
   #left = MAX_TREE_MEMORY;
 
   /** Pays for an entry, whatever becomes of it. FORMAT when too many came before. */

@@ -128,7 +128,7 @@ export class LayerBuilder {
       this.#put(parent, name, made);
       return made;
     };
-    const node = resolveDirectory(this.#root, componentsOf(path), make, this.#subject)!;
+    const node = resolveDirectory(this.#root, componentsOf(path), make, this.#subject, this.#budget.links)!;
     this.#lastParent = { path, node };
     return node;
   }
@@ -172,7 +172,7 @@ export class LayerBuilder {
 
   #hardLink(parent: FileNode, name: ByteString, entry: TarEntry): void {
     const target = entry.linkName!;
-    let node = this.#aufs.get(target) ?? lookup(this.#root, target, this.#subject);
+    let node = this.#aufs.get(target) ?? lookup(this.#root, target, this.#subject, this.#budget.links);
     if (node?.type === 'dir' && !this.#marks.get(node)?.implicit) {
       throw this.#bad(`hard link ${quote(entry.name)} to the directory ${quote(target)}`);
     }
@@ -205,7 +205,8 @@ function takeMetadata(node: FileNode, { mode, uid, gid, mtime, xattrs }: TarEntr
   node.uid = uid;
   node.gid = gid;
   node.mtime = mtime;
-  if (xattrs !== null) node.xattrs = new Map([...(node.xattrs ?? []), ...xattrs]);
+  if (node.xattrs === null) node.xattrs = xattrs;
+  else for (const [key, value] of xattrs ?? []) node.xattrs.set(key, value);
 }
 
 /** Attributes that mean something to overlayfs, which shows them to nobody; containerd takes none of them out of a tar. */

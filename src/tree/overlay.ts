@@ -3,7 +3,7 @@ import { FormatError } from '../errors.ts';
 import { type DirectoryMarks, type HardLink, implicitDirectory, type LayerTree } from './layer.ts';
 import type { ByteString, FileNode } from './node.ts';
 import { MAX_DEPTH, quote } from './path.ts';
-import { lookup, resolveDirectory } from './resolve.ts';
+import { LinkBudget, lookup, resolveDirectory } from './resolve.ts';
 
 /**
  * Merges layers, lowest first. The layers are not changed: directories are copied, all other nodes are shared, so
@@ -11,7 +11,8 @@ import { lookup, resolveDirectory } from './resolve.ts';
  */
 export function overlay(layers: readonly LayerTree[], subject = 'image'): FileNode {
   const root = implicitDirectory();
-  for (const layer of layers) new Merge(root, layer, subject).run();
+  const budget = new LinkBudget();
+  for (const layer of layers) new Merge(root, layer, subject, budget).run();
   return root;
 }
 
@@ -20,13 +21,15 @@ class Merge {
   readonly #root: FileNode;
   readonly #layer: LayerTree;
   readonly #subject: string;
+  readonly #budget: LinkBudget;
   /** Placeholder → the inode it joins. Looked up before anything changes: the layer's own whiteouts do not matter. */
   readonly #joined = new Map<FileNode, FileNode>();
 
-  constructor(root: FileNode, layer: LayerTree, subject: string) {
+  constructor(root: FileNode, layer: LayerTree, subject: string, budget: LinkBudget) {
     this.#root = root;
     this.#layer = layer;
     this.#subject = subject;
+    this.#budget = budget;
   }
 
   run(): void {
@@ -36,7 +39,7 @@ class Merge {
 
   /** The inode a hard link means: a lower layer's; else one that this layer's tar brought only after the link. */
   #join({ name, target }: HardLink): FileNode {
-    const found = lookup(this.#root, target, this.#subject) ?? this.#ownNode(target);
+    const found = lookup(this.#root, target, this.#subject, this.#budget) ?? this.#ownNode(target);
     if (found === null || found.type === 'dir') {
       const problem = found === null ? 'does not exist' : 'is a directory';
       throw new FormatError('tar link name', `hard link ${quote(name)} to ${quote(target)}, which ${problem}`, {
@@ -47,7 +50,7 @@ class Merge {
   }
 
   #ownNode(target: ByteString): FileNode | null {
-    const found = lookup(this.#layer.root, target, this.#subject);
+    const found = lookup(this.#layer.root, target, this.#subject, this.#budget);
     return found !== null && this.#layer.links.has(found) ? null : found;
   }
 
@@ -79,7 +82,7 @@ class Merge {
     const made = implicitDirectory();
     // One with an entry of its own has its own attributes, wherever the link leads to: even in circles.
     const isImplied = below?.type === 'symlink' && this.#layer.marks.get(from)?.implicit === true;
-    const meant = isImplied ? resolveDirectory(this.#root, path, () => null, this.#subject) : null;
+    const meant = isImplied ? resolveDirectory(this.#root, path, () => null, this.#subject, this.#budget) : null;
     if (meant !== null) copyMetadata(meant, made);
     into.children!.set(name, made);
     return made;

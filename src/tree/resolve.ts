@@ -6,6 +6,24 @@ import { quote } from './path.ts';
 /** As in Linux: more symlinks than this in one walk are a loop. */
 const MAX_LINKS = 40;
 
+/**
+ * Components of the targets of all symlinks that are followed while the layers of an image are laid on each other: some
+ * seconds. One path can lead through 40 links of 2000 components each, and an image has millions of paths.
+ */
+export const MAX_LINK_COMPONENTS = 32 * 1024 * 1024;
+
+/** Shared by all walks through one image. */
+export class LinkBudget {
+  #left = MAX_LINK_COMPONENTS;
+
+  spend(components: number, subject: string): void {
+    this.#left -= components;
+    if (this.#left >= 0) return;
+    const problem = `paths lead through symlinks of more than ${MAX_LINK_COMPONENTS} components`;
+    throw new FormatError('layer', problem, { subject });
+  }
+}
+
 /** The components of a path; none for the root. */
 export const componentsOf = (path: ByteString): ByteString[] => (path === '' ? [] : path.split('/'));
 
@@ -30,6 +48,7 @@ function walk(
   last: Last,
   make: MakeDirectory,
   subject: string,
+  budget = new LinkBudget(),
 ): Step[] | null {
   const trail: Step[] = [];
   const todo = [...components].reverse();
@@ -51,7 +70,9 @@ function walk(
       }
       const target = found.target!;
       if (target.startsWith('/')) trail.length = 0;
-      todo.push(...target.split('/').reverse());
+      const parts = target.split('/');
+      budget.spend(parts.length, subject);
+      todo.push(...parts.reverse());
       continue;
     }
     const node = found !== null && (found.type === 'dir' || isLast) ? found : make(here, name);
@@ -70,14 +91,15 @@ export function resolveDirectory(
   components: readonly ByteString[],
   make: MakeDirectory,
   subject: string,
+  budget?: LinkBudget,
 ): FileNode | null {
-  const trail = walk(root, components, 'directory', make, subject);
+  const trail = walk(root, components, 'directory', make, subject, budget);
   return trail === null ? null : (trail.at(-1)?.node ?? root);
 }
 
 /** The node at `path`, symlinks followed except in the last component; null when there is none. */
-export function lookup(root: FileNode, path: ByteString, subject: string): FileNode | null {
-  const trail = walk(root, componentsOf(path), 'anything', GIVE_UP, subject);
+export function lookup(root: FileNode, path: ByteString, subject: string, budget?: LinkBudget): FileNode | null {
+  const trail = walk(root, componentsOf(path), 'anything', GIVE_UP, subject, budget);
   return trail === null ? null : (trail.at(-1)?.node ?? root);
 }
 

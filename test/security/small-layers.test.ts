@@ -9,6 +9,7 @@ import { MAX_TREE_MEMORY, TreeBudget } from '../../src/tree/budget.ts';
 import { LayerFile } from '../../src/tree/file.ts';
 import { LayerBuilder } from '../../src/tree/layer.ts';
 import type { FileChunk } from '../../src/tree/node.ts';
+import { MAX_LINK_COMPONENTS } from '../../src/tree/resolve.ts';
 import { DEFAULT_MAX_PAX, type TarEntry, TarParser } from '../../src/tree/tar.ts';
 import { gnuLong, member, pax } from '../kit/tar.ts';
 
@@ -66,6 +67,35 @@ describe('the tree of a layer', () => {
     }
     return limit;
   };
+
+  it('pays for the symlinks that paths lead through', () => {
+    const budget = new TreeBudget();
+    const builder = new LayerBuilder('test', budget);
+    const target = (i: number) => `${'./'.repeat(2000)}${i}`;
+    for (let i = 0; i < 39; i++) builder.add(entry({ name: `${i}`, type: 'symlink', linkName: target(i + 1) }));
+    builder.add(entry({ name: '39/f' }));
+    let links = 0;
+    const link = () => builder.add(entry({ name: `l${links}`, type: 'hardlink', linkName: '0/f' }));
+    expect(() => {
+      for (; links < 10_000; links++) link();
+    }).toThrowError(refused('layer', /lead through symlinks of more than \d+ components/));
+    expect(links).toBe(Math.floor(MAX_LINK_COMPONENTS / (39 * 2001)));
+    // Of another image.
+    expect(new LayerBuilder('test').add(entry())).not.toBeNull();
+  });
+
+  it('adds the attributes of a hard link without copying those that are there', () => {
+    const builder = new LayerBuilder();
+    const file = builder.add(entry({ xattrs: new Map([['user.0', Buffer.alloc(1)]]) }))!;
+    const { xattrs } = file;
+    for (let i = 1; i < 100; i++) {
+      const own = new Map([[`user.${i}`, Buffer.alloc(1)]]);
+      builder.add(entry({ name: 'l', type: 'hardlink', linkName: 'x', xattrs: own }));
+    }
+    expect(file.xattrs).toBe(xattrs);
+    expect(xattrs!.size).toBe(100);
+  });
+
   const spent = (bytes: number): TreeBudget => {
     const budget = new TreeBudget();
     const value = Buffer.alloc(bytes);

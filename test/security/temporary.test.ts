@@ -1,5 +1,5 @@
 /** Unfinished files, and who else may touch the folders that they lie in. */
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
@@ -20,6 +20,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { lacunaArgs } from '../../bench/lacuna.ts';
 import { addon } from '../../src/native/addon.ts';
 import { tryLock, tryLockExisting } from '../../src/native/lock.ts';
 import { makeScratch } from '../../src/registry/archive-scratch.ts';
@@ -27,9 +28,11 @@ import { withLayoutLock } from '../../src/registry/layout-lock.ts';
 import { sweepTemporary, Temporary } from '../../src/registry/layout-temporary.ts';
 import { tryName } from '../../src/registry/name-lock.ts';
 import { openStore } from '../../src/registry/open.ts';
+import { fixture } from '../kit/layers.ts';
 import { needs } from '../kit/skip.ts';
 import { pushImage } from '../unit/registry/contract.ts';
 
+const IMAGE = `oci:${fixture('oci', 'tame-mini')}:tame-mini-gzip`;
 const skip = needs('linux', 'addon');
 const skipRoot = needs('linux', 'addon', 'root');
 const skipBuilt = needs('linux', 'addon', 'root', 'dist');
@@ -74,6 +77,18 @@ describe.skipIf(skip.reason)('the directory of a new archive', () => {
     await scratch.remove();
     expect(readdirSync(at('moved'))).toEqual([]);
     expect(readdirSync(at('victim'))).toHaveLength(20);
+  });
+
+  it('is named in errors, not its descriptor', async () => {
+    await using store = await openStore({ transport: 'oci-archive', path: target(), ref: 'v' }, { create: true });
+    await pushImage(store, 'v');
+    const missing: unknown = await store.resolve('none').catch((thrown: unknown) => thrown);
+    expect(missing).toMatchObject({ code: 'NOT_FOUND', message: expect.stringContaining('/.a.tar.lacuna-') });
+    writeFileSync(join(made(), 'layout/index.json'), '{');
+    const broken: unknown = await store.resolve('v').catch((thrown: unknown) => thrown);
+    for (const error of [missing, broken]) expect(JSON.stringify(error)).not.toContain('/proc/');
+    await pushImage(store, 'v').catch(() => {});
+    rmSync(join(made(), 'layout/index.json'));
   });
 
   it('that a killed process left is removed by the next', async () => {
@@ -152,6 +167,27 @@ describe.skipIf(skip.reason)('unfinished files of a layout', () => {
     chownSync(join(folder(), `${name}1`), 65534, 65534);
     await sweepTemporary(at('layout'));
     expect(readdirSync(folder())).toEqual([`${name}1`]);
+  });
+});
+
+describe.skipIf(skipBuilt.reason)('without /proc, as in a chroot', () => {
+  const convertTo = (target: string): string => {
+    const script = 'mount -t tmpfs none /proc && exec "$@"';
+    const command = [process.execPath, ...lacunaArgs('convert', IMAGE, target, '--progress', 'none')];
+    const { stderr, status } = spawnSync('unshare', ['--mount', 'sh', '-c', script, 'sh', ...command]);
+    return `${status} ${stderr}`;
+  };
+
+  it('an archive says what it needs, and leaves nothing', () => {
+    expect(convertTo(`oci-archive:${at('a.tar')}:v`)).toMatch(/^7 .*needs \/proc.*\nhint: mount -t proc proc \/proc\n/);
+    expect(readdirSync(dir)).toEqual(['victim']);
+  });
+
+  it('a layout is written, also beside what others left unfinished', () => {
+    mkdirSync(at('layout', '.lacuna-tmp'), { recursive: true });
+    writeFileSync(at('layout', '.lacuna-tmp', '00000000-0000-4000-8000-000000000001'), 'left');
+    expect(convertTo(`oci:${at('layout')}:v`)).toMatch(/^0 /);
+    expect(existsSync(at('layout', 'index.json'))).toBe(true);
   });
 });
 
@@ -267,6 +303,26 @@ describe.skipIf(skipRoot.reason)('a lock', () => {
     });
     expect(readdirSync(at('layout'))).toEqual([]);
     await withLayoutLock(at('layout'), async () => {});
+  });
+
+  it.skipIf(skipBuilt.reason)('is not waited for where nobody may write', async () => {
+    chmodSync(dir, 0o755);
+    mkdirSync(at('layout', '.lacuna-tmp'), { recursive: true });
+    const lock = new URL('../../dist/registry/layout-lock.js', import.meta.url);
+    const code = `const { withLayoutLock } = await import(${JSON.stringify(lock.href)});
+      const start = performance.now();
+      const error = await withLayoutLock(${JSON.stringify(at('layout'))}, async () => {}).catch((thrown) => thrown);
+      console.log(JSON.stringify({ ...error.toJSON(), milliseconds: performance.now() - start }));`;
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups'];
+    const run = (): { code: string; milliseconds: number } =>
+      JSON.parse(execFileSync('setpriv', [...user, process.execPath, '--input-type=module', '-e', code]).toString());
+    for (const mode of [0o755, 0o700]) {
+      chmodSync(at('layout', '.lacuna-tmp'), mode);
+      const failed = run();
+      expect(failed).toMatchObject({ code: 'FORBIDDEN', subject: expect.stringContaining(at('layout')) });
+      // A lock that somebody has is waited for during 10 s.
+      expect(failed.milliseconds).toBeLessThan(5000);
+    }
   });
 
   it('does not depend on the clock of the day', async () => {

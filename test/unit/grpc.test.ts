@@ -89,6 +89,8 @@ test('a call, its errors and the socket', async () => {
     subject: '/röot',
     hint: 'stop it',
     op: 'lock',
+    // What containerd, which knows nothing of our metadata, logs of it.
+    cause: { details: 'held by ünother (stop it)' },
   });
   await expect(channel.call('One', { names: ['foreign'] })).rejects.toMatchObject({
     code: 'INTERNAL',

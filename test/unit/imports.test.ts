@@ -44,7 +44,7 @@ const MODULES: Readonly<Record<string, readonly string[]>> = {
   daemon: ['native', 'grpc', 'registry', 'blob/table.ts', 'blob', 'formats'],
   mount: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon'],
   doctor: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon', 'mount'],
-  snapshotter: ['native', 'grpc', 'image', 'registry', 'reader', 'daemon', 'mount'],
+  snapshotter: ['native', 'grpc', 'image', 'registry', 'reader', 'daemon', 'mount', 'doctor'],
   containerd: ['grpc', 'image', 'registry', 'reader', 'snapshotter'],
   cli: [
     'image',

@@ -26,6 +26,7 @@ const NAMES = [
   'libfuse2',
   'fusermount',
   'containerd',
+  'pid namespace',
   'runc',
 ];
 

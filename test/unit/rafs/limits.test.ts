@@ -17,6 +17,7 @@ import { MAX_REDIRECTS } from '../../../src/registry/redirect.ts';
 import { MAX_ANNOUNCED } from '../../../src/snapshotter/pulls.ts';
 import { MAX_TREE_MEMORY } from '../../../src/tree/budget.ts';
 import { MAX_DEPTH, MAX_NAME, MAX_PATH } from '../../../src/tree/path.ts';
+import { MAX_LINK_COMPONENTS } from '../../../src/tree/resolve.ts';
 import { MAX_SPARSE_PARTS, MAX_SPARSE_SIZE } from '../../../src/tree/sparse.ts';
 import { DEFAULT_MAX_PAX } from '../../../src/tree/tar.ts';
 import { fixture } from '../../kit/layers.ts';
@@ -36,7 +37,14 @@ function maxWaiting(): number {
 }
 
 it('docs/limits.md lists every limit with its value', () => {
-  const tar = { DEFAULT_MAX_PAX, MAX_SPARSE_PARTS, MAX_SPARSE_SIZE, MAX_SPARSE_CHUNKS, MAX_TREE_MEMORY };
+  const tar = {
+    DEFAULT_MAX_PAX,
+    MAX_SPARSE_PARTS,
+    MAX_SPARSE_SIZE,
+    MAX_SPARSE_CHUNKS,
+    MAX_TREE_MEMORY,
+    MAX_LINK_COMPONENTS,
+  };
   const daemon = { MAX_READ_SECONDS, MAX_READ_HEAP, MAX_READAHEAD, MAX_SOURCES, MAX_WAITING: maxWaiting() };
   const answers = { MAX_REDIRECTS, MAX_ERROR_BODY };
   const kept = { MAX_KINDS, MAX_LOG_FILE, MAX_ANNOUNCED };

@@ -309,7 +309,11 @@ describe('hostile archives', () => {
 
   test.each<[string, Buffer[], RegExp]>([
     ['a name that leaves the archive', [member({ name: '../index' }), END], /no index\.json/],
-    ['a member longer than the file', [member({ ...index, size: 1e9 })], /1000000000 bytes .* more than the file has/],
+    [
+      'a member longer than the file',
+      [member({ ...index, size: 1e9 })],
+      /1000000000 bytes .* exceed the file's 1024 bytes/,
+    ],
     ['a member with a size of 2^53', [pax({ size: String(2 ** 53) }), member(index), END], /pax size/],
     ['a negative size', [member({ ...index, raw: [[124, Buffer.alloc(12, 0xff)]] }), END], /size/],
     ['a sparse member', [sparse10({ name: 'index.json', size: 9, parts: [] }), END], /sparse/],
@@ -321,7 +325,7 @@ describe('hostile archives', () => {
     ['no index', [member({ name: 'a' }), END], /no index\.json/],
     ['nothing', [Buffer.alloc(0)], /no index\.json/],
     ['an index of other bytes', [member({ name: 'index.json', data: '[' }), END], /not JSON|document/],
-    ['a huge index', [member({ name: 'index.json', data: ' '.repeat(9 << 20) }), END], /too many/],
+    ['a huge index', [member({ name: 'index.json', data: ' '.repeat(9 << 20) }), END], /exceed the limit/],
     ['a long name without an entry', [gnuLong('L', 'a/'.repeat(3000)), END], /longer than/],
   ])('%s', (_, parts, message) => refused(parts, message));
 
