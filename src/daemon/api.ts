@@ -56,6 +56,8 @@ export interface ImageStatus {
   readonly devices: string[];
   /** Why it could not be attached after a restart; empty when it is. */
   readonly problem: string;
+  /** What helps; empty when that is not known. */
+  readonly hint: string;
 }
 
 export interface DeviceStatus {

@@ -3,6 +3,7 @@
  * and leaves nothing mounted. The trying itself is in `probe-kernel.ts` and `probe-programs.ts`.
  */
 import type { ProbeRow } from './finding.ts';
+import { probeImages } from './probe-images.ts';
 import { type ProbeOptions, probeKernel } from './probe-kernel.ts';
 import { probeOptional, probeParts, probePrograms } from './probe-programs.ts';
 
@@ -10,7 +11,8 @@ export type { ProbeOptions, ProbeRow };
 
 /** Tries everything; never throws. */
 export async function probe(options: ProbeOptions = {}): Promise<ProbeRow[]> {
-  const found = await Promise.all([probeParts(), probeKernel(options), probeOptional(), probePrograms()]);
+  const images = options.folder === undefined ? [] : probeImages(options.folder);
+  const found = await Promise.all([probeParts(), probeKernel(options), probeOptional(), probePrograms(), images]);
   return found.flat();
 }
 
