@@ -16,6 +16,7 @@ import {
   type SetCredentialsRequest,
   type Status,
 } from './api.ts';
+import { MAX_ATTACH_SECONDS } from './limits.ts';
 import { makeRoot, type RootPaths, rootPaths } from './root.ts';
 
 export type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
@@ -35,11 +36,10 @@ export interface DaemonClient extends Disposable {
   close(): void;
 }
 
-/**
- * How long a call waits for its answer unless it says otherwise, a restart of the daemon included: Attach reads and
- * checks a whole bootstrap.
- */
+/** Milliseconds that a call waits for its answer unless it says otherwise, a restart of the daemon included. */
 export const DEFAULT_CALL_TIMEOUT = 60_000;
+/** The same of Attach: the daemon gives up first, and says why. */
+export const ATTACH_TIMEOUT = DEFAULT_CALL_TIMEOUT + MAX_ATTACH_SECONDS * 1000;
 
 /** A client of the daemon of `root`, running or not. Calls wait for a daemon that is being restarted. */
 export function connectDaemon(root: string): DaemonClient {
@@ -49,7 +49,7 @@ export function connectDaemon(root: string): DaemonClient {
     channel.call<T>(method, request, { ...defaults, ...settings });
   return {
     root,
-    attach: (request, settings) => call('Attach', request, settings),
+    attach: (request, settings) => call('Attach', request, { timeout: ATTACH_TIMEOUT, ...settings }),
     detach: async (id, settings) => void (await call('Detach', { id }, settings)),
     setCredentials: async (request, settings) => void (await call('SetCredentials', request, settings)),
     status: (settings) => call('Status', {}, settings),

@@ -6,8 +6,8 @@ import { checkout } from '#cache';
 import { MAX_READAHEAD } from '../../../src/blob/lane.ts';
 import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE } from '../../../src/blob/table.ts';
 import { MAX_SPARSE_CHUNKS } from '../../../src/convert/assembly.ts';
+import { MAX_READ_HEAP, MAX_READ_SECONDS, MAX_WAIT_SECONDS } from '../../../src/daemon/limits.ts';
 import { MAX_SOURCES } from '../../../src/daemon/record.ts';
-import { MAX_READ_HEAP, MAX_READ_SECONDS } from '../../../src/daemon/worker-tables.ts';
 import * as limits from '../../../src/formats/rafs/limits.ts';
 import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
 import { MAX_KINDS } from '../../../src/observe/limited-log.ts';
@@ -37,7 +37,14 @@ function maxWaiting(): number {
 
 it('docs/limits.md lists every limit with its value', () => {
   const tar = { DEFAULT_MAX_PAX, MAX_SPARSE_PARTS, MAX_SPARSE_SIZE, MAX_SPARSE_CHUNKS, MAX_TREE_MEMORY };
-  const daemon = { MAX_READ_SECONDS, MAX_READ_HEAP, MAX_READAHEAD, MAX_SOURCES, MAX_WAITING: maxWaiting() };
+  const daemon = {
+    MAX_WAIT_SECONDS,
+    MAX_READ_SECONDS,
+    MAX_READ_HEAP,
+    MAX_READAHEAD,
+    MAX_SOURCES,
+    MAX_WAITING: maxWaiting(),
+  };
   const answers = { MAX_REDIRECTS, MAX_ERROR_BODY };
   const kept = { MAX_KINDS, MAX_LOG_FILE, MAX_ANNOUNCED };
   const others = {
