@@ -86,6 +86,8 @@ export interface Counters {
   readonly shed: number;
   readonly waiting: number;
   readonly reverified: number;
+  /** Chunks that could not be kept: the disk is full, read-only or broken. */
+  readonly storeErrors: number;
   readonly requests: number;
   readonly fetchedBytes: number;
   readonly retries: number;

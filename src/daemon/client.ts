@@ -3,7 +3,7 @@
  * Keeping one alive is in `supervise.ts`.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { open, readFile } from 'node:fs/promises';
+import { access, constants, open, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { EXIT, LacunaError, toLacunaError } from '../errors.ts';
@@ -49,7 +49,10 @@ export function connectDaemon(root: string): DaemonClient {
     channel.call<T>(method, request, { ...defaults, ...settings });
   return {
     root,
-    attach: (request, settings) => call('Attach', request, { timeout: ATTACH_TIMEOUT, ...settings }),
+    attach: async (request, settings) => {
+      await assertWritable(root, 'attach');
+      return await call('Attach', request, { timeout: ATTACH_TIMEOUT, ...settings });
+    },
     detach: async (id, settings) => void (await call('Detach', { id }, settings)),
     setCredentials: async (request, settings) => void (await call('SetCredentials', request, settings)),
     status: (settings) => call('Status', {}, settings),
@@ -95,12 +98,23 @@ export async function ensureDaemon(root: string, options: EnsureOptions = {}): P
     await makeRoot(paths);
     const started = await startDaemon(paths, options);
     log.debug({ root, pid: started.child.pid }, 'daemon started');
+    await assertWritable(root, 'start daemon');
     await waitForDaemon(client, paths, started, options);
     return client;
   } catch (error) {
     client.close();
     throw error;
   }
+}
+
+/**
+ * SYSTEM where the file system is read-only. The daemon of such a root serves what was attached before, but its socket cannot
+ * be made: it would be waited for in vain.
+ */
+async function assertWritable(root: string, op: string): Promise<void> {
+  await access(root, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EROFS') throw toLacunaError(error, { op, subject: root });
+  });
 }
 
 async function answers(client: DaemonClient): Promise<boolean> {
