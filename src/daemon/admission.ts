@@ -1,4 +1,7 @@
-/** Lets work begin while the sizes of all that runs stay within a bound. What is larger than that runs alone. */
+/**
+ * Lets work begin, in the order in which it came, while the sizes of all that runs stay within a bound. What is larger than
+ * that runs alone.
+ */
 export class Admission {
   readonly #limit: number;
   #used = 0;
@@ -8,18 +11,24 @@ export class Admission {
     this.#limit = limit;
   }
 
-  /** Resolves with the function that ends the work. Small work may pass large work that waits. */
+  /** Resolves with the function that ends the work. Work that has to wait is passed by none, however small. */
   async enter(size: number, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
-    if (this.#fits(size)) return this.#begin(size);
+    if (this.#waiting.length === 0 && this.#fits(size)) return this.#begin(size);
     return await new Promise((resolve, reject) => {
-      const waiter = { size, begin: () => resolve(this.#begin(size)) };
-      this.#waiting.push(waiter);
-      const give = (): void => {
+      const giveUp = (): void => {
         this.#waiting = this.#waiting.filter((other) => other !== waiter);
         reject(signal.reason);
+        // It may have been the one that the others waited for.
+        this.#admit();
       };
-      signal.addEventListener('abort', give, { once: true });
+      const begin = (): void => {
+        signal.removeEventListener('abort', giveUp);
+        resolve(this.#begin(size));
+      };
+      const waiter = { size, begin };
+      this.#waiting.push(waiter);
+      signal.addEventListener('abort', giveUp, { once: true });
     });
   }
 
@@ -36,10 +45,6 @@ export class Admission {
   }
 
   #admit(): void {
-    for (const waiter of [...this.#waiting]) {
-      if (!this.#fits(waiter.size)) continue;
-      this.#waiting = this.#waiting.filter((other) => other !== waiter);
-      waiter.begin();
-    }
+    while (this.#waiting.length > 0 && this.#fits(this.#waiting[0]!.size)) this.#waiting.shift()!.begin();
   }
 }

@@ -3,7 +3,7 @@
  * Keeping one alive is in `supervise.ts`.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { open, readFile } from 'node:fs/promises';
+import { access, constants, open, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { EXIT, LacunaError, toLacunaError } from '../errors.ts';
@@ -17,6 +17,7 @@ import {
   type SetCredentialsRequest,
   type Status,
 } from './api.ts';
+import { MAX_ATTACH_SECONDS } from './limits.ts';
 import { makeRoot, type RootPaths, rootPaths } from './root.ts';
 
 export type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
@@ -34,11 +35,10 @@ export interface DaemonClient extends Disposable {
   close(): void;
 }
 
-/**
- * How long a call waits for its answer unless it says otherwise, a restart of the daemon included: Attach reads and
- * checks a whole bootstrap.
- */
+/** Milliseconds that a call waits for its answer unless it says otherwise, a restart of the daemon included. */
 export const DEFAULT_CALL_TIMEOUT = 60_000;
+/** The same of Attach: the daemon gives up first, and says why. */
+export const ATTACH_TIMEOUT = DEFAULT_CALL_TIMEOUT + MAX_ATTACH_SECONDS * 1000;
 
 /** A client of the daemon of `root`, running or not. Calls wait for a daemon that is being restarted. */
 export function connectDaemon(root: string): DaemonClient {
@@ -48,7 +48,10 @@ export function connectDaemon(root: string): DaemonClient {
     channel.call(method, request, { ...defaults, ...settings });
   return {
     root,
-    attach: (request, settings) => call('Attach', request, settings),
+    attach: async (request, settings) => {
+      await assertWritable(root, 'attach');
+      return await call('Attach', request, { timeout: ATTACH_TIMEOUT, ...settings });
+    },
     detach: async (id, settings) => void (await call('Detach', { id }, settings)),
     setCredentials: async (request, settings) => void (await call('SetCredentials', request, settings)),
     status: async (settings) => withCounters(await call('Status', {}, settings), root),
@@ -98,12 +101,23 @@ export async function ensureDaemon(root: string, options: EnsureOptions = {}): P
     await makeRoot(paths);
     const started = await startDaemon(paths, options);
     log.debug({ root, pid: started.child.pid }, 'daemon started');
+    await assertWritable(root, 'start daemon');
     await waitForDaemon(client, paths, started, options);
     return client;
   } catch (error) {
     client.close();
     throw error;
   }
+}
+
+/**
+ * SYSTEM where the file system is read-only. The daemon of such a root serves what was attached before, but its socket cannot
+ * be made: it would be waited for in vain.
+ */
+async function assertWritable(root: string, op: string): Promise<void> {
+  await access(root, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EROFS') throw toLacunaError(error, { op, subject: root });
+  });
 }
 
 async function answers(client: DaemonClient): Promise<boolean> {

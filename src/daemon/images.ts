@@ -12,17 +12,11 @@ import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
 import { makeStores, newName, parseDevice, sweep } from './cache.ts';
 import { assertOpenFiles } from './open-files.ts';
 import type { ReadTables } from './read-tables.ts';
-import {
-  type ImageRecord,
-  type RecordedDevice,
-  readRecords,
-  recordOf,
-  removeRecord,
-  verdictPath,
-  writeRecord,
-} from './record.ts';
+import { type ImageRecord, type RecordedDevice, recordOf } from './record.ts';
+import { readRecords, removeRecord, verdictPath, writeRecord } from './record-folder.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
+import { Turns } from './turns.ts';
 import { type BlobView, ensureView, loadView, readViews } from './view.ts';
 
 interface Device {
@@ -33,10 +27,13 @@ interface Device {
 }
 
 interface Attached {
-  readonly record: ImageRecord;
-  /** Null when it could not be attached after a restart; then `problem` says why. */
-  readonly devices: readonly Device[] | null;
-  readonly problem: string;
+  /** Null when it is damaged. */
+  readonly record: ImageRecord | null;
+  /** Names that the kernel may still know of an earlier process: kept for this image. */
+  readonly recorded: readonly string[];
+  readonly devices: readonly Device[];
+  /** Why it could not be attached after a restart. */
+  readonly problem: LacunaError | null;
 }
 
 export interface ImagesOptions {
@@ -54,26 +51,22 @@ export class Images {
   readonly #images = new Map<string, Attached>();
   /** All images' devices, by name. */
   readonly #devices = new Map<string, Device>();
-  #last: Promise<unknown> = Promise.resolve();
-  /** By image. */
-  readonly #lastOf = new Map<string, Promise<void>>();
+  readonly #turns = new Turns();
 
   constructor(options: ImagesOptions) {
     this.#options = options;
   }
 
-  /** Attaches what the records say. An image that fails keeps its cache and tells its problem. */
+  /** Attaches what the records say. An image that fails keeps its cache and its problem is reported; others go on. */
   async restore(): Promise<void> {
     const { paths, log } = this.#options;
-    for (const record of await readRecords(paths.images)) {
-      try {
-        const devices = await this.#open(record, await this.#restoreViews(record));
-        this.#images.set(record.id, { record, devices, problem: '' });
-      } catch (error) {
-        const problem = toLacunaError(error);
-        log.error({ image: record.id, error: problem.toJSON() }, 'an image could not be attached again');
-        this.#images.set(record.id, { record, devices: null, problem: problem.message });
-      }
+    const { good, damaged } = await readRecords(paths.images);
+    for (const { id, devices, error } of damaged) this.#setProblem(id, null, devices, error);
+    for (const record of good) {
+      await this.#restore(record).catch((error: unknown) => {
+        const recorded = record.devices.map(({ name }) => name);
+        this.#setProblem(record.id, record, recorded, toLacunaError(error));
+      });
     }
     // Readers wait; what cannot be deleted now is deleted with the next image.
     await this.#sweep().catch((error: unknown) => {
@@ -81,14 +74,40 @@ export class Images {
     });
   }
 
+  async #restore(before: ImageRecord): Promise<void> {
+    const { paths, log } = this.#options;
+    const devices = await this.#open(before, await this.#restoreViews(before));
+    const record = this.#setAttached(before, devices);
+    const isSame = devices.every(({ name }, index) => name === before.devices[index]?.name);
+    if (isSame) return;
+    // It was of version 1. Without a record of the new names the next process would choose others.
+    await writeRecord(paths.images, record).catch((error: unknown) => {
+      log.warn(
+        { image: record.id, error: toLacunaError(error).toJSON() },
+        'the names of devices could not be recorded',
+      );
+    });
+  }
+
+  #setAttached(request: ImageRecord, devices: readonly Device[]): ImageRecord {
+    const record = { ...request, devices: devices.map(recordedOf) };
+    this.#images.set(record.id, { record, recorded: record.devices.map(({ name }) => name), devices, problem: null });
+    return record;
+  }
+
+  #setProblem(id: string, record: ImageRecord | null, recorded: readonly string[], problem: LacunaError): void {
+    this.#options.log.error({ image: id, error: problem.toJSON() }, 'an image could not be attached again');
+    this.#images.set(id, { record, recorded, devices: [], problem });
+  }
+
   /** Paths of the device files, in blob table order. */
   async attach(request: AttachRequest, signal?: AbortSignal): Promise<string[]> {
     const asked = recordOf(request);
-    return await this.#inTurnOf(asked.id, async () => {
+    return await this.#turns.ofImage(asked.id, async () => {
       try {
         // Others need not wait for a large bootstrap.
         const views = await this.#readViews(asked, signal);
-        return await this.#inTurn(() => this.#attach(asked, views));
+        return await this.#turns.ofAll(() => this.#attach(asked, views));
       } catch (error) {
         if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
         await this.#closeUnused(asked.id);
@@ -109,20 +128,20 @@ export class Images {
     } catch (error) {
       this.#releaseAll(devices, before);
       // What stays asks the places that are recorded, as before.
-      if (known !== undefined) for (const device of before) this.#tellFetcher(known.record, device);
+      if (known?.record) for (const device of before) this.#tellFetcher(known.record, device);
       throw error;
     }
-    this.#images.set(record.id, { record, devices, problem: '' });
+    this.#setAttached(record, devices);
     const released = this.#releaseAll(before, devices);
     await this.#closeUnused(record.id);
-    if (released > 0) await this.#sweep();
+    if (released > 0 || known?.record === null) await this.#sweep();
     log.info({ image: record.id, devices: devices.length }, 'attached');
     return devices.map((device) => join(paths.fuse, device.name));
   }
 
   /** NOT_FOUND for an unknown id. */
   detach(id: string): Promise<void> {
-    return this.#inTurnOf(id, () => this.#inTurn(() => this.#detach(id)));
+    return this.#turns.ofImage(id, () => this.#turns.ofAll(() => this.#detach(id)));
   }
 
   async #detach(id: string): Promise<void> {
@@ -130,7 +149,7 @@ export class Images {
     if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
     await removeRecord(this.#options.paths.images, id);
     this.#images.delete(id);
-    this.#releaseAll(image.devices ?? [], []);
+    this.#releaseAll(image.devices, []);
     await this.#closeUnused(id);
     await this.#sweep();
     this.#options.log.info({ image: id }, 'detached');
@@ -138,22 +157,23 @@ export class Images {
 
   status(): { images: ImageStatus[]; devices: DeviceStatus[] } {
     const { paths, blobFs } = this.#options;
-    const images = [...this.#images.values()].map(({ record, devices, problem }) => ({
-      id: record.id,
-      bootstrap: record.bootstrap,
-      devices: (devices ?? []).map(({ name }) => join(paths.fuse, name)),
-      problem,
+    const images = [...this.#images].map(([id, { record, devices, problem }]) => ({
+      id,
+      bootstrap: record?.bootstrap ?? '',
+      devices: devices.map(({ name }) => join(paths.fuse, name)),
+      problem: problem?.message ?? '',
+      hint: problem?.hint ?? '',
     }));
-    const devicesOf = ({ record, devices }: Attached): DeviceStatus[] =>
-      [...new Set(devices ?? [])].map(({ name, handle, view: { id, size, table } }) => ({
+    const devicesOf = ([image, { devices }]: [string, Attached]): DeviceStatus[] =>
+      [...new Set(devices)].map(({ name, handle, view: { id, size, table } }) => ({
         name,
         blob: id,
         size,
         chunks: table.length,
         missing: blobFs.missing(handle, 0, table.length).length,
-        images: [record.id],
+        images: [image],
       }));
-    return { images, devices: [...this.#images.values()].flatMap(devicesOf) };
+    return { images, devices: [...this.#images].flatMap(devicesOf) };
   }
 
   /** From the tables that lie in the cache; where one is lost or damaged, from the bootstrap. */
@@ -179,7 +199,7 @@ export class Images {
   async #open(record: ImageRecord, views: readonly BlobView[]): Promise<Device[]> {
     const known = this.#images.get(record.id);
     const before = known?.devices ?? [];
-    const recorded = [...record.devices, ...(known?.record.devices ?? [])].map(({ name }) => name);
+    const recorded = [...record.devices.map(({ name }) => name), ...(known?.recorded ?? [])];
     const devices: Device[] = [];
     try {
       for (const view of views) {
@@ -187,7 +207,8 @@ export class Images {
         // A blob table may name one blob twice.
         const mine = [...devices, ...before].find(({ name }) => hasTables(name, tables));
         // The kernel may know the device by the name that was recorded.
-        const name = recorded.find((old) => hasTables(old, tables)) ?? newName(tables, this.#devices.keys());
+        const free = (old: string): boolean => hasTables(old, tables) && !this.#devices.has(old);
+        const name = recorded.find(free) ?? newName(tables, this.#names());
         const device = mine ?? (await this.#add(record.id, name, view));
         // Before anything else is waited for: readers may miss chunks of it from now on.
         this.#tellFetcher(record, device);
@@ -237,30 +258,18 @@ export class Images {
 
   /** Connections to places that the image does not name, or no longer, are closed. */
   #closeUnused(image: string): Promise<void> {
-    return this.#options.sources.retain(image, this.#images.get(image)?.record.sources ?? []);
+    return this.#options.sources.retain(image, this.#images.get(image)?.record?.sources ?? []);
   }
 
+  /** Of all devices, those included that could not be made after a restart. */
+  #names(): string[] {
+    return [...this.#devices.keys(), ...[...this.#images.values()].flatMap(({ recorded }) => recorded)];
+  }
+
+  /** Deletes what no image needs; nothing while a record is damaged, since what its image needs is not known. */
   async #sweep(): Promise<void> {
-    const recorded = [...this.#images.values()].flatMap(({ record }) => record.devices.map(({ name }) => name));
-    await sweep(this.#options.paths.cache, [...this.#devices.keys(), ...recorded]);
-  }
-
-  /** What is asked of one image is done in the order in which it is asked. */
-  #inTurnOf<T>(id: string, work: () => Promise<T>): Promise<T> {
-    const result = (this.#lastOf.get(id) ?? Promise.resolve()).then(work);
-    const last = result.then(
-      () => {},
-      () => {},
-    );
-    this.#lastOf.set(id, last);
-    void last.then(() => this.#lastOf.get(id) === last && this.#lastOf.delete(id));
-    return result;
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => {});
-    return result;
+    if ([...this.#images.values()].some(({ record }) => record === null)) return;
+    await sweep(this.#options.paths.cache, this.#names());
   }
 }
 

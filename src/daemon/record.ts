@@ -1,20 +1,19 @@
 /**
- * What is attached, as files `images/<id>.json`: how a restarted daemon finds its images again.
+ * The record of an attached image, and how it is checked.
  *
  * Checked by hand: readers wait while a daemon that takes over reads its records, and a schema library takes a sixth of
  * the half second that this may last.
  */
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { isAbsolute, join } from 'node:path';
-import { FormatError, LacunaError } from '../errors.ts';
+import { isAbsolute } from 'node:path';
+import { LacunaError } from '../errors.ts';
 import type { AttachRequest, RegistrySource } from './api.ts';
 
-/** 2: devices of one image alone, whose names have their nodes in them. */
+/** 2: devices of one image alone, whose names have their nodes in them. Version 1 is read as well. */
 const VERSION = 2;
 
 /** A device of the image. Its chunk table lies in the cache, see `view.ts`. */
 export interface RecordedDevice {
-  /** `<blob hex>-<table key>-<node, hex>` */
+  /** `<blob hex>-<table key>-<node, hex>`; without the node in a record of version 1. */
   readonly name: string;
   /** Bytes of the device file. */
   readonly size: number;
@@ -38,78 +37,32 @@ export interface ImageRecord {
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 const HEX_DIGEST = /^[0-9a-f]{64}$/;
-const DEVICE_NAME = /^[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}$/;
+const DEVICE_NAMES: Readonly<Record<number, RegExp>> = {
+  1: /^[0-9a-f]{64}-[0-9a-f]{32}$/,
+  [VERSION]: /^[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}$/,
+};
 
 /** Sources of an image: each may have to be tried before a read is given up. */
 export const MAX_SOURCES = 16;
 const isPath = (text: string): boolean => isAbsolute(text) && !text.includes('\0');
 
-/** Beside a record: which bootstrap was checked. */
-const CHECKED = '.checked';
-/** A record that is being written. */
-const TEMPORARY = '.json.tmp';
-
-/** Tells which field is wrong, and how. */
-type Complain = (field: string, problem: string) => Error;
+/** Makes the error for a field that is wrong, and how. */
+export type Complain = (field: string, problem: string) => Error;
 
 /** A checked request; USAGE names the field. gRPC leaves unset alternatives of `oneof` out. */
 export function recordOf(request: AttachRequest): ImageRecord {
   const { id, bootstrap, sources, blobIds } = request;
-  return checked(
+  return checkRecord(
     { version: VERSION, id, bootstrap, sources, blobIds: blobIds ?? [], devices: [] },
     (field, problem) => new LacunaError('USAGE', `${field} ${problem}`, { op: 'attach', subject: String(id) }),
   );
 }
 
-/**
- * Every record of the folder. One that cannot be read is an error: its caches must not be swept away. What a death in
- * the middle of writing one left is removed.
- */
-export async function readRecords(folder: string): Promise<ImageRecord[]> {
-  const names = (await readdir(folder)).sort();
-  const isLeft = (name: string): boolean =>
-    name.endsWith(TEMPORARY) || (name.endsWith(CHECKED) && !names.includes(name.replace(CHECKED, '.json')));
-  for (const name of names.filter(isLeft)) await rm(join(folder, name), { force: true });
-  return await Promise.all(names.filter((name) => name.endsWith('.json')).map((name) => readRecord(folder, name)));
-}
-
-async function readRecord(folder: string, name: string): Promise<ImageRecord> {
-  const path = join(folder, name);
-  const complain: Complain = (field, problem) =>
-    new FormatError(field, problem, {
-      subject: path,
-      hint: 'the file was written by another version, or changed by hand; remove it to forget the image',
-    });
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(path, 'utf8'));
-  } catch (error) {
-    throw error instanceof SyntaxError ? complain('record', 'is no JSON') : error;
-  }
-  const record = checked(value, complain);
-  // Detaching would remove another file, and the image come back.
-  if (`${record.id}.json` !== name) throw complain('id', 'is not that of the file');
-  return record;
-}
-
-/** Replaces the record in one step. */
-export async function writeRecord(folder: string, value: ImageRecord): Promise<void> {
-  const temporary = join(folder, `${value.id}${TEMPORARY}`);
-  await writeFile(temporary, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
-  await rename(temporary, join(folder, `${value.id}.json`));
-}
-
-export async function removeRecord(folder: string, id: string): Promise<void> {
-  await rm(join(folder, `${id}.json`), { force: true });
-  await rm(verdictPath(folder, id), { force: true });
-}
-
-/** Where it is remembered that the bootstrap of an image was checked. */
-export const verdictPath = (folder: string, id: string): string => join(folder, `${id}${CHECKED}`);
-
-function checked(value: unknown, complain: Complain): ImageRecord {
+/** The record that `value` holds; one of version 1 keeps the names of its devices. */
+export function checkRecord(value: unknown, complain: Complain): ImageRecord {
   const fields = objectOf(value, 'record', complain);
-  if (fields.version !== VERSION) throw complain('version', `must be ${VERSION}`);
+  const deviceName = DEVICE_NAMES[fields.version as number];
+  if (deviceName === undefined) throw complain('version', `must be 1 or ${VERSION}`);
   const text = (field: string, found: unknown, isGood: (text: string) => boolean, what: string): string => {
     if (typeof found === 'string' && isGood(found)) return found;
     throw complain(field, `must be ${what}`);
@@ -131,7 +84,7 @@ function checked(value: unknown, complain: Complain): ImageRecord {
     devices: list('devices', fields.devices, (device, field) => {
       const { name, size: bytes, storedSize } = objectOf(device, field, complain);
       return {
-        name: text(`${field}.name`, name, (found) => DEVICE_NAME.test(found), 'a device name'),
+        name: text(`${field}.name`, name, (found) => deviceName.test(found), 'a device name'),
         size: size(`${field}.size`, bytes),
         storedSize: size(`${field}.storedSize`, storedSize),
       };

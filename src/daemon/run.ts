@@ -1,6 +1,8 @@
 /** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Fetcher, type FetchOptions } from '../blob/fetcher.ts';
 import type { Config } from '../config/table.ts';
+import { toLacunaError } from '../errors.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';
@@ -10,6 +12,9 @@ import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
 import { Sources } from './sources.ts';
 import { WorkerTables } from './worker-tables.ts';
+
+/** Milliseconds between attempts to make the socket. */
+const LISTEN_PAUSE = 5_000;
 
 export interface RunOptions {
   readonly root: string;
@@ -54,7 +59,7 @@ export async function runDaemon({ root, config, signal, ...options }: RunOptions
       const stopped = new AbortController();
       const ending = AbortSignal.any([signal, stopped.signal]);
       const service = serveDaemon({ images, blobFs, fetcher, sources, stop: () => stopped.abort(), ending });
-      await using _server = await unixServer(paths.socket, [service]);
+      await using _server = await listen(() => unixServer(paths.socket, [service]), log, ending);
       log.info({ root, takenOver: blobFs.counters().takenOver }, 'daemon ready');
       await untilAborted(ending);
     } finally {
@@ -63,6 +68,25 @@ export async function runDaemon({ root, config, signal, ...options }: RunOptions
     }
   } finally {
     lock.close();
+  }
+}
+
+/**
+ * Null when `signal` aborts before. A socket cannot be made on a file system that is full or read-only: readers are served
+ * all the same.
+ */
+async function listen<Server>(make: () => Promise<Server>, log: Log, signal: AbortSignal): Promise<Server | null> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await make();
+    } catch (thrown) {
+      const error = toLacunaError(thrown);
+      if (error.code !== 'SYSTEM') throw error;
+      if (attempt === 0)
+        log.error({ error: error.toJSON() }, 'images are served, but none can be attached or detached');
+    }
+    const isEnding = await sleep(LISTEN_PAUSE, false, { signal }).catch(() => true);
+    if (isEnding) return null;
   }
 }
 

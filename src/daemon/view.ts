@@ -89,9 +89,9 @@ export async function loadView(cache: string, { name, size, storedSize }: Record
   const table = new ChunkTable(bytes, subject);
   // Where there should be some and are none, the name tells.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
-  const { blob: id } = parseDevice(name);
+  const { blob: id, table: key } = parseDevice(name);
   const tables = nameOf({ id, size, table, units });
-  if (!name.startsWith(`${tables}-`)) {
+  if (tables !== `${id}-${key}`) {
     throw new FormatError('chunk table', 'is not the one it should be', { subject });
   }
   return { id, name: tables, size, storedSize, table, units };

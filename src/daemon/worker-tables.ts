@@ -5,20 +5,13 @@
 import { stat } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
 import { type ErrorCode, LacunaError, toLacunaError } from '../errors.ts';
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import type { MetaPlace } from '../formats/rafs/metafile.ts';
 import { Admission } from './admission.ts';
+import { LARGE_BOOTSTRAPS, MAX_READ_HEAP, MAX_READ_SECONDS, MAX_WAIT_SECONDS, SMALL_BOOTSTRAPS } from './limits.ts';
 import type { FetchMeta, StoredMeta } from './meta-fetcher.ts';
 import type { DeviceTables, ReadTables, TableJob } from './read-tables.ts';
 import { SpareWorker } from './spare-worker.ts';
 
-/** Seconds that reading a bootstrap may take, its chunk info fetched. */
-export const MAX_READ_SECONDS = 120;
-/** Bytes of JavaScript's heap for it, besides the bootstrap and its tables. */
-export const MAX_READ_HEAP = 1536 * 1024 * 1024;
-/** Bytes of bootstraps that are read at once, of those up to this size each and of larger ones: none waits for the others. */
-const SMALL = { each: 16 * 1024 * 1024, together: 128 * 1024 * 1024 } as const;
-const LARGE = { together: MAX_BOOTSTRAP_SIZE } as const;
 /** What a thread takes, however small its bootstrap. */
 const THREAD_SIZE = 4 * 1024 * 1024;
 
@@ -39,8 +32,8 @@ const PROGRAM = new URL('../daemon/table-worker.js', import.meta.url);
 
 /** {@link readTables} in worker threads. */
 export class WorkerTables implements Disposable {
-  readonly #small = new Admission(SMALL.together);
-  readonly #large = new Admission(LARGE.together);
+  readonly #small = new Admission(SMALL_BOOTSTRAPS.together);
+  readonly #large = new Admission(LARGE_BOOTSTRAPS.together);
   readonly #workers = new SpareWorker(PROGRAM, { resourceLimits: { maxOldGenerationSizeMb: MAX_READ_HEAP / 2 ** 20 } });
 
   /** Starts the first thread. */
@@ -51,8 +44,8 @@ export class WorkerTables implements Disposable {
   readonly read: ReadTables = async (job, fetch, signal) => {
     // What cannot be looked at fails in the worker, which says why.
     const { size } = await stat(job.bootstrap).catch(() => ({ size: 0 }));
-    const isSmall = size <= SMALL.each;
-    const leave = await (isSmall ? this.#small : this.#large).enter(Math.max(size, THREAD_SIZE), signal);
+    const isSmall = size <= SMALL_BOOTSTRAPS.each;
+    const leave = await enter(isSmall ? this.#small : this.#large, Math.max(size, THREAD_SIZE), job, signal);
     let worker: Worker | null = null;
     let isFit = false;
     try {
@@ -71,6 +64,16 @@ export class WorkerTables implements Disposable {
   [Symbol.dispose](): void {
     this.#workers[Symbol.dispose]();
   }
+}
+
+/** TIMEOUT when others take too long. */
+async function enter(admission: Admission, size: number, job: TableJob, signal: AbortSignal): Promise<() => void> {
+  const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_WAIT_SECONDS * 1000)]);
+  return await admission.enter(size, until).catch((error: unknown) => {
+    signal.throwIfAborted();
+    if (!until.aborted) throw error;
+    throw tooMuch('TIMEOUT', `did not begin within ${MAX_WAIT_SECONDS} s: others are being read`, job);
+  });
 }
 
 async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: AbortSignal): Promise<DeviceTables[]> {

@@ -2,7 +2,7 @@
  * What works on this machine, found out by trying: what `lacuna doctor` shows. Works without root and without the addon,
  * and leaves nothing mounted. The trying itself is in `probe-kernel.ts` and `probe-programs.ts`.
  */
-
+import { probeImages } from './probe-images.ts';
 import { type ProbeOptions, probeKernel } from './probe-kernel.ts';
 import { probeOptional, probeParts, probePrograms } from './probe-programs.ts';
 import type { ProbeResult } from './probe-result.ts';
@@ -11,7 +11,8 @@ export type { ProbeOptions, ProbeResult };
 
 /** Tries everything; never throws. */
 export async function probe(options: ProbeOptions = {}): Promise<ProbeResult[]> {
-  const found = await Promise.all([probeParts(), probeKernel(options), probeOptional(), probePrograms()]);
+  const images = options.folder === undefined ? [] : probeImages(options.folder);
+  const found = await Promise.all([probeParts(), probeKernel(options), probeOptional(), probePrograms(), images]);
   return found.flat();
 }
 

@@ -35,12 +35,24 @@ export interface FileLock {
 
 const { O_RDWR, O_RDONLY, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
-/** The lock of the file at `path`, which is made (0600) when it is missing; null when somebody else has it. */
+/**
+ * The lock of the file at `path`, which is made (0600) when it is missing; null when somebody else has it. On a read-only
+ * file system one that is there can be locked.
+ */
 export async function tryLock(path: string): Promise<FileLock | null> {
   try {
-    return await lockOpened(await open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600), path);
+    return await lockOpened(await openForLock(path), path);
   } catch (cause) {
     throw toLacunaError(cause, { op: 'lock', subject: path });
+  }
+}
+
+async function openForLock(path: string): Promise<number> {
+  try {
+    return await open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK, 0o600);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EROFS') throw error;
+    return await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
   }
 }
 

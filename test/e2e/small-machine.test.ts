@@ -1,4 +1,5 @@
 /** A daemon on a full disk, and one that may open few files: containers go on, and what cannot be is refused in time. */
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -52,6 +53,41 @@ describe.skipIf(skip.reason)('a daemon', () => {
     expect(after.pid).not.toBe(pid);
     expect(after.images).toMatchObject([{ id: 'image', problem: '' }]);
     await room.unmount('image');
+  });
+
+  it('that is killed while its root is read-only comes back, and attaches nothing until it can write', async () => {
+    // Without read-ahead: what is read later is not there yet.
+    await using room = await DaemonRoom.start('window = "0B"');
+    const { root } = room;
+    const files = { cached: noise(1, MIB), other: noise(2, MIB) };
+    const image = await makeFlatImage(files, MIB, room.folder('image'));
+    const sources = [{ directory: { path: image.dir } }];
+    const mounted = await room.mount('image', image.bootstrap, sources);
+    expect(sha256(await readFile(join(mounted, 'cached')))).toBe(sha256(files.cached));
+    const { pid } = await room.client.status();
+
+    // A second mount over the first one: what has files open for writing keeps no mount of its own from being read-only.
+    execFileSync('mount', ['--rbind', root, root]);
+    onTestFinished(() => void spawnSync('umount', ['-l', root], { stdio: 'ignore' }));
+    execFileSync('mount', ['-o', 'remount,bind,ro', root]);
+    expect(() => writeFileSync(join(root, 'new'), '')).toThrow('EROFS');
+    process.kill(pid, 'SIGKILL');
+    expect(sha256(await readFile(join(mounted, 'other')))).toBe(sha256(files.other));
+    expect(sha256(await readFile(join(mounted, 'cached')))).toBe(sha256(files.cached));
+    const attach = () => room.client.attach({ id: 'another', bootstrap: image.bootstrap, sources });
+    await expect(attach()).rejects.toMatchObject({
+      code: 'SYSTEM',
+      subject: root,
+      message: expect.stringContaining('read-only'),
+      hint: expect.any(String),
+    });
+
+    execFileSync('umount', ['-l', root]);
+    expect((await attach()).devices).toHaveLength(1);
+    const after = await room.client.status();
+    expect(after.pid).not.toBe(pid);
+    expect(after.counters.storeErrors).toBeGreaterThan(0);
+    await room.client.detach('another');
   });
 
   it('with few files refuses an image when it is attached, not when the next daemon takes over', async () => {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
 import { openMetaFile } from '../../src/formats/rafs/metafile.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
+import { buildBootstrap } from '../../src/formats/rafs/write.ts';
 import type { Codec } from '../../src/native/codec.ts';
 import { fixture } from '../kit/layers.ts';
 
@@ -31,6 +32,28 @@ describe('the chunk info of an image', () => {
         code: 'FORMAT',
         field: 'ci_uncompressed_size',
         message: expect.stringMatching(/all blobs/),
+      }),
+    );
+  });
+
+  it('is bounded by the same sum where a bootstrap is written, so that what is written can be read', () => {
+    const image = openBootstrap(readFileSync(fixture('rafs/merged/bootstrap')), { subject: 'merged' });
+    const { chunkSize } = image.superblock;
+    const write = (size: number) =>
+      buildBootstrap(
+        image.root(),
+        image.blobs.map((blob) => ({ ...blob, features: blob.features | 0x84, ciUncompressedSize: size })),
+        { chunkSize, compressor: 2, digester: image.blobs[0]!.digester },
+      );
+    const count = image.blobs.length;
+    const room = 256 * MIB;
+    const fits = write(room / 2 / count - ((room / 2 / count) % 4096));
+    expect(() => openBootstrap(fits.bytes, { subject: 'test' })).not.toThrow();
+    expect(() => write(Math.floor(room / count))).toThrowError(
+      expect.objectContaining({
+        code: 'UNSUPPORTED',
+        message: expect.stringMatching(/blob [0-9a-f]{64} .* \d+ bytes, and at most 268435456/),
+        hint: expect.stringContaining('--oci-ref'),
       }),
     );
   });

@@ -58,6 +58,7 @@ pub struct Store {
     entries: Mutex<Entries>,
 }
 
+/// For reading alone where the file system is read-only: what is kept is served, and writes to it fail.
 fn open_file(path: &Path) -> Result<File, SysError> {
     OpenOptions::new()
         .read(true)
@@ -66,7 +67,16 @@ fn open_file(path: &Path) -> Result<File, SysError> {
         .truncate(false)
         .mode(0o600)
         .open(path)
+        .or_else(|e| if is_read_only(&e) { File::open(path) } else { Err(e) })
         .map_err(|e| SysError::from_io("open", path.display().to_string(), &e))
+}
+
+fn open_for_reading(path: &Path) -> Result<File, SysError> {
+    File::open(path).map_err(|e| SysError::from_io("open", path.display().to_string(), &e))
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 impl Store {
@@ -86,12 +96,17 @@ impl Store {
         let header = Header { boot, data_inode };
         let (found, mut entries) = load(open_file(&path)?).map_err(|e| failed(&e))?;
         if found == Some(header) {
-            entries.map.set_len(entries.map_end).map_err(|e| failed(&e))?;
+            entries.cut().map_err(|e| failed(&e))?;
         } else {
             for entry in entries.chunks.values_mut() {
                 entry.state = State::Unverified;
             }
-            (entries.map, entries.map_end) = rewrite(&path, &header, &entries.chunks).map_err(|e| failed(&e))?;
+            match rewrite(&path, &header, &entries.chunks) {
+                Ok((map, end)) => (entries.map, entries.map_end) = (map, end),
+                // Under the old header every later process verifies the chunks again.
+                Err(error) if is_read_only(&error) => entries.map = open_for_reading(&path)?,
+                Err(error) => return Err(failed(&error)),
+            }
         }
         Ok(Store { data, entries: Mutex::new(entries) })
     }
@@ -202,6 +217,11 @@ impl Entries {
             self.chunks.remove(&offset);
         }
         self.chunks.insert(record.offset(), Entry { record, state });
+    }
+
+    /// Cuts off a torn entry.
+    fn cut(&self) -> io::Result<()> {
+        if self.map.metadata()?.len() == self.map_end { Ok(()) } else { self.map.set_len(self.map_end) }
     }
 
     fn append(&mut self, record: &Record, mark: Mark) -> io::Result<()> {

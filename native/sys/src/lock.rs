@@ -2,20 +2,26 @@
 
 use crate::error::{Result, SysError};
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// An exclusive flock(2) on the file at `path`, which is created (0600) when absent; None when somebody else has it.
-/// Held as long as the descriptor is open. The descriptor is close-on-exec, so a child does not keep the lock alive.
+/// On a read-only file system a file that is there can be locked. Held as long as the descriptor is open. The descriptor is close-on-exec, so a child does not keep the lock alive.
 pub fn try_lock(path: &str) -> Result<Option<OwnedFd>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let file: File = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .custom_flags(flags)
         .open(path)
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => OpenOptions::new().read(true).custom_flags(flags).open(path),
+            _ => Err(error),
+        })
         .map_err(|e| SysError::from_io("open lock", path, &e))?;
     Ok(flock(file.as_raw_fd())?.then(|| file.into()))
 }

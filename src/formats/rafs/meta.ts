@@ -7,11 +7,11 @@
  */
 import { MAX_UNIT_SIZE, type Unit, type Within } from '../../blob/table.ts';
 import type { Codec } from '../../native/codec.ts';
-import type { RafsBlob } from './blob.ts';
+import { needsMeta, type RafsBlob } from './blob.ts';
 import { Reader } from './bytes.ts';
 import { permute } from './keyed-hash.ts';
 import { alignUp, BLOCK, FEATURE } from './layout.ts';
-import { MAX_WINDOW } from './limits.ts';
+import { MAX_META_SIZE, MAX_WINDOW } from './limits.ts';
 
 const OP = 'read blob.meta';
 /** Bytes of the header behind the chunk info. */
@@ -34,6 +34,25 @@ export function metaRange(blob: RafsBlob): { readonly offset: number; readonly s
 
 /** Length of the plain `blob.meta`. */
 export const metaSize = (blob: RafsBlob): number => alignUp(blob.ciUncompressedSize, BLOCK) + CI_HEADER_SIZE;
+
+/** The blob whose chunk info is too much: `total` bytes with that of the blobs before it. */
+export interface ExcessMeta {
+  readonly blob: RafsBlob;
+  readonly total: number;
+}
+
+/** What readers refuse, and writers therefore do not write; null when the chunk info of all `blobs` can be read. */
+export function excessMeta(blobs: readonly RafsBlob[]): ExcessMeta | null {
+  let total = 0;
+  for (const blob of blobs.filter(needsMeta)) {
+    total += metaSize(blob);
+    if (total > MAX_META_SIZE) return { blob, total };
+  }
+  return null;
+}
+
+export const describeExcess = ({ blob, total }: ExcessMeta): string =>
+  `with that of blob ${blob.id} the chunk info of all blobs is ${total} bytes, and at most ${MAX_META_SIZE} are read`;
 
 /**
  * What lies at {@link metaRange} → the plain `blob.meta`: chunk info padded to blocks, then its header. It is decrypted

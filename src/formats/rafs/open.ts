@@ -3,15 +3,15 @@
  * and index entry is paid for out of a budget of the file's length, which structures that do not overlap cannot exceed.
  */
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
-import { needsMeta, type RafsBlob } from './blob.ts';
+import type { RafsBlob } from './blob.ts';
 import { readBlobEntry } from './blobtable.ts';
 import { Reader } from './bytes.ts';
 import type { ChunkIndex } from './chunks.ts';
 import { ChunkTable } from './chunktable.ts';
 import { permute } from './keyed-hash.ts';
 import { alignUp, TARFS_BLOCK_BITS } from './layout.ts';
-import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from './limits.ts';
-import { metaSize } from './meta.ts';
+import { MAX_BOOTSTRAP_SIZE } from './limits.ts';
+import { describeExcess, excessMeta } from './meta.ts';
 import { RafsTree } from './readtree.ts';
 import { readSuperblock, type Superblock } from './superblock.ts';
 
@@ -77,11 +77,8 @@ class OpenedBootstrap implements RafsImage {
     if (new Set(blobs.map(({ id }) => id)).size !== blobs.length) {
       throw reader.bad('blob_id', 'two blobs have the same', blobTableOffset);
     }
-    const metas = blobs.filter(needsMeta).reduce((sum, blob) => sum + metaSize(blob), 0);
-    if (metas > MAX_META_SIZE) {
-      const problem = `${metas} bytes of chunk info for all blobs; at most ${MAX_META_SIZE} are read`;
-      throw reader.bad('ci_uncompressed_size', problem, blobTableOffset);
-    }
+    const excess = excessMeta(blobs);
+    if (excess !== null) throw reader.bad('ci_uncompressed_size', describeExcess(excess), blobTableOffset);
     this.blobs = blobs;
     this.#table = new ChunkTable(reader, this.superblock, blobs, given ?? new Map());
     const find = (index: ChunkIndex, size: number) => {

@@ -1,4 +1,5 @@
 /** Serialises a planned bootstrap. The same tree and blobs always give the same bytes. */
+import { LacunaError } from '../../errors.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
@@ -21,6 +22,7 @@ import {
   ROOT_NID,
 } from './layout.ts';
 import { MAX_BLOCKS } from './limits.ts';
+import { describeExcess, excessMeta } from './meta.ts';
 import { cannot, type OnDropped, type Plan, planBootstrap } from './plan.ts';
 import { writeSuperblock } from './superblock.ts';
 import { writePlannedInode } from './writeinode.ts';
@@ -59,6 +61,13 @@ export interface BuiltBootstrap {
 /** As {@link writeBootstrap}; tells what it refers to as well. */
 export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): BuiltBootstrap {
   const plan = planBootstrap(root, blobs, options);
+  const excess = excessMeta(plan.blobs);
+  if (excess !== null) {
+    throw new LacunaError('UNSUPPORTED', describeExcess(excess), {
+      op: 'write bootstrap',
+      hint: 'convert the layers instead of referring to them (--oci-ref)',
+    });
+  }
   const out = Buffer.alloc(plan.size);
   const mapped = writeDevices(out, plan, options.align ?? DEVICE_ALIGN);
   writeSuperblock(out, {

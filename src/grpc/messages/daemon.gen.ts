@@ -101,6 +101,8 @@ export interface ImageStatus {
   readonly devices: readonly string[];
   /** Why it could not be attached after a restart; empty when it is. */
   readonly problem: string;
+  /** What helps; empty when that is not known. */
+  readonly hint: string;
 }
 
 export interface DeviceStatus {
@@ -138,7 +140,7 @@ export interface Counters {
   readonly waiting: number;
   /** Chunks found in a store written under another boot id and verified again. */
   readonly reverified: number;
-  /** Chunks that could not be kept: their readers were served from memory, the next will fetch again. */
+  /** Chunks that could not be kept (the disk is full, read-only or broken): their readers were served from memory, the next will fetch again. */
   readonly storeErrors: number;
   /** False once the file system was unmounted or its connection aborted. */
   readonly connected: boolean;

@@ -182,6 +182,71 @@ describe('images', () => {
     },
   );
 
+  describe('with a record that is damaged', () => {
+    let [healthy, harmed]: string[] = [];
+    const pathOf = (id: string): string => join(paths().images, `${id}.json`);
+    const spoil = (text: (record: string) => string): void =>
+      writeFileSync(pathOf('b'), text(readFileSync(pathOf('b'), 'utf8')));
+    const restart = async (): Promise<void> => {
+      images = open();
+      await images.restore();
+    };
+    beforeEach(async () => {
+      [healthy] = await attach('a', ONE);
+      [harmed] = await attach('b', SEVERAL);
+    });
+
+    it('keep it to that image: the others are attached, its cache stays, and status tells what to do', async () => {
+      const folders = cached().sort();
+      spoil(() => '');
+      await restart();
+      expect(Object.keys(plane.state)).toEqual([basename(healthy!)]);
+      expect(images.status().images).toMatchObject([
+        { id: 'b', devices: [], problem: expect.stringContaining('not JSON'), hint: expect.stringContaining('detach') },
+        { id: 'a', devices: [healthy], problem: '', hint: '' },
+      ]);
+      await images.detach('a');
+      expect(cached().sort()).toEqual(folders);
+      await images.detach('b');
+      expect([cached(), records(), images.status().images]).toEqual([[], [], []]);
+    });
+
+    it('take the image back when it is attached again, under the names that the kernel knows', async () => {
+      spoil((record) => record.slice(0, -2));
+      await restart();
+      mkdirSync(join(paths().cache, 'c'.repeat(64)));
+      const [again] = await attach('b', SEVERAL);
+      expect(again).toBe(harmed);
+      expect(images.status().images.map(({ problem }) => problem)).toEqual(['', '']);
+      expect(cached()).not.toContain('c'.repeat(64));
+      await restart();
+      expect(images.status().images.map(({ problem }) => problem)).toEqual(['', '']);
+    });
+
+    it('that names the devices of another image gets none of them', async () => {
+      writeFileSync(pathOf('b'), readFileSync(pathOf('a')));
+      await restart();
+      const [again] = await attach('b', ONE);
+      expect(again).not.toBe(healthy);
+      expect(Object.keys(plane.state).sort()).toEqual([healthy, again].map((path) => basename(path!)).sort());
+    });
+  });
+
+  it('of a version 1 record get names with nodes, which are recorded', async () => {
+    const [path] = await attach('a', ONE);
+    const file = join(paths().images, 'a.json');
+    const tables = basename(path!).split('-').slice(0, 2).join('-');
+    const first = readFileSync(file, 'utf8').replace('"version": 2', '"version": 1').replace(basename(path!), tables);
+    writeFileSync(file, first);
+    images = open();
+    await images.restore();
+    const { devices } = images.status().images[0]!;
+    expect(basename(devices[0]!)).toMatch(new RegExp(`^${tables}-[0-9a-f]{13}$`));
+    images = open();
+    await images.restore();
+    expect(images.status().images).toMatchObject([{ id: 'a', devices, problem: '' }]);
+  });
+
   it('come and go one after another, however they are called', async () => {
     const names = Array.from({ length: 8 }, (_, index) => `image-${index}`);
     const work = names.flatMap((id) => [attach(id, SEVERAL), images.detach(id), attach(id, ONE)]);

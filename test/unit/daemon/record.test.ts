@@ -1,10 +1,11 @@
 /** What the daemon remembers of its images, and what it refuses to remember. */
-import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { AttachRequest, Source } from '../../../src/daemon/api.ts';
-import { readRecords, recordOf, removeRecord, writeRecord } from '../../../src/daemon/record.ts';
+import { recordOf } from '../../../src/daemon/record.ts';
+import { readRecords, removeRecord, writeRecord } from '../../../src/daemon/record-folder.ts';
 
 const HEX = 'ab'.repeat(32);
 const registry = { host: 'localhost:5000', repository: 'some/image', plainHttp: null, ca: '' };
@@ -66,7 +67,7 @@ describe('the folder', () => {
     await writeRecord(dir, record);
     await writeRecord(dir, other);
     await writeRecord(dir, { ...record, bootstrap: '/b' });
-    expect(await readRecords(dir)).toEqual([other, { ...record, bootstrap: '/b' }]);
+    expect(await readRecords(dir)).toEqual({ good: [other, { ...record, bootstrap: '/b' }], damaged: [] });
     expect(statSync(join(dir, 'another.json')).mode & 0o777).toBe(0o600);
     await removeRecord(dir, 'another');
     await removeRecord(dir, 'another');
@@ -76,22 +77,46 @@ describe('the folder', () => {
   it('loses what was being written when the process died', async () => {
     await writeRecord(dir, record);
     writeFileSync(join(dir, 'half.json.tmp'), '{"version":');
-    expect(await readRecords(dir)).toEqual([record]);
+    expect(await readRecords(dir)).toEqual({ good: [record], damaged: [] });
     expect(readdirSync(dir)).toEqual(['image-1.json']);
   });
 
+  it('reads a record of version 1, whose devices have no nodes', async () => {
+    const name = device.name.split('-').slice(0, 2).join('-');
+    const first = { ...record, version: 1, devices: [{ ...device, name }] };
+    writeFileSync(join(dir, 'image-1.json'), JSON.stringify(first));
+    expect((await readRecords(dir)).good).toEqual([{ ...record, devices: [{ ...device, name }] }]);
+  });
+
   it.each([
-    ['is torn', '{"version": 2,', 'record'],
-    ['is no object', '[]', 'record'],
-    ['has another version', JSON.stringify({ ...record, version: 1 }), 'version'],
-    ['belongs to another file', JSON.stringify({ ...record, id: 'other' }), 'id'],
-    ['names no device', JSON.stringify({ ...record, devices: [{ ...device, name: '../..' }] }), 'devices.0.name'],
-    ['knows no size', JSON.stringify({ ...record, devices: [{ ...device, size: -1 }] }), 'devices.0.size'],
-  ])('with a record that %s is an error that names it', async (_name, text, field) => {
+    ['is torn', JSON.stringify(record).slice(0, -3), 'record', [device.name]],
+    ['is empty', '', 'record', []],
+    ['is no object', '[]', 'record', []],
+    ['has another version', JSON.stringify({ ...record, version: 3 }), 'version', [device.name]],
+    ['has the names of another version', JSON.stringify({ ...record, version: 1 }), 'devices.0.name', [device.name]],
+    ['belongs to another file', JSON.stringify({ ...record, id: 'other' }), 'id', [device.name]],
+    ['names no device', JSON.stringify({ ...record, devices: [{ ...device, name: '../..' }] }), 'devices.0.name', []],
+    [
+      'knows no size',
+      JSON.stringify({ ...record, devices: [{ ...device, size: -1 }] }),
+      'devices.0.size',
+      [device.name],
+    ],
+  ])('with a record that %s names it, and gives back the others', async (_name, text, field, devices) => {
     await writeRecord(dir, { ...record, id: 'good' });
     const path = join(dir, 'image-1.json');
     writeFileSync(path, text);
-    await expect(readRecords(dir)).rejects.toMatchObject({ code: 'FORMAT', field, subject: path });
+    const { good, damaged } = await readRecords(dir);
+    expect(good.map(({ id }) => id)).toEqual(['good']);
+    const error = expect.objectContaining({ code: 'FORMAT', field, subject: path, hint: expect.any(String) });
+    expect(damaged).toEqual([{ id: 'image-1', devices, error }]);
     expect(readdirSync(dir)).toEqual(['good.json', 'image-1.json']);
+  });
+
+  it('with a record that cannot be read names it as well', async () => {
+    await writeRecord(dir, { ...record, id: 'good' });
+    mkdirSync(join(dir, 'image-1.json'));
+    const { good, damaged } = await readRecords(dir);
+    expect([good.length, damaged]).toMatchObject([1, [{ id: 'image-1', error: { code: 'SYSTEM' } }]]);
   });
 });

@@ -6,8 +6,8 @@ import { checkout } from '#cache';
 import { MAX_READAHEAD } from '../../../src/blob/lane.ts';
 import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE } from '../../../src/blob/table.ts';
 import { MAX_SPARSE_CHUNKS } from '../../../src/convert/assembly.ts';
+import { MAX_READ_HEAP, MAX_READ_SECONDS, MAX_WAIT_SECONDS } from '../../../src/daemon/limits.ts';
 import { MAX_SOURCES } from '../../../src/daemon/record.ts';
-import { MAX_READ_HEAP, MAX_READ_SECONDS } from '../../../src/daemon/worker-tables.ts';
 import * as limits from '../../../src/formats/rafs/limits.ts';
 import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
 import { MAX_KINDS } from '../../../src/observe/limited-log.ts';
@@ -45,7 +45,14 @@ it('docs/limits.md lists every limit with its value', () => {
     MAX_TREE_MEMORY,
     MAX_LINK_COMPONENTS,
   };
-  const daemon = { MAX_READ_SECONDS, MAX_READ_HEAP, MAX_READAHEAD, MAX_SOURCES, MAX_WAITING: maxWaiting() };
+  const daemon = {
+    MAX_WAIT_SECONDS,
+    MAX_READ_SECONDS,
+    MAX_READ_HEAP,
+    MAX_READAHEAD,
+    MAX_SOURCES,
+    MAX_WAITING: maxWaiting(),
+  };
   const answers = { MAX_REDIRECTS, MAX_ERROR_BODY };
   const kept = { MAX_KINDS, MAX_LOG_FILE, MAX_ANNOUNCED };
   const others = {

@@ -1,0 +1,88 @@
+/** The records of the attached images, as files `images/<id>.json`: a restarted daemon finds its images again by them. */
+import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FormatError, type LacunaError, toLacunaError } from '../errors.ts';
+import { type Complain, checkRecord, type ImageRecord } from './record.ts';
+
+const RECORD = '.json';
+/** Beside a record: which bootstrap was checked. */
+const CHECKED = '.checked';
+/** A record that is being written. */
+const TEMPORARY = '.json.tmp';
+
+const ANY_DEVICE_NAME = /\b[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}\b/g;
+
+const HINT = 'attach the image again (for containerd: remove and pull it), or detach it to give up its cache';
+
+/** A record that cannot be used. Its image can be detached, or attached again. */
+export interface DamagedRecord {
+  readonly id: string;
+  /** Names the file and what is wrong with it. */
+  readonly error: LacunaError;
+  /** The device names that can still be read in it. */
+  readonly devices: readonly string[];
+}
+
+export interface Records {
+  readonly good: readonly ImageRecord[];
+  readonly damaged: readonly DamagedRecord[];
+}
+
+/** Every record of the folder. Files that an interrupted write left are removed. */
+export async function readRecords(folder: string): Promise<Records> {
+  const names = (await readdir(folder)).sort();
+  const isLeft = (name: string): boolean =>
+    name.endsWith(TEMPORARY) || (name.endsWith(CHECKED) && !names.includes(name.replace(CHECKED, RECORD)));
+  // A disk that cannot be written to is no reason not to read the others.
+  for (const name of names.filter(isLeft)) await rm(join(folder, name), { force: true }).catch(() => {});
+  const found = await Promise.all(names.filter((name) => name.endsWith(RECORD)).map((name) => readOne(folder, name)));
+  return {
+    good: found.filter((one): one is ImageRecord => !('error' in one)),
+    damaged: found.filter((one): one is DamagedRecord => 'error' in one),
+  };
+}
+
+async function readOne(folder: string, name: string): Promise<ImageRecord | DamagedRecord> {
+  const subject = join(folder, name);
+  const id = name.slice(0, -RECORD.length);
+  let text = '';
+  try {
+    text = await readFile(subject, 'utf8');
+    return parseRecord(text, id, subject);
+  } catch (cause) {
+    const error = toLacunaError(cause, { op: 'read record', subject, hint: HINT });
+    return { id, error, devices: text.match(ANY_DEVICE_NAME) ?? [] };
+  }
+}
+
+function parseRecord(text: string, id: string, subject: string): ImageRecord {
+  const complain: Complain = (field, problem) =>
+    new FormatError(field, problem, { op: 'read record', subject, hint: HINT });
+  const record = checkRecord(parseJson(text, complain), complain);
+  // Detaching would remove another file, and the image come back.
+  if (record.id !== id) throw complain('id', 'is not that of the file');
+  return record;
+}
+
+function parseJson(text: string, complain: Complain): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw complain('record', 'is not JSON');
+  }
+}
+
+/** Replaces the record in one step. */
+export async function writeRecord(folder: string, value: ImageRecord): Promise<void> {
+  const temporary = join(folder, `${value.id}${TEMPORARY}`);
+  await writeFile(temporary, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
+  await rename(temporary, join(folder, `${value.id}${RECORD}`));
+}
+
+export async function removeRecord(folder: string, id: string): Promise<void> {
+  await rm(join(folder, `${id}${RECORD}`), { force: true, recursive: true });
+  await rm(verdictPath(folder, id), { force: true });
+}
+
+/** Where it is remembered that the bootstrap of an image was checked. */
+export const verdictPath = (folder: string, id: string): string => join(folder, `${id}${CHECKED}`);

@@ -1,0 +1,24 @@
+/** The order of changes: those of one image run one after another, and so do the steps that concern all. */
+export class Turns {
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #lastOf = new Map<string, Promise<void>>();
+
+  /** Runs `work` when all that was asked of this image before is done. */
+  ofImage<T>(id: string, work: () => Promise<T>): Promise<T> {
+    const result = (this.#lastOf.get(id) ?? Promise.resolve()).then(work);
+    const last = result.then(
+      () => {},
+      () => {},
+    );
+    this.#lastOf.set(id, last);
+    void last.then(() => this.#lastOf.get(id) === last && this.#lastOf.delete(id));
+    return result;
+  }
+
+  /** Runs `work` when no other such step runs. */
+  ofAll<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#last.then(work);
+    this.#last = result.catch(() => {});
+    return result;
+  }
+}
