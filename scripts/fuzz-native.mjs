@@ -2,9 +2,9 @@
  * Coverage-guided fuzzing of the native decoders: `npm run fuzz:native -- [--runs N] [--target NAME] [--keep]`.
  *
  * Needs a nightly Rust and cargo-fuzz (`cargo install cargo-fuzz`). Each target gets `--runs` executions (default
- * 1 000 000); a crash, a hang of more than a second, or more than 256 MiB in one allocation ends it with the input that
- * did it under `native/fuzz/artifacts`: it belongs into `native/fuzz/corpus`, which `cargo test` replays. `--keep` adds to
- * that corpus the smallest inputs that reach what no other one reaches.
+ * 1 000 000); a crash, a hang of more than a second (of `tree`: ten), or more than 256 MiB in one allocation ends it with
+ * the input that did it under `native/fuzz/artifacts`: it belongs into `native/fuzz/corpus`, which `cargo test` replays.
+ * `--keep` adds to that corpus the smallest inputs that reach what no other one reaches.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
@@ -15,6 +15,8 @@ import { parseArgs } from 'node:util';
 
 /** Longest input of each target: as far as its interesting lengths reach. */
 const TARGETS = { layer: 16384, chunk: 8192, unit: 16384, tables: 4096, requests: 1024, tree: 1024 };
+/** Seconds that are taken for a hang. Trees are thousands of system calls, whose pace is that of a busy host. */
+const HANGS = { tree: 10 };
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const fuzz = join(root, 'native', 'fuzz');
@@ -46,7 +48,12 @@ for (const target of values.target) {
   const grown = join(built, 'corpus', target);
   const seeds = join(fuzz, 'corpus', target);
   mkdirSync(grown, { recursive: true });
-  const limits = ['-timeout=1', '-malloc_limit_mb=256', '-rss_limit_mb=1024', `-max_len=${TARGETS[target]}`];
+  const limits = [
+    `-timeout=${HANGS[target] ?? 1}`,
+    '-malloc_limit_mb=256',
+    '-rss_limit_mb=1024',
+    `-max_len=${TARGETS[target]}`,
+  ];
   const started = Date.now();
   const { status } = cargoFuzz(
     'run',

@@ -21,6 +21,15 @@ export class SharedBudget {
     return (this.#held.get(holder) ?? 0) + cost <= this.#total - this.#used;
   }
 
+  /** Whether a holder has nothing, and `cost` is within twice the total: room that is kept for such holders alone. */
+  allowsFirst(holder: string, cost: number): boolean {
+    return !this.#held.has(holder) && this.#used + cost <= 2 * this.#total;
+  }
+
+  holds(holder: string): boolean {
+    return this.#held.has(holder);
+  }
+
   take(holder: string, cost: number): void {
     this.#used += cost;
     this.#held.set(holder, (this.#held.get(holder) ?? 0) + cost);

@@ -43,6 +43,7 @@ export class Downloads {
   readonly #limits: DownloadLimits;
   readonly #events: DownloadEvents;
   readonly #budgets: FetchBudgets;
+  /** Those that have waited longest first: one that began a request goes to the end. */
   readonly #lanes = new Map<string, Lane>();
   /** Jobs under way, by place and identity; and the one begun last of an origin. */
   readonly #inFlight = new Map<string, Job>();
@@ -108,11 +109,14 @@ export class Downloads {
   /** Begins what the budgets allow. */
   pump(): void {
     if (this.#closed) return;
-    for (const [key, lane] of this.#lanes) {
-      const take = () => lane.take((size) => this.#budgets.allow(lane, size), this.#isElsewhere);
+    const round = this.#budgets.round();
+    for (const [key, lane] of [...this.#lanes]) {
+      const take = () => lane.take((size) => round.allows(lane, size), this.#isElsewhere);
       for (let next = take(); next !== null; next = take()) {
         if (next.isReadahead) this.#countReadahead(next.run.spans);
         this.#start(lane, new Transfer(next.run, next.run.spans[0]!.source), next.isReadahead);
+        this.#lanes.delete(key);
+        this.#lanes.set(key, lane);
       }
       if (lane.isIdle) this.#lanes.delete(key);
     }

@@ -8,8 +8,16 @@ export interface FetchLimits {
   /** Maximum concurrent requests to one origin, and in all. An image gets no more of them than are free. */
   readonly originConnections: number;
   readonly totalConnections: number;
-  /** Maximum bytes that were asked for and are not in the cache yet. An image gets no more of them than are free. */
+  /**
+   * Maximum bytes that were asked for and are not in the cache yet. An image gets no more of them than are free; one that
+   * has none gets its first request also beyond it, up to twice as much in all.
+   */
   readonly memory: number;
+}
+
+export interface FetchRound {
+  /** Whether the lane may have one more request, of `size` bytes. */
+  allows(lane: Lane, size: number): boolean;
 }
 
 export class FetchBudgets {
@@ -25,14 +33,23 @@ export class FetchBudgets {
     this.#memory = new SharedBudget(limits.memory);
   }
 
-  /** Whether the lane may have one more request, of `size` bytes. */
-  allow({ image, origin, running }: Lane, size: number): boolean {
-    return (
-      running < this.#limits.connections &&
-      this.#requests.allows(image, 1) &&
-      this.#memory.allows(image, size) &&
-      (this.#origins.get(origin)?.allows(image, 1) ?? true)
-    );
+  /** One look at all who wait, those that have waited longest first. */
+  round(): FetchRound {
+    // What an image without any memory has to wait for nobody behind it takes, or many small requests would keep it waiting.
+    let isMemoryOwed = false;
+    const allowsMemory = (image: string, size: number): boolean => {
+      if (isMemoryOwed) return false;
+      if (this.#memory.allows(image, size) || this.#memory.allowsFirst(image, size)) return true;
+      isMemoryOwed = !this.#memory.holds(image);
+      return false;
+    };
+    return {
+      allows: ({ image, origin, running }, size) =>
+        running < this.#limits.connections &&
+        this.#requests.allows(image, 1) &&
+        (this.#origins.get(origin)?.allows(image, 1) ?? true) &&
+        allowsMemory(image, size),
+    };
   }
 
   take(lane: Lane, size: number): void {

@@ -48,6 +48,8 @@ export interface FetchOptions extends DownloadLimits {
   readonly silence: number;
   /** Milliseconds after which a read whose data cannot be had fails. */
   readonly deadline: number;
+  /** What is known of the sources, where others ask them as well. */
+  readonly standing?: Standing;
   readonly log?: Log;
 }
 
@@ -68,7 +70,7 @@ export class Fetcher {
   readonly #devices = new Map<number, FetchedDevice>();
   readonly #wants = new Wants();
   readonly #downloads: Downloads;
-  readonly #standing = new Standing();
+  readonly #standing: Standing;
   readonly #ticker = new Ticker(TICK, (now, isReliable) => this.#look(now, isReliable));
   #closed = false;
   #retries = 0;
@@ -78,6 +80,7 @@ export class Fetcher {
     this.#cache = cache;
     this.#options = options;
     this.#log = options.log ?? silentLog;
+    this.#standing = options.standing ?? new Standing();
     this.#downloads = new Downloads(options, {
       arrived: (job, bytes) => this.#deliver(job, bytes),
       ended: (transfer, problem) => this.#missed(transfer, problem),

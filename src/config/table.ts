@@ -71,7 +71,7 @@ export const CONFIG_TABLE = {
     memory: size(
       256 * MIB,
       [128 * MIB, 64 * GIB],
-      'Maximum bytes that are fetched and not in the cache yet. An image gets no more of them than are free.',
+      'Maximum bytes that are fetched and not in the cache yet. An image gets no more of them than are free; the first request of one that has none may exceed it, up to twice as much in all.',
     ),
     silence: duration(
       1000,

@@ -44,6 +44,8 @@ export interface ImagesOptions {
   readonly log: Log;
   /** How bootstraps are read; default: in this thread. */
   readonly readTables?: ReadTables;
+  /** Milliseconds after which a source counts as silent. */
+  readonly silence?: number;
 }
 
 export class Images {
@@ -188,10 +190,11 @@ export class Images {
   }
 
   #readViews(record: ImageRecord, signal?: AbortSignal): Promise<BlobView[]> {
-    const { paths, sources, readTables } = this.#options;
+    const { paths, sources, readTables, silence } = this.#options;
     return readViews(record, sources, {
       verdict: verdictPath(paths.images, record.id),
       ...(readTables === undefined ? {} : { read: readTables }),
+      ...(silence === undefined ? {} : { silence }),
       ...(signal === undefined ? {} : { signal }),
     });
   }

@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { FormatError, LacunaError, toLacunaError } from '../errors.ts';
 import { metaNameOf, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
 import { metaSize } from '../formats/rafs/meta.ts';
-import { metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
+import { type MetaPlace, metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
 import { codec } from '../native/codec.ts';
 import type { FetchMeta } from './meta-fetcher.ts';
 
@@ -43,18 +43,25 @@ async function readBeside(bootstrap: string, name: string, blob: RafsBlob): Prom
 
 async function fetchMeta(blob: RafsBlob, subject: string, fetch: FetchMeta): Promise<Buffer> {
   const place = metaPlaceOf(blob, subject);
+  try {
+    return await firstRightOne(blob, place, fetch);
+  } catch (error) {
+    const cause = toLacunaError(error);
+    const message = `the chunk info (blob.meta) of blob ${blob.id} could not be had: ${cause.message}`;
+    throw new LacunaError(cause.code, message, { op: 'attach', subject, cause });
+  }
+}
+
+async function firstRightOne(blob: RafsBlob, place: MetaPlace, fetch: FetchMeta): Promise<Buffer> {
   let problem: unknown = null;
-  for (let number = 0; ; number++) {
+  for (;;) {
+    const found = await fetch(place);
+    if (found === null) throw problem;
+    const { buffer, byteOffset, byteLength } = found.stored;
     try {
-      const found = await fetch(place, number);
-      if (found === null) break;
-      const { buffer, byteOffset, byteLength } = found.stored;
       return await openMetaFile(Buffer.from(buffer, byteOffset, byteLength), blob, codec(), found.subject);
     } catch (error) {
       problem = error;
     }
   }
-  const cause = toLacunaError(problem);
-  const message = `the chunk info (blob.meta) of blob ${blob.id} could not be had: ${cause.message}`;
-  throw new LacunaError(cause.code, message, { op: 'attach', subject, cause });
 }

@@ -47,10 +47,11 @@ export async function runDaemon({ root, config, signal, ...options }: RunOptions
       },
       (miss) => fetcher?.miss(miss),
     );
-    fetcher = new Fetcher(blobFs, { ...fetchOptions(config.fetch), log });
+    fetcher = new Fetcher(blobFs, { ...fetchOptions(config.fetch), standing: sources.standing, log });
     try {
       using tables = new WorkerTables();
-      const images = new Images({ paths, blobFs, fetcher, sources, log, readTables: tables.read });
+      const { silence } = config.fetch;
+      const images = new Images({ paths, blobFs, fetcher, sources, log, silence, readTables: tables.read });
       await images.restore();
       blobFs.ready();
       tables.prepare(); // for the first Attach

@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path';
 import { fileSource, storeSource } from '../blob/source.ts';
-import type { FetchSource } from '../blob/standing.ts';
+import { type FetchSource, Standing } from '../blob/standing.ts';
 import { readCertificates } from '../config/certificates.ts';
 import type { Config } from '../config/table.ts';
 import { LacunaError } from '../errors.ts';
@@ -19,6 +19,8 @@ import type { ImageRecord } from './record.ts';
 const RETRY: RetryOptions = { attempts: 3, minDelay: 50, maxDelay: 500, maxRetryAfter: 5_000 };
 
 export class Sources implements AsyncDisposable {
+  /** Which of them have fallen silent, whoever found out. */
+  readonly standing = new Standing();
   readonly #registry: Config['registry'];
   readonly #log: Log;
   /** Of this process only: set through the control API, gone with it. */

@@ -17,8 +17,8 @@ const receive = async <T>(): Promise<T> => {
   return value[0];
 };
 
-async function fetchMeta(place: MetaRequest['place'], source: number): Promise<StoredMeta | null> {
-  send({ kind: 'fetch', place, source });
+async function fetchMeta(place: MetaRequest['place']): Promise<StoredMeta | null> {
+  send({ kind: 'fetch', place });
   const { found, error } = await receive<MetaAnswer>();
   if (error !== null) throw Object.assign(new Error(error.message), { code: error.code });
   return found;

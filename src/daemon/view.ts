@@ -27,11 +27,15 @@ export interface BlobView {
   readonly units: UnitTable | null;
 }
 
+const DEFAULT_SILENCE = 1_000;
+
 export interface ViewOptions {
   /** Default: in this thread. */
   readonly read?: ReadTables;
   /** File that remembers which bootstrap was checked; default none. */
   readonly verdict?: string;
+  /** Milliseconds after which a source of chunk info counts as silent; default {@link DEFAULT_SILENCE}. */
+  readonly silence?: number;
   readonly signal?: AbortSignal;
 }
 
@@ -39,13 +43,17 @@ export interface ViewOptions {
 export async function readViews(
   record: ImageRecord,
   sources: Sources,
-  { read, verdict, signal = new AbortController().signal }: ViewOptions = {},
+  { read, verdict, silence = DEFAULT_SILENCE, ...options }: ViewOptions = {},
 ): Promise<BlobView[]> {
   const { bootstrap, blobIds } = record;
   const readTables = read ?? (await import('./read-tables.ts')).readTablesHere;
   const { metaFetcher } = await import('./meta-fetcher.ts');
   const job = { bootstrap, blobId: blobIds[0] ?? null, verdict: verdict ?? null };
-  const tables = await readTables(job, metaFetcher(record, sources, signal), signal);
+  // Ends what is still asked of others when one source has delivered.
+  const done = new AbortController();
+  const signal = AbortSignal.any([done.signal, ...(options.signal === undefined ? [] : [options.signal])]);
+  const fetch = metaFetcher(record, sources, silence, signal);
+  const tables = await readTables(job, fetch, signal).finally(() => done.abort());
   return tables.map((found) => {
     const subject = `${bootstrap}, blob ${found.id}`;
     const table = new ChunkTable(bufferOf(found.table), subject, { isChecked: true });

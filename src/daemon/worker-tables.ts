@@ -17,7 +17,7 @@ const THREAD_SIZE = 4 * 1024 * 1024;
 
 /** What a worker tells. */
 export type WorkerMessage =
-  | { readonly kind: 'fetch'; readonly place: MetaPlace; readonly source: number }
+  | { readonly kind: 'fetch'; readonly place: MetaPlace }
   | { readonly kind: 'tables'; readonly tables: DeviceTables[] }
   | { readonly kind: 'error'; readonly error: Record<string, unknown> };
 
@@ -89,7 +89,7 @@ async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: A
       listen('message', (message: WorkerMessage) => {
         if (message.kind === 'tables') resolve(message.tables);
         else if (message.kind === 'error') reject(errorOf(message.error));
-        else void answer(worker, fetch, message.place, message.source);
+        else void answer(worker, fetch, message.place);
       });
       listen('error', (error: Error & { code?: string }) => {
         const isMemory = error.code === 'ERR_WORKER_OUT_OF_MEMORY';
@@ -108,8 +108,8 @@ async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: A
   }
 }
 
-async function answer(worker: Worker, fetch: FetchMeta, place: MetaPlace, source: number): Promise<void> {
-  const told = await fetch(place, source).then(
+async function answer(worker: Worker, fetch: FetchMeta, place: MetaPlace): Promise<void> {
+  const told = await fetch(place).then(
     (found): MetaAnswer => ({ found, error: null }),
     (thrown: unknown): MetaAnswer => {
       const { code, message } = toLacunaError(thrown);

@@ -283,6 +283,14 @@ export interface TreeWalk {
   stop(): void;
 }
 
+/** What a lookup of a host's name gave. */
+export interface Resolved {
+  /** IPv4 and IPv6 addresses in the order in which they are to be tried. */
+  addresses: string[];
+  /** 0, or the number of getaddrinfo(3) that says why there are none. */
+  failure: number;
+}
+
 export interface Addon {
   version(): string;
 
@@ -354,6 +362,8 @@ export interface Addon {
   listenPrivate(path: string): number;
   /** Who connected the UNIX socket with this descriptor. */
   peerOf(socket: number): Peer;
+  /** Looks a host's name up as the system does (getaddrinfo), on a thread that nobody else waits for; may take half a minute. */
+  resolve(name: string): Promise<Resolved>;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
   panicForTest(): void;
   panicForTestAsync(): Promise<void>;

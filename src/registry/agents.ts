@@ -42,7 +42,7 @@ export class AgentPool {
     if (proxy !== null) {
       return isSecure ? new Tunnel(proxy, settings, timeouts.connect) : new Forward(proxy, settings, timeouts.connect);
     }
-    const pool = { ...POOL, ...(lookup == null ? {} : { lookup }) };
+    const pool = { ...POOL, lookup };
     const agent = isSecure ? new HttpsAgent({ ...pool, ...settings }) : new HttpAgent(pool);
     const create = agent.createConnection.bind(agent);
     agent.createConnection = (options, callback) => {

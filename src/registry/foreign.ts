@@ -4,8 +4,7 @@
  * fetched from them carries no credentials and is verified as everything, and addresses that only this machine or this
  * network can reach are not asked, lest an image makes us ask them.
  */
-import { type LookupAddress, lookup } from 'node:dns';
-import { lookup as lookupAll } from 'node:dns/promises';
+import type { LookupAddress } from 'node:dns';
 import { BlockList, isIP, isIPv6, type LookupFunction } from 'node:net';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
@@ -14,6 +13,7 @@ import type { Log } from '../observe/log.ts';
 import type { Authorizer } from './auth.ts';
 import { BlobReader } from './blob-reader.ts';
 import { RegistryHttp } from './http.ts';
+import { lookups } from './lookups.ts';
 import type { ForeignLayerPolicy, ReadOptions, RetryOptions } from './store.ts';
 import type { Transport } from './transport.ts';
 
@@ -52,9 +52,13 @@ const hostname = (host: string): string => host.replace(/^\[|\]$/g, '');
 async function isLocalHost(host: string): Promise<boolean> {
   const name = hostname(host);
   if (isIP(name) !== 0) return isLocalAddress(name);
-  const found = await lookupAll(name, { all: true });
+  const found = await lookups.find(URLS, name);
   return found.some(({ address }) => isLocalAddress(address));
 }
+
+/** Whose lookups these are: of all images' urls together. */
+export const URLS = 'urls of layers';
+const lookup = lookups.for(URLS);
 
 /** As `dns.lookup`, without addresses of {@link LOCAL}: what a name stands for may have changed since it was checked. */
 const publicLookup: LookupFunction = (name, options, callback) => {

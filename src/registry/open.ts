@@ -17,9 +17,10 @@ import { hostCertificates } from './cert-dir.ts';
 import { RegistryStore } from './client.ts';
 import { openDir } from './dir.ts';
 import type { FileStore } from './file-store.ts';
-import { ForeignLayers } from './foreign.ts';
+import { ForeignLayers, URLS } from './foreign.ts';
 import { RegistryHttp } from './http.ts';
 import { openLayout } from './layout.ts';
+import { lookups } from './lookups.ts';
 import { withOwnErrors } from './own-errors.ts';
 import { paced } from './pace.ts';
 import { DEFAULT_RETRY } from './retry.ts';
@@ -87,7 +88,7 @@ const foreignLayers = (registry: string | null, options: StoreOptions): ForeignL
       openTransport(options.transport ?? 'undici', {
         tls: options.ca === undefined ? {} : { ca: options.ca },
         timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
-        lookup,
+        lookup: lookup ?? lookups.for(URLS),
       }),
     retry: { ...DEFAULT_RETRY, ...options.retry },
     log: options.log ?? silentLog,
@@ -119,6 +120,7 @@ export async function openRegistryHttp(
       verify: options.tlsVerify !== false,
     },
     timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts },
+    lookup: lookups.for(host),
   });
   const address = Object.hasOwn(API_HOSTS, host) ? API_HOSTS[host]! : host;
   const base = new URL(`${await schemeOf(address, options, transport)}://${address}/v2/`);

@@ -111,7 +111,7 @@ class ProxyPool extends Pool {
 
 /** Certificates are read with the first TLS connection. */
 function connectorOf({ tls, timeouts, lookup }: TransportOptions): buildConnector.connector {
-  const common = { timeout: timeouts.connect, ...(lookup == null ? {} : { lookup }) };
+  const common = { timeout: timeouts.connect, lookup };
   const plain = buildConnector(common);
   let secure: buildConnector.connector | null = null;
   return (request, callback) => {

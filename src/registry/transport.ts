@@ -44,8 +44,8 @@ export interface Transport {
 export interface TransportOptions {
   readonly tls: TlsOptions;
   readonly timeouts: Required<TimeoutOptions>;
-  /** How names are resolved; null: as the system does. */
-  readonly lookup?: LookupFunction | null;
+  /** How names are looked up. */
+  readonly lookup: LookupFunction;
 }
 
 /**
@@ -130,11 +130,15 @@ const UNREACHABLE: Readonly<Record<string, readonly [meaning: string, hint: stri
   EHOSTUNREACH: ['host unreachable', null],
   ENETUNREACH: ['network unreachable', null],
   EHOSTDOWN: ['host down', null],
+  LOOKUP_TIMEOUT: ['no name server answered in time', 'is the host name right, and does DNS work?'],
   UND_ERR_CONNECT_TIMEOUT: ['no connection in time', 'does a firewall lie between? A proxy is named by HTTPS_PROXY'],
 };
-const DECIDED = new Set(['ENOTFOUND', 'UND_ERR_CONNECT_TIMEOUT']);
+const DECIDED = new Set(['ENOTFOUND', 'LOOKUP_TIMEOUT', 'UND_ERR_CONNECT_TIMEOUT']);
 
-const TIMEOUTS = new Set(['ETIMEDOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT']);
+const TIMEOUTS = new Set([
+  ...['ETIMEDOUT', 'LOOKUP_TIMEOUT', 'UND_ERR_CONNECT_TIMEOUT'],
+  ...['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'],
+]);
 
 /** TLS failures that trying again does not mend (Node's `tls` documentation, "X509 certificate error codes"). */
 const CERTIFICATE =

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { MAX_READAHEAD } from '../../src/blob/lane.ts';
 import { DaemonRoom, dropPageCache, type MadeImage, makeFlatImage, noise } from '../kit/daemon-room.ts';
 import { type Running, run, start } from '../kit/process.ts';
 import { startRegistry, type TestRegistry } from '../kit/registry.ts';
@@ -13,6 +14,7 @@ import { needs } from '../kit/skip.ts';
 
 const skip = needs('root', 'fuse', 'erofs', 'addon', 'holder', 'dist', 'python3');
 const KIB = 1024;
+const MIB = 1024 * KIB;
 /** Files of the hostile image, each a chunk of its own: more reads than the kernel keeps under way by itself. */
 const MANY = 1500;
 
@@ -22,7 +24,9 @@ import os, sys, time
 fds = [os.open(os.path.join(sys.argv[1], name), os.O_RDONLY) for name in sorted(os.listdir(sys.argv[1]))]
 print('ready', flush=True)
 while True:
-    for fd in fds: os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_WILLNEED)
+    for fd in fds:
+        # The kernel takes no more of a file at once.
+        for offset in range(0, os.fstat(fd).st_size, 1 << 17): os.posix_fadvise(fd, offset, 1 << 17, os.POSIX_FADV_WILLNEED)
     time.sleep(0.5)
 `;
 
@@ -80,6 +84,94 @@ describe.skipIf(skip.reason)('beside a hostile registry', () => {
     expect(await hash(join(target, 'first'))).toBe(truth('first'));
     const { failures, waiting } = await counters();
     expect([failures, waiting > 1024]).toEqual([0, true]);
+  });
+
+  /** Attaches the image whose registry is honest, and gives what its reads have to do. */
+  async function victim(host = room): Promise<{ fills(): Promise<void>; reads(): Promise<void> }> {
+    const image = await makeFlatImage(files, 16 * KIB, host.folder('victim'));
+    const target = await host.mount('victim', image.bootstrap, [serve(image, honest)]);
+    const check = async (name: keyof typeof files) => expect(await hash(join(target, name))).toBe(truth(name));
+    return {
+      fills: () => check('cached'),
+      reads: async () => {
+        await dropPageCache();
+        for (const name of ['cached', 'first'] as const) await check(name);
+      },
+    };
+  }
+
+  it('reads of one image that wait for more chunks than it may have are refused, and no others', {
+    timeout: 120_000,
+  }, async () => {
+    const { fills, reads } = await victim();
+    await fills();
+    const large = Object.fromEntries(
+      Array.from({ length: 12 }, (_, index) => [`f${index}`, noise(9 + index, 12 * MIB)]),
+    );
+    const image = await makeFlatImage(large, 4 * KIB, room.folder('large'));
+    const target = await room.mount('hostile', image.bootstrap, [serve(image, hostile)]);
+    hostile.fault = () => ({ kind: 'hang' });
+    readers.push(start('python3', ['-c', READ_AHEAD, target]));
+    await expect.poll(async () => (await counters()).shed, { timeout: 20_000 }).toBeGreaterThan(0);
+    await reads();
+    const { failures, waiting } = await counters();
+    expect([failures, waiting > 0]).toEqual([0, true]);
+  });
+
+  it('a request that gets nothing is made anew, and only its own image has waited', { timeout: 120_000 }, async () => {
+    const { fills, reads } = await victim();
+    await fills();
+    const own = { slow: noise(4, 300 * KIB) };
+    const image = await makeFlatImage(own, 16 * KIB, room.folder('slow'));
+    const target = await room.mount('slow', image.bootstrap, [serve(image, hostile)]);
+    const silent = new Set<string>();
+    // Whatever is asked first stays without an answer, what is asked again does not.
+    hostile.fault = ({ headers: { range } }) => {
+      const isKnown = silent.has(String(range));
+      silent.add(String(range));
+      return isKnown ? null : { kind: 'hang' };
+    };
+    let hasCome = false;
+    const slow = hash(join(target, 'slow')).finally(() => {
+      hasCome = true;
+    });
+    await expect.poll(() => silent.size, { timeout: 10_000 }).toBeGreaterThan(0);
+    await reads();
+    expect(hasCome).toBe(false);
+    expect(await slow).toBe(createHash('sha256').update(own.slow).digest('hex'));
+    const { failures, retries } = await counters();
+    expect([failures, retries > 0]).toEqual([0, true]);
+  });
+
+  it('read-ahead that is forgotten is fetched when somebody reads it', { timeout: 120_000 }, async () => {
+    await using wide = await DaemonRoom.start('window = "64MiB"\ndeadline = "30s"');
+    const { fills, reads } = await victim(wide);
+    await fills();
+    const own = { large: noise(4, 40 * MIB) };
+    const image = await makeFlatImage(own, 4 * KIB, wide.folder('large'));
+    const target = await wide.mount('hostile', image.bootstrap, [serve(image, hostile)]);
+    hostile.fault = () => ({ kind: 'hang' });
+    const begin = run('head', ['-c', '4096', join(target, 'large')]);
+    await expect.poll(() => hostile.requests.length, { timeout: 10_000 }).toBeGreaterThan(0);
+    await reads();
+    hostile.fault = () => null;
+    await begin;
+    const present = async (): Promise<number> => {
+      const [device] = (await wide.client.status()).devices.filter(({ images }) => images.includes('hostile'));
+      return device!.chunks - device!.missing;
+    };
+    // Ten thousand lie in the window; what was remembered comes.
+    let before = 0;
+    const grows = async (): Promise<boolean> => {
+      const last = before;
+      before = await present();
+      return before > last;
+    };
+    await expect.poll(grows, { timeout: 20_000, interval: 1_000 }).toBe(true);
+    await expect.poll(grows, { timeout: 20_000, interval: 1_000 }).toBe(false);
+    expect(before).toBeLessThan(1.5 * MAX_READAHEAD);
+    expect(await hash(join(target, 'large'))).toBe(createHash('sha256').update(own.large).digest('hex'));
+    expect((await wide.client.status()).counters.failures).toBe(0);
   });
 
   it('an image with the same blob from an honest one is read at once, whichever was attached first', async () => {

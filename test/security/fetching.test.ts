@@ -110,6 +110,46 @@ describe('a registry that is silent', () => {
   });
 });
 
+describe('a large unit, while sixteen images keep the memory for what is fetched occupied with small ones', () => {
+  const busy = Object.fromEntries(
+    Array.from({ length: 16 }, (_, index) => [`busy${index}`, [fakeSource(`busy${index}`).source]]),
+  );
+  /** A hundred chunks in one request, of a budget of 128. */
+  const large = Array.from({ length: 100 }, (_, index) => index);
+  const limits = { memory: 128 * STORED, connections: 64, originConnections: 1024 };
+
+  async function occupied(others: Readonly<Record<string, FetchSource>>) {
+    const sources = Object.entries(others).map(([name, source]) => [name, [source]] as const);
+    const made = setUp({ ...busy, ...Object.fromEntries(sources) }, limits);
+    for (let device = 1; device <= 16; device++) {
+      made.fetcher.miss({ device, chunks: Array.from({ length: 41 }, (_, index) => 200 + 20 * index) });
+    }
+    await settled();
+    return made;
+  }
+
+  it('is fetched at once, since its image holds nothing', async () => {
+    const honest = fakeSource('honest', true);
+    const { cache, fetcher } = await occupied({ victim: honest.source });
+    fetcher.miss({ device: 17, chunks: large });
+    await settled();
+    expect([ranges(honest.requests), cache.delivered.length]).toEqual([['0+100'], 100]);
+  });
+
+  it('waits when twice as much is held, and nobody who came later is served before it', async () => {
+    const [first, second, third] = [fakeSource('first'), fakeSource('second'), fakeSource('third')];
+    const { fetcher } = await occupied({ first: first.source, second: second.source, third: third.source });
+    fetcher.miss({ device: 17, chunks: large });
+    fetcher.miss({ device: 18, chunks: large.map((chunk) => 100 + chunk) });
+    fetcher.miss({ device: 19, chunks: [1000] });
+    await settled();
+    expect([first, second, third].map(({ requests }) => requests.length)).toEqual([1, 0, 0]);
+    first.requests[0]!.send();
+    await settled();
+    expect([second, third].map(({ requests }) => requests.length)).toEqual([1, 1]);
+  });
+});
+
 describe('two places at one registry', () => {
   it('share what is under way, and what one of them lacks the other is asked for at once', async () => {
     const [wrong, right] = [fakeSource('registry', false, 'evil'), fakeSource('registry', true, 'good')];

@@ -11,6 +11,7 @@ mod codec;
 mod error;
 mod lane;
 mod promise;
+mod resolve;
 mod streams;
 mod sys;
 mod teardown;

@@ -1,5 +1,6 @@
 //! The system calls that Node lacks: mounting, loop devices, file locks, private UNIX sockets and descriptors over them,
-//! files made below a directory with all that a file has, trees counted and deleted by descriptor. No policy.
+//! files made below a directory with all that a file has, trees counted and deleted by descriptor; and lookups of host
+//! names that block nobody else. No policy.
 
 mod beneath;
 mod error;
@@ -9,6 +10,7 @@ mod lock;
 mod loopdev;
 mod mount;
 mod remove;
+mod resolve;
 mod treedir;
 mod unix_socket;
 mod usage;
@@ -22,6 +24,7 @@ pub use lock::{flock, has_no_locks, try_lock};
 pub use loopdev::{LoopDevice, loop_attach};
 pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mount_point, mount, umount};
 pub use remove::remove_tree;
+pub use resolve::resolve;
 pub use treedir::{Kind, TreeDir};
 pub use unix_socket::{Peer, listen_private, peer_of};
 pub use usage::{TreeUsage, tree_usage};

@@ -39,7 +39,7 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
   it('or from beside the bootstrap, and then nobody is asked', async () => {
     const whole = ofFixture('batch', fixture('rafs/batch'));
     const { blobs } = openBootstrap(readFileSync(whole.bootstrap), { subject: 'batch' });
-    const fetch = metaFetcher(whole, sources, new AbortController().signal);
+    const fetch = metaFetcher(whole, sources, 1_000, new AbortController().signal);
     const metas = await readMetas(whole.bootstrap, blobs, fetch);
     cpSync(whole.bootstrap, join(dir, 'bootstrap'));
     const [[id, meta]] = [...metas] as [[string, Buffer]];

@@ -192,7 +192,7 @@ describe.skipIf(skip.reason)('blob devices', () => {
     failing.push(expect(room.hash('b')).rejects.toThrow('Input/output error'));
     await until(() => fs.counters().waiting === 2);
     const read = room.hash('c');
-    await until(() => fs.counters().waiting === 3);
+    await until(() => fs.counters().waiting === 3 && misses.length === 3);
     expect(misses).toEqual([a, b, c].map((device) => ({ device, chunks: [0] })));
     fs.fail(a, [0], 5);
     expect(fs.counters().waiting).toBe(2);
