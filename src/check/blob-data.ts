@@ -2,9 +2,10 @@
 import { createHash, type Hash } from 'node:crypto';
 import type { Decoder } from '../blob/table.ts';
 import { type Cipher, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
+import { ChunkInfo } from '../formats/rafs/chunk-info.ts';
+import { CI_FLAG } from '../formats/rafs/chunk-info-entry.ts';
 import { permute } from '../formats/rafs/keyed-hash.ts';
 import { CHUNK_FLAG } from '../formats/rafs/layout.ts';
-import { ChunkInfo, CI_FLAG } from '../formats/rafs/meta.ts';
 import type { Codec } from '../native/codec.ts';
 import type { CheckedChunks } from './chunk-table.ts';
 import type { Findings } from './findings.ts';

@@ -1,19 +1,23 @@
 /** The metadata at the end of a blob, or in a file of its own: chunk info, digests, tar headers, table of contents. */
 import { createHash } from 'node:crypto';
+import type { FieldPlace } from '../binary/fields.ts';
+import { DIGEST_SIZE } from '../blob/table.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
+import { CI_HEADER_SIZE } from '../formats/rafs/chunk-info-header.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
-import { CI_HEADER_SIZE, unpackMeta } from '../formats/rafs/meta.ts';
+import { unpackMeta } from '../formats/rafs/meta.ts';
+import { MEMBER, META_HEADER, TOC_COMPRESSOR, TOC_ENTRY } from '../formats/rafs/toc.ts';
 import type { Codec } from '../native/codec.ts';
+import { TAR_HEADER } from '../tree/tarheader.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import { checkChunkInfo } from './chunk-info.ts';
 import type { CheckedChunks } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
 import type { BlobPlace } from './place.ts';
-import { type Member, readMembers, readToc, TOC_COMPRESSOR, type TocEntry } from './toc.ts';
+import { type CheckedTocEntry, type Member, readMembers, readToc } from './toc.ts';
 
-const TAR_HEADER = 512;
-const DIGEST = 32;
+const { fields: TOC } = TOC_ENTRY;
 
 export interface EndContext {
   readonly blob: CheckedBlob;
@@ -37,7 +41,7 @@ export interface CheckedEnd {
   readonly digests: Buffer | null;
   readonly digestMember: Member | null;
   /** What the table of contents says of data and tar header; null when it says nothing. */
-  readonly dataEntry: TocEntry | null;
+  readonly dataEntry: CheckedTocEntry | null;
 }
 
 const on = ({ features }: CheckedBlob, feature: number): boolean => (features & feature) !== 0;
@@ -47,7 +51,7 @@ export async function checkEnd(place: BlobPlace, dataSize: number, context: EndC
   const { blob, findings } = context;
   const isSeparate = on(blob, FEATURE.SEPARATE);
   const hasDataHeader = !isSeparate && on(blob, FEATURE.HAS_TAR_HEADER);
-  const inside = blob.ciOffset - (hasDataHeader ? TAR_HEADER : 0);
+  const inside = blob.ciOffset - (hasDataHeader ? TAR_HEADER.size : 0);
   const none = {
     dataSize: isSeparate ? dataSize : Math.max(inside, 0),
     meta: null,
@@ -68,14 +72,15 @@ export async function checkEnd(place: BlobPlace, dataSize: number, context: EndC
   const members = checkMembers(tail, tailAt, none.dataSize, context);
   const bytesOf = ({ offset, size }: { offset: number; size: number }) =>
     tail.subarray(offset - tailAt, offset - tailAt + size);
-  const digestMember = members.get('blob.digest') ?? null;
+  const digestMember = members.get(MEMBER.digests) ?? null;
   const digests = digestMember === null ? null : bytesOf(digestMember);
   if (digests !== null) checkDigests(digests, digestMember!, context);
-  const toc = members.get('rafs.blob.toc');
+  const toc = members.get(MEMBER.toc);
   const entries = toc === undefined ? [] : readToc(bytesOf(toc), toc.offset, findings);
-  if (toc !== undefined) checkTocDigest(bytesOf({ offset: toc.offset, size: toc.size + TAR_HEADER }), toc, context);
+  if (toc !== undefined)
+    checkTocDigest(bytesOf({ offset: toc.offset, size: toc.size + TAR_HEADER.size }), toc, context);
   for (const entry of entries) await checkTocEntry(entry, members, meta, tail, tailAt, context);
-  const dataEntry = entries.find(({ name }) => name === 'image.blob') ?? null;
+  const dataEntry = entries.find(({ name }) => name === MEMBER.data) ?? null;
   return { ...none, meta, digests, digestMember, dataEntry };
 }
 
@@ -155,34 +160,33 @@ function checkMembers(tail: Buffer, tailAt: number, dataSize: number, context: E
       findings.error('compressed_size', metaEnd, `the blob has ${end - metaEnd} bytes behind its chunk info`);
     return new Map();
   }
-  const sizes = new Map([
-    ['blob.meta', metaEnd - blob.ciOffset],
-    ['blob.digest', blob.chunkCount * DIGEST],
+  const sizes = new Map<string, number>([
+    [MEMBER.meta, metaEnd - blob.ciOffset],
+    [MEMBER.digests, blob.chunkCount * DIGEST_SIZE],
   ]);
   const first = isSeparate ? blob.ciOffset : 0;
   const list = readMembers({ bytes: tail, at: tailAt, first, sizes }, findings);
   const members = new Map(list.map((member) => [member.name, member]));
   // A walk that went astray has been noted.
   if (list.at(-1)?.offset !== first) return members;
-  const meta = members.get('blob.meta');
-  if (meta?.offset !== blob.ciOffset) findings.error('blob.meta', null, `no such member at ${blob.ciOffset}`);
-  const data = members.get('image.blob');
-  if (!isSeparate && data?.size !== dataSize) findings.error('image.blob', null, 'no such member, or of another size');
-  if (on(blob, FEATURE.HAS_TOC) && !members.has('rafs.blob.toc'))
-    findings.error('rafs.blob.toc', null, 'no such member');
-  if (on(blob, FEATURE.INLINED_CHUNK_DIGEST) && !members.has('blob.digest')) {
-    findings.error('blob.digest', null, 'no such member');
+  const meta = members.get(MEMBER.meta);
+  if (meta?.offset !== blob.ciOffset) findings.error(MEMBER.meta, null, `no such member at ${blob.ciOffset}`);
+  const data = members.get(MEMBER.data);
+  if (!isSeparate && data?.size !== dataSize) findings.error(MEMBER.data, null, 'no such member, or of another size');
+  if (on(blob, FEATURE.HAS_TOC) && !members.has(MEMBER.toc)) findings.error(MEMBER.toc, null, 'no such member');
+  if (on(blob, FEATURE.INLINED_CHUNK_DIGEST) && !members.has(MEMBER.digests)) {
+    findings.error(MEMBER.digests, null, 'no such member');
   }
   return members;
 }
 
 /** Digests of all chunks, in the order of the chunk info. */
 function checkDigests(digests: Buffer, member: Member, { blobIndex, chunks, findings }: EndContext): void {
-  for (let index = 0; (index + 1) * DIGEST <= digests.length; index++) {
+  for (let index = 0; (index + 1) * DIGEST_SIZE <= digests.length; index++) {
     const row = chunks.find(blobIndex, index);
-    if (row === null || row.digest.equals(digests.subarray(index * DIGEST, (index + 1) * DIGEST))) continue;
+    if (row === null || row.digest.equals(digests.subarray(index * DIGEST_SIZE, (index + 1) * DIGEST_SIZE))) continue;
     const message = `that of chunk ${index} differs from the chunk table, at byte ${row.at} of the bootstrap`;
-    findings.error('blob.digest', member.offset + index * DIGEST, message, {
+    findings.error(MEMBER.digests, member.offset + index * DIGEST_SIZE, message, {
       code: 'DIGEST_MISMATCH',
       path: chunks.pathOf(blobIndex, index),
     });
@@ -194,13 +198,13 @@ function checkTocDigest(bytes: Buffer, toc: Member, { blob, findings }: EndConte
   if (blob.tocSize !== 0 && blob.tocSize !== bytes.length) {
     findings.error('blob_toc_size', toc.offset, `${blob.tocSize} in the blob table, the blob has ${bytes.length}`);
   }
-  if (blob.tocDigest.equals(Buffer.alloc(DIGEST))) return;
+  if (blob.tocDigest.equals(Buffer.alloc(DIGEST_SIZE))) return;
   const entries = sha256(bytes.subarray(0, toc.size));
   if (!blob.tocDigest.equals(entries)) mismatch(findings, 'blob_toc_digest', toc.offset, blob.tocDigest, sha256(bytes));
 }
 
 async function checkTocEntry(
-  entry: TocEntry,
+  entry: CheckedTocEntry,
   members: ReadonlyMap<string, Member>,
   meta: Buffer | null,
   tail: Buffer,
@@ -209,36 +213,36 @@ async function checkTocEntry(
 ): Promise<void> {
   const { blob, findings } = context;
   const wanted = placeOf(entry.name, members, blob);
-  const expect = (field: string, offset: number, value: number, right: number) => {
-    if (value !== right) findings.error(field, entry.at + offset, `${value} for ${entry.name}, not ${right}`);
+  const expect = ({ name, at }: FieldPlace, value: number, right: number) => {
+    if (value !== right) findings.error(name, entry.at + at, `${value} for ${entry.name}, not ${right}`);
   };
   if (wanted === null) {
-    if (TOC_MEMBERS.has(entry.name)) findings.error('name', entry.at + 8, `${entry.name} is not in the blob`);
+    if (TOC_MEMBERS.has(entry.name)) findings.error('name', entry.at + TOC.name.at, `${entry.name} is not in the blob`);
     return;
   }
   // Older Nydus gives the end of the data as its begin.
-  if (entry.name !== 'image.blob' || entry.offset !== wanted.size)
-    expect('compressed_offset', 56, entry.offset, wanted.offset);
-  expect('compressed_size', 64, entry.compressedSize, wanted.size);
-  if (entry.name === 'image.blob') {
-    expect('uncompressed_size', 72, entry.size, blob.uncompressedSize);
+  if (entry.name !== MEMBER.data || entry.compressedOffset !== wanted.size)
+    expect(TOC.compressedOffset, entry.compressedOffset, wanted.offset);
+  expect(TOC.compressedSize, entry.compressedSize, wanted.size);
+  if (entry.name === MEMBER.data) {
+    expect(TOC.uncompressedSize, entry.uncompressedSize, blob.uncompressedSize);
     return;
   }
   const compressor = TOC_COMPRESSOR.get(entry.flags);
   if (compressor === undefined) return;
-  if (compressor === 0) expect('uncompressed_size', 72, entry.size, wanted.size);
+  if (compressor === 0) expect(TOC.uncompressedSize, entry.uncompressedSize, wanted.size);
   const plain = await plainOf(entry, wanted, compressor, meta, tail, tailAt, context);
   if (plain === null) return;
-  expect('uncompressed_size', 72, entry.size, plain.length);
-  mismatch(findings, 'uncompressed_digest', entry.at + 24, entry.digest, sha256(plain));
+  expect(TOC.uncompressedSize, entry.uncompressedSize, plain.length);
+  mismatch(findings, 'uncompressed_digest', entry.at + TOC.digest.at, entry.digest, sha256(plain));
 }
 
-const TOC_MEMBERS: ReadonlySet<string> = new Set([
-  'image.blob',
-  'blob.meta',
-  'blob.meta.header',
-  'blob.digest',
-  'image.boot',
+const TOC_MEMBERS: ReadonlySet<string> = new Set<string>([
+  MEMBER.data,
+  MEMBER.meta,
+  META_HEADER,
+  MEMBER.digests,
+  MEMBER.bootstrap,
 ]);
 
 /** The header of the chunk info is no member, and the entry of the chunk info leaves it out. */
@@ -247,14 +251,14 @@ function placeOf(
   members: ReadonlyMap<string, Member>,
   blob: CheckedBlob,
 ): { offset: number; size: number } | null {
-  if (name === 'blob.meta') return { offset: blob.ciOffset, size: blob.ciCompressedSize };
-  if (name === 'blob.meta.header') return { offset: blob.ciOffset + blob.ciCompressedSize, size: CI_HEADER_SIZE };
+  if (name === MEMBER.meta) return { offset: blob.ciOffset, size: blob.ciCompressedSize };
+  if (name === META_HEADER) return { offset: blob.ciOffset + blob.ciCompressedSize, size: CI_HEADER_SIZE };
   return members.get(name) ?? null;
 }
 
 /** The bytes that an entry's digest is of. */
 async function plainOf(
-  entry: TocEntry,
+  entry: CheckedTocEntry,
   place: { readonly offset: number; readonly size: number },
   compressor: 0 | 1 | 3,
   meta: Buffer | null,
@@ -262,8 +266,8 @@ async function plainOf(
   tailAt: number,
   { blob, codec, findings }: EndContext,
 ): Promise<Buffer | null> {
-  if (entry.name === 'blob.meta') return meta?.subarray(0, blob.ciUncompressedSize) ?? null;
-  if (entry.name === 'blob.meta.header') return meta?.subarray(meta.length - CI_HEADER_SIZE) ?? null;
+  if (entry.name === MEMBER.meta) return meta?.subarray(0, blob.ciUncompressedSize) ?? null;
+  if (entry.name === META_HEADER) return meta?.subarray(meta.length - CI_HEADER_SIZE) ?? null;
   const stored = tail.subarray(place.offset - tailAt, place.offset - tailAt + place.size);
   if (compressor === 0) return stored;
   if (compressor === 3) {

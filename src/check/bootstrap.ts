@@ -1,11 +1,13 @@
 /** Every claim of a RAFS v6 bootstrap that its own bytes can answer. */
-import { EXTENDED_OFFSET, FLAG } from '../formats/rafs/layout.ts';
+import { CHUNK_ENTRY } from '../formats/rafs/chunk-entry.ts';
+import { EXTENDED_OFFSET, FLAG, PREFETCH_ENTRY_SIZE, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
+import { EXTENDED_SUPERBLOCK, SUPERBLOCK } from '../formats/rafs/superblock.ts';
 import { Areas } from './areas.ts';
 import { type CheckedBlob, checkBlobTable } from './blob-table.ts';
 import { Bytes } from './bytes.ts';
 import { type CheckedChunks, checkChunkTable, type TableEntry } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
-import { type CheckedSuperblock, checkSuperblock, SB } from './superblock.ts';
+import { type CheckedSuperblock, checkSuperblock } from './superblock.ts';
 import { checkTree, type TreeFacts } from './tree.ts';
 
 /** What a bootstrap says, for those who hold it against blobs and manifest. */
@@ -38,7 +40,7 @@ export function checkBootstrap(
   const tree = checkTree(bytes, { sb, blobs, chunks, confirmed }, areas);
   checkPrefetch(bytes, sb, tree, areas);
   checkTotals(bytes, sb, tree);
-  if (tree.isWhole && !sb.isTarfs) checkUse(findings, chunks, confirmed);
+  if (tree.isWhole && !sb.isTarfs) checkUse(bytes, chunks, confirmed);
   // The tarfs writer leaves the rest of a long symlink's target behind.
   if (tree.isWhole) areas.check(bytes, sb.isTarfs);
   return { superblock: sb, blobs, chunks, inodes: tree.inodes, names: tree.names };
@@ -49,13 +51,13 @@ function checkPrefetch(bytes: Bytes, sb: CheckedSuperblock, tree: TreeFacts, are
   const { prefetchTableOffset: start, prefetchTableSize: size } = sb;
   // Old writers give an empty table a size without an offset.
   if (start === 0) return;
-  const at = EXTENDED_OFFSET + 40;
+  const { prefetchTableOffset: field } = EXTENDED_SUPERBLOCK.fields;
   if (!bytes.has(start, size)) {
-    bytes.findings.error('s_prefetch_table_offset', at, `${size} bytes at ${start} run out of ${bytes.length}`);
+    bytes.error(field, EXTENDED_OFFSET, `${size} bytes at ${start} run out of ${bytes.length}`);
     return;
   }
-  areas.add(start, size, 's_prefetch_table_offset', at);
-  for (let entry = start; entry + 4 <= start + size; entry += 4) {
+  areas.add(start, size, field.name, EXTENDED_OFFSET + field.at);
+  for (let entry = start; entry + PREFETCH_ENTRY_SIZE <= start + size; entry += PREFETCH_ENTRY_SIZE) {
     const nid = bytes.u32(entry, 'prefetch');
     if (nid === 0) {
       bytes.zeros(entry, start + size - entry, 'prefetch');
@@ -65,27 +67,32 @@ function checkPrefetch(bytes: Bytes, sb: CheckedSuperblock, tree: TreeFacts, are
   }
 }
 
-function checkTotals({ findings }: Bytes, sb: CheckedSuperblock, tree: TreeFacts): void {
+function checkTotals(bytes: Bytes, sb: CheckedSuperblock, tree: TreeFacts): void {
   if (tree.hasXattrs && (sb.flags & FLAG.HAS_XATTR) === 0) {
-    findings.error(
-      's_flags',
-      SB.flags,
+    bytes.error(
+      EXTENDED_SUPERBLOCK.fields.flags,
+      EXTENDED_OFFSET,
       'there are extended attributes, which the flags deny: Nydus does not show them',
     );
   }
   if (tree.isWhole && sb.inos !== tree.names) {
-    findings.error('inos', SB.inos, `${sb.inos}, the tree has ${tree.names} names`);
+    bytes.error(SUPERBLOCK.fields.inos, SUPERBLOCK_OFFSET, `${sb.inos}, the tree has ${tree.names} names`);
   }
 }
 
 /** The table against the files: each entry has one that uses it, at the place it says. */
-function checkUse(findings: Findings, chunks: CheckedChunks, confirmed: ReadonlySet<TableEntry>): void {
+function checkUse({ findings }: Bytes, chunks: CheckedChunks, confirmed: ReadonlySet<TableEntry>): void {
+  const { index, fileOffset } = CHUNK_ENTRY.fields;
   const unused = new Set(chunks.unused());
   for (const entry of chunks.entries) {
     if (!chunks.isFirst(entry)) continue;
-    if (unused.has(entry)) findings.warning('index', entry.at + 72, `no file has chunk ${entry.index}`);
+    if (unused.has(entry)) findings.warning(index.name, entry.at + index.at, `no file has chunk ${entry.index}`);
     else if (!confirmed.has(entry)) {
-      findings.warning('file_offset', entry.at + 64, `no file has chunk ${entry.index} at ${entry.fileOffset}`);
+      findings.warning(
+        fileOffset.name,
+        entry.at + fileOffset.at,
+        `no file has chunk ${entry.index} at ${entry.fileOffset}`,
+      );
     }
   }
 }

@@ -1,6 +1,9 @@
 /** Bytes under examination: what is wrong with a field is noted, and reading goes on. */
-import { Reader } from '../formats/rafs/bytes.ts';
-import type { Findings } from './findings.ts';
+
+import type { FieldPlace, IntField } from '../binary/fields.ts';
+import { Reader } from '../binary/reader.ts';
+import type { Fields, Struct } from '../binary/struct.ts';
+import type { Findings, ProblemDetails } from './findings.ts';
 
 /**
  * A {@link Reader} that takes every number as it is: beyond 2^53 it is inexact, and out of every bound that it is held
@@ -34,6 +37,26 @@ export class Bytes extends Reader {
     const at = firstNonZero(this.bytes, offset, offset + length);
     if (at === null) return;
     this.findings.warning(field, at, `0x${this.bytes[at]!.toString(16)} in bytes that are to be zero`, { path });
+  }
+
+  /** Notes what is wrong with a field of the structure at `at`. */
+  error(field: FieldPlace, at: number, message: string, options?: ProblemDetails): void {
+    this.findings.error(field.name, at + field.at, message, options);
+  }
+
+  /** Notes bytes that are to be zero and are not, in the structure at `at`. */
+  reserved(structure: Struct<Fields>, at: number, field: string, path: string | null = null): void {
+    for (const { at: offset, size } of structure.reserved) this.zeros(at + offset, size, field, path);
+  }
+
+  /** Notes a field that has not the only value it can have. */
+  expectOnly(field: IntField, at: number): void {
+    this.expectField(field, at, field.only!);
+  }
+
+  /** Notes a field that is not `wanted`. */
+  expectField(field: IntField, at: number, wanted: number): void {
+    this.expect(at + field.at, field.read(this, at), wanted, field.name);
   }
 
   /** Notes a number that is not `wanted`. */

@@ -2,24 +2,32 @@
  * Claims of a blob's chunk info, in its plain form: entries, contexts, windows and header, held against blob and chunk
  * table.
  */
+
+import type { FieldPlace, IntField } from '../binary/fields.ts';
 import { MAX_UNIT_SIZE } from '../blob/table.ts';
-import { alignUp, BLOCK, CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
-import { MAX_WINDOW } from '../formats/rafs/limits.ts';
+import { BATCH_CONTEXT, CONTEXT_SIZE, SPAN_CONTEXT } from '../formats/rafs/chunk-info-context.ts';
 import {
+  CHUNK_INFO_V1,
+  CHUNK_INFO_V2,
   type ChunkInfoEntry,
   CI_FLAG,
-  CI_HEADER_SIZE,
-  CI_MAGIC,
-  CONTEXT_SIZE,
-  decodeBatch,
   decodeChunkInfo,
-  decodeSpan,
   KNOWN_CI_FLAGS,
-} from '../formats/rafs/meta.ts';
+  V1_STORED_SIZE,
+} from '../formats/rafs/chunk-info-entry.ts';
+import { CI_HEADER, CI_HEADER_SIZE } from '../formats/rafs/chunk-info-header.ts';
+import { alignUp, BLOCK, CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
+import { MAX_WINDOW } from '../formats/rafs/limits.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import { Bytes } from './bytes.ts';
 import type { CheckedChunks } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
+
+const { fields: HEADER } = CI_HEADER;
+const { fields: BATCH } = BATCH_CONTEXT;
+const { fields: SPAN } = SPAN_CONTEXT;
+/** Messages name the parts of entries of the first version, whose words have no fields, as those of the second. */
+const { fields: ENTRY } = CHUNK_INFO_V2;
 
 export interface ChunkInfoContext {
   readonly blob: CheckedBlob;
@@ -45,38 +53,37 @@ export function checkChunkInfo(meta: Buffer, context: ChunkInfoContext, findings
 const on = (blob: CheckedBlob, feature: number): boolean => (blob.features & feature) !== 0;
 
 function checkHeader(bytes: Bytes, at: number, blob: CheckedBlob): void {
-  const { findings } = bytes;
-  const expect = (offset: number, value: number, wanted: number, field: string) => {
-    if (value !== wanted) findings.error(field, at + offset, `${value}, and ${wanted} in the blob table`);
+  const expect = (field: IntField, wanted: number) => {
+    const value = field.read(bytes, at);
+    if (value !== wanted) bytes.error(field, at, `${value}, and ${wanted} in the blob table`);
   };
-  bytes.expect(at, bytes.u32(at, 's_magic'), CI_MAGIC, 's_magic');
-  const magicAt = at + CI_HEADER_SIZE - 4;
-  bytes.expect(magicAt, bytes.u32(magicAt, 's_magic2'), CI_MAGIC, 's_magic2');
+  bytes.expectOnly(HEADER.magic, at);
+  bytes.expectOnly(HEADER.magic2, at);
   // A merge clears this feature in the table only.
-  const features = bytes.u32(at + 4, 's_features');
+  const features = HEADER.features.read(bytes, at);
   if (((features ^ blob.features) & ~FEATURE.INLINED_FS_META) !== 0) {
     const [has, wanted] = [features, blob.features].map((value) => `0x${value.toString(16)}`);
-    findings.error('s_features', at + 4, `${has}, and ${wanted} in the blob table`);
+    bytes.error(HEADER.features, at, `${has}, and ${wanted} in the blob table`);
   }
-  expect(8, bytes.u32(at + 8, 's_ci_compressor'), blob.ciCompressor, 's_ci_compressor');
-  expect(12, bytes.u32(at + 12, 's_ci_entries'), blob.chunkCount, 's_ci_entries');
-  expect(16, bytes.u64(at + 16, 's_ci_offset'), blob.ciOffset, 's_ci_offset');
-  expect(24, bytes.u64(at + 24, 's_ci_compressed_size'), blob.ciCompressedSize, 's_ci_compressed_size');
-  expect(32, bytes.u64(at + 32, 's_ci_uncompressed_size'), blob.ciUncompressedSize, 's_ci_uncompressed_size');
+  expect(HEADER.compressor, blob.ciCompressor);
+  expect(HEADER.count, blob.chunkCount);
+  expect(HEADER.offset, blob.ciOffset);
+  expect(HEADER.compressedSize, blob.ciCompressedSize);
+  expect(HEADER.uncompressedSize, blob.ciUncompressedSize);
   const hasContexts = on(blob, FEATURE.ZRAN) || on(blob, FEATURE.BATCH);
   const entries = blob.chunkCount * blob.entrySize;
-  const offset = bytes.u64(at + 40, 's_ci_zran_offset');
-  const size = bytes.u64(at + 48, 's_ci_zran_size');
+  const offset = HEADER.contextsOffset.read(bytes, at);
+  const size = HEADER.contextsSize.read(bytes, at);
   const wanted = hasContexts ? entries : 0;
   // Without a batch in it Nydus leaves the place of the contexts out.
   if (offset !== wanted && !(offset === 0 && size === 0)) {
-    findings.error('s_ci_zran_offset', at + 40, `${offset}; the entries end at ${wanted}`);
+    bytes.error(HEADER.contextsOffset, at, `${offset}; the entries end at ${wanted}`);
   }
   const rest = blob.ciUncompressedSize - entries;
   if (size !== (hasContexts ? rest : 0)) {
-    findings.error('s_ci_zran_size', at + 48, `${size}; behind the entries are ${rest} bytes`);
+    bytes.error(HEADER.contextsSize, at, `${size}; behind the entries are ${rest} bytes`);
   }
-  bytes.zeros(at + 60, CI_HEADER_SIZE - 64, 'reserved of the chunk info header');
+  bytes.reserved(CI_HEADER, at, 'reserved of the chunk info header');
 }
 
 /** What can be a unit that chunks lie within: sizes, and for spans where they are. */
@@ -92,55 +99,52 @@ function checkContexts(
   { blob, dataSize }: ChunkInfoContext,
 ): CheckedUnit[] {
   const { findings } = bytes;
-  const countAt = headerAt + 56;
-  const count = bytes.u32(countAt, 's_ci_zran_count');
+  const count = HEADER.contextsCount.read(bytes, headerAt);
   const isZran = on(blob, FEATURE.ZRAN);
   const end = Math.min(blob.ciUncompressedSize, headerAt);
   const windows = start + count * CONTEXT_SIZE;
   const hasContexts = isZran || on(blob, FEATURE.BATCH);
   if (hasContexts ? windows > end || (!isZran && windows !== end) : count !== 0) {
-    findings.error('s_ci_zran_count', countAt, `${count} contexts in ${end - start} bytes`);
+    bytes.error(HEADER.contextsCount, headerAt, `${count} contexts in ${end - start} bytes`);
     return [];
   }
   const units: CheckedUnit[] = [];
   let [plainBefore, storedBefore] = [-1, -1];
   for (let i = 0; i < count; i++) {
     const at = start + i * CONTEXT_SIZE;
-    const unit = isZran ? decodeSpan(bytes, at) : decodeBatch(bytes, at);
+    const unit = (isZran ? SPAN_CONTEXT : BATCH_CONTEXT).decode(bytes, at);
     units.push(unit);
-    const [storedAt, sizeAt] = isZran ? [at + 24, at + 28] : [at, at + 4];
-    const [storedField, sizeField] = isZran ? ['in_len', 'out_len'] : ['compressed_size', 'uncompressed_batch_size'];
+    const { compressedSize, size } = isZran ? SPAN : BATCH;
     if (unit.compressedSize === 0 || unit.compressedSize > MAX_UNIT_SIZE) {
-      findings.error(storedField!, storedAt!, `${unit.compressedSize} bytes are no size of a unit`);
+      bytes.error(compressedSize, at, `${unit.compressedSize} bytes are no size of a unit`);
     }
     if (unit.size === 0 || unit.size > MAX_UNIT_SIZE) {
-      findings.error(sizeField!, sizeAt!, `${unit.size} bytes are no size of a unit`);
+      bytes.error(size, at, `${unit.size} bytes are no size of a unit`);
     }
-    if (!isZran) {
-      bytes.zeros(at + 8, CONTEXT_SIZE - 8, 'reserved of a batch');
-      continue;
-    }
-    const span = decodeSpan(bytes, at);
+    bytes.reserved(isZran ? SPAN_CONTEXT : BATCH_CONTEXT, at, `reserved of a ${isZran ? 'span' : 'batch'}`);
+    if (!isZran) continue;
+    const span = SPAN_CONTEXT.decode(bytes, at);
     if (!(span.compressedOffset + span.compressedSize <= dataSize)) {
-      findings.error(
-        'in_offset',
+      bytes.error(
+        SPAN.compressedOffset,
         at,
         `${span.compressedSize} bytes at ${span.compressedOffset} run out of ${dataSize}`,
       );
     }
-    if (span.compressedOffset <= storedBefore) findings.error('in_offset', at, 'not behind that of the span before');
+    if (span.compressedOffset <= storedBefore)
+      bytes.error(SPAN.compressedOffset, at, 'not behind that of the span before');
     // Empty members of the gzip stream are spans of their own.
-    if (span.plainOffset < plainBefore) findings.error('out_offset', at + 8, 'before that of the span before');
+    if (span.plainOffset < plainBefore) bytes.error(SPAN.plainOffset, at, 'before that of the span before');
     [storedBefore, plainBefore] = [span.compressedOffset, span.plainOffset];
-    if (span.windowSize > MAX_WINDOW) findings.error('dict_size', at + 32, `${span.windowSize}, more than a window`);
+    if (span.windowSize > MAX_WINDOW) bytes.error(SPAN.windowSize, at, `${span.windowSize}, more than a window`);
     else if (!(windows + span.windowAt + span.windowSize <= end)) {
-      findings.error('dict_offset', at + 16, `${span.windowSize} bytes at ${span.windowAt} are no window`);
+      bytes.error(SPAN.windowAt, at, `${span.windowSize} bytes at ${span.windowAt} are no window`);
     }
     if (span.bits > 7 || (span.bits > 0 && span.compressedOffset === 0)) {
-      findings.error('ctx_bits', at + 37, `${span.bits} bits of the byte before`);
+      bytes.error(SPAN.bits, at, `${span.bits} bits of the byte before`);
     }
-    if (span.bits === 0 && span.byte !== 0) findings.warning('ctx_byte', at + 36, 'a byte of which no bit is used');
-    bytes.zeros(at + 38, 2, 'reserved of a span');
+    if (span.bits === 0 && span.byte !== 0)
+      findings.warning(SPAN.byte.name, at + SPAN.byte.at, 'a byte of which no bit is used');
   }
   return units;
 }
@@ -154,21 +158,19 @@ function checkEntries(bytes: Bytes, count: number, units: readonly CheckedUnit[]
   for (let i = 0; i < count; i++) {
     const at = i * blob.entrySize;
     const entry = decodeChunkInfo(bytes, at, blob.entrySize);
-    const wrong = (field: string, offset: number, message: string) =>
-      findings.error(field, at + offset, `chunk ${i}: ${message}`);
-    if (entry.uncompressedSize > blob.chunkSize) wrong('uncompressed_size', 4, `${entry.uncompressedSize} bytes`);
+    const wrong: Wrong = (field, message) => bytes.error(field, at, `chunk ${i}: ${message}`);
+    if (entry.uncompressedSize > blob.chunkSize) wrong(ENTRY.lastByte, `${entry.uncompressedSize} bytes`);
     // Chunks follow one another, each at a whole block.
-    if (entry.uncompressedOffset !== plainEnd)
-      wrong('uncompressed_offset', 0, `${entry.uncompressedOffset}, not ${plainEnd}`);
+    if (entry.uncompressedOffset !== plainEnd) wrong(ENTRY.block, `${entry.uncompressedOffset}, not ${plainEnd}`);
     plainEnd = alignUp(entry.uncompressedOffset + entry.uncompressedSize, BLOCK);
     const unit = checkKind(entry, units, blob, wrong);
     const stored = entry.compressedOffset + (unit !== null && !isZran ? unit.compressedSize : entry.compressedSize);
-    if (stored > dataSize) wrong('compressed_offset', 8, `up to ${stored} of ${dataSize} bytes of data`);
+    if (stored > dataSize) wrong(ENTRY.compressedOffset, `up to ${stored} of ${dataSize} bytes of data`);
     if (!isZran) {
       // Members of a batch share its place.
       const isNext = entry.compressedOffset === storedEnd;
       const isSame = unit !== null && stored === storedEnd;
-      if (!isNext && !isSame) wrong('compressed_offset', 8, `${entry.compressedOffset}, not ${storedEnd}`);
+      if (!isNext && !isSame) wrong(ENTRY.compressedOffset, `${entry.compressedOffset}, not ${storedEnd}`);
       storedEnd = stored;
     }
     checkAgainstTable(entry, i, context, wrong);
@@ -179,7 +181,7 @@ function checkEntries(bytes: Bytes, count: number, units: readonly CheckedUnit[]
   }
 }
 
-type Wrong = (field: string, offset: number, message: string) => void;
+type Wrong = (field: FieldPlace, message: string) => void;
 
 /** Flags, and the unit that a chunk is part of; null when it is stored alone. */
 function checkKind(
@@ -188,25 +190,25 @@ function checkKind(
   blob: CheckedBlob,
   wrong: Wrong,
 ): CheckedUnit | null {
-  if (blob.entrySize === 16) return null;
+  if (blob.entrySize === CHUNK_INFO_V1.size) return null;
   const { flags } = entry;
   const is = (flag: number) => (flags & flag) !== 0;
-  if ((flags & ~KNOWN_CI_FLAGS) !== 0) wrong('flags', 7, `unknown bits 0x${flags.toString(16)}`);
-  if (is(CI_FLAG.ZRAN) !== on(blob, FEATURE.ZRAN)) wrong('flags', 7, 'zran or not, the blob otherwise');
-  if (is(CI_FLAG.BATCH) && !on(blob, FEATURE.BATCH)) wrong('flags', 7, 'of a batch, in a blob without');
-  if (is(CI_FLAG.ENCRYPTED) !== on(blob, FEATURE.ENCRYPTED)) wrong('flags', 7, 'encrypted or not, the blob otherwise');
+  if ((flags & ~KNOWN_CI_FLAGS) !== 0) wrong(ENTRY.flags, `unknown bits 0x${flags.toString(16)}`);
+  if (is(CI_FLAG.ZRAN) !== on(blob, FEATURE.ZRAN)) wrong(ENTRY.flags, 'zran or not, the blob otherwise');
+  if (is(CI_FLAG.BATCH) && !on(blob, FEATURE.BATCH)) wrong(ENTRY.flags, 'of a batch, in a blob without');
+  if (is(CI_FLAG.ENCRYPTED) !== on(blob, FEATURE.ENCRYPTED)) wrong(ENTRY.flags, 'encrypted or not, the blob otherwise');
   if (!is(CI_FLAG.ZRAN) && !is(CI_FLAG.BATCH)) {
-    if (is(CI_FLAG.HAS_CRC32) && entry.offset === 0) wrong('crc32', 16, 'a checksum of 0');
-    if (entry.compressedSize === 0) wrong('compressed_size', 13, 'nothing is stored');
+    if (is(CI_FLAG.HAS_CRC32) && entry.offset === 0) wrong(ENTRY.crc32c, 'a checksum of 0');
+    if (entry.compressedSize === 0) wrong(ENTRY.compressedSize, 'nothing is stored');
     return null;
   }
   const unit = units[entry.context];
   if (unit === undefined) {
-    if (units.length > 0) wrong('context', 20, `${entry.context} of ${units.length}`);
+    if (units.length > 0) wrong(ENTRY.context, `${entry.context} of ${units.length}`);
     return null;
   }
   if (entry.offset + entry.uncompressedSize > unit.size) {
-    wrong('offset', 16, `${entry.offset} + ${entry.uncompressedSize} bytes in a unit of ${unit.size}`);
+    wrong(ENTRY.offset, `${entry.offset} + ${entry.uncompressedSize} bytes in a unit of ${unit.size}`);
   }
   return unit;
 }
@@ -216,18 +218,22 @@ function checkAgainstTable(entry: ChunkInfoEntry, index: number, context: ChunkI
   const { blob, blobIndex, chunks } = context;
   const row = chunks.find(blobIndex, index);
   if (row === null) return;
-  const differs = (field: string, offset: number, mine: number, theirs: number) => {
-    if (mine !== theirs) wrong(field, offset, `${mine}, and ${theirs} in the chunk table at byte ${row.at}`);
+  const differs = (field: FieldPlace, mine: number, theirs: number) => {
+    if (mine !== theirs) wrong(field, `${mine}, and ${theirs} in the chunk table at byte ${row.at}`);
   };
-  differs('uncompressed_offset', 0, entry.uncompressedOffset, row.uncompressedOffset);
-  differs('uncompressed_size', 4, entry.uncompressedSize, row.uncompressedSize);
+  differs(ENTRY.block, entry.uncompressedOffset, row.uncompressedOffset);
+  differs(ENTRY.lastByte, entry.uncompressedSize, row.uncompressedSize);
   const isMember = (entry.flags & CI_FLAG.BATCH) !== 0;
   if (!isMember) {
-    differs('compressed_offset', 8, entry.compressedOffset, row.compressedOffset);
-    differs('compressed_size', blob.entrySize === 16 ? 12 : 13, entry.compressedSize, row.compressedSize);
+    differs(ENTRY.compressedOffset, entry.compressedOffset, row.compressedOffset);
+    differs(
+      blob.entrySize === CHUNK_INFO_V1.size ? V1_STORED_SIZE : ENTRY.compressedSize,
+      entry.compressedSize,
+      row.compressedSize,
+    );
     const compressed = (row.flags & CHUNK_FLAG.COMPRESSED) === 0 ? 0 : CI_FLAG.COMPRESSED;
-    differs('flags', 7, entry.flags & CI_FLAG.COMPRESSED, compressed);
+    differs(ENTRY.flags, entry.flags & CI_FLAG.COMPRESSED, compressed);
   }
-  const hasCrc = blob.entrySize === 24 && (entry.flags & CI_FLAG.HAS_CRC32) !== 0 && !isMember;
-  if (hasCrc && row.crc32c !== null) differs('crc32', 16, entry.offset, row.crc32c);
+  const hasCrc = blob.entrySize === CHUNK_INFO_V2.size && (entry.flags & CI_FLAG.HAS_CRC32) !== 0 && !isMember;
+  if (hasCrc && row.crc32c !== null) differs(ENTRY.crc32c, entry.offset, row.crc32c);
 }

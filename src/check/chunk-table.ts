@@ -1,11 +1,13 @@
 /** Claims of the chunk info table: every entry by itself, its order, and that chunks do not overlap in their device. */
-import { type ChunkEntry, readChunkEntry } from '../formats/rafs/chunks.ts';
+import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE, type ChunkEntry, readChunkEntry } from '../formats/rafs/chunk-entry.ts';
 import { PairIndex } from '../formats/rafs/keyed-hash.ts';
-import { CHUNK_ENTRY_SIZE, CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
+import { CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_CHUNKS } from '../formats/rafs/limits.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import type { Bytes } from './bytes.ts';
 import type { CheckedSuperblock } from './superblock.ts';
+
+const { fields: ENTRY } = CHUNK_ENTRY;
 
 export interface TableEntry extends ChunkEntry {
   /** Place in the bootstrap. */
@@ -70,7 +72,7 @@ export function checkChunkTable(bytes: Bytes, sb: CheckedSuperblock, blobs: read
   for (const [i, entry] of entries.entries()) {
     checkEntry(bytes, sb, entry, blobs);
     if (!chunks.isFirst(entry)) {
-      bytes.findings.error('index', entry.at + 72, `chunk ${entry.index} of blob ${entry.blobIndex} twice`);
+      bytes.error(ENTRY.index, entry.at, `chunk ${entry.index} of blob ${entry.blobIndex} twice`);
     }
     const before = entries[i - 1];
     if (before !== undefined && byDigest(before, entry) > 0) {
@@ -84,37 +86,34 @@ export function checkChunkTable(bytes: Bytes, sb: CheckedSuperblock, blobs: read
 const byDigest = (a: ChunkEntry, b: ChunkEntry): number => a.digest.compare(b.digest) || a.blobIndex - b.blobIndex;
 
 function checkEntry(bytes: Bytes, sb: CheckedSuperblock, entry: TableEntry, blobs: readonly CheckedBlob[]): void {
-  const { findings } = bytes;
   const { at } = entry;
   const blob = blobs[entry.blobIndex];
   if (blob === undefined) {
-    findings.error('blob_index', at + 32, `${entry.blobIndex} of ${blobs.length} blobs`);
+    bytes.error(ENTRY.blobIndex, at, `${entry.blobIndex} of ${blobs.length} blobs`);
     return;
   }
   checkFlags(bytes, entry, blob);
   if (entry.index > MAX_CHUNKS || entry.index >= blob.chunkCount) {
-    findings.error('index', at + 72, `chunk ${entry.index} of ${blob.chunkCount}`);
+    bytes.error(ENTRY.index, at, `chunk ${entry.index} of ${blob.chunkCount}`);
   }
   const plain = entry.uncompressedSize;
   if (plain === 0 || plain > sb.chunkSize) {
-    findings.error('uncompressed_size', at + 44, `${plain} is not 1 … ${sb.chunkSize}`);
+    bytes.error(ENTRY.uncompressedSize, at, `${plain} is not 1 … ${sb.chunkSize}`);
   }
   if (entry.uncompressedOffset % sb.block !== 0) {
-    findings.error('uncompressed_offset', at + 56, `${entry.uncompressedOffset} is no multiple of ${sb.block}`);
+    bytes.error(ENTRY.uncompressedOffset, at, `${entry.uncompressedOffset} is no multiple of ${sb.block}`);
   } else if (!(entry.uncompressedOffset + plain <= blob.uncompressedSize)) {
-    findings.error('uncompressed_offset', at + 56, `runs out of the blob's ${blob.uncompressedSize} bytes`);
+    bytes.error(ENTRY.uncompressedOffset, at, `runs out of the blob's ${blob.uncompressedSize} bytes`);
   }
   checkStored(bytes, entry, blob);
   if (!Number.isSafeInteger(entry.fileOffset) || entry.fileOffset % sb.chunkSize !== 0) {
-    findings.error('file_offset', at + 64, `${entry.fileOffset} is no multiple of the chunk size`);
+    bytes.error(ENTRY.fileOffset, at, `${entry.fileOffset} is no multiple of the chunk size`);
   }
 }
 
 function checkFlags(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
-  const { findings } = bytes;
   const known = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
-  const wrong = (message: string) =>
-    findings.error('flags', entry.at + 36, `0x${entry.flags.toString(16)}: ${message}`);
+  const wrong = (message: string) => bytes.error(ENTRY.flags, entry.at, `0x${entry.flags.toString(16)}: ${message}`);
   if ((entry.flags & ~known) !== 0) wrong('unknown bits');
   if ((entry.flags & CHUNK_FLAG.HOLE) !== 0) wrong('a hole, which no file can have');
   const isEncrypted = (blob.features & FEATURE.ENCRYPTED) !== 0;
@@ -123,9 +122,9 @@ function checkFlags(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
   }
   if ((entry.flags & CHUNK_FLAG.BATCH) !== 0 && (blob.features & FEATURE.BATCH) === 0)
     wrong('a batch of a blob without');
-  const crc = bytes.u32(entry.at + 76, 'crc32');
+  const crc = ENTRY.crc32c.read(bytes, entry.at);
   if ((entry.flags & CHUNK_FLAG.HAS_CRC32) === 0 && crc !== 0) {
-    findings.warning('crc32', entry.at + 76, 'a checksum that the flags deny');
+    bytes.findings.warning(ENTRY.crc32c.name, entry.at + ENTRY.crc32c.at, 'a checksum that the flags deny');
   }
 }
 
@@ -133,24 +132,24 @@ function checkFlags(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
  * Where and how the chunk is stored. Of members of a batch and of spans of a gzip stream only the blob's chunk info
  * knows.
  */
-function checkStored({ findings }: Bytes, entry: TableEntry, blob: CheckedBlob): void {
+function checkStored(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
   const { at, compressedSize: stored, uncompressedSize: plain, flags } = entry;
   const isBatchMember = (blob.features & FEATURE.BATCH) !== 0 && stored === 0;
   if (isBatchMember) {
-    if (entry.compressedOffset !== 0) findings.error('compressed_offset', at + 48, 'a place for a member of a batch');
+    if (entry.compressedOffset !== 0) bytes.error(ENTRY.compressedOffset, at, 'a place for a member of a batch');
     return;
   }
   if (!(entry.compressedOffset + stored <= blob.compressedSize)) {
-    findings.error('compressed_offset', at + 48, `runs out of the blob's ${blob.compressedSize} bytes`);
+    bytes.error(ENTRY.compressedOffset, at, `runs out of the blob's ${blob.compressedSize} bytes`);
   }
   if ((blob.features & FEATURE.ZRAN) !== 0) return;
   const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
   const padded = (flags & CHUNK_FLAG.ENCRYPTED) !== 0 && plain < 16 ? 18 : plain;
   const isFine = isCompressed ? stored > 0 && (stored < plain || stored === padded) : stored === padded;
-  if (!isFine) findings.error('compressed_size', at + 40, `${stored} bytes for ${plain} plain ones`);
+  if (!isFine) bytes.error(ENTRY.compressedSize, at, `${stored} bytes for ${plain} plain ones`);
 }
 
-function checkOverlap({ findings }: Bytes, entries: readonly TableEntry[]): void {
+function checkOverlap(bytes: Bytes, entries: readonly TableEntry[]): void {
   const sorted = entries.toSorted(
     (a, b) => a.blobIndex - b.blobIndex || a.uncompressedOffset - b.uncompressedOffset || a.index - b.index,
   );
@@ -159,7 +158,7 @@ function checkOverlap({ findings }: Bytes, entries: readonly TableEntry[]): void
     const isSame = last?.blobIndex === entry.blobIndex;
     if (isSame && entry.uncompressedOffset < last!.uncompressedOffset + last!.uncompressedSize) {
       const message = `chunk ${entry.index} of blob ${entry.blobIndex} overlaps chunk ${last!.index} in the device`;
-      findings.error('uncompressed_offset', entry.at + 56, message);
+      bytes.error(ENTRY.uncompressedOffset, entry.at, message);
     }
     last = entry;
   }

@@ -4,6 +4,8 @@ import { type ByteString, display } from '../tree/node.ts';
 import { MAX_NAME } from '../tree/path.ts';
 import type { Bytes } from './bytes.ts';
 
+const { fields: ENTRY, size: ENTRY_SIZE } = DIRENT;
+
 /** An entry whose name could be read. */
 export interface CheckedEntry {
   readonly name: ByteString;
@@ -23,22 +25,22 @@ export function checkDirectoryBlock(
   into: CheckedEntry[],
 ): void {
   const { findings } = bytes;
-  if (length < DIRENT) {
+  if (length < ENTRY_SIZE) {
     findings.error('i_size', at, `a block of ${length} bytes has no room for an entry`, { path });
     return;
   }
-  const first = bytes.u16(at + 8, 'nameoff');
-  if (first === 0 || first % DIRENT !== 0 || first > length) {
-    findings.error('nameoff', at + 8, `the first is ${first}: no number of entries`, { path });
+  const first = ENTRY.nameoff.read(bytes, at);
+  if (first === 0 || first % ENTRY_SIZE !== 0 || first > length) {
+    bytes.error(ENTRY.nameoff, at, `the first is ${first}: no number of entries`, { path });
     return;
   }
-  for (let entry = at; entry < at + first; entry += DIRENT) {
-    const nameoff = bytes.u16(entry + 8, 'nameoff');
-    const isLast = entry + DIRENT === at + first;
-    const end = isLast ? length : bytes.u16(entry + DIRENT + 8, 'nameoff');
-    bytes.zeros(entry + 11, 1, 'reserved of an entry', path);
+  for (let entry = at; entry < at + first; entry += ENTRY_SIZE) {
+    const nameoff = ENTRY.nameoff.read(bytes, entry);
+    const isLast = entry + ENTRY_SIZE === at + first;
+    const end = isLast ? length : ENTRY.nameoff.read(bytes, entry + ENTRY_SIZE);
+    bytes.reserved(DIRENT, entry, 'reserved of an entry', path);
     if (nameoff < first || nameoff >= length || end <= nameoff || end > length) {
-      findings.error('nameoff', entry + 8, `${nameoff}, then ${end}: not rising inside the block`, { path });
+      bytes.error(ENTRY.nameoff, entry, `${nameoff}, then ${end}: not rising inside the block`, { path });
       continue;
     }
     const nameAt = at + nameoff;
@@ -47,8 +49,8 @@ export function checkDirectoryBlock(
       findings.error('name', nameAt, `${shown(name)} is empty, too long, or has a slash or NUL`, { path });
       continue;
     }
-    const nid = bytes.u64(entry, 'nid');
-    into.push({ name, nid, fileType: bytes.u8(entry + 10, 'file_type'), at: entry, nameAt });
+    const nid = ENTRY.nid.read(bytes, entry);
+    into.push({ name, nid, fileType: ENTRY.type.read(bytes, entry), at: entry, nameAt });
   }
 }
 

@@ -1,10 +1,14 @@
 /** Claims of a regular file's chunk index array against the chunk table, as Nydus and as the kernel read it. */
-import { type ChunkIndex, INDEX_SIZE, readChunkIndex } from '../formats/rafs/chunks.ts';
-import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, type RawInode } from '../formats/rafs/inode.ts';
+import { CHUNK_INDEX, type ChunkIndex, INDEX_SIZE, readChunkIndex } from '../formats/rafs/chunk-index.ts';
+import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, EXTENDED_INODE, type RawInode } from '../formats/rafs/inode.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import type { Bytes } from './bytes.ts';
 import type { CheckedChunks, TableEntry } from './chunk-table.ts';
 import type { CheckedSuperblock } from './superblock.ts';
+
+const { fields: INDEX } = CHUNK_INDEX;
+/** Both forms of inodes have these in the same places. */
+const { union: UNION, size: SIZE } = EXTENDED_INODE.fields;
 
 export interface ChunkContext {
   readonly sb: CheckedSuperblock;
@@ -55,7 +59,7 @@ function checkIndex(bytes: Bytes, context: ChunkContext, index: ChunkIndex, at: 
   const { findings } = bytes;
   const { path, wanted } = expected;
   if (context.blobs[index.blobIndex] === undefined) {
-    findings.error('device_id', at + 2, `${index.blobIndex + 1} of ${context.blobs.length} devices`, { path });
+    bytes.error(INDEX.device, at, `${index.blobIndex + 1} of ${context.blobs.length} devices`, { path });
     return;
   }
   const entry = context.chunks.use(index.blobIndex, index.index, path);
@@ -66,18 +70,18 @@ function checkIndex(bytes: Bytes, context: ChunkContext, index: ChunkIndex, at: 
   }
   if (entry.uncompressedOffset !== index.uncompressedOffset) {
     const problem = `the kernel reads at ${index.uncompressedOffset}, chunk ${index.index} lies at ${entry.uncompressedOffset}`;
-    findings.error('startblk_lo', at + 4, problem, { path });
+    bytes.error(INDEX.block, at, problem, { path });
   }
   if (entry.uncompressedSize !== wanted) {
     const problem = `${wanted} bytes belong into its chunk at ${expected.fileOffset}, which has ${entry.uncompressedSize}`;
-    findings.error('i_size', expected.offset + 8, problem, { path });
+    bytes.error(SIZE, expected.offset, problem, { path });
   }
   if (entry.fileOffset === expected.fileOffset) context.confirmed.add(entry);
 }
 
 /** tarfs: a block of the tar, no chunk. */
 function checkTarfs(
-  { findings }: Bytes,
+  bytes: Bytes,
   { blobs }: ChunkContext,
   index: ChunkIndex,
   at: number,
@@ -86,9 +90,9 @@ function checkTarfs(
 ): void {
   const blob = blobs[index.blobIndex];
   if (blob === undefined) {
-    findings.error('device_id', at + 2, `${index.blobIndex + 1} of ${blobs.length} devices`, { path });
+    bytes.error(INDEX.device, at, `${index.blobIndex + 1} of ${blobs.length} devices`, { path });
   } else if (!(index.uncompressedOffset + wanted <= blob.uncompressedSize)) {
-    findings.error('startblk_lo', at + 4, `${wanted} bytes run out of the tar`, { path });
+    bytes.error(INDEX.block, at, `${wanted} bytes run out of the tar`, { path });
   }
 }
 
@@ -103,13 +107,15 @@ function checkExtent(
 ): void {
   const format = inode.union;
   if ((format & ~CHUNK_FORMAT_BITS) !== CHUNK_FORMAT_INDEXES) {
-    findings.error('i_u.c.format', offset + 16, `0x${format.toString(16)} is no index format`, { path });
+    findings.error('i_u.c.format', offset + UNION.at, `0x${format.toString(16)} is no index format`, { path });
     return;
   }
   // A power, not a shift: it may be 2^43.
   const extent = sb.block * 2 ** (format & CHUNK_FORMAT_BITS);
   if (extent === sb.chunkSize || inode.size === 0) return;
   if (extent < inode.size || !isOnePiece) {
-    findings.error('i_u.c.format', offset + 16, `extents of ${extent} bytes do not fit the file's chunks`, { path });
+    findings.error('i_u.c.format', offset + UNION.at, `extents of ${extent} bytes do not fit the file's chunks`, {
+      path,
+    });
   }
 }

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { MAX_BOOTSTRAP_LAYER, MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hasherFor } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
+import { META_MEMBER } from '../reader/bootstrap.ts';
 import { type LayerSource, type ParseOptions, parseLayerTar } from '../reader/layer-stream.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { TarHandler } from '../tree/tar.ts';
@@ -15,7 +16,6 @@ export interface BootstrapMembers {
   readonly metas: ReadonlyMap<string, Buffer>;
 }
 
-const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 const BOOTSTRAP = 'image/image.boot';
 
 /** Reads the bootstrap layer whole. `diffId`: what the config says of it. */
@@ -32,7 +32,7 @@ export async function checkBootstrapLayer(
   const handler: TarHandler = {
     entry({ name, type, size }) {
       pieces = null;
-      if (type !== 'reg' || !(name === BOOTSTRAP || META.test(name))) return;
+      if (type !== 'reg' || !(name === BOOTSTRAP || META_MEMBER.test(name))) return;
       total += size;
       if (total > MAX_BOOTSTRAP_SIZE) {
         findings.error(name, null, `${size} bytes are too many`);
@@ -54,7 +54,7 @@ export async function checkBootstrapLayer(
   await checkTar(store, layer, diffId, handler, findings, { ...options, maxTar: MAX_BOOTSTRAP_LAYER });
   const metas = new Map<string, Buffer>();
   for (const [name, parts] of members) {
-    const hex = META.exec(name)?.[1];
+    const hex = META_MEMBER.exec(name)?.[1];
     if (hex !== undefined) metas.set(hex, Buffer.concat(parts));
   }
   const bootstrap = members.get(BOOTSTRAP);

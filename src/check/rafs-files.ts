@@ -4,6 +4,7 @@ import { fileSource } from '../blob/source.ts';
 import { toLacunaError } from '../errors.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import { isSha256Hex } from '../image/digest.ts';
 import type { RafsReference } from '../image/reference.ts';
 import { readRegular, sizeOfRegular } from '../open-file.ts';
 import type { CheckedBlob } from './blob-table.ts';
@@ -22,7 +23,7 @@ export async function checkRafsFiles(
   const { bootstrap: path } = reference;
   const bytes = await readRegular(path, MAX_BOOTSTRAP_SIZE, { op: 'open' });
   const stem = basename(path).replace(/\.boot$/, '');
-  const blobId = /^[0-9a-f]{64}$/.test(stem) ? stem : null;
+  const blobId = isSha256Hex(stem) ? stem : null;
   const bootstrap = checkBootstrap(bytes, findings.about('bootstrap'), { blobId });
   const image = {
     digest: null,

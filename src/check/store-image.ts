@@ -1,6 +1,7 @@
 /** One image manifest of a store with all that it names. */
 import { storeSource } from '../blob/source.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
+import { isSha256Hex } from '../image/digest.ts';
 import { parseJson } from '../image/json.ts';
 import { artifactTypeOf } from '../image/kind.ts';
 import { type Descriptor, examineConfig, examineManifest, type ImageConfig, type Manifest } from '../image/manifest.ts';
@@ -240,7 +241,7 @@ function referredBlobs(manifest: Manifest, findings: Findings): ReadonlySet<stri
       const options = { op: 'parse annotation', subject: findings.subject, limit: MAX_LIST };
       const value = parseJson(Buffer.from(text), options);
       const ids = Array.isArray(value) ? (value as unknown[]) : [];
-      if (!Array.isArray(value) || !ids.every((id) => typeof id === 'string' && /^[0-9a-f]{64}$/.test(id))) {
+      if (!Array.isArray(value) || !ids.every((id) => typeof id === 'string' && isSha256Hex(id))) {
         findings.error(field, null, 'not a list of ids of blobs');
       }
       for (const id of ids) if (typeof id === 'string') found.add(id);

@@ -1,37 +1,29 @@
 /** Claims of both superblocks that stand for themselves; counts of other structures are recomputed where these are walked. */
+import type { FieldPlace } from '../binary/fields.ts';
 import { MAX_CHUNK_SIZE } from '../blob/table.ts';
+import { BLOB_ENTRY_SIZE } from '../formats/rafs/blob-entry.ts';
+import { CHUNK_ENTRY_SIZE } from '../formats/rafs/chunk-entry.ts';
+import { DEVICE_SLOT, DEVICE_SLOT_OFFSET } from '../formats/rafs/device-slot.ts';
+import { MAX_NSEC } from '../formats/rafs/inode.ts';
 import {
   alignUp,
-  BLOB_ENTRY_SIZE,
   BLOCK,
   BLOCK_BITS,
-  CHUNK_ENTRY_SIZE,
   COMPAT_RAFS_V6,
-  DEVICE_SLOT_OFFSET,
-  DEVICE_SLOT_SIZE,
   DEVICE_TABLE_OFFSET,
   EROFS_MAGIC,
   EXTENDED_OFFSET,
   FLAG,
-  INCOMPAT,
   SUPERBLOCK_OFFSET,
+  TARFS_BLOCK_BITS,
 } from '../formats/rafs/layout.ts';
 import { MAX_BLOBS, MIN_CHUNK_SIZE } from '../formats/rafs/limits.ts';
-import { decodeSuperblock, type Superblock } from '../formats/rafs/superblock.ts';
+import { decodeSuperblock, EXTENDED_SUPERBLOCK, SUPERBLOCK, type Superblock } from '../formats/rafs/superblock.ts';
 import type { Areas } from './areas.ts';
 import type { Bytes } from './bytes.ts';
 
-/** Places of fields that are named in several files. */
-export const SB = {
-  rootNid: SUPERBLOCK_OFFSET + 14,
-  inos: SUPERBLOCK_OFFSET + 16,
-  blocks: SUPERBLOCK_OFFSET + 36,
-  metaBlkaddr: SUPERBLOCK_OFFSET + 40,
-  extraDevices: SUPERBLOCK_OFFSET + 86,
-  flags: EXTENDED_OFFSET,
-} as const;
-
-const TARFS_BLOCK_BITS = 9;
+const { fields: SB } = SUPERBLOCK;
+const { fields: EXT } = EXTENDED_SUPERBLOCK;
 
 export interface CheckedSuperblock extends Superblock {
   /** 4096, or 512 for tarfs. */
@@ -50,9 +42,9 @@ export function checkSuperblock(bytes: Bytes, areas: Areas): CheckedSuperblock |
     findings.error('bootstrap', 0, `${bytes.length} bytes, less than the superblocks take`);
     return null;
   }
-  const isErofs = bytes.u32(base, 'magic') === EROFS_MAGIC;
-  if (!isErofs && bytes.u32(base + 8, 'feature_compat') !== COMPAT_RAFS_V6) {
-    findings.error('magic', base, 'neither the magic number of EROFS nor the feature of RAFS v6: not a bootstrap');
+  const isErofs = SB.magic.read(bytes, base) === EROFS_MAGIC;
+  if (!isErofs && SB.featureCompat.read(bytes, base) !== COMPAT_RAFS_V6) {
+    bytes.error(SB.magic, base, 'neither the magic number of EROFS nor the feature of RAFS v6: not a bootstrap');
     return null;
   }
   if (bytes.length % BLOCK !== 0) {
@@ -72,30 +64,22 @@ export function checkSuperblock(bytes: Bytes, areas: Areas): CheckedSuperblock |
 function checkPlainFields(bytes: Bytes, isTarfs: boolean): number {
   const base = SUPERBLOCK_OFFSET;
   bytes.zeros(0, base, 'boot area');
-  bytes.expect(base, bytes.u32(base, 'magic'), EROFS_MAGIC, 'magic');
-  bytes.expect(base + 4, bytes.u32(base + 4, 'checksum'), 0, 'checksum');
-  bytes.expect(base + 8, bytes.u32(base + 8, 'feature_compat'), COMPAT_RAFS_V6, 'feature_compat');
   const bits = isTarfs ? TARFS_BLOCK_BITS : BLOCK_BITS;
-  bytes.expect(base + 12, bytes.u8(base + 12, 'blkszbits'), bits, 'blkszbits');
-  bytes.expect(base + 13, bytes.u8(base + 13, 'sb_extslots'), 0, 'sb_extslots');
-  if (!Number.isSafeInteger(bytes.i64(base + 24, 'build_time'))) {
-    bytes.findings.error('build_time', base + 24, 'beyond 2^53 seconds');
-  }
-  if (bytes.u32(base + 32, 'build_time_nsec') > 999_999_999) {
-    bytes.findings.error('build_time_nsec', base + 32, 'not below a second');
-  }
-  bytes.expect(base + 44, bytes.u32(base + 44, 'xattr_blkaddr'), 0, 'xattr_blkaddr');
-  bytes.expect(base + 80, bytes.u32(base + 80, 'feature_incompat'), INCOMPAT, 'feature_incompat');
-  bytes.expect(base + 84, bytes.u16(base + 84, 'available_compr_algs'), 0, 'available_compr_algs');
-  bytes.zeros(base + 90, EXTENDED_OFFSET - base - 90, 'reserved of the superblock');
+  for (const field of [SB.magic, SB.checksum, SB.featureCompat]) bytes.expectOnly(field, base);
+  bytes.expectField(SB.blockBits, base, bits);
+  bytes.expectOnly(SB.extSlots, base);
+  if (!Number.isSafeInteger(SB.buildTime.read(bytes, base))) bytes.error(SB.buildTime, base, 'beyond 2^53 seconds');
+  if (SB.buildTimeNsec.read(bytes, base) > MAX_NSEC) bytes.error(SB.buildTimeNsec, base, 'not below a second');
+  for (const field of [SB.xattrBlkaddr, SB.featureIncompat, SB.comprAlgs]) bytes.expectOnly(field, base);
+  bytes.reserved(SUPERBLOCK, base, 'reserved of the superblock');
   return 2 ** bits;
 }
 
 const COMPRESSIONS = FLAG.COMPRESSION_NONE | FLAG.COMPRESSION_LZ4 | FLAG.COMPRESSION_GZIP | FLAG.COMPRESSION_ZSTD;
 
-function checkFlags({ findings }: Bytes, flags: number): void {
+function checkFlags(bytes: Bytes, flags: number): void {
   const known = Object.values(FLAG).reduce((all, bit) => all + bit, 0);
-  const wrong = (message: string) => findings.error('s_flags', SB.flags, `0x${flags.toString(16)}: ${message}`);
+  const wrong = (message: string) => bytes.error(EXT.flags, EXTENDED_OFFSET, `0x${flags.toString(16)}: ${message}`);
   if (flags > 0xffff_ffff || (flags & ~known) !== 0) wrong('unknown bits, which readers refuse');
   if (!isOne(flags & COMPRESSIONS)) wrong('not exactly one compression');
   if (!isOne(flags & (FLAG.HASH_BLAKE3 | FLAG.HASH_SHA256))) wrong('not exactly one hash');
@@ -110,53 +94,52 @@ function checkExtended(bytes: Bytes, sb: Superblock): void {
   const ext = EXTENDED_OFFSET;
   const size = sb.chunkSize;
   if (size < MIN_CHUNK_SIZE || size > MAX_CHUNK_SIZE || !isOne(size)) {
-    bytes.findings.error('s_chunk_size', ext + 20, `${size} is not a power of two of 4 KiB … 16 MiB`);
+    bytes.error(EXT.chunkSize, ext, `${size} is not a power of two of 4 KiB … 16 MiB`);
   }
-  bytes.zeros(ext + 52, DEVICE_TABLE_OFFSET - ext - 52, 'reserved of the extended superblock');
+  bytes.reserved(EXTENDED_SUPERBLOCK, ext, 'reserved of the extended superblock');
 }
 
 /** Where the tables are, and how many entries of them there is room for. */
 function checkTables(bytes: Bytes, sb: Superblock, areas: Areas): { blobs: number; chunks: number } {
-  const { findings } = bytes;
   const ext = EXTENDED_OFFSET;
+  const base = SUPERBLOCK_OFFSET;
   const devices = sb.extraDevices;
-  const slots = Math.floor((bytes.length - DEVICE_TABLE_OFFSET) / DEVICE_SLOT_SIZE);
+  const slots = Math.floor((bytes.length - DEVICE_TABLE_OFFSET) / DEVICE_SLOT.size);
   if (devices > MAX_BLOBS || devices > slots) {
-    findings.error('extra_devices', SB.extraDevices, `${devices} devices; at most ${Math.min(MAX_BLOBS, slots)} fit`);
+    bytes.error(SB.extraDevices, base, `${devices} devices; at most ${Math.min(MAX_BLOBS, slots)} fit`);
   }
   const shown = Math.min(devices, MAX_BLOBS, slots);
   if (devices > 0) {
-    const at = SUPERBLOCK_OFFSET + 88;
-    bytes.expect(at, bytes.u16(at, 'devt_slotoff'), DEVICE_SLOT_OFFSET, 'devt_slotoff');
-    areas.add(DEVICE_TABLE_OFFSET, shown * DEVICE_SLOT_SIZE, 'devt_slotoff', at);
+    bytes.expectField(SB.slotOffset, base, DEVICE_SLOT_OFFSET);
+    areas.add(DEVICE_TABLE_OFFSET, shown * DEVICE_SLOT.size, SB.slotOffset.name, base + SB.slotOffset.at);
   }
   if (sb.blobTableSize !== devices * BLOB_ENTRY_SIZE) {
-    findings.error('s_blob_table_size', ext + 16, `${sb.blobTableSize} bytes for ${devices} devices`);
+    bytes.error(EXT.blobTableSize, ext, `${sb.blobTableSize} bytes for ${devices} devices`);
   }
   if (sb.chunkTableSize % CHUNK_ENTRY_SIZE !== 0) {
     const problem = `${sb.chunkTableSize} bytes are no multiple of ${CHUNK_ENTRY_SIZE}`;
-    findings.error('s_chunk_table_size', ext + 32, problem);
+    bytes.error(EXT.chunkTableSize, ext, problem);
   }
   if (sb.prefetchTableSize % 4 !== 0) {
-    findings.error('s_prefetch_table_size', ext + 48, `${sb.prefetchTableSize} bytes are no multiple of 4`);
+    bytes.error(EXT.prefetchTableSize, ext, `${sb.prefetchTableSize} bytes are no multiple of 4`);
   }
-  const blobs = room(bytes, areas, sb.blobTableOffset, sb.blobTableSize, ext + 8, 's_blob_table');
-  const chunks = room(bytes, areas, sb.chunkTableOffset, sb.chunkTableSize, ext + 24, 's_chunk_table');
+  const blobs = room(bytes, areas, sb.blobTableOffset, sb.blobTableSize, EXT.blobTableOffset);
+  const chunks = room(bytes, areas, sb.chunkTableOffset, sb.chunkTableSize, EXT.chunkTableOffset);
   return { blobs: Math.min(shown, Math.floor(blobs / BLOB_ENTRY_SIZE)), chunks: Math.floor(chunks / CHUNK_ENTRY_SIZE) };
 }
 
 /** Bytes of a table that lie in the file; 0 for one that is empty and may point anywhere. */
-function room(bytes: Bytes, areas: Areas, start: number, size: number, at: number, table: string): number {
-  const field = `${table}_offset`;
+function room(bytes: Bytes, areas: Areas, start: number, size: number, field: FieldPlace): number {
+  const at = EXTENDED_OFFSET;
   if (size === 0) {
-    if (!bytes.has(start, 0)) bytes.findings.error(field, at, `an empty table at ${start}, behind the end`);
+    if (!bytes.has(start, 0)) bytes.error(field, at, `an empty table at ${start}, behind the end`);
     return 0;
   }
-  if (start !== alignUp(start, BLOCK)) bytes.findings.error(field, at, `${start} is not a multiple of ${BLOCK}`);
+  if (start !== alignUp(start, BLOCK)) bytes.error(field, at, `${start} is not a multiple of ${BLOCK}`);
   if (!bytes.has(start, size)) {
-    bytes.findings.error(field, at, `${size} bytes at ${start} run out of ${bytes.length}`);
+    bytes.error(field, at, `${size} bytes at ${start} run out of ${bytes.length}`);
     return bytes.has(start, 0) ? bytes.length - start : 0;
   }
-  areas.add(start, size, field, at);
+  areas.add(start, size, field.name, at + field.at);
   return size;
 }

@@ -2,10 +2,13 @@
  * Walks the tree of a bootstrap from its root and holds every inode, directory and name against what it claims. A
  * directory is entered once, whatever leads to it, and what is read is paid for out of a budget of the file's length.
  */
-import { INDEX_SIZE } from '../formats/rafs/chunks.ts';
+import { INDEX_SIZE } from '../formats/rafs/chunk-index.ts';
+import { DIRENT } from '../formats/rafs/dirent.ts';
 import {
+  COMPACT_INODE,
   COMPACT_SIZE,
   decodeInode,
+  EXTENDED_INODE,
   entryTypeOf,
   INODE_SIZE,
   isKnownLayout,
@@ -14,7 +17,8 @@ import {
   type RawInode,
 } from '../formats/rafs/inode.ts';
 import { permute } from '../formats/rafs/keyed-hash.ts';
-import { alignUp, SLOT } from '../formats/rafs/layout.ts';
+import { alignUp, SLOT, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
+import { SUPERBLOCK } from '../formats/rafs/superblock.ts';
 import { xattrSizeOf } from '../formats/rafs/xattr.ts';
 import { display, type NodeType } from '../tree/node.ts';
 import { MAX_DEPTH, MAX_PATH } from '../tree/path.ts';
@@ -22,8 +26,14 @@ import type { Areas } from './areas.ts';
 import type { Bytes } from './bytes.ts';
 import { type CheckedEntry, checkDirectoryBlock, shown } from './directory.ts';
 import { type ChunkContext, checkFileChunks } from './file-chunks.ts';
-import { SB } from './superblock.ts';
 import { checkXattrs } from './xattrs.ts';
+
+/** Fields up to i_ino, and what follows i_gid of extended inodes alone. */
+const { fields: INODE } = EXTENDED_INODE;
+const FILE_TYPE = DIRENT.fields.type;
+/** Places of fields of the superblock. */
+const ROOT_NID = SUPERBLOCK_OFFSET + SUPERBLOCK.fields.rootNid.at;
+const META_BLKADDR = SUPERBLOCK_OFFSET + SUPERBLOCK.fields.metaBlkaddr.at;
 
 /** What is remembered of an inode. */
 interface Known {
@@ -79,8 +89,8 @@ class TreeCheck {
 
   run(): TreeFacts {
     const { rootNid } = this.#context.sb;
-    const root = this.#visit(rootNid, rootNid, 0, '/', { field: 'root_nid', at: SB.rootNid });
-    if (root !== null && root !== 'dir') this.#error('root_nid', SB.rootNid, `the root is a ${root}`, '/');
+    const root = this.#visit(rootNid, rootNid, 0, '/', { field: 'root_nid', at: ROOT_NID });
+    if (root !== null && root !== 'dir') this.#error('root_nid', ROOT_NID, `the root is a ${root}`, '/');
     // Grows while it is walked; no recursion, whatever the depth.
     for (const directory of this.#directories) this.#readDirectory(directory);
     if (this.#isWhole) this.#checkLinks();
@@ -125,10 +135,10 @@ class TreeCheck {
     const bytes = this.#bytes;
     const offset = sb.metaBlkaddr * sb.block + nid * SLOT;
     const isInside = bytes.has(offset, COMPACT_SIZE);
-    const size = isInside && (bytes.u16(offset, 'i_format') & 1) === 1 ? INODE_SIZE : COMPACT_SIZE;
+    const size = isInside && (INODE.format.read(bytes, offset) & 1) === 1 ? INODE_SIZE : COMPACT_SIZE;
     if (!isInside || !bytes.has(offset, size)) {
       const field = nid === sb.rootNid && sb.metaBlkaddr * sb.block > bytes.length ? 'meta_blkaddr' : from.field;
-      const at = field === 'meta_blkaddr' ? SB.metaBlkaddr : from.at;
+      const at = field === 'meta_blkaddr' ? META_BLKADDR : from.at;
       return this.#broken(field, at, `inode ${nid} would lie at ${offset}, the file has ${bytes.length} bytes`, path);
     }
     // Within the file a nid has less than 32 bits.
@@ -141,7 +151,7 @@ class TreeCheck {
       return before.type;
     }
     const inode = decodeInode(bytes, offset);
-    const nlinkAt = offset + (inode.inodeSize === INODE_SIZE ? 44 : 6);
+    const nlinkAt = offset + structureOf(inode).fields.nlink.at;
     this.#known.set(permute(nid), {
       type: inode.type,
       nlink: inode.nlink,
@@ -168,29 +178,30 @@ class TreeCheck {
       this.#broken('i_format', offset, `unknown data layout ${inode.layout}`, path);
     }
     if (inode.type === null) {
-      this.#broken('i_mode', offset + 4, `0${bytes.u16(offset + 4, 'i_mode').toString(8)} is no file type`, path);
+      this.#broken(
+        'i_mode',
+        offset + INODE.mode.at,
+        `0${INODE.mode.read(bytes, offset).toString(8)} is no file type`,
+        path,
+      );
     }
-    if (!Number.isSafeInteger(inode.mtime.sec)) this.#error('i_mtime', offset + 32, 'beyond 2^53 seconds', path);
+    if (!Number.isSafeInteger(inode.mtime.sec))
+      this.#error('i_mtime', offset + INODE.mtime.at, 'beyond 2^53 seconds', path);
     if (inode.mtime.nsec > MAX_NSEC) {
-      this.#error('i_mtime_nsec', offset + 40, `${inode.mtime.nsec} is not below a second`, path);
+      this.#error('i_mtime_nsec', offset + INODE.mtimeNsec.at, `${inode.mtime.nsec} is not below a second`, path);
     }
-    const reserved =
-      inode.inodeSize === INODE_SIZE
-        ? [
-            [6, 2],
-            [48, 16],
-          ]
-        : [
-            [12, 4],
-            [28, 4],
-          ];
-    for (const [at, length] of reserved) bytes.zeros(offset + at!, length!, 'reserved of an inode', path);
+    bytes.reserved(structureOf(inode), offset, 'reserved of an inode', path);
     const size = xattrSizeOf(inode.xattrCount);
     const at = offset + inode.inodeSize;
     if (size === 0) return at;
     this.#hasXattrs = true;
     if (!bytes.has(at, size)) {
-      return this.#broken('i_xattr_icount', offset + 2, `${size} bytes of attributes run out of the file`, path);
+      return this.#broken(
+        'i_xattr_icount',
+        offset + INODE.xattrCount.at,
+        `${size} bytes of attributes run out of the file`,
+        path,
+      );
     }
     if (!this.#spend(size, offset, path)) return null;
     checkXattrs(bytes, at, size, path);
@@ -205,16 +216,16 @@ class TreeCheck {
     const at = alignUp(behind, INDEX_SIZE);
     const length = Math.ceil(inode.size / this.#context.sb.chunkSize) * INDEX_SIZE;
     if (!this.#bytes.has(at, length)) {
-      this.#error('i_size', offset + 8, `the indexes of ${inode.size} bytes run out of the file`, path);
+      this.#error('i_size', offset + INODE.size.at, `the indexes of ${inode.size} bytes run out of the file`, path);
       return;
     }
-    this.#areas.add(offset, at + length - offset, 'i_size', offset + 8, path);
+    this.#areas.add(offset, at + length - offset, 'i_size', offset + INODE.size.at, path);
     if (this.#spend(length, offset, path)) checkFileChunks(this.#bytes, this.#context, inode, offset, at, path);
   }
 
   #checkSymlink(inode: RawInode, offset: number, path: string): void {
     if (inode.size === 0 || inode.size >= MAX_PATH) {
-      this.#error('i_size', offset + 8, `a target of ${inode.size} bytes`, path);
+      this.#error('i_size', offset + INODE.size.at, `a target of ${inode.size} bytes`, path);
       return;
     }
     const pieces = this.#data(inode, offset, path);
@@ -227,10 +238,11 @@ class TreeCheck {
   }
 
   #checkSpecial(inode: RawInode, offset: number, behind: number, path: string): void {
-    if (inode.size !== 0) this.#error('i_size', offset + 8, `${inode.size} bytes of a ${inode.type}`, path);
+    if (inode.size !== 0) this.#error('i_size', offset + INODE.size.at, `${inode.size} bytes of a ${inode.type}`, path);
     const isDevice = inode.type === 'char' || inode.type === 'block';
-    if (!isDevice && inode.union !== 0) this.#error('i_u', offset + 16, `a device number of a ${inode.type}`, path);
-    this.#areas.add(offset, behind - offset, 'i_xattr_icount', offset + 2, path);
+    if (!isDevice && inode.union !== 0)
+      this.#error('i_u', offset + INODE.union.at, `a device number of a ${inode.type}`, path);
+    this.#areas.add(offset, behind - offset, 'i_xattr_icount', offset + INODE.xattrCount.at, path);
   }
 
   /** Where the data of a directory or symlink lies, as far as it is in the file. The inode's area is claimed with it. */
@@ -240,7 +252,13 @@ class TreeCheck {
     const tail = inode.layout === LAYOUT.INLINE ? inode.size % block : 0;
     const whole = inode.size - tail;
     const isDirectory = inode.type === 'dir';
-    this.#areas.add(offset, behind + (this.#bytes.has(behind, tail) ? tail : 0) - offset, 'i_size', offset + 8, path);
+    this.#areas.add(
+      offset,
+      behind + (this.#bytes.has(behind, tail) ? tail : 0) - offset,
+      'i_size',
+      offset + INODE.size.at,
+      path,
+    );
     if (inode.layout !== LAYOUT.PLAIN && inode.layout !== LAYOUT.INLINE) {
       if (isDirectory) this.#isWhole = false;
       if (isKnownLayout(inode.layout)) this.#error('i_format', offset, `a chunk-based ${inode.type}`, path);
@@ -252,16 +270,21 @@ class TreeCheck {
       const start = inode.union * block;
       if (!this.#bytes.has(start, whole)) {
         this.#isWhole &&= !isDirectory;
-        this.#error('i_u', offset + 16, `${whole} bytes at ${start} run out of ${this.#bytes.length}`, path);
+        this.#error(
+          'i_u',
+          offset + INODE.union.at,
+          `${whole} bytes at ${start} run out of ${this.#bytes.length}`,
+          path,
+        );
       } else {
-        this.#areas.add(start, alignUp(whole, block), 'i_u', offset + 16, path);
+        this.#areas.add(start, alignUp(whole, block), 'i_u', offset + INODE.union.at, path);
         for (let at = 0; at < whole; at += block) pieces.push({ at: start + at, length: Math.min(block, whole - at) });
       }
     }
     if (tail > 0) {
       if (!this.#bytes.has(behind, tail) || (behind % block) + tail > block) {
         this.#isWhole &&= !isDirectory;
-        this.#error('i_size', offset + 8, `an inline end of ${tail} bytes crosses a block`, path);
+        this.#error('i_size', offset + INODE.size.at, `an inline end of ${tail} bytes crosses a block`, path);
       } else pieces.push({ at: behind, length: tail });
     }
     return pieces;
@@ -270,7 +293,7 @@ class TreeCheck {
   #readDirectory(directory: OpenDirectory): void {
     const { inode, offset, path } = directory;
     if (inode.size === 0) {
-      this.#broken('i_size', offset + 8, 'a directory without "." and ".."', path);
+      this.#broken('i_size', offset + INODE.size.at, 'a directory without "." and ".."', path);
     }
     const entries: CheckedEntry[] = [];
     const before = this.#bytes.findings.errors;
@@ -297,7 +320,8 @@ class TreeCheck {
       if (name !== '.' && name !== '..') continue;
       seen.add(name);
       if (target !== dots[name]) this.#error('nid', at, `"${name}" leads to ${target}, not ${dots[name]}`, path);
-      if (fileType !== entryTypeOf('dir')) this.#error('file_type', at + 10, `${fileType} for "${name}"`, path);
+      if (fileType !== entryTypeOf('dir'))
+        this.#error('file_type', at + FILE_TYPE.at, `${fileType} for "${name}"`, path);
     }
     if (seen.size !== 2 && inode.size > 0) this.#error('directory', offset, 'without "." and ".."', path);
   }
@@ -310,7 +334,7 @@ class TreeCheck {
     if (type === null) return;
     if (type === 'dir') this.#known.get(permute(nid))!.links++;
     if (entry.fileType !== entryTypeOf(type)) {
-      this.#error('file_type', entry.at + 10, `${entry.fileType} for a ${type}`, child);
+      this.#error('file_type', entry.at + FILE_TYPE.at, `${entry.fileType} for a ${type}`, child);
     }
   }
 
@@ -321,3 +345,5 @@ class TreeCheck {
     }
   }
 }
+
+const structureOf = ({ inodeSize }: RawInode) => (inodeSize === INODE_SIZE ? EXTENDED_INODE : COMPACT_INODE);

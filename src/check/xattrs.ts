@@ -9,31 +9,33 @@ const PADDING = 3;
 /** `size` bytes at `at`, which are in the file and more than none. */
 export function checkXattrs(bytes: Bytes, at: number, size: number, path: string): void {
   const { findings } = bytes;
+  const { fields: HEADER } = XATTR_HEADER;
+  const { fields: ENTRY } = XATTR_ENTRY;
   const end = at + size;
-  const shared = bytes.u8(at + 4, 'h_shared_count');
-  if (shared !== 0) findings.error('h_shared_count', at + 4, `${shared} shared attributes; there are none`, { path });
-  bytes.zeros(at, 4, 'h_reserved', path);
-  bytes.zeros(at + 5, 7, 'h_reserved2', path);
-  let position = at + XATTR_HEADER;
+  const shared = HEADER.sharedCount.read(bytes, at);
+  if (shared !== 0) bytes.error(HEADER.sharedCount, at, `${shared} shared attributes; there are none`, { path });
+  for (const { at: offset, size: length, name } of XATTR_HEADER.reserved) bytes.zeros(at + offset, length, name, path);
+  let position = at + XATTR_HEADER.size;
   const seen = new Set<ByteString>();
-  while (position + XATTR_ENTRY <= end) {
-    const nameLength = bytes.u8(position, 'e_name_len');
-    const index = bytes.u8(position + 1, 'e_name_index');
-    const valueLength = bytes.u16(position + 2, 'e_value_size');
-    const used = XATTR_ENTRY + nameLength + valueLength;
+  while (position + XATTR_ENTRY.size <= end) {
+    const nameLength = ENTRY.nameLength.read(bytes, position);
+    const index = ENTRY.nameIndex.read(bytes, position);
+    const valueLength = ENTRY.valueLength.read(bytes, position);
+    const used = XATTR_ENTRY.size + nameLength + valueLength;
     const next = position + entrySize(nameLength, valueLength);
     if (next > end) {
       const problem = `a name of ${nameLength} and a value of ${valueLength} bytes run out of the attributes`;
-      findings.error('e_value_size', position + 2, problem, { path });
+      bytes.error(ENTRY.valueLength, position, problem, { path });
       return;
     }
     const prefix = prefixOf(index);
     if (prefix === null) {
-      findings.error('e_name_index', position + 1, `unknown prefix ${index}`, { path });
+      bytes.error(ENTRY.nameIndex, position, `unknown prefix ${index}`, { path });
     } else {
-      const name = prefix + bytes.text(position + XATTR_ENTRY, nameLength, 'e_name');
-      if (!isXattrName(name)) findings.error('e_name', position + XATTR_ENTRY, `${shown(name)} is no name`, { path });
-      else if (seen.has(name)) findings.error('e_name', position + XATTR_ENTRY, `${shown(name)} twice`, { path });
+      const name = prefix + bytes.text(position + XATTR_ENTRY.size, nameLength, 'e_name');
+      if (!isXattrName(name))
+        findings.error('e_name', position + XATTR_ENTRY.size, `${shown(name)} is no name`, { path });
+      else if (seen.has(name)) findings.error('e_name', position + XATTR_ENTRY.size, `${shown(name)} twice`, { path });
       seen.add(name);
     }
     bytes.zeros(position + used, next - position - used, 'padding of an attribute', path);

@@ -3,7 +3,7 @@
  * through a table of numbers, because a blob can have millions. Chunk objects are views of them, made when asked for.
  */
 import { DIGEST_SIZE, type Unit, type Within } from '../blob/table.ts';
-import type { ChunkList } from '../formats/rafs/chunkinfo.ts';
+import type { ChunkList } from '../formats/rafs/chunk-info-writer.ts';
 import { hashBytes } from '../formats/rafs/keyed-hash.ts';
 import { alignUp, BLOCK } from '../formats/rafs/layout.ts';
 import type { Compressor, Digester } from '../native/addon.ts';

@@ -6,6 +6,8 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { BlobUpload } from '../registry/store.ts';
+import { encodeTarHeader, USTAR_MAGIC } from '../tree/tarheader.ts';
+import { TAR_END, tarPadding } from '../tree/tarwriter.ts';
 
 export interface BootstrapLayer {
   /** `sha256:` of the gzip bytes, and how many there are. */
@@ -36,7 +38,7 @@ export async function packBootstrapLayer(
   // Piece by piece: a bootstrap of millions of files is not held twice.
   const tar = createHash('sha256');
   const hashed = function* () {
-    for (const piece of [...members.flat(), Buffer.alloc(1024)]) {
+    for (const piece of [...members.flat(), TAR_END]) {
       tar.update(piece);
       yield piece;
     }
@@ -57,22 +59,7 @@ export async function packBootstrapLayer(
 }
 
 /** One ustar member, padded; times and owners are zero. */
-function member(name: string, type: '0' | '5', mode: number, data: Buffer): Buffer[] {
-  const header = Buffer.alloc(512);
-  header.write(name, 0, 100, 'latin1');
-  octal(header, mode, 100, 8);
-  octal(header, 0, 108, 8); // uid
-  octal(header, 0, 116, 8); // gid
-  octal(header, data.length, 124, 12);
-  octal(header, 0, 136, 12); // mtime
-  header.fill(' ', 148, 156); // the checksum counts as spaces
-  header.write(type, 156, 'latin1');
-  header.write('ustar\0' + '00', 257, 'latin1');
-  const sum = header.reduce((total, byte) => total + byte, 0);
-  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  return [header, data, Buffer.alloc((512 - (data.length % 512)) % 512)];
-}
-
-function octal(header: Buffer, value: number, at: number, width: number): void {
-  header.write(`${value.toString(8).padStart(width - 1, '0')}\0`, at, 'latin1');
+function member(name: string, typeflag: '0' | '5', mode: number, data: Buffer): Buffer[] {
+  const plain = { name, mode, uid: 0, gid: 0, size: data.length, mtime: 0 };
+  return [encodeTarHeader({ ...plain, typeflag, magic: USTAR_MAGIC }), data, tarPadding(data.length)];
 }

@@ -9,6 +9,7 @@ import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { BLOCK } from '../formats/rafs/layout.ts';
 import { MAX_BLOB_COMPRESSED, MAX_BLOB_UNCOMPRESSED, MAX_CHUNKS, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import { openMetaFile } from '../formats/rafs/metafile.ts';
+import { SHA256_HEX } from '../image/digest.ts';
 import { addon } from '../native/addon.ts';
 import { codec } from '../native/codec.ts';
 import { TreeBudget } from '../tree/budget.ts';
@@ -26,7 +27,7 @@ const FRAME = 4 * 1024 * 1024;
 const LEVEL = 3;
 
 const count = z.int().min(0);
-const hex = z.string().regex(/^[0-9a-f]{64}$/);
+const hex = z.string().regex(SHA256_HEX);
 
 const unit = z.object({
   at: count.max(MAX_BLOB_COMPRESSED),

@@ -3,7 +3,8 @@
  * The result depends on the layer and the {@link LayerOptions} alone, whatever image the layer is in, unless chunks of
  * lower layers are offered for reuse.
  */
-import { finishBlob, type RafsBlob } from '../formats/rafs/blob.ts';
+import type { RafsBlob } from '../formats/rafs/blob.ts';
+import { finishBlob } from '../formats/rafs/blob-end.ts';
 import { addon, type Sha256Stream } from '../native/addon.ts';
 import type { BlobUpload } from '../registry/store.ts';
 import type { TreeBudget } from '../tree/budget.ts';

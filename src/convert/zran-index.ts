@@ -4,7 +4,7 @@
  */
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { LacunaError } from '../errors.ts';
-import { zranBlob } from '../formats/rafs/blob.ts';
+import { zranBlob } from '../formats/rafs/blob-end.ts';
 import { parseDigest } from '../image/digest.ts';
 import type { LayerCompression } from '../image/media.ts';
 import { type Addon, addon, type LayerStream } from '../native/addon.ts';

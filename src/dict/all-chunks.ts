@@ -7,13 +7,16 @@ import { type BlobSource, readRange } from '../blob/source.ts';
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { FormatError, isLacunaError } from '../errors.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
+import { ChunkInfo } from '../formats/rafs/chunk-info.ts';
+import { CI_FLAG } from '../formats/rafs/chunk-info-entry.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { MAX_TOC_SIZE } from '../formats/rafs/limits.ts';
-import { ChunkInfo, CI_FLAG, metaSize } from '../formats/rafs/meta.ts';
+import { metaSize } from '../formats/rafs/meta.ts';
 import { metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
-import { decodeToc, MEMBER, TAR_HEADER, type TocEntry } from '../formats/rafs/toc.ts';
+import { decodeToc, MEMBER, type TocEntry } from '../formats/rafs/toc.ts';
 import { codec } from '../native/codec.ts';
 import type { FileChunk } from '../tree/node.ts';
+import { TAR_HEADER } from '../tree/tarheader.ts';
 
 export interface BlobToRead {
   readonly blob: RafsBlob;
@@ -62,9 +65,9 @@ async function readToc(
 ): Promise<TocEntry[] | null> {
   const { tocSize, tocDigest, features } = blob;
   const isKnown = (features & FEATURE.INLINED_CHUNK_DIGEST) !== 0 && !tocDigest.equals(Buffer.alloc(DIGEST_SIZE));
-  if (!isKnown || tocSize <= TAR_HEADER || tocSize > MAX_TOC_SIZE || tocSize > size) return null;
+  if (!isKnown || tocSize <= TAR_HEADER.size || tocSize > MAX_TOC_SIZE || tocSize > size) return null;
   const bytes = await readRange(source, size - tocSize, tocSize, signal);
-  const entries = bytes.subarray(0, tocSize - TAR_HEADER);
+  const entries = bytes.subarray(0, tocSize - TAR_HEADER.size);
   // Nydus's Go side leaves the tar header out.
   if (!sha256(bytes).equals(tocDigest) && !sha256(entries).equals(tocDigest)) throw differs(MEMBER.toc, source);
   return decodeToc(entries, source.subject);

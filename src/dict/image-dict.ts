@@ -7,6 +7,7 @@ import { LacunaError } from '../errors.ts';
 import { metaNameOf, type RafsBlob } from '../formats/rafs/blob.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
+import { isSha256Hex } from '../image/digest.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference, type RafsReference } from '../image/reference.ts';
 import { readRegular } from '../open-file.ts';
@@ -56,7 +57,7 @@ async function readFiles(
   const bytes = await readRegular(path, MAX_BOOTSTRAP_SIZE, { op: 'read dictionary' });
   const dir = blobs ?? dirname(path);
   const stem = basename(path).replace(/\.boot$/, '');
-  const rafs = openBootstrap(bytes, { subject, ...(/^[0-9a-f]{64}$/.test(stem) ? { blobId: stem } : {}) });
+  const rafs = openBootstrap(bytes, { subject, ...(isSha256Hex(stem) ? { blobId: stem } : {}) });
   const sizes = new Map<string, number>();
   for (const { id, compressedSize } of rafs.blobs) {
     const found = await stat(join(dir, id)).catch(() => null);

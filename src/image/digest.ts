@@ -12,6 +12,10 @@ export interface Digest {
   readonly hex: string;
 }
 
+/** The hex part of a sha256 digest, of which names of blobs and chunk info files are made. */
+export const SHA256_HEX = /^[0-9a-f]{64}$/;
+export const isSha256Hex = (text: string): boolean => SHA256_HEX.test(text);
+
 function tryParse(text: string): Digest | null {
   const match = /^(sha256|sha512):([0-9a-f]+)$/.exec(text);
   if (match === null) return null;

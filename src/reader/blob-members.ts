@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import { FormatError, LacunaError } from '../errors.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_MEMBERS, MAX_TOC_SIZE } from '../formats/rafs/limits.ts';
-import { decodeToc, MEMBER, parseMemberHeader, TAR_HEADER } from '../formats/rafs/toc.ts';
+import { decodeToc, MEMBER, parseMemberHeader } from '../formats/rafs/toc.ts';
 import type { Codec } from '../native/codec.ts';
+import { TAR_HEADER } from '../tree/tarheader.ts';
 
 /** Exactly the bytes offset … offset + length − 1 of a blob, or an error. */
 export type ReadAt = (offset: number, length: number) => Promise<Buffer>;
@@ -27,9 +28,9 @@ export interface Member {
 export async function findMembers(blob: Blob): Promise<Member[]> {
   const members: Member[] = [];
   let end = blob.size;
-  while (end >= TAR_HEADER && members.length < MAX_MEMBERS) {
-    const headerAt = end - TAR_HEADER;
-    const header = parseMemberHeader(await blob.readAt(headerAt, TAR_HEADER));
+  while (end >= TAR_HEADER.size && members.length < MAX_MEMBERS) {
+    const headerAt = end - TAR_HEADER.size;
+    const header = parseMemberHeader(await blob.readAt(headerAt, TAR_HEADER.size));
     if (header === null) break;
     const { name, size } = header;
     if (size > headerAt || members.some((member) => member.name === name)) {

@@ -14,7 +14,7 @@ import { reportingStore } from './progress.ts';
 /** Where converters put the bootstrap; old ones into the root. */
 export const BOOTSTRAP_MEMBERS: readonly string[] = ['image/image.boot', 'image.boot'];
 /** Plain chunk info of a blob, named after the blob's layer. */
-const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
+export const META_MEMBER = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 
 export interface BootstrapOptions extends ParseOptions {
   /** Hears how much of the layer has come. */
@@ -93,7 +93,7 @@ class Collector implements TarHandler {
     this.#file = null;
     const path = name.replace(/^(?:\.?\/)+/, '');
     const isBootstrap = BOOTSTRAP_MEMBERS.includes(path);
-    const isMeta = this.#withMetas && META.test(path);
+    const isMeta = this.#withMetas && META_MEMBER.test(path);
     if (type !== 'reg' || !(isBootstrap || isMeta)) return;
     if (isMeta) this.#metasLeft -= size;
     if (this.#metasLeft < 0 || (isBootstrap && size > MAX_BOOTSTRAP_SIZE)) {
@@ -122,7 +122,7 @@ class Collector implements TarHandler {
       throw new FormatError(BOOTSTRAP_MEMBERS[0]!, 'missing from the bootstrap layer', { subject: this.#subject });
     }
     const metas = [...this.#files].flatMap(([path, bytes]): Array<[string, Buffer]> => {
-      const digest = META.exec(path)?.[1];
+      const digest = META_MEMBER.exec(path)?.[1];
       return digest === undefined ? [] : [[digest, bytes]];
     });
     return { bootstrap: this.#files.get(name)!, metas: new Map(metas) };

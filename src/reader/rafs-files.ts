@@ -9,13 +9,13 @@ import { FormatError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
 import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import { detectCompression } from '../image/compression.ts';
+import { isSha256Hex } from '../image/digest.ts';
 import type { Codec } from '../native/codec.ts';
 import { readRegular, sizeOfRegular, whenMissing } from '../open-file.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
 import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
 import { decompressTar } from './layer-stream.ts';
 
-const HEX64 = /^[0-9a-f]{64}$/;
 /** A bootstrap is recognised by its superblock, a tar by its first header. */
 const HEAD_SIZE = SUPERBLOCK_OFFSET + 4;
 
@@ -34,7 +34,7 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
   const head = await readAt(0, Math.min(size, HEAD_SIZE));
   // A bootstrap taken out of its own blob cannot name it; by Nydus's custom its file is called ID or ID.boot.
   const stem = basename(path).replace(/\.boot$/, '');
-  const blobId = HEX64.test(stem) ? stem : null;
+  const blobId = isSha256Hex(stem) ? stem : null;
   if (head.length === HEAD_SIZE && head.readUInt32LE(SUPERBLOCK_OFFSET) === EROFS_MAGIC) {
     if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
     return { bootstrap: await readAt(0, size), metas: new Map(), blobId, isBlob: false };

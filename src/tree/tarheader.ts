@@ -1,8 +1,64 @@
-/** One 512-byte tar header block: ustar, GNU, star and v7, bytes → fields. Extended headers are applied by `tar.ts`. */
+/**
+ * One 512-byte tar header block: ustar, GNU, star and v7, bytes ⇄ fields. Extended headers are applied by `tar.ts`, and
+ * written by `tarwriter.ts`.
+ */
+import { octal, parseOctal, text, zeros } from '../binary/fields.ts';
+import { struct, type ValuesOf } from '../binary/struct.ts';
 import { FormatError } from '../errors.ts';
 import type { ByteString } from './node.ts';
 
-export const BLOCK = 512;
+export const TAR_HEADER = struct('ustar header', 'POSIX.1-2017 pax, and GNU tar', 512, {
+  name: text(0, 100, 'name', 'a path, and NULs if it is shorter'),
+  mode: octal(100, 8, 'mode', 'permissions; all numbers also as base-256 where they are too large (GNU)'),
+  uid: octal(108, 8, 'uid'),
+  gid: octal(116, 8, 'gid'),
+  size: octal(124, 12, 'size', 'bytes of content'),
+  mtime: octal(136, 12, 'mtime', 'seconds'),
+  checksum: octal(148, 8, 'chksum', 'of all bytes, itself as spaces'),
+  typeflag: text(156, 1, 'typeflag', 'what kind of member'),
+  linkName: text(157, 100, 'linkname', 'target of a link'),
+  magic: text(257, 8, 'magic', '`ustar`, NUL, `00`; in a GNU header `ustar`, two spaces, NUL'),
+  userName: text(265, 32, 'uname', 'not read'),
+  groupName: text(297, 32, 'gname', 'not read'),
+  rdevMajor: octal(329, 8, 'devmajor'),
+  rdevMinor: octal(337, 8, 'devminor'),
+  prefix: text(345, 155, 'prefix', 'of the path; in GNU headers times and a sparse map, in those of star 131 bytes'),
+  reserved: zeros(500, 12, 'padding', 'ends with `tar` and NUL in headers of star'),
+});
+const { fields: TAR } = TAR_HEADER;
+
+/** Bytes of a block: headers and content are multiples of it. */
+export const BLOCK: number = TAR_HEADER.size;
+
+/** Magic and version. */
+export const USTAR_MAGIC = 'ustar\0' + '00';
+export const GNU_MAGIC = 'ustar  \0';
+/** A header of star says so in its last four bytes, and has a shorter prefix. */
+const STAR_AT = 508;
+const STAR_PREFIX = 131;
+
+/** A header block. What is missing is NULs. `digits`: of the checksum; a NUL follows, and a space where there is room. */
+export function encodeTarHeader(values: Partial<Omit<ValuesOf<typeof TAR>, 'checksum'>>, digits = 6): Buffer {
+  const header = TAR_HEADER.encoded(values);
+  const sum = `${tarChecksum(header, 0).toString(8).padStart(digits, '0')}\0`;
+  header.write(sum.padEnd(TAR.checksum.size), TAR.checksum.at, 'latin1');
+  return header;
+}
+
+/** The sum of the block at `at`, which takes its checksum as eight spaces. */
+export function tarChecksum(block: Buffer, at: number): number {
+  const { at: field, size } = TAR.checksum;
+  let sum = size * 32;
+  for (let i = at; i < at + field; i++) sum += block[i]!;
+  for (let i = at + field + size; i < at + BLOCK; i++) sum += block[i]!;
+  return sum;
+}
+
+/** What stands before the first NUL. */
+export const untilNul = (field: string): string => {
+  const nul = field.indexOf('\0');
+  return nul < 0 ? field : field.slice(0, nul);
+};
 
 /** The fields of a header block that we need, as stored. */
 export interface RawHeader {
@@ -29,68 +85,73 @@ export function isZeroBlock(block: Buffer, at: number): boolean {
 /** Decodes the block at `at`; `offset` is its place in the tar, for error messages. Throws FormatError. */
 export function decodeHeader(block: Buffer, at: number, offset: number, subject: string): RawHeader {
   verifyChecksum(block, at, offset, subject);
-  const number = (field: string, start: number, length: number) =>
-    numeric(block, at + start, length, `tar ${field}`, subject, offset + start);
-  const low32 = (field: string, start: number) => {
-    const isBinary = block[at + start]! >= 0x80;
-    return isBinary ? block.readUInt32BE(at + start + 4) : number(field, start, 8);
+  const number = ({ name, at: start, size }: TarField) =>
+    numeric(block, at + start, size, `tar ${name}`, subject, offset + start);
+  const low32 = (field: TarField) => {
+    const isBinary = block[at + field.at]! >= 0x80;
+    return isBinary ? block.readUInt32BE(at + field.at + 4) : number(field);
   };
-  const typeflag = String.fromCharCode(block[at + 156]!);
+  const typeflag = String.fromCharCode(block[at + TAR.typeflag.at]!);
   const isDevice = typeflag === '3' || typeflag === '4';
   return {
     name: fullName(block, at),
-    mode: low32('mode', 100),
-    uid: low32('uid', 108),
-    gid: low32('gid', 116),
-    size: octalOrBinary(block, at + 124, 12, 'tar size', subject, offset + 124),
-    mtime: number('mtime', 136, 12),
+    mode: low32(TAR.mode),
+    uid: low32(TAR.uid),
+    gid: low32(TAR.gid),
+    size: exact(number(TAR.size), 'tar size', subject, offset + TAR.size.at),
+    mtime: number(TAR.mtime),
     typeflag,
-    linkName: text(block, at + 157, 100),
-    rdevMajor: isDevice ? low32('devmajor', 329) : 0,
-    rdevMinor: isDevice ? low32('devminor', 337) : 0,
+    linkName: textOf(block, at, TAR.linkName),
+    rdevMajor: isDevice ? low32(TAR.rdevMajor) : 0,
+    rdevMinor: isDevice ? low32(TAR.rdevMinor) : 0,
   };
 }
 
 /** GNU headers have their own magic and version. */
 export const isGnuHeader = (block: Buffer, at: number): boolean =>
-  block.toString('latin1', at + 257, at + 265) === 'ustar  \0';
+  block.toString('latin1', at + TAR.magic.at, at + TAR.magic.at + TAR.magic.size) === GNU_MAGIC;
 
 /**
  * The prefix field is one only in POSIX headers; star keeps access times in its last 24 bytes and says so at 508. GNU
  * keeps times there, but Go before 1.8, and so old Dockers, wrote GNU headers with a prefix.
  */
 function fullName(block: Buffer, at: number): ByteString {
-  const name = text(block, at, 100);
-  if (block[at + 345] === 0) return name;
-  if (isGnuHeader(block, at)) return hasGnuTimes(block, at) ? name : `${text(block, at + 345, 155)}/${name}`;
-  if (block.toString('latin1', at + 257, at + 263) !== 'ustar\0') return name;
-  const isStar = block.toString('latin1', at + 508, at + 512) === 'tar\0';
-  return `${text(block, at + 345, isStar ? 131 : 155)}/${name}`;
+  const name = textOf(block, at, TAR.name);
+  const start = at + TAR.prefix.at;
+  if (block[start] === 0) return name;
+  const prefix = textOf(block, at, TAR.prefix);
+  if (isGnuHeader(block, at)) return hasGnuTimes(block, start, prefix) ? name : `${prefix}/${name}`;
+  const magic = at + TAR.magic.at;
+  if (block.toString('latin1', magic, magic + 6) !== 'ustar\0') return name;
+  const isStar = block.toString('latin1', at + STAR_AT, at + BLOCK) === 'tar\0';
+  return `${isStar ? prefix.slice(0, STAR_PREFIX) : prefix}/${name}`;
 }
 
 /** Whether numbers stand where GNU has times, or what is no text either. */
-function hasGnuTimes(block: Buffer, at: number): boolean {
-  const isNumber = (start: number) => block[start] === 0 || block[start]! >= 0x80 || octal(block, start, 12) !== null;
-  return (isNumber(at + 345) && isNumber(at + 357)) || /[\u0080-\u00ff]/.test(text(block, at + 345, 155));
+function hasGnuTimes(block: Buffer, start: number, prefix: ByteString): boolean {
+  const isNumber = (at: number) => block[at] === 0 || block[at]! >= 0x80 || parseOctal(block, at, 12) !== null;
+  return (isNumber(start) && isNumber(start + 12)) || /[\u0080-\u00ff]/.test(prefix);
 }
 
-function text(block: Buffer, at: number, length: number): ByteString {
-  let end = at;
-  while (end < at + length && block[end] !== 0) end++;
-  return block.toString('latin1', at, end);
+type TarField = Pick<(typeof TAR)[keyof typeof TAR], 'name' | 'at' | 'size'>;
+
+function textOf(block: Buffer, at: number, field: TarField): ByteString {
+  const start = at + field.at;
+  let end = start;
+  while (end < start + field.size && block[end] !== 0) end++;
+  return block.toString('latin1', start, end);
 }
 
-/** The sum takes the checksum field as eight spaces. Some old writers summed signed bytes. */
+/** Some old writers summed signed bytes. */
 function verifyChecksum(block: Buffer, at: number, offset: number, subject: string): void {
-  const stored = numeric(block, at + 148, 8, 'tar checksum', subject, offset + 148);
-  let sum = 8 * 32;
-  for (let i = at; i < at + 148; i++) sum += block[i]!;
-  for (let i = at + 156; i < at + BLOCK; i++) sum += block[i]!;
+  const { at: field, size } = TAR.checksum;
+  const stored = numeric(block, at + field, size, 'tar checksum', subject, offset + field);
+  const sum = tarChecksum(block, at);
   if (sum === stored) return;
   let signed = sum;
-  for (let i = 0; i < BLOCK; i++) if ((i < 148 || i >= 156) && block[at + i]! > 127) signed -= 256;
+  for (let i = 0; i < BLOCK; i++) if ((i < field || i >= field + size) && block[at + i]! > 127) signed -= 256;
   if (signed !== stored) {
-    throw new FormatError('tar checksum', `stored ${stored}, computed ${sum}`, { subject, offset: offset + 148 });
+    throw new FormatError('tar checksum', `stored ${stored}, computed ${sum}`, { subject, offset: offset + field });
   }
 }
 
@@ -103,31 +164,19 @@ export function octalOrBinary(
   subject: string,
   offset?: number,
 ): number {
-  const value = numeric(block, at, length, field, subject, offset);
+  return exact(numeric(block, at, length, field, subject, offset), field, subject, offset);
+}
+
+function exact(value: number, field: string, subject: string, offset?: number): number {
   if (Number.isSafeInteger(value)) return value;
   throw new FormatError(field, 'beyond 2^53', { subject, ...(offset === undefined ? {} : { offset }) });
 }
 
 /** Octal digits between spaces and NULs, or base-256 (first byte 0x80: positive, 0xff: negative). */
 function numeric(block: Buffer, at: number, length: number, field: string, subject: string, offset?: number): number {
-  const value = block[at]! >= 0x80 ? base256(block, at, length) : octal(block, at, length);
+  const value = block[at]! >= 0x80 ? base256(block, at, length) : parseOctal(block, at, length);
   if (value !== null) return value;
   throw new FormatError(field, 'not an octal number', { subject, ...(offset === undefined ? {} : { offset }) });
-}
-
-/** Null when it is none. What follows a NUL means nothing. */
-function octal(block: Buffer, at: number, length: number): number | null {
-  let i = at;
-  const end = at + length;
-  while (i < end && (block[i] === 32 || block[i] === 0)) i++;
-  let value = 0;
-  for (; i < end; i++) {
-    const digit = block[i]! - 48;
-    if (digit < 0 || digit > 7) break;
-    value = value * 8 + digit;
-  }
-  while (i < end && block[i] === 32) i++;
-  return i === end || block[i] === 0 ? value : null;
 }
 
 function base256(block: Buffer, at: number, length: number): number {

@@ -2,7 +2,7 @@
 import { type ByteString, bytesOf, fromText, sortedXattrs } from './node.ts';
 import { XATTR_PREFIX } from './pax.ts';
 import type { TarEntry } from './tar.ts';
-import { BLOCK } from './tarheader.ts';
+import { BLOCK, encodeTarHeader, TAR_HEADER, USTAR_MAGIC } from './tarheader.ts';
 
 /** What follows the last member: two zero blocks. */
 export const TAR_END: Buffer = Buffer.alloc(2 * BLOCK);
@@ -20,8 +20,10 @@ const TYPEFLAGS: Readonly<Record<TarEntry['type'], string>> = {
   fifo: '6',
 };
 
-/** The largest number of an octal field of `width` bytes. */
-const octalMax = (width: number): number => 8 ** (width - 1) - 1;
+const { fields: TAR } = TAR_HEADER;
+
+/** Whether an octal field, which ends with a NUL, has room for a number. */
+const fits = (value: number, { size }: { readonly size: number }): boolean => value >= 0 && value < 8 ** (size - 1);
 
 /** The header blocks of an entry; `size` bytes of content and {@link tarPadding} follow. */
 export function tarHeader(entry: TarEntry): Buffer {
@@ -33,12 +35,12 @@ export function tarHeader(entry: TarEntry): Buffer {
   };
   const { sec, nsec } = entry.mtime;
   // ustar says which bytes a name has, not how they are encoded; readers take pax records for UTF-8 and keep others.
-  need('path', name, name.length > 100);
-  need('linkpath', link, link.length > 100);
-  need('uid', entry.uid, entry.uid > octalMax(8));
-  need('gid', entry.gid, entry.gid > octalMax(8));
-  need('size', entry.size, entry.size > octalMax(12));
-  need('mtime', paxTimeText(sec, nsec), nsec !== 0 || sec < 0 || sec > octalMax(12));
+  need('path', name, name.length > TAR.name.size);
+  need('linkpath', link, link.length > TAR.linkName.size);
+  need('uid', entry.uid, !fits(entry.uid, TAR.uid));
+  need('gid', entry.gid, !fits(entry.gid, TAR.gid));
+  need('size', entry.size, !fits(entry.size, TAR.size));
+  need('mtime', paxTimeText(sec, nsec), nsec !== 0 || !fits(sec, TAR.mtime));
   for (const [key, value] of sortedXattrs(entry.xattrs)) records.push([XATTR_PREFIX + key, value.toString('latin1')]);
   const header = block(entry, name, link);
   if (records.length === 0) return header;
@@ -48,32 +50,23 @@ export function tarHeader(entry: TarEntry): Buffer {
   return Buffer.concat([pax, body, tarPadding(body.length), header]);
 }
 
+/** What does not fit stands in a pax record: old readers see the beginning of a name, and 0 for a number. */
 function block(entry: TarEntry, name: ByteString, link: ByteString, typeflag = TYPEFLAGS[entry.type]): Buffer {
-  const header = Buffer.alloc(BLOCK);
-  // What does not fit stands in a pax record; old readers see the beginning.
-  header.write(name.slice(0, 100), 0, 'latin1');
-  octal(header, entry.mode, 100, 8);
-  octal(header, entry.uid, 108, 8);
-  octal(header, entry.gid, 116, 8);
-  octal(header, entry.size, 124, 12);
-  octal(header, entry.mtime.sec, 136, 12);
-  header.fill(' ', 148, 156); // the checksum counts as spaces
-  header.write(typeflag, 156, 'latin1');
-  header.write(link.slice(0, 100), 157, 'latin1');
-  header.write('ustar\0' + '00', 257, 'latin1');
-  if (entry.rdev !== null) {
-    octal(header, entry.rdev.major, 329, 8);
-    octal(header, entry.rdev.minor, 337, 8);
-  }
-  const sum = header.reduce((total, byte) => total + byte, 0);
-  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  return header;
-}
-
-/** A number that does not fit is 0: its pax record says it. */
-function octal(header: Buffer, value: number, at: number, width: number): void {
-  const stored = value < 0 || value > octalMax(width) ? 0 : value;
-  header.write(`${stored.toString(8).padStart(width - 1, '0')}\0`, at, 'latin1');
+  const number = (value: number, field: { readonly size: number }) => (fits(value, field) ? value : 0);
+  const { rdev } = entry;
+  return encodeTarHeader({
+    name,
+    mode: number(entry.mode, TAR.mode),
+    uid: number(entry.uid, TAR.uid),
+    gid: number(entry.gid, TAR.gid),
+    size: number(entry.size, TAR.size),
+    mtime: number(entry.mtime.sec, TAR.mtime),
+    typeflag,
+    linkName: link,
+    magic: USTAR_MAGIC,
+    rdevMajor: rdev === null ? null : number(rdev.major, TAR.rdevMajor),
+    rdevMinor: rdev === null ? null : number(rdev.minor, TAR.rdevMinor),
+  });
 }
 
 /** "LENGTH KEY=VALUE\n", the length including itself. */

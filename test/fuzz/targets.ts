@@ -1,7 +1,8 @@
 /** What is fuzzed: every decoder of untrusted bytes that is written in TypeScript, and the documents that it starts from. */
 import { readFileSync } from 'node:fs';
 import type { RafsBlob } from '../../src/formats/rafs/blob.ts';
-import { ChunkInfo, unpackMeta } from '../../src/formats/rafs/meta.ts';
+import { ChunkInfo } from '../../src/formats/rafs/chunk-info.ts';
+import { unpackMeta } from '../../src/formats/rafs/meta.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { checkStructure } from '../../src/formats/rafs/structure.ts';
 import { decodeToc } from '../../src/formats/rafs/toc.ts';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Chunk } from '../../src/blob/table.ts';
-import { finishBlob } from '../../src/formats/rafs/blob.ts';
+import { finishBlob } from '../../src/formats/rafs/blob-end.ts';
 import { writeBootstrap } from '../../src/formats/rafs/write.ts';
 import { addon } from '../../src/native/addon.ts';
 import type { FileChunk, FileNode } from '../../src/tree/node.ts';

@@ -28,6 +28,7 @@ import { CODES, EXIT } from '../../src/errors.ts';
 import { fixture } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { needs } from '../kit/skip.ts';
+import { structuresPage } from '../kit/structures.ts';
 import { readRows } from '../kit/tree.ts';
 
 const read = (name: string): string => readFileSync(join(checkout, name), 'utf8');
@@ -221,6 +222,10 @@ describe('the documents', () => {
       expect(manifest.files).toContain(name);
       expect(existsSync(join(checkout, name))).toBe(true);
     }
+  });
+
+  it('have the on-disk structures as the code has them', async () => {
+    await expect(structuresPage()).toMatchFileSnapshot(join(checkout, 'docs', 'structures.md'));
   });
 
   it('have the configuration as the code has it', async () => {

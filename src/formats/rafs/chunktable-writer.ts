@@ -1,9 +1,9 @@
 /** The chunk info table of a bootstrap that is being written: each chunk of a blob once, sorted by digest. */
 import type { FileChunk } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
-import { spanOf } from './chunkinfo.ts';
-import { type ChunkEntry, writeChunkEntry } from './chunks.ts';
-import { CHUNK_ENTRY_SIZE, CHUNK_FLAG } from './layout.ts';
+import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE, type ChunkEntry, writeChunkEntry } from './chunk-entry.ts';
+import { spanOf } from './chunk-info-writer.ts';
+import { CHUNK_FLAG } from './layout.ts';
 
 /** Which chunks have been seen: a bit for each chunk of each blob. */
 export class SeenChunks {
@@ -71,10 +71,11 @@ export class ChunkTableWriter {
   /** Entries at these offsets: digest, blob, number. */
   #compare(a: number, b: number): number {
     const table = this.#table;
+    const { digest, blobIndex, index } = CHUNK_ENTRY.fields;
     return (
-      table.compare(table, b, b + 32, a, a + 32) ||
-      table.readUInt32LE(a + 32) - table.readUInt32LE(b + 32) ||
-      table.readUInt32LE(a + 72) - table.readUInt32LE(b + 72)
+      table.compare(table, b, b + digest.size, a, a + digest.size) ||
+      table.readUInt32LE(a + blobIndex.at) - table.readUInt32LE(b + blobIndex.at) ||
+      table.readUInt32LE(a + index.at) - table.readUInt32LE(b + index.at)
     );
   }
 

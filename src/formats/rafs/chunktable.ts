@@ -2,22 +2,25 @@
  * The chunk table of a bootstrap, read where it lies: a chunk is a view of its entry, made and checked when it is asked
  * for, and what is kept for the others is a few bytes of an index by blob and number.
  */
+
+import type { Reader } from '../../binary/reader.ts';
 import { MAX_CHUNK_SIZE, MAX_UNIT_SIZE, type Within } from '../../blob/table.ts';
 import { LacunaError } from '../../errors.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
 import type { FileChunk } from '../../tree/node.ts';
 import { needsMeta, type RafsBlob } from './blob.ts';
-import type { Reader } from './bytes.ts';
-import { type ChunkIndex, readChunkEntry } from './chunks.ts';
+import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE, readChunkEntry } from './chunk-entry.ts';
+import type { ChunkIndex } from './chunk-index.ts';
+import { ChunkInfo, storedRaw } from './chunk-info.ts';
 import { PairIndex } from './keyed-hash.ts';
-import { BLOCK, CHUNK_ENTRY_SIZE, CHUNK_FLAG } from './layout.ts';
+import { BLOCK, CHUNK_FLAG } from './layout.ts';
 import { MAX_CHUNKS } from './limits.ts';
-import { ChunkInfo, storedRaw } from './meta.ts';
 import type { Superblock } from './superblock.ts';
 
+const { fields: ENTRY } = CHUNK_ENTRY;
 const KNOWN_FLAGS = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
 
-export class ChunkTable {
+export class RafsChunkTable {
   readonly #reader: Reader;
   readonly #start: number;
   readonly #rows: number;
@@ -59,7 +62,7 @@ export class ChunkTable {
     this.#rowsOf ??= this.#groupRows();
     const { id } = this.#blobs[blobIndex]!;
     const rows = this.#rowsOf[blobIndex]!;
-    const offsets = Float64Array.from(rows, (row) => this.#reader.u64(this.#at(row) + 56, 'uncompressed_offset'));
+    const offsets = Float64Array.from(rows, (row) => ENTRY.uncompressedOffset.read(this.#reader, this.#at(row)));
     // Numbers compare many times faster than the fields of views.
     const order = Uint32Array.from(rows.keys()).sort((a, b) => offsets[a]! - offsets[b]!);
     let end = 0;
@@ -100,7 +103,7 @@ export class ChunkTable {
     const known = this.#views[row];
     if (known !== undefined) return known;
     const at = this.#at(row);
-    const blob = this.#blobs[this.#reader.u32(at + 32, 'blob_index')]!;
+    const blob = this.#blobs[ENTRY.blobIndex.read(this.#reader, at)]!;
     checkEntry(this.#reader, at, blob);
     const view = new TableChunk(this, this.#reader, at, blob);
     this.#views[row] = view;
@@ -115,12 +118,12 @@ export class ChunkTable {
     this.#views.length = this.#rows;
     for (let row = 0; row < this.#rows; row++) {
       const at = this.#at(row);
-      const blobIndex = this.#reader.u32(at + 32, 'blob_index');
-      const number = this.#reader.u32(at + 72, 'index');
+      const blobIndex = ENTRY.blobIndex.read(this.#reader, at);
+      const number = ENTRY.index.read(this.#reader, at);
       const blob = this.#blobs[blobIndex];
-      if (blob === undefined) throw this.#reader.bad('blob_index', `${blobIndex} is no blob`, at + 32);
+      if (blob === undefined) throw ENTRY.blobIndex.bad(this.#reader, at, `${blobIndex} is no blob`);
       if (!index.add(row, blobIndex, number)) {
-        throw this.#reader.bad('index', `chunk ${number} of blob ${blob.id} twice`, at + 72);
+        throw ENTRY.index.bad(this.#reader, at, `chunk ${number} of blob ${blob.id} twice`);
       }
     }
     return index;
@@ -141,22 +144,22 @@ export class ChunkTable {
 
   /** Of a row whose place has been checked. */
   #blobOf(row: number): number {
-    return this.#reader.bytes.readUInt32LE(this.#at(row) + 32);
+    return this.#reader.bytes.readUInt32LE(this.#at(row) + ENTRY.blobIndex.at);
   }
   #numberOf(row: number): number {
-    return this.#reader.bytes.readUInt32LE(this.#at(row) + 72);
+    return this.#reader.bytes.readUInt32LE(this.#at(row) + ENTRY.index.at);
   }
 }
 
 /** An entry of the table as a chunk. */
 class TableChunk implements FileChunk {
-  readonly #table: ChunkTable;
+  readonly #table: RafsChunkTable;
   readonly #reader: Reader;
   readonly #at: number;
   readonly #blob: RafsBlob;
   #within: Within | null | undefined = undefined;
 
-  constructor(table: ChunkTable, reader: Reader, at: number, blob: RafsBlob) {
+  constructor(table: RafsChunkTable, reader: Reader, at: number, blob: RafsBlob) {
     this.#table = table;
     this.#reader = reader;
     this.#at = at;
@@ -167,19 +170,19 @@ class TableChunk implements FileChunk {
     return this.#blob.id;
   }
   get index(): number {
-    return this.#reader.u32(this.#at + 72, 'index');
+    return ENTRY.index.read(this.#reader, this.#at);
   }
   get uncompressedOffset(): number {
-    return this.#reader.u64(this.#at + 56, 'uncompressed_offset');
+    return ENTRY.uncompressedOffset.read(this.#reader, this.#at);
   }
   get uncompressedSize(): number {
-    return this.#reader.u32(this.#at + 44, 'uncompressed_size');
+    return ENTRY.uncompressedSize.read(this.#reader, this.#at);
   }
   get compressedOffset(): number {
-    return this.within?.unit.compressedOffset ?? this.#reader.u64(this.#at + 48, 'compressed_offset');
+    return this.within?.unit.compressedOffset ?? ENTRY.compressedOffset.read(this.#reader, this.#at);
   }
   get compressedSize(): number {
-    return this.within?.unit.compressedSize ?? this.#reader.u32(this.#at + 40, 'compressed_size');
+    return this.within?.unit.compressedSize ?? ENTRY.compressedSize.read(this.#reader, this.#at);
   }
   get compressor(): Compressor {
     const decoder = this.within?.unit.decoder;
@@ -190,10 +193,10 @@ class TableChunk implements FileChunk {
     return this.#blob.digester;
   }
   get digest(): Buffer {
-    return this.#reader.slice(this.#at, 32, 'block_id');
+    return ENTRY.digest.read(this.#reader, this.#at);
   }
   get crc32c(): number | null {
-    return (this.#flags & CHUNK_FLAG.HAS_CRC32) === 0 ? null : this.#reader.u32(this.#at + 76, 'crc32');
+    return (this.#flags & CHUNK_FLAG.HAS_CRC32) === 0 ? null : ENTRY.crc32c.read(this.#reader, this.#at);
   }
   get within(): Within | null {
     if (this.#within === undefined) this.#within = this.#findWithin();
@@ -201,7 +204,7 @@ class TableChunk implements FileChunk {
   }
 
   get #flags(): number {
-    return this.#reader.u32(this.#at + 36, 'flags');
+    return ENTRY.flags.read(this.#reader, this.#at);
   }
 
   #findWithin(): Within | null {
@@ -211,8 +214,8 @@ class TableChunk implements FileChunk {
     if (needsMeta(blob)) checkStored(this.#reader, this.#at, blob);
     if (blob.cipher === null || (this.#flags & CHUNK_FLAG.ENCRYPTED) === 0) return null;
     const compressor = (this.#flags & CHUNK_FLAG.COMPRESSED) === 0 ? 0 : blob.compressor;
-    const compressedOffset = this.#reader.u64(this.#at + 48, 'compressed_offset');
-    const compressedSize = this.#reader.u32(this.#at + 40, 'compressed_size');
+    const compressedOffset = ENTRY.compressedOffset.read(this.#reader, this.#at);
+    const compressedSize = ENTRY.compressedSize.read(this.#reader, this.#at);
     const decoder = { kind: 'encrypted', ...blob.cipher, compressor } as const;
     return { unit: { compressedOffset, compressedSize, size, decoder }, offset: 0 };
   }
@@ -221,7 +224,7 @@ class TableChunk implements FileChunk {
 /** Checks what an entry says for itself; of a chunk that may be in a unit, only its place in the device. */
 function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
   const { flags, uncompressedOffset, uncompressedSize, index } = readChunkEntry(reader, at);
-  if ((flags & ~KNOWN_FLAGS) !== 0) throw reader.bad('flags', `unknown bits 0x${flags.toString(16)}`, at + 36);
+  if ((flags & ~KNOWN_FLAGS) !== 0) throw ENTRY.flags.bad(reader, at, `unknown bits 0x${flags.toString(16)}`);
   if ((flags & CHUNK_FLAG.HOLE) !== 0) {
     throw reader.unsupported(
       `blob ${blob.id}: a hole in the chunk table`,
@@ -229,15 +232,15 @@ function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
     );
   }
   if ((flags & CHUNK_FLAG.ENCRYPTED) !== 0 && blob.cipher === null)
-    throw reader.bad('flags', 'encrypted, and the blob has no key', at + 36);
+    throw ENTRY.flags.bad(reader, at, 'encrypted, and the blob has no key');
   if (index > MAX_CHUNKS || (blob.chunkCount > 0 && index >= blob.chunkCount)) {
-    throw reader.bad('index', `chunk ${index} of ${blob.chunkCount}`, at + 72);
+    throw ENTRY.index.bad(reader, at, `chunk ${index} of ${blob.chunkCount}`);
   }
   if (uncompressedSize === 0 || uncompressedSize > MAX_CHUNK_SIZE) {
-    throw reader.bad('uncompressed_size', `${uncompressedSize} is not 1 … 16 MiB`, at + 44);
+    throw ENTRY.uncompressedSize.bad(reader, at, `${uncompressedSize} is not 1 … 16 MiB`);
   }
   if (uncompressedOffset % BLOCK !== 0 || uncompressedOffset + uncompressedSize > blob.uncompressedSize) {
-    throw reader.bad('uncompressed_offset', 'not aligned, or not inside the blob', at + 56);
+    throw ENTRY.uncompressedOffset.bad(reader, at, 'not aligned, or not inside the blob');
   }
   if (!needsMeta(blob)) checkStored(reader, at, blob);
 }
@@ -249,9 +252,9 @@ function checkStored(reader: Reader, at: number, blob: RafsBlob): void {
   const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
   const isRaw = isCompressed || storedRaw(compressedSize, uncompressedSize, isEncrypted);
   if (compressedSize === 0 || compressedSize > (isEncrypted ? MAX_UNIT_SIZE : MAX_CHUNK_SIZE) || !isRaw) {
-    throw reader.bad('compressed_size', `${compressedSize} for ${uncompressedSize} bytes`, at + 40);
+    throw ENTRY.compressedSize.bad(reader, at, `${compressedSize} for ${uncompressedSize} bytes`);
   }
   if (compressedOffset + compressedSize > blob.compressedSize) {
-    throw reader.bad('compressed_offset', 'runs out of the blob', at + 48);
+    throw ENTRY.compressedOffset.bad(reader, at, 'runs out of the blob');
   }
 }

@@ -2,8 +2,9 @@
  * The entries of a directory as a Map that reads itself: one is found by bisection, all are read when they are walked
  * or counted.
  */
+
+import type { Reader } from '../../binary/reader.ts';
 import type { ByteString, FileNode } from '../../tree/node.ts';
-import type { Reader } from './bytes.ts';
 import { type DirectoryEntry, decodeDirectoryBlock } from './dirent.ts';
 
 /** What a directory needs of the tree that it is in. `offset`: that of its inode. */

@@ -2,14 +2,22 @@
  * Directory blocks (struct erofs_dirent): each block holds its entries, then their names, sorted bytewise including
  * "." and "..", as the kernel's binary search needs them (fs/erofs/namei.c).
  */
+
+import { u8, u16, u64, zeros } from '../../binary/fields.ts';
+import type { Reader } from '../../binary/reader.ts';
+import { struct } from '../../binary/struct.ts';
 import type { ByteString, NodeType } from '../../tree/node.ts';
 import { MAX_NAME } from '../../tree/path.ts';
-import { putU64, type Reader } from './bytes.ts';
 import { entryTypeOf } from './inode.ts';
-import { BLOCK } from './layout.ts';
+import { BLOCK, EROFS_H } from './layout.ts';
 
-/** nid u64 · nameoff u16 · file_type u8 · reserved u8 */
-export const DIRENT = 12;
+export const DIRENT = struct('erofs_dirent', EROFS_H, 12, {
+  nid: u64(0, 'nid', 'inode: 32-byte slots from meta_blkaddr'),
+  nameoff: u16(8, 'nameoff', 'of the name in the block; that of the first says how many entries there are'),
+  type: u8(10, 'file_type', 'EROFS_FT_*: 1 regular, 2 directory, 3 char, 4 block, 5 FIFO, 6 socket, 7 symlink'),
+  reserved: zeros(11, 1),
+});
+const { fields: ENTRY, size: ENTRY_SIZE } = DIRENT;
 
 /** How the names of a directory fall into blocks. */
 export interface DirectoryLayout {
@@ -26,11 +34,11 @@ export function planDirectory(children: Iterable<ByteString>): DirectoryLayout {
   const starts: number[] = [0];
   let used = 0;
   for (const [index, name] of names.entries()) {
-    if (used + DIRENT + name.length > BLOCK) {
+    if (used + ENTRY_SIZE + name.length > BLOCK) {
       starts.push(index);
       used = 0;
     }
-    used += DIRENT + name.length;
+    used += ENTRY_SIZE + name.length;
   }
   return { names, starts, size: (starts.length - 1) * BLOCK + used };
 }
@@ -44,13 +52,13 @@ export function encodeDirectory(
   for (const [block, first] of layout.starts.entries()) {
     const names = layout.names.slice(first, layout.starts[block + 1]);
     const base = block * BLOCK;
-    let nameoff = names.length * DIRENT;
+    let nameoff = names.length * ENTRY_SIZE;
     for (const [i, name] of names.entries()) {
       const { nid, type } = target(first + i);
-      const at = base + i * DIRENT;
-      putU64(out, nid, at);
-      out.writeUInt16LE(nameoff, at + 8);
-      out[at + 10] = entryTypeOf(type);
+      const at = base + i * ENTRY_SIZE;
+      ENTRY.nid.write(out, at, nid);
+      ENTRY.nameoff.write(out, at, nameoff);
+      ENTRY.type.write(out, at, entryTypeOf(type));
       out.write(name, base + nameoff, 'latin1');
       nameoff += name.length;
     }
@@ -66,16 +74,16 @@ export interface DirectoryEntry {
 
 /** Decodes a directory's block at `at`, `length` ≤ 4096 bytes of it belong to the directory. */
 export function decodeDirectoryBlock(reader: Reader, at: number, length: number, into: DirectoryEntry[]): void {
-  const first = reader.u16(at + 8, 'nameoff');
-  if (length < DIRENT || first === 0 || first % DIRENT !== 0 || first > length) {
-    throw reader.bad('nameoff', `the first is ${first}`, at + 8);
+  const first = ENTRY.nameoff.read(reader, at);
+  if (length < ENTRY_SIZE || first === 0 || first % ENTRY_SIZE !== 0 || first > length) {
+    throw ENTRY.nameoff.bad(reader, at, `the first is ${first}`);
   }
-  for (let entry = at; entry < at + first; entry += DIRENT) {
-    const nameoff = reader.u16(entry + 8, 'nameoff');
-    const isLast = entry + DIRENT === at + first;
-    const end = isLast ? length : reader.u16(entry + DIRENT + 8, 'nameoff');
+  for (let entry = at; entry < at + first; entry += ENTRY_SIZE) {
+    const nameoff = ENTRY.nameoff.read(reader, entry);
+    const isLast = entry + ENTRY_SIZE === at + first;
+    const end = isLast ? length : ENTRY.nameoff.read(reader, entry + ENTRY_SIZE);
     if (nameoff < first || end <= nameoff || end > length) {
-      throw reader.bad('nameoff', 'not strictly rising inside the block', entry + 8);
+      throw ENTRY.nameoff.bad(reader, entry, 'not strictly rising inside the block');
     }
     let name = reader.text(at + nameoff, end - nameoff, 'name');
     // The last name of a block that is not full ends at a NUL.
@@ -84,6 +92,6 @@ export function decodeDirectoryBlock(reader: Reader, at: number, length: number,
     if (name === '' || name.length > MAX_NAME || name.includes('/') || name.includes('\0')) {
       throw reader.bad('name', 'empty, too long, or with a slash or NUL', at + nameoff);
     }
-    into.push({ name, nid: reader.u64(entry, 'nid'), type: reader.u8(entry + 10, 'file_type') });
+    into.push({ name, nid: ENTRY.nid.read(reader, entry), type: ENTRY.type.read(reader, entry) });
   }
 }

@@ -1,7 +1,8 @@
 /** The chunk indexes of a regular file → its chunks. */
+
+import type { Reader } from '../../binary/reader.ts';
 import type { FileChunk } from '../../tree/node.ts';
-import type { Reader } from './bytes.ts';
-import { type ChunkIndex, INDEX_SIZE, readChunkIndex } from './chunks.ts';
+import { type ChunkIndex, INDEX_SIZE, readChunkIndex } from './chunk-index.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, type DecodedInode, LAYOUT } from './inode.ts';
 import { alignUp } from './layout.ts';
 import type { Superblock } from './superblock.ts';

@@ -1,7 +1,8 @@
 /** What belongs to an inode besides itself: how much of the bootstrap it may claim, and where data of directories and symlinks lies. */
+
+import type { Reader } from '../../binary/reader.ts';
 import { MAX_PATH } from '../../tree/path.ts';
-import type { Reader } from './bytes.ts';
-import { INDEX_SIZE } from './chunks.ts';
+import { INDEX_SIZE } from './chunk-index.ts';
 import { type DecodedInode, LAYOUT } from './inode.ts';
 import { xattrSizeOf } from './xattr.ts';
 

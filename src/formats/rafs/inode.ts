@@ -1,9 +1,54 @@
-/** Extended on-disk inodes (struct erofs_inode_extended); compact ones are only read. */
-import type { FileNode, Mtime, NodeType } from '../../tree/node.ts';
-import { putI64, putU64, type Reader } from './bytes.ts';
+/** On-disk inodes, bytes ⇄ object. Extended ones are written, compact ones only read. */
 
-export const INODE_SIZE = 64;
-export const COMPACT_SIZE = 32;
+import { i64, u16, u32, u64, zeros } from '../../binary/fields.ts';
+import type { Reader } from '../../binary/reader.ts';
+import { struct } from '../../binary/struct.ts';
+import type { FileNode, Mtime, NodeType } from '../../tree/node.ts';
+import { EROFS_H } from './layout.ts';
+
+export const MAX_NSEC = 999_999_999;
+
+const FORMAT = 'bit 0: extended; from bit 1: data layout, 0 plain, 2 inline, 4 chunk-based';
+const XATTR_COUNT = '0 without attributes, else 1 + their bytes behind the 12 of the header / 4';
+const UNION = 'start block, chunk format (bits 0…4: log2 of blocks in an extent; bit 5: indexes), or device number';
+
+export const EXTENDED_INODE = struct('erofs_inode_extended', EROFS_H, 64, {
+  format: u16(0, 'i_format', FORMAT),
+  xattrCount: u16(2, 'i_xattr_icount', XATTR_COUNT),
+  mode: u16(4, 'i_mode', 'type and permissions, as stat(2)'),
+  reserved: zeros(6, 2, 'i_reserved'),
+  size: u64(8, 'i_size', 'bytes'),
+  union: u32(16, 'i_u', UNION),
+  ino: u32(20, 'i_ino', 'for stat(2) on 32-bit hosts'),
+  uid: u32(24, 'i_uid'),
+  gid: u32(28, 'i_gid'),
+  mtime: i64(32, 'i_mtime', 'seconds'),
+  mtimeNsec: u32(40, 'i_mtime_nsec', `at most ${MAX_NSEC}`),
+  nlink: u32(44, 'i_nlink', 'names, `.` and `..` included'),
+  reserved2: zeros(48, 16, 'i_reserved2'),
+});
+
+/** No time, 16-bit ids, a 32-bit size. */
+export const COMPACT_INODE = struct('erofs_inode_compact', EROFS_H, 32, {
+  format: u16(0, 'i_format', FORMAT),
+  xattrCount: u16(2, 'i_xattr_icount', XATTR_COUNT),
+  mode: u16(4, 'i_mode', 'type and permissions, as stat(2)'),
+  nlink: u16(6, 'i_nlink', 'names, `.` and `..` included'),
+  size: u32(8, 'i_size', 'bytes'),
+  reserved: zeros(12, 4, 'i_reserved'),
+  union: u32(16, 'i_u', UNION),
+  ino: u32(20, 'i_ino', 'for stat(2) on 32-bit hosts'),
+  uid: u16(24, 'i_uid'),
+  gid: u16(26, 'i_gid'),
+  reserved2: zeros(28, 4, 'i_reserved2'),
+});
+
+/** Fields up to i_ino lie at the same offsets in both. */
+const { fields: INODE } = EXTENDED_INODE;
+const { fields: COMPACT } = COMPACT_INODE;
+
+export const INODE_SIZE: number = EXTENDED_INODE.size;
+export const COMPACT_SIZE: number = COMPACT_INODE.size;
 
 /** i_datalayout. */
 export const LAYOUT = { PLAIN: 0, INLINE: 2, CHUNK_BASED: 4 } as const;
@@ -50,17 +95,17 @@ export interface InodeFields {
 
 /** Writes the inode of `node` into a zeroed buffer. */
 export function writeInode(out: Buffer, at: number, node: FileNode, fields: InodeFields): void {
-  out.writeUInt16LE(1 | (fields.layout << 1), at); // i_format
-  out.writeUInt16LE(fields.xattrCount, at + 2); // i_xattr_icount
-  out.writeUInt16LE(KINDS[node.type].mode | node.mode, at + 4); // i_mode
-  putU64(out, fields.size, at + 8); // i_size
-  out.writeUInt32LE(fields.union, at + 16); // i_u
-  out.writeUInt32LE(fields.ino, at + 20); // i_ino
-  out.writeUInt32LE(node.uid, at + 24); // i_uid
-  out.writeUInt32LE(node.gid, at + 28); // i_gid
-  putI64(out, node.mtime.sec, at + 32); // i_mtime
-  out.writeUInt32LE(node.mtime.nsec, at + 40); // i_mtime_nsec
-  out.writeUInt32LE(fields.nlink, at + 44); // i_nlink
+  INODE.format.write(out, at, 1 | (fields.layout << 1));
+  INODE.xattrCount.write(out, at, fields.xattrCount);
+  INODE.mode.write(out, at, KINDS[node.type].mode | node.mode);
+  INODE.size.write(out, at, fields.size);
+  INODE.union.write(out, at, fields.union);
+  INODE.ino.write(out, at, fields.ino);
+  INODE.uid.write(out, at, node.uid);
+  INODE.gid.write(out, at, node.gid);
+  INODE.mtime.write(out, at, node.mtime.sec);
+  INODE.mtimeNsec.write(out, at, node.mtime.nsec);
+  INODE.nlink.write(out, at, fields.nlink);
 }
 
 export interface DecodedInode extends InodeFields {
@@ -82,42 +127,41 @@ export interface RawInode extends Omit<DecodedInode, 'type'> {
 /** Reads an inode of either form. */
 export function readInode(reader: Reader, at: number): DecodedInode {
   const inode = decodeInode(reader, at);
-  if (!isKnownLayout(inode.layout)) throw reader.bad('i_format', `unknown data layout ${inode.layout}`, at);
+  if (!isKnownLayout(inode.layout)) throw INODE.format.bad(reader, at, `unknown data layout ${inode.layout}`);
   if (!isKnownType(inode)) {
-    throw reader.bad('i_mode', `unknown file type 0${reader.u16(at + 4, 'i_mode').toString(8)}`, at + 4);
+    throw INODE.mode.bad(reader, at, `unknown file type 0${INODE.mode.read(reader, at).toString(8)}`);
   }
   if (inode.mtime.nsec > MAX_NSEC) {
-    throw reader.bad('i_mtime_nsec', `${inode.mtime.nsec} is not below a second`, at + 40);
+    throw INODE.mtimeNsec.bad(reader, at, `${inode.mtime.nsec} is not below a second`);
   }
   return inode;
 }
 
 const isKnownType = (inode: RawInode): inode is DecodedInode => inode.type !== null;
 
-export const MAX_NSEC = 999_999_999;
 export const isKnownLayout = (layout: number): boolean =>
   layout === LAYOUT.PLAIN || layout === LAYOUT.INLINE || layout === LAYOUT.CHUNK_BASED;
 
 /** Reads an inode of either form, nothing checked but that it is there. */
 export function decodeInode(reader: Reader, at: number): RawInode {
-  const format = reader.u16(at, 'i_format');
+  const format = INODE.format.read(reader, at);
   const isExtended = (format & 1) === 1;
   reader.check(at, isExtended ? INODE_SIZE : COMPACT_SIZE, 'inode');
-  const fullMode = reader.u16(at + 4, 'i_mode');
-  // struct erofs_inode_compact has no time, 16-bit ids, a 32-bit size. One literal: a million of these are made.
+  const fullMode = INODE.mode.read(reader, at);
+  // One literal: a million of these are made.
   return {
     layout: format >> 1,
-    xattrCount: reader.u16(at + 2, 'i_xattr_icount'),
-    size: isExtended ? reader.u64(at + 8, 'i_size') : reader.u32(at + 8, 'i_size'),
-    union: reader.u32(at + 16, 'i_u'),
-    ino: reader.u32(at + 20, 'i_ino'),
-    nlink: isExtended ? reader.u32(at + 44, 'i_nlink') : reader.u16(at + 6, 'i_nlink'),
+    xattrCount: INODE.xattrCount.read(reader, at),
+    size: isExtended ? INODE.size.read(reader, at) : COMPACT.size.read(reader, at),
+    union: INODE.union.read(reader, at),
+    ino: INODE.ino.read(reader, at),
+    nlink: isExtended ? INODE.nlink.read(reader, at) : COMPACT.nlink.read(reader, at),
     type: TYPE_OF_MODE.get(fullMode & 0o170000) ?? null,
     mode: fullMode & 0o7777,
-    uid: isExtended ? reader.u32(at + 24, 'i_uid') : reader.u16(at + 24, 'i_uid'),
-    gid: isExtended ? reader.u32(at + 28, 'i_gid') : reader.u16(at + 26, 'i_gid'),
+    uid: isExtended ? INODE.uid.read(reader, at) : COMPACT.uid.read(reader, at),
+    gid: isExtended ? INODE.gid.read(reader, at) : COMPACT.gid.read(reader, at),
     mtime: isExtended
-      ? { sec: reader.i64(at + 32, 'i_mtime'), nsec: reader.u32(at + 40, 'i_mtime_nsec') }
+      ? { sec: INODE.mtime.read(reader, at), nsec: INODE.mtimeNsec.read(reader, at) }
       : { sec: 0, nsec: 0 },
     inodeSize: isExtended ? INODE_SIZE : COMPACT_SIZE,
   };

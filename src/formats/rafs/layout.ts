@@ -4,6 +4,11 @@
  */
 import type { Compressor, Digester } from '../../native/addon.ts';
 
+/** Where the structures are defined: Linux, Nydus. */
+export const EROFS_H = 'fs/erofs/erofs_fs.h';
+export const V6_RS = 'nydus rafs/src/metadata/layout/v6.rs';
+export const META_RS = 'nydus storage/src/meta';
+
 export const BLOCK = 4096;
 export const BLOCK_BITS = 12;
 /** Of tarfs, whose devices are tar files. */
@@ -15,11 +20,6 @@ export const SUPERBLOCK_OFFSET = 1024;
 export const EROFS_MAGIC = 0xe0f5e1e2;
 export const EXTENDED_OFFSET = 1152;
 export const DEVICE_TABLE_OFFSET = 1408;
-export const DEVICE_SLOT_SIZE = 128;
-/** devt_slotoff, in units of 128 bytes. */
-export const DEVICE_SLOT_OFFSET = DEVICE_TABLE_OFFSET / DEVICE_SLOT_SIZE;
-export const BLOB_ENTRY_SIZE = 256;
-export const CHUNK_ENTRY_SIZE = 80;
 /** One nid of the prefetch table. */
 export const PREFETCH_ENTRY_SIZE = 4;
 /** Device addresses in the flat address space start at multiples of this. */

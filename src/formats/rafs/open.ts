@@ -2,12 +2,13 @@
  * Reads a bootstrap that nobody vouches for. What is read is bounded by the bytes there are: every inode, name, target
  * and index entry is paid for out of a budget of the file's length, which structures that do not overlap cannot exceed.
  */
+
+import { Reader } from '../../binary/reader.ts';
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { readBlobEntry } from './blobtable.ts';
-import { Reader } from './bytes.ts';
-import type { ChunkIndex } from './chunks.ts';
-import { ChunkTable } from './chunktable.ts';
+import type { ChunkIndex } from './chunk-index.ts';
+import { RafsChunkTable } from './chunktable.ts';
 import { permute } from './keyed-hash.ts';
 import { alignUp, TARFS_BLOCK_BITS } from './layout.ts';
 import { MAX_BOOTSTRAP_SIZE } from './limits.ts';
@@ -63,7 +64,7 @@ class OpenedBootstrap implements RafsImage {
   readonly superblock: Superblock;
   readonly blobs: readonly RafsBlob[];
   readonly #reader: Reader;
-  readonly #table: ChunkTable;
+  readonly #table: RafsChunkTable;
   readonly #tree: RafsTree;
 
   constructor(reader: Reader, { blobId, metas: given }: OpenOptions) {
@@ -80,7 +81,7 @@ class OpenedBootstrap implements RafsImage {
     const excess = excessMeta(blobs);
     if (excess !== null) throw reader.bad('ci_uncompressed_size', describeExcess(excess), blobTableOffset);
     this.blobs = blobs;
-    this.#table = new ChunkTable(reader, this.superblock, blobs, given ?? new Map());
+    this.#table = new RafsChunkTable(reader, this.superblock, blobs, given ?? new Map());
     const find = (index: ChunkIndex, size: number) => {
       return this.#isTarfs ? this.#tarChunk(index, size) : this.#table.find(index);
     };

@@ -7,14 +7,14 @@
 import { createHash } from 'node:crypto';
 import { LacunaError } from '../../errors.ts';
 import type { FileChunk, FileNode } from '../../tree/node.ts';
-import { putU64 } from './bytes.ts';
-import { INDEX_SIZE } from './chunks.ts';
+import { INDEX_SIZE, writeDeviceIndex } from './chunk-index.ts';
 import { CHUNK_FORMAT_INDEXES, INODE_SIZE, LAYOUT } from './inode.ts';
 import type { Inodes } from './inodes.ts';
-import { alignUp, BLOCK, BLOCK_BITS, EROFS_MAGIC, ROOT_NID, SUPERBLOCK_OFFSET } from './layout.ts';
+import { alignUp, BLOCK, BLOCK_BITS, ROOT_NID, SUPERBLOCK_OFFSET } from './layout.ts';
 import { MAX_BLOCKS } from './limits.ts';
 import { type OnDropped, placeIndexed, placeInline, walkTree } from './plan.ts';
 import { Space } from './space.ts';
+import { SUPERBLOCK } from './superblock.ts';
 import { writePlannedInode } from './writeinode.ts';
 
 /** EROFS_FEATURE_INCOMPAT_CHUNKED_FILE */
@@ -125,21 +125,21 @@ function writeInodeAndIndexes(metadata: Buffer, inodes: Inodes, number: number, 
   const format = CHUNK_FORMAT_INDEXES | (Math.log2(first.uncompressedSize) - BLOCK_BITS);
   writePlannedInode(metadata, inodes, number, 0, format);
   const at = alignUp(inodes.behindXattrs(number), INDEX_SIZE);
-  // struct erofs_inode_chunk_index: startblk_hi and device_id are 0, this device's.
-  for (const [i, chunk] of chunks.entries()) metadata.writeUInt32LE(blockOf(chunk), at + i * INDEX_SIZE + 4);
+  for (const [i, chunk] of chunks.entries()) writeDeviceIndex(metadata, at + i * INDEX_SIZE, blockOf(chunk));
 }
 
 function writeSuperblock(metadata: Buffer, inodes: number, size: number, hasChunks: boolean): void {
-  const at = SUPERBLOCK_OFFSET;
-  metadata.writeUInt32LE(EROFS_MAGIC, at); // magic
-  metadata[at + 12] = BLOCK_BITS; // blkszbits
-  metadata.writeUInt16LE(ROOT_NID, at + 14); // root_nid
-  putU64(metadata, inodes, at + 16); // inos
-  metadata.writeUInt32LE(size / BLOCK, at + 36); // blocks
-  metadata.writeUInt32LE(hasChunks ? INCOMPAT_CHUNKED_FILE : 0, at + 80); // feature_incompat
+  SUPERBLOCK.encode(metadata, SUPERBLOCK_OFFSET, {
+    featureCompat: 0,
+    blockBits: BLOCK_BITS,
+    rootNid: ROOT_NID,
+    inos: inodes,
+    blocks: size / BLOCK,
+    featureIncompat: hasChunks ? INCOMPAT_CHUNKED_FILE : 0,
+  });
   // For `mount UUID=…`, and the same for the same image: a version 8 UUID (RFC 9562) of the metadata.
   const uuid = createHash('sha256').update(metadata).digest().subarray(0, 16);
   uuid[6] = (uuid[6]! & 0x0f) | 0x80;
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;
-  uuid.copy(metadata, at + 48); // uuid
+  SUPERBLOCK.fields.uuid.write(metadata, SUPERBLOCK_OFFSET, uuid);
 }

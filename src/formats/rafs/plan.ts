@@ -4,20 +4,15 @@ import { type ByteString, display, type FileChunk, type FileNode } from '../../t
 import { MAX_NAME, MAX_PATH } from '../../tree/path.ts';
 import { resolvePath } from '../../tree/resolve.ts';
 import type { RafsBlob } from './blob.ts';
-import { INDEX_SIZE } from './chunks.ts';
+import { BLOB_ENTRY_SIZE } from './blob-entry.ts';
+import { CHUNK_ENTRY_SIZE } from './chunk-entry.ts';
+import { INDEX_SIZE } from './chunk-index.ts';
 import { SeenChunks } from './chunktable-writer.ts';
+import { deviceSlotAt } from './device-slot.ts';
 import { planDirectory } from './dirent.ts';
 import { INODE_SIZE, LAYOUT } from './inode.ts';
 import { Inodes, type PlannedDirectory } from './inodes.ts';
-import {
-  alignUp,
-  BLOB_ENTRY_SIZE,
-  BLOCK,
-  CHUNK_ENTRY_SIZE,
-  DEVICE_SLOT_SIZE,
-  DEVICE_TABLE_OFFSET,
-  PREFETCH_ENTRY_SIZE,
-} from './layout.ts';
+import { alignUp, BLOCK, PREFETCH_ENTRY_SIZE } from './layout.ts';
 import { MAX_BLOBS, MAX_BOOTSTRAP_SIZE } from './limits.ts';
 import { Space } from './space.ts';
 import { isStorable } from './xattr.ts';
@@ -57,7 +52,7 @@ export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], option
   const used = planChunks(inodes, blobs, options.chunkSize);
   const count = used.blobs.length;
   const prefetch = count === 0 ? [] : planPrefetch(root, options.prefetch ?? [], numbers);
-  const blobTableOffset = alignUp(DEVICE_TABLE_OFFSET + count * DEVICE_SLOT_SIZE, BLOCK);
+  const blobTableOffset = alignUp(deviceSlotAt(count), BLOCK);
   // Without blobs the kernel's address 0 of the metadata is the file's, and the root's block is the first free one.
   const prefetchTableOffset = blobTableOffset + count * BLOB_ENTRY_SIZE;
   const metaOffset = count === 0 ? 0 : alignUp(prefetchTableOffset + prefetch.length * PREFETCH_ENTRY_SIZE, BLOCK);

@@ -3,9 +3,10 @@
  * a directory are looked for or read when they are asked for. So listing one directory touches what is on the way to
  * it, and nothing else.
  */
+
+import type { Reader } from '../../binary/reader.ts';
 import type { ByteString, FileChunk, FileNode, Mtime, NodeType } from '../../tree/node.ts';
 import { MAX_DEPTH } from '../../tree/path.ts';
-import type { Reader } from './bytes.ts';
 import { type DirectoryTree, RafsDirectory } from './directory.ts';
 import type { DirectoryEntry } from './dirent.ts';
 import { type FindChunk, readFileChunks } from './filechunks.ts';

@@ -3,9 +3,10 @@
  * lies in the file and is of a kind that RAFS has. The first fault ends it. It is as strict as the readers, and remembers a
  * byte for each place of an inode and the directories still to be read.
  */
+
+import { Reader } from '../../binary/reader.ts';
 import { MAX_DEPTH } from '../../tree/path.ts';
-import { Reader } from './bytes.ts';
-import { INDEX_SIZE, readChunkIndex } from './chunks.ts';
+import { INDEX_SIZE, readChunkIndex } from './chunk-index.ts';
 import { type DirectoryEntry, decodeDirectoryBlock } from './dirent.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, type DecodedInode, entryTypeOf, LAYOUT, readInode } from './inode.ts';
 import { dataBlockAt, MetadataBudget } from './inode-data.ts';

@@ -1,24 +1,27 @@
 /** Superblock (struct erofs_super_block) and Nydus's extended superblock, bytes ⇄ object. */
 
+import { bytes, type IntField, i64, u8, u16, u32, u64, zeros } from '../../binary/fields.ts';
+import type { Reader } from '../../binary/reader.ts';
+import { struct } from '../../binary/struct.ts';
 import { MAX_CHUNK_SIZE } from '../../blob/table.ts';
 import type { Mtime } from '../../tree/node.ts';
-import { putI64, putU64, type Reader } from './bytes.ts';
+import { BLOB_ENTRY_SIZE } from './blob-entry.ts';
+import { CHUNK_ENTRY_SIZE } from './chunk-entry.ts';
+import { DEVICE_SLOT_OFFSET, deviceSlotAt } from './device-slot.ts';
 import { MAX_NSEC } from './inode.ts';
 import {
-  BLOB_ENTRY_SIZE,
   BLOCK,
   BLOCK_BITS,
-  CHUNK_ENTRY_SIZE,
   COMPAT_RAFS_V6,
-  DEVICE_SLOT_OFFSET,
-  DEVICE_SLOT_SIZE,
   DEVICE_TABLE_OFFSET,
+  EROFS_H,
   EROFS_MAGIC,
   EXTENDED_OFFSET,
   FLAG,
   INCOMPAT,
   SUPERBLOCK_OFFSET,
   TARFS_BLOCK_BITS,
+  V6_RS,
 } from './layout.ts';
 import { MAX_BLOBS, MAX_PREFETCH, MIN_CHUNK_SIZE } from './limits.ts';
 
@@ -46,53 +49,65 @@ export interface Superblock {
   readonly prefetchTableSize: number;
 }
 
-/** Writes both into a zeroed buffer. */
-export function writeSuperblock(out: Buffer, sb: Superblock): void {
-  const base = SUPERBLOCK_OFFSET;
-  out.writeUInt32LE(EROFS_MAGIC, base); // magic
-  out.writeUInt32LE(COMPAT_RAFS_V6, base + 8); // feature_compat
-  out[base + 12] = sb.blockBits; // blkszbits
-  out.writeUInt16LE(sb.rootNid, base + 14); // root_nid
-  putU64(out, sb.inos, base + 16); // inos
-  putI64(out, sb.buildTime.sec, base + 24); // build_time
-  out.writeUInt32LE(sb.buildTime.nsec, base + 32); // build_time_nsec
-  out.writeUInt32LE(sb.blocks, base + 36); // blocks
-  out.writeUInt32LE(sb.metaBlkaddr, base + 40); // meta_blkaddr
-  out.writeUInt32LE(INCOMPAT, base + 80); // feature_incompat
-  out.writeUInt16LE(sb.extraDevices, base + 86); // extra_devices
-  out.writeUInt16LE(DEVICE_SLOT_OFFSET, base + 88); // devt_slotoff
+/** 128 bytes at 1024. */
+export const SUPERBLOCK = struct('erofs_super_block', EROFS_H, 128, {
+  magic: u32(0, 'magic', '', EROFS_MAGIC),
+  checksum: u32(4, 'checksum', 'no checksum: its feature is off', 0),
+  featureCompat: u32(8, 'feature_compat', 'RAFS_V6', COMPAT_RAFS_V6),
+  blockBits: u8(12, 'blkszbits', `log2 of the block size: ${BLOCK_BITS}, in tarfs ${TARFS_BLOCK_BITS}`),
+  extSlots: u8(13, 'sb_extslots', 'extension slots', 0),
+  rootNid: u16(14, 'root_nid', 'inode of the root directory'),
+  inos: u64(16, 'inos', 'path names, not inodes; at least 1'),
+  buildTime: i64(24, 'build_time', 'seconds: the time of compact inodes'),
+  buildTimeNsec: u32(32, 'build_time_nsec', `at most ${MAX_NSEC}`),
+  blocks: u32(36, 'blocks', "of all devices together, the bootstrap's own not counted"),
+  metaBlkaddr: u32(40, 'meta_blkaddr', 'block at which inode addresses begin'),
+  xattrBlkaddr: u32(44, 'xattr_blkaddr', 'no shared attributes', 0),
+  uuid: bytes(48, 16, 'uuid', 'zeros in RAFS'),
+  volumeName: bytes(64, 16, 'volume_name', 'zeros in RAFS'),
+  featureIncompat: u32(80, 'feature_incompat', 'CHUNKED_FILE and DEVICE_TABLE', INCOMPAT),
+  comprAlgs: u16(84, 'available_compr_algs', '', 0),
+  extraDevices: u16(86, 'extra_devices', `device slots; at most ${MAX_BLOBS}`),
+  slotOffset: u16(88, 'devt_slotoff', 'of the device slots, in units of 128 bytes'),
+  reserved: zeros(90, 38),
+});
 
-  const ext = EXTENDED_OFFSET;
-  putU64(out, sb.flags, ext); // s_flags
-  putU64(out, sb.blobTableOffset, ext + 8); // s_blob_table_offset
-  out.writeUInt32LE(sb.blobTableSize, ext + 16); // s_blob_table_size
-  out.writeUInt32LE(sb.chunkSize, ext + 20); // s_chunk_size
-  putU64(out, sb.chunkTableOffset, ext + 24); // s_chunk_table_offset
-  putU64(out, sb.chunkTableSize, ext + 32); // s_chunk_table_size
-  putU64(out, sb.prefetchTableOffset, ext + 40); // s_prefetch_table_offset
-  out.writeUInt32LE(sb.prefetchTableSize, ext + 48); // s_prefetch_table_size
+/** 256 bytes at 1152. */
+export const EXTENDED_SUPERBLOCK = struct('RafsV6SuperBlockExt', V6_RS, DEVICE_TABLE_OFFSET - EXTENDED_OFFSET, {
+  flags: u64(0, 's_flags', 'RafsSuperFlags: exactly one compression and one hash'),
+  blobTableOffset: u64(8, 's_blob_table_offset', 'bytes'),
+  blobTableSize: u32(16, 's_blob_table_size', 'bytes: an entry for each device slot'),
+  chunkSize: u32(20, 's_chunk_size', 'bytes: a power of two of 4 KiB … 16 MiB'),
+  chunkTableOffset: u64(24, 's_chunk_table_offset', 'bytes'),
+  chunkTableSize: u64(32, 's_chunk_table_size', 'bytes, whole entries'),
+  prefetchTableOffset: u64(40, 's_prefetch_table_offset', 'bytes; 0 where there is none'),
+  prefetchTableSize: u32(48, 's_prefetch_table_size', `bytes: a u32 inode number each; at most ${MAX_PREFETCH}`),
+  reserved: zeros(52, 204, 's_reserved'),
+});
+
+const { fields: SB } = SUPERBLOCK;
+const { fields: EXT } = EXTENDED_SUPERBLOCK;
+
+/** Writes both into a zeroed buffer. */
+export function writeSuperblock(out: Buffer, { buildTime, ...sb }: Superblock): void {
+  SUPERBLOCK.encode(out, SUPERBLOCK_OFFSET, {
+    ...sb,
+    buildTime: buildTime.sec,
+    buildTimeNsec: buildTime.nsec,
+    slotOffset: DEVICE_SLOT_OFFSET,
+  });
+  EXTENDED_SUPERBLOCK.encode(out, EXTENDED_OFFSET, sb);
 }
 
 /** Both as they are, nothing checked but that they are there. */
 export function decodeSuperblock(reader: Reader): Superblock {
-  const [base, ext] = [SUPERBLOCK_OFFSET, EXTENDED_OFFSET];
-  return {
-    blockBits: reader.u8(base + 12, 'blkszbits'),
-    buildTime: { sec: reader.i64(base + 24, 'build_time'), nsec: reader.u32(base + 32, 'build_time_nsec') },
-    rootNid: reader.u16(base + 14, 'root_nid'),
-    inos: reader.u64(base + 16, 'inos'),
-    blocks: reader.u32(base + 36, 'blocks'),
-    metaBlkaddr: reader.u32(base + 40, 'meta_blkaddr'),
-    extraDevices: reader.u16(base + 86, 'extra_devices'),
-    flags: reader.u64(ext, 's_flags'),
-    blobTableOffset: reader.u64(ext + 8, 's_blob_table_offset'),
-    blobTableSize: reader.u32(ext + 16, 's_blob_table_size'),
-    chunkSize: reader.u32(ext + 20, 's_chunk_size'),
-    chunkTableOffset: reader.u64(ext + 24, 's_chunk_table_offset'),
-    chunkTableSize: reader.u64(ext + 32, 's_chunk_table_size'),
-    prefetchTableOffset: reader.u64(ext + 40, 's_prefetch_table_offset'),
-    prefetchTableSize: reader.u32(ext + 48, 's_prefetch_table_size'),
-  };
+  const { blockBits, rootNid, inos, blocks, metaBlkaddr, extraDevices, ...rest } = SUPERBLOCK.decode(
+    reader,
+    SUPERBLOCK_OFFSET,
+  );
+  const extended = EXTENDED_SUPERBLOCK.decode(reader, EXTENDED_OFFSET);
+  const buildTime = { sec: rest.buildTime, nsec: rest.buildTimeNsec };
+  return { blockBits, buildTime, rootNid, inos, blocks, metaBlkaddr, extraDevices, ...extended };
 }
 
 /** Reads and checks both. FormatError for what cannot be, UNSUPPORTED for what this version does not read. */
@@ -100,42 +115,46 @@ export function readSuperblock(reader: Reader): Superblock {
   const base = SUPERBLOCK_OFFSET;
   if (reader.length < BLOCK)
     throw reader.bad('bootstrap', `${reader.length} bytes are not a whole number of blocks`, 0);
-  if (reader.u32(base, 'magic') !== EROFS_MAGIC) throw reader.bad('magic', 'not an EROFS image', base);
+  if (SB.magic.read(reader, base) !== EROFS_MAGIC) throw SB.magic.bad(reader, base, 'not an EROFS image');
   const ext = EXTENDED_OFFSET;
-  const flags = reader.u64(ext, 's_flags');
-  expect(reader, base + 8, reader.u32(base + 8, 'feature_compat'), COMPAT_RAFS_V6, 'feature_compat');
-  expect(reader, base + 80, reader.u32(base + 80, 'feature_incompat'), INCOMPAT, 'feature_incompat');
-  checkFlags(reader, flags, ext);
+  const flags = EXT.flags.read(reader, ext);
+  expect(reader, SB.featureCompat, COMPAT_RAFS_V6);
+  expect(reader, SB.featureIncompat, INCOMPAT);
+  checkFlags(reader, flags);
   const blockBits = (flags & FLAG.TARTFS_MODE) === 0 ? BLOCK_BITS : TARFS_BLOCK_BITS;
-  expect(reader, base + 12, reader.u8(base + 12, 'blkszbits'), blockBits, 'blkszbits');
+  expect(reader, SB.blockBits, blockBits);
   if (reader.length % 2 ** blockBits !== 0) {
     throw reader.bad('bootstrap', `${reader.length} bytes are not a whole number of blocks`, 0);
   }
-  expect(reader, base + 13, reader.u8(base + 13, 'sb_extslots'), 0, 'sb_extslots');
-  expect(reader, base + 44, reader.u32(base + 44, 'xattr_blkaddr'), 0, 'xattr_blkaddr');
+  expect(reader, SB.extSlots, 0);
+  expect(reader, SB.xattrBlkaddr, 0);
   const sb = decodeSuperblock(reader);
   const { nsec } = sb.buildTime;
-  if (nsec > MAX_NSEC) throw reader.bad('build_time_nsec', `${nsec} is not below a second`, base + 32);
+  if (nsec > MAX_NSEC) throw SB.buildTimeNsec.bad(reader, base, `${nsec} is not below a second`);
   const size = sb.chunkSize;
   if (size < MIN_CHUNK_SIZE || size > MAX_CHUNK_SIZE || (size & (size - 1)) !== 0) {
-    throw reader.bad('s_chunk_size', `${size} is not a power of two of 4 KiB … 16 MiB`, ext + 20);
+    throw EXT.chunkSize.bad(reader, ext, `${size} is not a power of two of 4 KiB … 16 MiB`);
   }
-  if (sb.inos === 0) throw reader.bad('inos', 'no inodes', base + 16);
+  if (sb.inos === 0) throw SB.inos.bad(reader, base, 'no inodes');
   checkTables(reader, sb);
   return sb;
 }
 
-function expect(reader: Reader, offset: number, value: number, wanted: number, field: string): void {
-  if (value !== wanted) throw reader.bad(field, `0x${value.toString(16)}, not 0x${wanted.toString(16)}`, offset);
+/** A field of the EROFS superblock that has one legal value here. */
+function expect(reader: Reader, field: IntField, wanted: number): void {
+  const value = field.read(reader, SUPERBLOCK_OFFSET);
+  if (value === wanted) return;
+  throw field.bad(reader, SUPERBLOCK_OFFSET, `0x${value.toString(16)}, not 0x${wanted.toString(16)}`);
 }
 
-function checkFlags(reader: Reader, flags: number, offset: number): void {
+function checkFlags(reader: Reader, flags: number): void {
+  const bad = (problem: string) => EXT.flags.bad(reader, EXTENDED_OFFSET, problem);
   const known = Object.values(FLAG).reduce((all, bit) => all + bit, 0);
-  if (flags > 0xffff_ffff || (flags & ~known) >>> 0 !== 0) throw reader.bad('s_flags', 'unknown bits', offset);
+  if (flags > 0xffff_ffff || (flags & ~known) >>> 0 !== 0) throw bad('unknown bits');
   const one = (mask: number) => (flags & mask) !== 0 && (flags & mask & ((flags & mask) - 1)) === 0;
   const compression = FLAG.COMPRESSION_NONE | FLAG.COMPRESSION_LZ4 | FLAG.COMPRESSION_GZIP | FLAG.COMPRESSION_ZSTD;
   if (!one(compression) || !one(FLAG.HASH_BLAKE3 | FLAG.HASH_SHA256)) {
-    throw reader.bad('s_flags', 'not exactly one compression and one hash', offset);
+    throw bad('not exactly one compression and one hash');
   }
 }
 
@@ -143,26 +162,25 @@ function checkFlags(reader: Reader, flags: number, offset: number): void {
 function checkTables(reader: Reader, sb: Superblock): void {
   const ext = EXTENDED_OFFSET;
   if (sb.extraDevices > MAX_BLOBS) {
-    throw reader.bad('extra_devices', `${sb.extraDevices}, at most ${MAX_BLOBS}`, SUPERBLOCK_OFFSET + 86);
+    throw SB.extraDevices.bad(reader, SUPERBLOCK_OFFSET, `${sb.extraDevices}, at most ${MAX_BLOBS}`);
   }
   if (sb.blobTableSize !== sb.extraDevices * BLOB_ENTRY_SIZE) {
-    throw reader.bad('s_blob_table_size', `${sb.blobTableSize} bytes for ${sb.extraDevices} devices`, ext + 16);
+    throw EXT.blobTableSize.bad(reader, ext, `${sb.blobTableSize} bytes for ${sb.extraDevices} devices`);
   }
   if (sb.chunkTableSize % CHUNK_ENTRY_SIZE !== 0) {
-    throw reader.bad('s_chunk_table_size', `not a multiple of ${CHUNK_ENTRY_SIZE}`, ext + 32);
+    throw EXT.chunkTableSize.bad(reader, ext, `not a multiple of ${CHUNK_ENTRY_SIZE}`);
   }
-  const slotOffset = reader.u16(SUPERBLOCK_OFFSET + 88, 'devt_slotoff');
-  if (sb.extraDevices > 0) expect(reader, SUPERBLOCK_OFFSET + 88, slotOffset, DEVICE_SLOT_OFFSET, 'devt_slotoff');
+  if (sb.extraDevices > 0) expect(reader, SB.slotOffset, DEVICE_SLOT_OFFSET);
   const regions = [
-    { field: 'devt_slotoff', start: 0, size: DEVICE_TABLE_OFFSET + sb.extraDevices * DEVICE_SLOT_SIZE },
-    { field: 's_blob_table_offset', start: sb.blobTableOffset, size: sb.blobTableSize },
+    { field: SB.slotOffset.name, start: 0, size: deviceSlotAt(sb.extraDevices) },
+    { field: EXT.blobTableOffset.name, start: sb.blobTableOffset, size: sb.blobTableSize },
     // Old writers give an empty prefetch table a size without an offset.
     {
-      field: 's_prefetch_table_offset',
+      field: EXT.prefetchTableOffset.name,
       start: sb.prefetchTableOffset,
       size: sb.prefetchTableOffset === 0 ? 0 : sb.prefetchTableSize,
     },
-    { field: 's_chunk_table_offset', start: sb.chunkTableOffset, size: sb.chunkTableSize },
+    { field: EXT.chunkTableOffset.name, start: sb.chunkTableOffset, size: sb.chunkTableSize },
   ].filter(({ size }) => size > 0);
   regions.sort((a, b) => a.start - b.start);
   let end = 0;
@@ -171,8 +189,8 @@ function checkTables(reader: Reader, sb: Superblock): void {
     if (start < end) throw reader.bad(field, 'overlaps another table', start);
     end = start + size;
   }
-  reader.check(sb.metaBlkaddr * 2 ** sb.blockBits, 0, 'meta_blkaddr');
+  reader.check(sb.metaBlkaddr * 2 ** sb.blockBits, 0, SB.metaBlkaddr.name);
   if (sb.prefetchTableSize > 4 * MAX_PREFETCH) {
-    throw reader.bad('s_prefetch_table_size', `${sb.prefetchTableSize} bytes are too many`, ext + 48);
+    throw EXT.prefetchTableSize.bad(reader, ext, `${sb.prefetchTableSize} bytes are too many`);
   }
 }

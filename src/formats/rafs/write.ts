@@ -3,16 +3,16 @@ import { LacunaError } from '../../errors.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
 import type { ByteString, FileChunk, FileNode } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
-import { writeBlobEntry, writeDeviceSlot } from './blobtable.ts';
-import { INDEX_SIZE, writeChunkIndex } from './chunks.ts';
+import { BLOB_ENTRY_SIZE, writeBlobEntry } from './blob-entry.ts';
+import { CHUNK_ENTRY_SIZE } from './chunk-entry.ts';
+import { INDEX_SIZE, writeChunkIndex } from './chunk-index.ts';
 import { ChunkTableWriter } from './chunktable-writer.ts';
+import { writeDeviceSlot } from './device-slot.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES } from './inode.ts';
 import {
   alignUp,
-  BLOB_ENTRY_SIZE,
   BLOCK,
   BLOCK_BITS,
-  CHUNK_ENTRY_SIZE,
   COMPRESSION_FLAG,
   DEVICE_ALIGN,
   FEATURE,
@@ -104,7 +104,7 @@ function writeDevices(out: Buffer, plan: Plan, align: number): number {
   for (const [i, blob] of plan.blobs.entries()) {
     mapped = alignUp(mapped, align);
     writeDeviceSlot(out, i, blob, mapped / BLOCK);
-    writeBlobEntry(out, plan.blobTableOffset, i, blob);
+    writeBlobEntry(out, plan.blobTableOffset + i * BLOB_ENTRY_SIZE, i, blob);
     mapped += blob.uncompressedSize;
     blocks += blob.uncompressedSize / BLOCK;
     if (mapped / BLOCK > MAX_BLOCKS) throw cannot(`blobs of more than 16 TiB together, each aligned to ${align} bytes`);

@@ -1,12 +1,28 @@
 /** Inline extended attributes of an inode (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
+
+import { u8, u16, zeros } from '../../binary/fields.ts';
+import type { Reader } from '../../binary/reader.ts';
+import { struct } from '../../binary/struct.ts';
 import { type ByteString, display, sortedXattrs } from '../../tree/node.ts';
-import type { Reader } from './bytes.ts';
+import { EROFS_H } from './layout.ts';
 import { MAX_XATTRS } from './limits.ts';
 
-/** h_reserved u32 · h_shared_count u8 · h_reserved2[7] */
-export const XATTR_HEADER = 12;
-/** e_name_len u8 · e_name_index u8 · e_value_size u16 */
-export const XATTR_ENTRY = 4;
+/** Behind the inode, once. */
+export const XATTR_HEADER = struct('erofs_xattr_ibody_header', EROFS_H, 12, {
+  reserved: zeros(0, 4, 'h_reserved'),
+  sharedCount: u8(4, 'h_shared_count', 'no shared attributes', 0),
+  reserved2: zeros(5, 7, 'h_reserved2'),
+});
+
+/** Then for each attribute; its name without the prefix and its value follow, padded to 4 bytes. */
+export const XATTR_ENTRY = struct('erofs_xattr_entry', EROFS_H, 4, {
+  nameLength: u8(0, 'e_name_len', 'bytes, without the prefix'),
+  nameIndex: u8(1, 'e_name_index', 'prefix: 1 user., 2 and 3 the POSIX ACLs, 4 trusted., 6 security.'),
+  valueLength: u16(2, 'e_value_size', 'bytes'),
+});
+
+const { fields: HEADER, size: HEADER_SIZE } = XATTR_HEADER;
+const { fields: ENTRY, size: ENTRY_SIZE } = XATTR_ENTRY;
 
 /** e_name_index → prefix. The two ACLs are whole names. */
 const PREFIXES: ReadonlyArray<readonly [number, ByteString]> = [
@@ -35,7 +51,7 @@ function splitName(name: ByteString): { index: number; suffix: ByteString } | nu
 }
 
 /** Bytes of an entry with what pads it. */
-export const entrySize = (suffix: number, value: number): number => (XATTR_ENTRY + suffix + value + 3) & ~3;
+export const entrySize = (suffix: number, value: number): number => (ENTRY_SIZE + suffix + value + 3) & ~3;
 
 /** Whether EROFS, like Linux, has a place for this attribute. */
 export function isStorable(name: ByteString, value: Buffer): boolean {
@@ -46,26 +62,26 @@ export function isStorable(name: ByteString, value: Buffer): boolean {
 /** Bytes that storable attributes take after the inode; 0 without any. */
 export function xattrSize(xattrs: ReadonlyMap<ByteString, Buffer> | null): number {
   if (xattrs === null || xattrs.size === 0) return 0;
-  let size = XATTR_HEADER;
+  let size = HEADER_SIZE;
   for (const [name, value] of xattrs) size += entrySize(splitName(name)!.suffix.length, value.length);
   return size;
 }
 
 /** i_xattr_icount for attributes of `size` bytes in all. */
-export const xattrCount = (size: number): number => (size === 0 ? 0 : (size - XATTR_HEADER) / 4 + 1);
+export const xattrCount = (size: number): number => (size === 0 ? 0 : (size - HEADER_SIZE) / 4 + 1);
 /** The inverse of {@link xattrCount}. */
-export const xattrSizeOf = (icount: number): number => (icount === 0 ? 0 : XATTR_HEADER + (icount - 1) * 4);
+export const xattrSizeOf = (icount: number): number => (icount === 0 ? 0 : HEADER_SIZE + (icount - 1) * 4);
 
 /** Writes the attributes at `at` of a zeroed buffer. */
 export function writeXattrs(out: Buffer, at: number, xattrs: ReadonlyMap<ByteString, Buffer>): void {
-  let position = at + XATTR_HEADER;
+  let position = at + HEADER_SIZE;
   for (const [name, value] of sortedXattrs(xattrs)) {
     const { index, suffix } = splitName(name)!;
-    out[position] = suffix.length;
-    out[position + 1] = index;
-    out.writeUInt16LE(value.length, position + 2);
-    out.write(suffix, position + XATTR_ENTRY, 'latin1');
-    value.copy(out, position + XATTR_ENTRY + suffix.length);
+    ENTRY.nameLength.write(out, position, suffix.length);
+    ENTRY.nameIndex.write(out, position, index);
+    ENTRY.valueLength.write(out, position, value.length);
+    out.write(suffix, position + ENTRY_SIZE, 'latin1');
+    value.copy(out, position + ENTRY_SIZE + suffix.length);
     position += entrySize(suffix.length, value.length);
   }
 }
@@ -75,22 +91,22 @@ export function readXattrs(reader: Reader, at: number, size: number): Map<ByteSt
   if (size === 0) return null;
   const end = at + size;
   reader.check(at, size, 'xattr');
-  if (reader.u8(at + 4, 'h_shared_count') !== 0) throw reader.bad('h_shared_count', 'shared attributes', at + 4);
+  if (HEADER.sharedCount.read(reader, at) !== 0) throw HEADER.sharedCount.bad(reader, at, 'shared attributes');
   const found = new Map<ByteString, Buffer>();
-  let position = at + XATTR_HEADER;
-  while (position + XATTR_ENTRY <= end) {
-    const nameLength = reader.u8(position, 'e_name_len');
-    const index = reader.u8(position + 1, 'e_name_index');
-    const valueLength = reader.u16(position + 2, 'e_value_size');
+  let position = at + HEADER_SIZE;
+  while (position + ENTRY_SIZE <= end) {
+    const nameLength = ENTRY.nameLength.read(reader, position);
+    const index = ENTRY.nameIndex.read(reader, position);
+    const valueLength = ENTRY.valueLength.read(reader, position);
     const next = position + entrySize(nameLength, valueLength);
-    if (next > end) throw reader.bad('e_value_size', 'runs out of the attributes', position);
+    if (next > end) throw ENTRY.valueLength.bad(reader, position, 'runs out of the attributes');
     const prefix = prefixOf(index);
-    if (prefix === null) throw reader.bad('e_name_index', `unknown prefix ${index}`, position + 1);
-    const name = prefix + reader.text(position + XATTR_ENTRY, nameLength, 'e_name');
+    if (prefix === null) throw ENTRY.nameIndex.bad(reader, position, `unknown prefix ${index}`);
+    const name = prefix + reader.text(position + ENTRY_SIZE, nameLength, 'e_name');
     if (!isXattrName(name)) throw reader.bad('e_name', 'not a name', position);
     if (found.size >= MAX_XATTRS) throw reader.bad('e_name', `more than ${MAX_XATTRS} attributes`, position);
     if (found.has(name)) throw reader.bad('e_name', `${JSON.stringify(display(name))} twice`, position);
-    found.set(name, Buffer.from(reader.slice(position + XATTR_ENTRY + nameLength, valueLength, 'e_value')));
+    found.set(name, Buffer.from(reader.slice(position + ENTRY_SIZE + nameLength, valueLength, 'e_value')));
     position = next;
   }
   if (position !== end) throw reader.bad('i_xattr_icount', 'leaves a rest', at);

@@ -1,7 +1,7 @@
 /** Given Nydus's own chunks, our blob ends with the bytes that nydus-image wrote, and our bootstrap holds its tables. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { finishBlob } from '../../../src/formats/rafs/blob.ts';
+import { finishBlob } from '../../../src/formats/rafs/blob-end.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../../../src/formats/rafs/write.ts';
 import { plainChunk } from '../../../src/tree/node.ts';

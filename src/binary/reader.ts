@@ -1,6 +1,5 @@
 /** Reading integers from bytes nobody vouches for: every access is bounded and names its field. */
-import { FormatError, LacunaError } from '../../errors.ts';
-import type { ByteString } from '../../tree/node.ts';
+import { FormatError, LacunaError } from '../errors.ts';
 
 export class Reader {
   readonly bytes: Buffer;
@@ -42,6 +41,16 @@ export class Reader {
     return this.bytes.readUInt32LE(offset);
   }
 
+  u24(offset: number, field: string): number {
+    this.check(offset, 3, field);
+    return this.bytes.readUIntLE(offset, 3);
+  }
+
+  u40(offset: number, field: string): number {
+    this.check(offset, 5, field);
+    return this.bytes[offset + 4]! * 2 ** 32 + this.bytes.readUInt32LE(offset);
+  }
+
   /** FormatError beyond 2^53 − 1: nothing that is an offset or a size here can be that large. */
   u64(offset: number, field: string): number {
     this.check(offset, 8, field);
@@ -64,7 +73,8 @@ export class Reader {
     return this.bytes.subarray(offset, offset + length);
   }
 
-  text(offset: number, length: number, field: string): ByteString {
+  /** The bytes as characters 0…255. */
+  text(offset: number, length: number, field: string): string {
     this.check(offset, length, field);
     return this.bytes.toString('latin1', offset, offset + length);
   }
