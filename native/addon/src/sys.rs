@@ -6,11 +6,11 @@
 use crate::args;
 use crate::error::{BridgeError, Code, Outcome, Result, guarded};
 use crate::promise::{promise, promised, run_aside};
-use lacuna_sys::{ATTR_NODEV, ATTR_NOSUID, ATTR_RDONLY, SysError};
+use lacuna_sys::{ATTR_NODEV, ATTR_NOSUID, ATTR_RDONLY, MountAttrFlags, SysError};
 use napi::bindgen_prelude::{Env, PromiseRaw, ToNapiValue};
 use napi_derive::napi;
 use std::io;
-use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
 impl From<SysError> for BridgeError {
@@ -38,11 +38,11 @@ pub struct MountOptions {
 }
 
 impl MountOptions {
-    fn attributes(&self) -> u64 {
+    fn attributes(&self) -> MountAttrFlags {
         [(self.readonly, ATTR_RDONLY), (self.nosuid, ATTR_NOSUID), (self.nodev, ATTR_NODEV)]
             .into_iter()
             .filter_map(|(wanted, attribute)| wanted.then_some(attribute))
-            .sum()
+            .collect()
     }
 }
 
@@ -117,7 +117,7 @@ pub fn flock(fd: f64) -> Result<bool> {
     guarded(|| {
         let fd = args::integer("fd", fd, i32::MAX as usize)?;
         // At most i32::MAX.
-        lacuna_sys::flock(fd as i32).map_err(|error| match lacuna_sys::has_no_locks(&error) {
+        lacuna_sys::flock(descriptor(fd as i32)).map_err(|error| match lacuna_sys::has_no_locks(&error) {
             true => BridgeError::new(Code::Unsupported, "the file system has no locks"),
             false => error.into(),
         })
@@ -143,8 +143,13 @@ pub fn peer_of(socket: i32) -> Result<Peer> {
         if socket < 0 {
             return Err(BridgeError::usage("socket: not a descriptor"));
         }
-        // SAFETY: the caller's socket stays open during this call, which it waits for.
-        let peer = lacuna_sys::peer_of(unsafe { BorrowedFd::borrow_raw(socket) })?;
+        let peer = lacuna_sys::peer_of(descriptor(socket))?;
         Ok(Peer { pid: peer.pid, uid: peer.uid })
     })
+}
+
+/// A descriptor of JavaScript's, not negative, for a call that JavaScript waits for.
+fn descriptor<'a>(fd: RawFd) -> BorrowedFd<'a> {
+    // SAFETY: nothing of this thread closes it meanwhile; one that is not open gives EBADF.
+    unsafe { BorrowedFd::borrow_raw(fd) }
 }

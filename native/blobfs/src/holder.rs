@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use lacuna_sys::{SysError, recv_with_fd, send_with_fd};
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Holder {
     }
 
     pub fn put(&self, name: &str, fd: BorrowedFd) -> Result<()> {
-        self.expect_ok(&format!("PUT {name}"), Some(fd.as_raw_fd()))
+        self.expect_ok(&format!("PUT {name}"), Some(fd))
     }
 
     pub fn get(&self, name: &str) -> Result<Option<Held>> {
@@ -50,14 +50,14 @@ impl Holder {
         self.expect_ok(&format!("DROP {name}"), None)
     }
 
-    fn expect_ok(&self, request: &str, fd: Option<RawFd>) -> Result<()> {
+    fn expect_ok(&self, request: &str, fd: Option<BorrowedFd>) -> Result<()> {
         match self.ask(request, fd)? {
             (answer, _) if answer == "OK" => Ok(()),
             (answer, _) => Err(unexpected(&answer)),
         }
     }
 
-    fn ask(&self, request: &str, fd: Option<RawFd>) -> Result<(String, Option<OwnedFd>)> {
+    fn ask(&self, request: &str, fd: Option<BorrowedFd>) -> Result<(String, Option<OwnedFd>)> {
         let failed = |e: &std::io::Error| SysError::from_io("ask holder", self.socket.clone(), e);
         let mut socket = UnixStream::connect(&self.socket).map_err(|e| failed(&e))?;
         socket.set_read_timeout(Some(PATIENCE)).map_err(|e| failed(&e))?;

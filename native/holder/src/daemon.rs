@@ -1,9 +1,11 @@
 //! Becoming the one background process that serves a socket.
 
 use lacuna_sys::{SysError, listen_private, peer_of, try_lock};
+use rustix::process::{geteuid, setsid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::sleep;
@@ -71,16 +73,15 @@ pub fn detach() -> io::Result<bool> {
 fn become_daemon() -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     std::env::set_current_dir("/")?;
-    // SAFETY: plain calls; the child is no group leader, so setsid succeeds.
-    unsafe {
-        libc::setsid();
-        for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
-            libc::signal(signal, libc::SIG_IGN);
-        }
-        for stream in 0..=2 {
-            libc::dup2(null.as_raw_fd(), stream);
-        }
+    // The child is no group leader, so it succeeds.
+    setsid()?;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        // SAFETY: no code of ours runs when a signal is ignored.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
     // Of all processes this one costs least and is missed most. Without the privilege it is as any other.
     if let Ok(mut score) = OpenOptions::new().write(true).open("/proc/self/oom_score_adj") {
         let _ = score.write_all(b"-900");
@@ -90,6 +91,5 @@ fn become_daemon() -> io::Result<()> {
 
 /// Descriptors go only to the holder's own user, whatever the mode of the socket has become.
 pub fn same_user(client: &UnixStream) -> bool {
-    // SAFETY: takes no argument.
-    peer_of(client).is_ok_and(|peer| peer.uid == unsafe { libc::geteuid() })
+    peer_of(client).is_ok_and(|peer| peer.uid == geteuid().as_raw())
 }

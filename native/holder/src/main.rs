@@ -23,7 +23,7 @@ mod slots;
 use lacuna_sys::{recv_with_fd, send_with_fd};
 use slots::{Answer, Slots};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -81,7 +81,7 @@ fn serve(listener: &UnixListener, socket: &PathBuf) {
         }
         let (text, fd) = answer.parts();
         // A client that has gone away meanwhile is its own problem.
-        let _ = send_with_fd(&client, text.as_bytes(), fd.map(AsRawFd::as_raw_fd));
+        let _ = send_with_fd(&client, text.as_bytes(), fd.map(AsFd::as_fd));
         if matches!(answer, Answer::Quit) {
             return;
         }

@@ -1,5 +1,6 @@
 //! One error for every failed system call.
 
+use rustix::io::Errno;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
@@ -19,6 +20,10 @@ pub struct SysError {
 impl SysError {
     pub fn new(op: &'static str, subject: impl Into<String>, errno: i32) -> Self {
         SysError { op, subject: subject.into(), errno, detail: None }
+    }
+
+    pub(crate) fn of(op: &'static str, subject: impl Into<String>, errno: Errno) -> Self {
+        Self::new(op, subject, errno.raw_os_error())
     }
 
     /// From `errno` of this thread.
@@ -44,6 +49,12 @@ impl fmt::Display for SysError {
 impl std::error::Error for SysError {}
 
 /// A string for the kernel; EINVAL when it holds a NUL.
-pub(crate) fn c_string(op: &'static str, text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| SysError::new(op, text.replace('\0', "\\0"), libc::EINVAL))
+pub(crate) fn c_string(op: &'static str, text: impl AsRef<[u8]>) -> Result<CString> {
+    let text = text.as_ref();
+    CString::new(text).map_err(|_| SysError::of(op, lossy(text).replace('\0', "\\0"), Errno::INVAL))
+}
+
+/// Bytes of a path as text for a person.
+pub(crate) fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
 }

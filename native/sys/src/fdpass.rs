@@ -1,83 +1,43 @@
 //! One descriptor beside the bytes of a message (SCM_RIGHTS).
 
 use crate::error::{Result, SysError};
+use rustix::cmsg_space;
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use std::io::{IoSlice, IoSliceMut};
-use std::mem;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Room for the control message of one descriptor, aligned as cmsghdr wants it.
-#[repr(C, align(8))]
-struct Control([u8; 64]);
-
-const FD_SIZE: u32 = size_of::<RawFd>() as u32;
+/// Room for the control message of one descriptor.
+const CONTROL: usize = cmsg_space!(ScmRights(1));
 
 /// Sends `data` with a descriptor attached to its first byte; returns how many bytes went.
-pub fn send_with_fd(socket: impl AsFd, data: &[u8], fd: Option<RawFd>) -> Result<usize> {
-    let slices = [IoSlice::new(data)];
-    let mut control = Control([0; 64]);
-    // SAFETY: an all-zero msghdr is valid.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = slices.as_ptr().cast_mut().cast();
-    message.msg_iovlen = 1;
-    if let Some(fd) = fd {
-        message.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: the control buffer is larger than one header with one descriptor, and zeroed.
-        unsafe {
-            message.msg_controllen = libc::CMSG_SPACE(FD_SIZE) as _;
-            let header = libc::CMSG_FIRSTHDR(&message);
-            (*header).cmsg_level = libc::SOL_SOCKET;
-            (*header).cmsg_type = libc::SCM_RIGHTS;
-            (*header).cmsg_len = libc::CMSG_LEN(FD_SIZE) as _;
-            ptr::write_unaligned(libc::CMSG_DATA(header).cast(), fd);
-        }
+pub fn send_with_fd(socket: impl AsFd, data: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<usize> {
+    let mut space = [MaybeUninit::uninit(); CONTROL];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if fd.is_some() {
+        control.push(SendAncillaryMessage::ScmRights(fd.as_slice()));
     }
-    loop {
-        // SAFETY: all that the message points to is alive.
-        let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &message, libc::MSG_NOSIGNAL) };
-        match usize::try_from(sent) {
-            Ok(sent) => return Ok(sent),
-            Err(_) => match SysError::last("sendmsg", "socket") {
-                error if error.errno == libc::EINTR => continue,
-                error => return Err(error),
-            },
-        }
-    }
+    retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(data)], &mut control, SendFlags::NOSIGNAL))
+        .map_err(|errno| SysError::of("sendmsg", "socket", errno))
 }
 
 /// Receives into `buffer`; the descriptor, when one came with it, is close-on-exec. 0 bytes: the peer has closed.
 pub fn recv_with_fd(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>)> {
-    let mut slices = [IoSliceMut::new(buffer)];
-    let mut control = Control([0; 64]);
-    // SAFETY: an all-zero msghdr is valid.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = slices.as_mut_ptr().cast();
-    message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    // Exactly one descriptor fits; the kernel closes what does not.
-    // SAFETY: a pure computation.
-    message.msg_controllen = unsafe { libc::CMSG_LEN(FD_SIZE) } as _;
-    let received = loop {
-        // SAFETY: all that the message points to is alive and writable.
-        let n = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &mut message, libc::MSG_CMSG_CLOEXEC) };
-        match usize::try_from(n) {
-            Ok(n) => break n,
-            Err(_) => match SysError::last("recvmsg", "socket") {
-                error if error.errno == libc::EINTR => continue,
-                error => return Err(error),
-            },
-        }
-    };
-    // SAFETY: the kernel filled in the control buffer; a header is only read when it is complete.
-    let fd = unsafe {
-        let header = libc::CMSG_FIRSTHDR(&message);
-        let carries_fd = !header.is_null()
-            && (*header).cmsg_level == libc::SOL_SOCKET
-            && (*header).cmsg_type == libc::SCM_RIGHTS
-            && (*header).cmsg_len as usize >= libc::CMSG_LEN(FD_SIZE) as usize;
-        carries_fd.then(|| OwnedFd::from_raw_fd(ptr::read_unaligned(libc::CMSG_DATA(header).cast())))
-    };
-    Ok((received, fd))
+    let mut space = [MaybeUninit::uninit(); CONTROL];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message =
+        retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC))
+            .map_err(|errno| SysError::of("recvmsg", "socket", errno))?;
+    // More than one are closed: by the kernel what does not fit, the rest with `control`.
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok((message.bytes, fd))
 }
 
 #[cfg(test)]
@@ -91,7 +51,7 @@ mod tests {
     fn a_descriptor_arrives_with_its_message() {
         let (a, b) = UnixStream::pair().unwrap();
         let (mut reader, mut writer) = std::io::pipe().unwrap();
-        assert_eq!(send_with_fd(&a, b"here", Some(writer.as_raw_fd())).unwrap(), 4);
+        assert_eq!(send_with_fd(&a, b"here", Some(writer.as_fd())).unwrap(), 4);
         let mut buffer = [0u8; 16];
         let (n, fd) = recv_with_fd(&b, &mut buffer).unwrap();
         assert_eq!(&buffer[..n], b"here");
@@ -101,6 +61,22 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "through!");
+    }
+
+    #[test]
+    fn of_many_descriptors_one_is_kept() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(100))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [writer.as_fd(); 100];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        sendmsg(&a, &[IoSlice::new(b"x")], &mut control, SendFlags::empty()).unwrap();
+        drop(writer);
+        let (_, fd) = recv_with_fd(&b, &mut [0]).unwrap();
+        drop(File::from(fd.unwrap()));
+        // The end comes when nobody can write any more.
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub use loopdev::{LoopDevice, loop_attach};
 pub use mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount, is_mount_point, mount, umount};
 pub use remove::remove_tree;
 pub use resolve::resolve;
+pub use rustix::mount::MountAttrFlags;
 pub use treedir::{Kind, TreeDir};
 pub use unix_socket::{Peer, listen_private, peer_of};
 pub use usage::{TreeUsage, tree_usage};

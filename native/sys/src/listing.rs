@@ -1,48 +1,43 @@
 //! The entries of an open directory, read in pieces: a directory of millions of names costs no more memory than a small one.
 
-use std::ffi::CStr;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{FileType, RawDir, SeekFrom, seek};
+use rustix::io::{self, Errno};
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes of entries that are read at once; a name takes at most 280.
 const PIECE: usize = 32 * 1024;
 
-/// Where the fields of `linux_dirent64` lie.
-const OFFSET: usize = 8;
-const LENGTH: usize = 16;
-const KIND: usize = 18;
-const NAME: usize = 19;
-
 /// A name in a directory.
-pub(crate) struct Entry<'a> {
-    pub name: &'a CStr,
-    /// What the directory says of its type: one of `DT_…`.
-    pub kind: u8,
+pub(crate) struct Entry {
+    pub name: CString,
+    /// What the directory says of its type.
+    pub kind: FileType,
+    /// Where the next entry lies in the directory.
+    next: u64,
 }
 
 /// An open directory with the entry that is worked on.
 pub(crate) struct Listing {
     fd: OwnedFd,
-    piece: Vec<u8>,
-    /// Where the current entry lies in `piece`; its end when a piece has to be read.
-    at: usize,
-    /// Where the current entry lies in the directory.
-    offset: i64,
+    /// The rest of a piece, without `.` and `..`; the first one is the current entry.
+    entries: VecDeque<Entry>,
+    /// Where the current entry lies in the directory, or one of the two before it.
+    offset: u64,
     /// How often the walk has gone into the current entry.
     pub visits: u32,
 }
 
 impl Listing {
     pub fn new(fd: OwnedFd) -> Self {
-        Listing { fd, piece: Vec::new(), at: 0, offset: 0, visits: 0 }
+        Listing { fd, entries: VecDeque::new(), offset: 0, visits: 0 }
     }
 
     /// The same directory, opened again, from the entry at `offset` on.
-    pub fn resume(fd: OwnedFd, offset: i64, visits: u32) -> io::Result<Self> {
-        // SAFETY: a descriptor of ours.
-        if unsafe { libc::lseek(fd.as_raw_fd(), offset, libc::SEEK_SET) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
+    pub fn resume(fd: OwnedFd, offset: u64, visits: u32) -> io::Result<Self> {
+        seek(&fd, SeekFrom::Start(offset))?;
         Ok(Listing { offset, visits, ..Self::new(fd) })
     }
 
@@ -51,54 +46,48 @@ impl Listing {
     }
 
     /// What [`Self::resume`] takes for this place.
-    pub fn offset(&self) -> i64 {
+    pub fn offset(&self) -> u64 {
         self.offset
     }
 
     /// Makes sure that there is a current entry; false at the end of the directory.
     pub fn load(&mut self) -> io::Result<bool> {
-        loop {
-            if self.at == self.piece.len() && !self.read()? {
-                return Ok(false);
-            }
-            if !matches!(self.entry().name.to_bytes(), b"." | b"..") {
-                return Ok(true);
-            }
-            self.skip();
+        if self.entries.is_empty() {
+            self.read()?;
         }
+        Ok(!self.entries.is_empty())
     }
 
     /// After [`Self::load`] was true.
-    pub fn entry(&self) -> Entry<'_> {
-        let record = &self.piece[self.at..];
-        let name = CStr::from_bytes_until_nul(&record[NAME..]).expect("the kernel ends names with a NUL");
-        Entry { name, kind: record[KIND] }
+    pub fn entry(&self) -> &Entry {
+        &self.entries[0]
     }
 
     /// To the next entry.
     pub fn advance(&mut self) {
-        self.skip();
+        if let Some(done) = self.entries.pop_front() {
+            self.offset = done.next;
+        }
         self.visits = 0;
     }
 
-    fn skip(&mut self) {
-        let record = &self.piece[self.at..];
-        self.offset = i64::from_ne_bytes(record[OFFSET..][..8].try_into().expect("8 bytes"));
-        self.at += usize::from(u16::from_ne_bytes(record[LENGTH..][..2].try_into().expect("2 bytes")));
-    }
-
-    fn read(&mut self) -> io::Result<bool> {
-        self.at = 0;
-        self.piece.resize(PIECE, 0);
-        // SAFETY: a buffer with its length.
-        let length =
-            unsafe { libc::syscall(libc::SYS_getdents64, self.fd.as_raw_fd(), self.piece.as_mut_ptr(), PIECE) };
-        let failure = io::Error::last_os_error();
-        self.piece.truncate(usize::try_from(length).unwrap_or(0));
-        // A directory that was deleted lists nothing.
-        if length < 0 && failure.raw_os_error() != Some(libc::ENOENT) {
-            return Err(failure);
+    fn read(&mut self) -> io::Result<()> {
+        let mut piece = [MaybeUninit::uninit(); PIECE];
+        let mut raw = RawDir::new(&self.fd, &mut piece);
+        while let Some(entry) = raw.next() {
+            let entry = match entry {
+                // A directory that was deleted lists nothing.
+                Err(Errno::NOENT) => break,
+                entry => entry?,
+            };
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                let (kind, next) = (entry.file_type(), entry.next_entry_cookie());
+                self.entries.push_back(Entry { name: entry.file_name().into(), kind, next });
+            }
+            if raw.is_buffer_empty() && !self.entries.is_empty() {
+                break;
+            }
         }
-        Ok(length > 0)
+        Ok(())
     }
 }

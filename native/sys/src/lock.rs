@@ -1,9 +1,11 @@
 //! Advisory file locks.
 
 use crate::error::{Result, SysError};
+use rustix::fs::FlockOperation;
+use rustix::io::{Errno, retry_on_intr};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// An exclusive flock(2) on the file at `path`, which is created (0600) when absent; None when somebody else has it.
@@ -23,22 +25,17 @@ pub fn try_lock(path: &str) -> Result<Option<OwnedFd>> {
             _ => Err(error),
         })
         .map_err(|e| SysError::from_io("open lock", path, &e))?;
-    Ok(flock(file.as_raw_fd())?.then(|| file.into()))
+    Ok(flock(&file)?.then(|| file.into()))
 }
 
 /// An exclusive flock(2) on an open file or directory, held until its last descriptor is closed; false when somebody
 /// else has it. It counts in every PID and network namespace, and only who can open the file can take it.
-pub fn flock(fd: RawFd) -> Result<bool> {
-    loop {
-        // SAFETY: a number; one that is not open gives EBADF.
-        if unsafe { libc::flock(fd, libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-            return Ok(true);
-        }
-        match SysError::last("lock", format!("descriptor {fd}")) {
-            error if error.errno == libc::EWOULDBLOCK => return Ok(false),
-            error if error.errno == libc::EINTR => continue,
-            error => return Err(error),
-        }
+pub fn flock(file: impl AsFd) -> Result<bool> {
+    let file = file.as_fd();
+    match retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK) => Ok(false),
+        Err(errno) => Err(SysError::of("lock", format!("descriptor {}", file.as_raw_fd()), errno)),
     }
 }
 
@@ -69,10 +66,10 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("lacuna-lock-dir-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let (one, two) = (File::open(&folder).unwrap(), File::open(&folder).unwrap());
-        assert!(flock(one.as_raw_fd()).unwrap());
-        assert!(!flock(two.as_raw_fd()).unwrap());
+        assert!(flock(&one).unwrap());
+        assert!(!flock(&two).unwrap());
         drop(one);
-        assert!(flock(two.as_raw_fd()).unwrap());
+        assert!(flock(&two).unwrap());
         let link = folder.join("link");
         std::os::unix::fs::symlink("elsewhere", &link).unwrap();
         assert_eq!(try_lock(link.to_str().unwrap()).unwrap_err().errno, libc::ELOOP);

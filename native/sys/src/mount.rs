@@ -2,24 +2,26 @@
 //! mount(2), paths may hold commas, and the kernel's own explanation of a failure can be read.
 
 use crate::error::{Result, SysError, c_string};
+use rustix::fs::CWD;
+use rustix::io::{Errno, read};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
 use std::fs;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::os::fd::OwnedFd;
 
-/// Attributes of a mount (`MOUNT_ATTR_*` of linux/mount.h).
-pub const ATTR_RDONLY: u64 = 0x1;
-pub const ATTR_NOSUID: u64 = 0x2;
-pub const ATTR_NODEV: u64 = 0x4;
-pub const ATTR_NOEXEC: u64 = 0x8;
+/// Attributes of a mount.
+pub const ATTR_RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+pub const ATTR_NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+pub const ATTR_NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+pub const ATTR_NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 
-const FSOPEN_CLOEXEC: libc::c_uint = 1;
-const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-const FSCONFIG_SET_STRING: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
 /// A context's log is a ring of 8 messages (fs/fs_context.c).
 const MAX_MESSAGES: usize = 8;
+/// What errors say was being done.
+const MOUNT: &str = "mount";
+const OPTION: &str = "mount option";
 
 /// What to mount where. `attributes` are `ATTR_*`.
 pub struct Mount<'a> {
@@ -28,99 +30,66 @@ pub struct Mount<'a> {
     pub target: &'a str,
     /// Each `key=value` or `key`.
     pub options: &'a [String],
-    pub attributes: u64,
+    pub attributes: MountAttrFlags,
 }
 
 /// Mounts; the error carries the messages of the kernel's mount context.
 pub fn mount(request: &Mount) -> Result<()> {
     let fstype = c_string("fsopen", request.fstype)?;
     let target = c_string("move_mount", request.target)?;
-    // SAFETY: a valid NUL-terminated string; the result is checked.
-    let context = unsafe { owned(libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC)) }
-        .ok_or_else(|| SysError::last("fsopen", request.fstype))?;
+    let context =
+        fsopen(&fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| SysError::of("fsopen", request.fstype, errno))?;
     configure(&context, request)?;
-    // SAFETY: plain numbers.
-    let mounted =
-        unsafe { owned(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, request.attributes)) }
-            .ok_or_else(|| explained(&context, "mount", request.target))?;
-    // SAFETY: valid descriptors and strings.
-    let moved = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mounted.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    };
-    if moved != 0 { Err(SysError::last("mount", request.target)) } else { Ok(()) }
+    let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, request.attributes)
+        .map_err(|errno| explained(&context, MOUNT, request.target, errno))?;
+    move_mount(mounted, c"", CWD, &target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(|errno| SysError::of(MOUNT, request.target, errno))
 }
 
 fn configure(context: &OwnedFd, request: &Mount) -> Result<()> {
-    set(context, FSCONFIG_SET_STRING, Some("source"), Some(request.source))?;
-    if request.attributes & ATTR_RDONLY != 0 {
-        set(context, FSCONFIG_SET_FLAG, Some("ro"), None)?;
+    set_string(context, "source", request.source)?;
+    if request.attributes.contains(ATTR_RDONLY) {
+        set_flag(context, "ro")?;
     }
     for option in request.options {
         match option.split_once('=') {
-            Some((key, value)) => set(context, FSCONFIG_SET_STRING, Some(key), Some(value))?,
-            None => set(context, FSCONFIG_SET_FLAG, Some(option), None)?,
+            Some((key, value)) => set_string(context, key, value)?,
+            None => set_flag(context, option)?,
         }
     }
-    set(context, FSCONFIG_CMD_CREATE, None, None).map_err(|error| SysError {
-        op: "mount",
-        subject: request.source.to_owned(),
-        ..error
-    })
+    fsconfig_create(context).map_err(|errno| explained(context, MOUNT, request.source, errno))
 }
 
-fn set(context: &OwnedFd, command: libc::c_uint, key: Option<&str>, value: Option<&str>) -> Result<()> {
-    const OP: &str = "mount option";
-    let key_c = key.map(|key| c_string(OP, key)).transpose()?;
-    let value_c = value.map(|value| c_string(OP, value)).transpose()?;
-    let pointer = |text: &Option<std::ffi::CString>| text.as_ref().map_or(ptr::null(), |text| text.as_ptr());
-    // SAFETY: the strings outlive the call.
-    let done = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer(&key_c), pointer(&value_c), 0)
-    };
-    if done == 0 {
-        return Ok(());
-    }
-    let subject = match (key, value) {
-        (Some(key), Some(value)) => format!("{key}={value}"),
-        (key, _) => key.unwrap_or("").to_owned(),
-    };
-    Err(explained(context, OP, &subject))
+fn set_string(context: &OwnedFd, key: &str, value: &str) -> Result<()> {
+    let (key_c, value_c) = (c_string(OPTION, key)?, c_string(OPTION, value)?);
+    fsconfig_set_string(context, &key_c, &value_c)
+        .map_err(|errno| explained(context, OPTION, &format!("{key}={value}"), errno))
+}
+
+fn set_flag(context: &OwnedFd, key: &str) -> Result<()> {
+    fsconfig_set_flag(context, &c_string(OPTION, key)?).map_err(|errno| explained(context, OPTION, key, errno))
 }
 
 /// `errno` with the messages that the kernel left in the context.
-fn explained(context: &OwnedFd, op: &'static str, subject: &str) -> SysError {
-    let mut error = SysError::last(op, subject);
+fn explained(context: &OwnedFd, op: &'static str, subject: &str, errno: Errno) -> SysError {
     let mut messages = Vec::new();
     let mut buffer = [0u8; 1024];
     while messages.len() < MAX_MESSAGES {
-        // SAFETY: the buffer is ours and its length is given. The read fails with ENODATA when no message is left.
-        let n = unsafe { libc::read(context.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) };
-        let Some(text) = usize::try_from(n).ok().filter(|n| *n > 0).and_then(|n| buffer.get(..n)) else { break };
-        let text = String::from_utf8_lossy(text);
+        // It fails with ENODATA when no message is left.
+        let Ok(length @ 1..) = read(context, &mut buffer) else { break };
+        let text = String::from_utf8_lossy(&buffer[..length]);
         // Each starts with a letter for its severity: "e erofs: …".
         messages.push(text.split_once(' ').map_or(&*text, |(_, message)| message).trim().to_owned());
     }
-    if !messages.is_empty() {
-        error.detail = Some(messages.join("; "));
-    }
-    error
+    let detail = (!messages.is_empty()).then(|| messages.join("; "));
+    SysError { detail, ..SysError::of(op, subject, errno) }
 }
 
 /// umount2(2); `flags` are its own.
 pub fn umount(target: &str, flags: i32) -> Result<()> {
     let path = c_string("umount", target)?;
-    // SAFETY: a valid NUL-terminated string.
-    if unsafe { libc::umount2(path.as_ptr(), flags) } != 0 {
-        return Err(SysError::last("umount", target));
-    }
-    Ok(())
+    unmount(&path, UnmountFlags::from_bits_retain(flags.cast_unsigned()))
+        .map_err(|errno| SysError::of("umount", target, errno))
 }
 
 /// Whether something of type `fstype` is mounted exactly on `target`. Reads /proc/self/mountinfo, so it cannot hang
@@ -159,15 +128,6 @@ fn unescape(field: &str) -> String {
     out
 }
 
-/// A descriptor that a system call returned, or nothing when it failed.
-///
-/// SAFETY: `result` must be what a call that makes a descriptor returned.
-unsafe fn owned(result: libc::c_long) -> Option<OwnedFd> {
-    let fd = RawFd::try_from(result).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: as above.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,7 +145,7 @@ mod tests {
             source: "none",
             target: "/nowhere",
             options: &["lacuna_no_such_option=1".to_owned()],
-            attributes: 0,
+            attributes: MountAttrFlags::empty(),
         };
         let Err(error) = mount(&request) else { panic!("must fail") };
         if error.errno == libc::EPERM {

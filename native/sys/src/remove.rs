@@ -1,12 +1,13 @@
 //! Deletes a tree, however deep, whoever else changes it meanwhile; see `walk`.
 
-use crate::beneath::{DIRECTORY, is_changed, lossy, open_beneath, open_parent};
-use crate::error::{Result, SysError};
+use crate::beneath::{DIRECTORY, is_changed, open_beneath, open_parent};
+use crate::error::{Result, SysError, lossy};
 use crate::listing::Entry;
-use crate::walk::{REACH, Reach, Step, Visitor, Walk, errno};
+use crate::walk::{REACH, Reach, Step, Visitor, Walk};
+use rustix::fs::{AtFlags, FileType, unlinkat};
+use rustix::io::{self, Errno};
 use std::ffi::CStr;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicBool;
 
 /// How often an entry is tried as a directory and as another file in turn, while somebody exchanges them.
@@ -21,22 +22,22 @@ pub fn remove_tree(path: &[u8], stop: &AtomicBool) -> Result<()> {
 }
 
 pub(crate) fn remove(path: &[u8], stop: &AtomicBool, reach: Reach) -> Result<()> {
-    let failed = |error: io::Error| SysError::from_io(Remover::OP, lossy(path), &error);
+    let failed = |errno| SysError::of(Remover::OP, lossy(path), errno);
     let (parent, name) = match open_parent(Remover::OP, path) {
         Err(error) if error.errno == libc::ENOENT => return Ok(()),
         parent => parent?,
     };
     for _ in 0..MAX_TRIES {
-        if let Step::Past = delete(parent.as_fd(), &name, libc::DT_DIR).map_err(failed)? {
+        if let Step::Past = delete(parent.as_fd(), &name, FileType::Directory).map_err(failed)? {
             return Ok(());
         }
         match open_beneath(parent.as_fd(), &name, DIRECTORY) {
             Ok(top) => Walk::new(&mut Remover, stop, reach).run(top, path)?,
-            Err(error) if is_changed(&error) => {}
-            Err(error) => return Err(failed(error)),
+            Err(errno) if is_changed(errno) => {}
+            Err(errno) => return Err(failed(errno)),
         }
     }
-    Err(failed(errno(libc::ENOTEMPTY)))
+    Err(failed(Errno::NOTEMPTY))
 }
 
 struct Remover;
@@ -49,26 +50,21 @@ impl Visitor for Remover {
         Ok(())
     }
 
-    fn entry(&mut self, directory: BorrowedFd<'_>, entry: &Entry<'_>) -> io::Result<Step> {
-        delete(directory, entry.name, entry.kind)
+    fn entry(&mut self, directory: BorrowedFd<'_>, entry: &Entry) -> io::Result<Step> {
+        delete(directory, &entry.name, entry.kind)
     }
 }
 
 /// Deletes a file or an empty directory; into a directory that is not empty. `kind` is only what is tried first.
-fn delete(directory: BorrowedFd<'_>, name: &CStr, kind: u8) -> io::Result<Step> {
-    let mut flags = if kind == libc::DT_DIR { libc::AT_REMOVEDIR } else { 0 };
+fn delete(directory: BorrowedFd<'_>, name: &CStr, kind: FileType) -> io::Result<Step> {
+    let mut flags = if kind == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     for _ in 0..MAX_TRIES {
-        // SAFETY: a valid string.
-        if unsafe { libc::unlinkat(directory.as_raw_fd(), name.as_ptr(), flags) } == 0 {
-            return Ok(Step::Past);
-        }
-        let error = io::Error::last_os_error();
-        match error.raw_os_error() {
-            Some(libc::ENOENT) => return Ok(Step::Past),
-            Some(libc::ENOTEMPTY | libc::EEXIST) => return Ok(Step::Into),
-            Some(libc::EISDIR | libc::ENOTDIR) => flags ^= libc::AT_REMOVEDIR,
-            _ => return Err(error),
+        match unlinkat(directory, name, flags) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(Step::Past),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(Step::Into),
+            Err(Errno::ISDIR | Errno::NOTDIR) => flags ^= AtFlags::REMOVEDIR,
+            Err(errno) => return Err(errno),
         }
     }
-    Err(errno(libc::ENOTEMPTY))
+    Err(Errno::NOTEMPTY)
 }

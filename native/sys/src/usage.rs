@@ -1,11 +1,12 @@
 //! What a tree takes on disk; see `walk`.
 
-use crate::beneath::{DIRECTORY, kind_of, lossy, open_beneath, open_parent, stat};
-use crate::error::{Result, SysError};
+use crate::beneath::{DIRECTORY, kind_of, open_beneath, open_parent, stat};
+use crate::error::{Result, SysError, lossy};
 use crate::listing::Entry;
 use crate::walk::{REACH, Reach, Step, Visitor, Walk};
+use rustix::fs::{FileType, Statx, StatxAttributes};
+use rustix::io::{self, Errno};
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicBool;
 
@@ -33,8 +34,8 @@ pub(crate) fn usage(path: &[u8], stop: &AtomicBool, reach: Reach) -> Result<Tree
         parent => parent?,
     };
     let top = match open_beneath(parent.as_fd(), &name, DIRECTORY) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(TreeUsage::default()),
-        top => top.map_err(|error| SysError::from_io(Counter::OP, lossy(path), &error))?,
+        Err(Errno::NOENT) => return Ok(TreeUsage::default()),
+        top => top.map_err(|errno| SysError::of(Counter::OP, lossy(path), errno))?,
     };
     let mut counter = Counter::default();
     Walk::new(&mut counter, stop, reach).run(top, path)?;
@@ -49,7 +50,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, stat: &libc::statx) {
+    fn add(&mut self, stat: &Statx) {
         self.names += 1;
         self.blocks += stat.stx_blocks;
     }
@@ -84,19 +85,18 @@ impl Visitor for Counter {
         Ok(())
     }
 
-    fn entry(&mut self, directory: BorrowedFd<'_>, entry: &Entry<'_>) -> io::Result<Step> {
-        if entry.kind == libc::DT_DIR {
+    fn entry(&mut self, directory: BorrowedFd<'_>, entry: &Entry) -> io::Result<Step> {
+        if entry.kind == FileType::Directory {
             return Ok(Step::Into);
         }
-        let stat = match stat(directory, entry.name) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Step::Past),
+        let stat = match stat(directory, &entry.name) {
+            Err(Errno::NOENT) => return Ok(Step::Past),
             stat => stat?,
         };
-        if kind_of(&stat) == libc::S_IFDIR {
+        if kind_of(&stat) == FileType::Directory {
             return Ok(Step::Into);
         }
-        let is_mounted = stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0;
-        if !is_mounted {
+        if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
             let sum =
                 if stat.stx_nlink > 1 { self.linked.entry(stat.stx_nlink).or_default() } else { &mut self.single };
             sum.add(&stat);

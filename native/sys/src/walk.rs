@@ -7,11 +7,12 @@
 //! Neither memory nor descriptors grow with the tree: the upper directories of the current branch stay open. Deeper ones
 //! are closed while the walk is below them; it comes back through `..`, which must lead to the same inode.
 
-use crate::beneath::{DIRECTORY, is_changed, lossy, open_beneath, owned, stat};
-use crate::error::{Result, SysError};
+use crate::beneath::{DIRECTORY, is_changed, open_beneath, stat};
+use crate::error::{Result, SysError, lossy};
 use crate::listing::{Entry, Listing};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::io::{self, Errno};
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,13 +46,13 @@ pub(crate) trait Visitor {
 
     /// A directory, before its entries.
     fn enter(&mut self, directory: BorrowedFd<'_>) -> io::Result<()>;
-    fn entry(&mut self, directory: BorrowedFd<'_>, entry: &Entry<'_>) -> io::Result<Step>;
+    fn entry(&mut self, directory: BorrowedFd<'_>, entry: &Entry) -> io::Result<Step>;
 }
 
 /// A directory that was closed while the walk is below it.
 struct Closed {
     inode: Inode,
-    offset: i64,
+    offset: u64,
     visits: u32,
 }
 
@@ -81,19 +82,19 @@ impl<'a, V: Visitor> Walk<'a, V> {
     /// EBUSY at a mount point, and ENOTEMPTY when somebody keeps filling a directory.
     pub fn run(&mut self, top: OwnedFd, path: &[u8]) -> Result<()> {
         let done = self.push(top).and_then(|()| self.steps());
-        done.map_err(|error| SysError::from_io(V::OP, self.place().unwrap_or_else(|| lossy(path)), &error))
+        done.map_err(|errno| SysError::of(V::OP, self.place().unwrap_or_else(|| lossy(path)), errno))
     }
 
     fn steps(&mut self) -> io::Result<()> {
         while let Some(directory) = self.open.last_mut() {
             if self.stop.load(Ordering::Relaxed) {
-                return Err(errno(libc::ECANCELED));
+                return Err(Errno::CANCELED);
             }
             if !directory.load()? {
                 self.leave()?;
                 continue;
             }
-            match self.visitor.entry(directory.fd(), &directory.entry())? {
+            match self.visitor.entry(directory.fd(), directory.entry())? {
                 Step::Past => directory.advance(),
                 Step::Into => self.descend()?,
             }
@@ -103,26 +104,20 @@ impl<'a, V: Visitor> Walk<'a, V> {
 
     fn descend(&mut self) -> io::Result<()> {
         let directory = self.open.last_mut().expect("an entry has a directory");
-        let child = open_beneath(directory.fd(), directory.entry().name, DIRECTORY);
+        let child = open_beneath(directory.fd(), &directory.entry().name, DIRECTORY);
         if V::DELETES {
             directory.visits += 1;
             if directory.visits > MAX_VISITS {
-                return Err(errno(libc::ENOTEMPTY));
+                return Err(Errno::NOTEMPTY);
             }
         } else {
             directory.advance();
         }
         match child {
             Ok(child) => self.push(child),
-            Err(error) if is_changed(&error) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-                if V::DELETES {
-                    Err(errno(libc::EBUSY))
-                } else {
-                    Ok(())
-                }
-            }
-            Err(error) => Err(error),
+            Err(Errno::XDEV) if V::DELETES => Err(Errno::BUSY),
+            Err(errno) if is_changed(errno) || errno == Errno::XDEV => Ok(()),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -138,7 +133,7 @@ impl<'a, V: Visitor> Walk<'a, V> {
     fn close_last(&mut self) -> io::Result<()> {
         if self.closed.len() == self.reach.closed {
             if !V::DELETES {
-                return Err(errno(libc::ENAMETOOLONG));
+                return Err(Errno::NAMETOOLONG);
             }
             self.closed.pop_front();
         }
@@ -167,15 +162,9 @@ impl<'a, V: Visitor> Walk<'a, V> {
 
 /// The directory above, if it is (still) `expected`. `..` may lead anywhere by now, so nothing is done there before.
 fn open_above(directory: BorrowedFd<'_>, expected: Inode) -> io::Result<Option<OwnedFd>> {
-    let flags = DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    // SAFETY: a valid string; the result is checked.
-    match owned(unsafe { libc::openat(directory.as_raw_fd(), c"..".as_ptr(), flags) }) {
+    match openat(directory, c"..", DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(parent) => Ok((inode_of(parent.as_fd())? == expected).then_some(parent)),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        Err(error) => Err(error),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno),
     }
-}
-
-pub(crate) fn errno(code: libc::c_int) -> io::Error {
-    io::Error::from_raw_os_error(code)
 }

@@ -4,8 +4,8 @@ use crate::remove::remove;
 use crate::usage::usage;
 use crate::walk::{REACH, Reach};
 use crate::{SysError, TreeUsage, remove_tree, tree_usage};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::HashSet;
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -147,11 +147,7 @@ fn a_stopped_walk_ends_and_may_be_repeated() {
 }
 
 fn exchange(one: &Path, other: &Path) {
-    let [one, other] = [one, other].map(|path| CString::new(bytes(path)).unwrap());
-    // SAFETY: two valid strings.
-    unsafe {
-        libc::renameat2(libc::AT_FDCWD, one.as_ptr(), libc::AT_FDCWD, other.as_ptr(), libc::RENAME_EXCHANGE);
-    }
+    let _ = renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
 }
 
 /// The names in the directory that links lead to are also names in the directories that are exchanged for those links.
