@@ -62,9 +62,11 @@ export interface LayerOptions {
   readonly form: BlobForm;
 }
 
+/** Options of {@link convert}. */
 export interface ConvertOptions {
   /** `os/arch[/variant]`; of an index all platforms are converted when none is given. */
   readonly platforms?: readonly string[];
+  /** Largest chunk in bytes, a power of two. Default {@link DEFAULT_CHUNK_SIZE}. */
   readonly chunkSize?: number;
   /** Default zstd. */
   readonly compressor?: CompressorName;
@@ -88,6 +90,7 @@ export interface ConvertOptions {
    * for an image with a layer of another compression. The content of a layer with sparse files is stored all the same.
    */
   readonly ociRef?: boolean;
+  /** Which equal chunks are stored only once. Default `merge`. */
   readonly dedup?: Dedup;
   /**
    * Known chunks to refer to instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or `sqlite:FILE`,
@@ -103,10 +106,15 @@ export interface ConvertOptions {
    * knows what it need not do again. Default true.
    */
   readonly records?: boolean;
+  /** How the registry of the source is reached. */
   readonly source?: StoreOptions;
+  /** How the registry of the target is reached. */
   readonly target?: StoreOptions;
+  /** Gets warnings. Default: nothing is logged. */
   readonly log?: Log;
+  /** Called with the progress of every layer. */
   readonly onProgress?: OnProgress;
+  /** Aborts the conversion; the target's tag is unchanged. */
   readonly signal?: AbortSignal;
 }
 

@@ -11,9 +11,13 @@ import { makeRoot, rootPaths } from './root.ts';
 import { Sources } from './sources.ts';
 import { WorkerTables } from './worker-tables.ts';
 
+/** Options of {@link runDaemon}. */
 export interface RunOptions {
+  /** Directory of the daemon's caches, sockets and records. */
   readonly root: string;
+  /** The whole configuration; see `defaultConfig`. */
   readonly config: Config;
+  /** Gets every log line. */
   readonly log: Log;
   /** Ends the daemon: mounts, devices and waiting reads stay for the next one. */
   readonly signal: AbortSignal;

@@ -111,6 +111,7 @@ const MNT_DETACH = 2;
 export const DEFAULT_BUSY_PATIENCE = 2_000;
 const BUSY_POLL_MILLISECONDS = 50;
 
+/** Options of {@link umount}. */
 export interface UnmountOptions {
   /** Take it out of the tree although it is in use; its file system ends with its last user. */
   readonly detach?: boolean;

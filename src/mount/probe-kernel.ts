@@ -11,6 +11,7 @@ import { ERRNO, errnoOf } from './errno.ts';
 import { type Finding, missing, ok, type ProbeRow, refused, row } from './finding.ts';
 import { isBelow, readMounts } from './mountinfo.ts';
 
+/** Options of {@link doctor}. */
 export interface ProbeOptions {
   /** A folder, or where one will be, e.g. the future root: its file system is tried. Default: that of temporary files. */
   readonly folder?: string;

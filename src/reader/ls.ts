@@ -8,6 +8,7 @@ import type { DigestsOptions, OpenedImage, OpenImageOptions } from './image.ts';
 import { openImage } from './open.ts';
 import { type Listed, listTree, type Row } from './rows.ts';
 
+/** Options of {@link ls}. */
 export interface LsOptions extends OpenImageOptions {
   /** A directory, or one file; default `/`. Symlinks in the middle are followed. */
   readonly path?: string;
