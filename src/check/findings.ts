@@ -31,7 +31,7 @@ export interface ProblemDetails {
 }
 
 /** Problems that are listed; what is beyond is counted only. */
-export const MAX_PROBLEMS = 1000;
+const MAX_PROBLEMS = 1000;
 /** Of one field of one subject, so that a million damaged records do not hide the rest. */
 export const MAX_PER_FIELD = 100;
 

@@ -15,8 +15,8 @@ import { type ByteString, fromText } from '../tree/node.ts';
 export const DEFAULT_CHUNK_SIZE = 128 * 1024;
 
 /** RAFS v6 allows powers of two from 4 KiB to 16 MiB. */
-export const MIN_CHUNK_SIZE = 4 * 1024;
-export const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
+const MIN_CHUNK_SIZE = 4 * 1024;
+const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
 
 /** zstd's own default: twice as fast as level 6 for 3 % more bytes. */
 export const DEFAULT_LEVEL = 3;
@@ -40,8 +40,8 @@ export type BlobForm = 'one' | 'separate';
 
 /** Where a device begins in the flat address space of all devices, in bytes; as Nydus has it. */
 export const DEFAULT_ALIGN = 512 * 1024;
-export const MIN_ALIGN = 4 * 1024;
-export const MAX_ALIGN = 1024 * 1024 * 1024;
+const MIN_ALIGN = 4 * 1024;
+const MAX_ALIGN = 1024 * 1024 * 1024;
 
 /**
  * What a conversion leaves behind. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in

@@ -71,7 +71,7 @@ export interface DeviceStatus {
 }
 
 /** Counters of this process, from 0 at its start. */
-export interface Counters {
+interface Counters {
   readonly reads: number;
   readonly readBytes: number;
   readonly hits: number;

@@ -18,7 +18,7 @@ import {
 } from './api.ts';
 import { makeRoot, type RootPaths, rootPaths } from './root.ts';
 
-export type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
+type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
 
 /** A connection to one root's daemon. It is made when first used, and again after the daemon was restarted. */
 export interface DaemonClient extends Disposable {
@@ -39,7 +39,7 @@ export interface DaemonClient extends Disposable {
  * How long a call waits for its answer unless it says otherwise, a restart of the daemon included: Attach reads and
  * checks a whole bootstrap.
  */
-export const DEFAULT_CALL_TIMEOUT = 60_000;
+const DEFAULT_CALL_TIMEOUT = 60_000;
 
 /** A client of the daemon of `root`, running or not. Calls wait for a daemon that is being restarted. */
 export function connectDaemon(root: string): DaemonClient {
@@ -77,7 +77,7 @@ export interface EnsureOptions extends DaemonStart {
   readonly startTimeout?: number;
 }
 
-export const DEFAULT_START_TIMEOUT = 20_000;
+const DEFAULT_START_TIMEOUT = 20_000;
 
 /** How often a daemon that comes up is looked for. */
 const POLL_MILLISECONDS = 20;

@@ -68,8 +68,8 @@ export interface RafsReference {
 export type Reference = DockerReference | OciReference | ArchiveReference | DirReference | RafsReference;
 
 /** Where a name without a registry comes from, and the tag of a name without one: Docker's defaults. */
-export const DEFAULT_HOST = 'docker.io';
-export const DEFAULT_TAG = 'latest';
+const DEFAULT_HOST = 'docker.io';
+const DEFAULT_TAG = 'latest';
 
 /** distribution/reference: NameTotalLengthMax. */
 const MAX_NAME_LENGTH = 255;

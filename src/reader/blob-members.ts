@@ -6,7 +6,7 @@ import { decodeToc, MEMBER, parseMemberHeader, TAR_HEADER } from '../formats/raf
 import type { Codec } from '../native/codec.ts';
 
 /** Exactly the bytes offset … offset + length − 1 of a blob, or an error. */
-export type ReadAt = (offset: number, length: number) => Promise<Buffer>;
+type ReadAt = (offset: number, length: number) => Promise<Buffer>;
 
 /** A blob to look into. */
 export interface Blob {

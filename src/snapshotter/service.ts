@@ -80,7 +80,7 @@ export function serveSnapshots(snapshotter: Snapshotter): Service {
   };
 }
 
-export interface ExpectRequest {
+interface ExpectRequest {
   readonly image: string;
   readonly layer: string;
   readonly mediaType: string;

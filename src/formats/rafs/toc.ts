@@ -8,7 +8,7 @@ import { MAX_TOC_SIZE } from './limits.ts';
 
 const OP = 'read blob';
 export const TAR_HEADER = 512;
-export const TOC_ENTRY = 128;
+const TOC_ENTRY = 128;
 
 /** Names of members; `blob.meta.header` is in the table of contents only. */
 export const MEMBER = {
