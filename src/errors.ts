@@ -64,8 +64,10 @@ export const CODES = {
   INTERNAL: row(EXIT.failure, 13),
 } as const;
 
+/** The code of a {@link LacunaError}: a key of {@link CODES}. */
 export type ErrorCode = keyof typeof CODES;
 
+/** Options of the constructor of {@link LacunaError}. */
 export interface LacunaErrorOptions {
   /** The operation, e.g. `pull`, `read superblock`. */
   readonly op?: string;
@@ -73,19 +75,28 @@ export interface LacunaErrorOptions {
   readonly subject?: string;
   /** What the reader can do about it. */
   readonly hint?: string;
+  /** Whether the same call can succeed later. Default: as {@link CODES} says for the code. */
   readonly retryable?: boolean;
+  /** The error that led to this one. */
   readonly cause?: unknown;
 }
 
 /** The one base of all errors that Lacuna throws on purpose. */
 export class LacunaError extends Error {
+  /** The name of the class. */
   override readonly name: string = 'LacunaError';
+  /** The kind of the error; programs decide by it. */
   readonly code: ErrorCode;
+  /** The operation that failed; null when it is not known. */
   readonly op: string | null;
+  /** What the operation was about: a reference, a path, a digest. Null when it is not known. */
   readonly subject: string | null;
+  /** What the reader can do about it; null when there is no advice. */
   readonly hint: string | null;
+  /** Whether the same call can succeed later. */
   readonly retryable: boolean;
 
+  /** Secrets in the message, the subject and the hint are replaced. */
   constructor(code: ErrorCode, message: string, options: LacunaErrorOptions = {}) {
     super(redact(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
@@ -103,10 +114,14 @@ export class LacunaError extends Error {
 
 /** Bytes that break their format. Names the field and, where it has one, the byte offset. */
 export class FormatError extends LacunaError {
+  /** The name of the class. */
   override readonly name: string = 'FormatError';
+  /** The field that is wrong, as its format names it. */
   readonly field: string;
+  /** Its first byte in the subject; null in documents. */
   readonly offset: number | null;
 
+  /** The code is FORMAT; the message is made of the field, the offset and the problem. */
   constructor(field: string, problem: string, options: LacunaErrorOptions & { readonly offset?: number } = {}) {
     const at = options.offset === undefined ? '' : ` at byte ${options.offset}`;
     super('FORMAT', `${field}${at}: ${problem}`, options);

@@ -6,7 +6,7 @@ import { LacunaError } from './errors.ts';
 import { nearest } from './suggest.ts';
 
 /** The keys of some options; those that hold options themselves with theirs. */
-export interface OptionKeys {
+interface OptionKeys {
   readonly [key: string]: true | OptionKeys;
 }
 

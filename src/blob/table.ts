@@ -13,12 +13,15 @@ export type { Decoder } from '../native/addon.ts';
 export interface Chunk {
   /** Place in the device (uncompressed address space); a multiple of the block size. */
   readonly uncompressedOffset: number;
+  /** Length of the plain content in bytes. */
   readonly uncompressedSize: number;
   /** Place in the remote blob. */
   readonly compressedOffset: number;
+  /** Length of the stored bytes; of the whole unit where `within` is set. */
   readonly compressedSize: number;
   /** How the stored bytes are encoded; 0 also where the chunk alone was kept raw. */
   readonly compressor: Compressor;
+  /** The hash function of `digest`. */
   readonly digester: Digester;
   /** 32 bytes, of the plain content. */
   readonly digest: Buffer;
@@ -31,7 +34,9 @@ export interface Chunk {
 
 /** The bytes `offset` … `offset + uncompressedSize − 1` of what `unit` decodes to. Chunks of one unit share the object. */
 export interface Within {
+  /** The unit that contains the chunk. */
   readonly unit: Unit;
+  /** First byte of the chunk in what the unit decodes to. */
   readonly offset: number;
 }
 
@@ -39,9 +44,11 @@ export interface Within {
 export interface Unit {
   /** Place in the remote blob. */
   readonly compressedOffset: number;
+  /** Length of the stored bytes. */
   readonly compressedSize: number;
   /** Bytes it decodes to, exactly. */
   readonly size: number;
+  /** How the stored bytes are decoded. */
   readonly decoder: Decoder;
 }
 

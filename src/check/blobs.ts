@@ -13,7 +13,9 @@ import type { TableEntry } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
 import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 
+/** What `check` found out about one blob of a lazy image. */
 export interface CheckedBlobReport {
+  /** Lower-case hex SHA-256 of the blob. */
   readonly id: string;
   /** Bytes of the blob as it is stored, null when it is not there. */
   readonly size: number | null;
@@ -21,6 +23,7 @@ export interface CheckedBlobReport {
   readonly chunks: number;
   /** Bytes of stored chunks, and how many of them no chunk of this image needs; null when that is not known. */
   readonly dataSize: number | null;
+  /** Bytes of stored chunks that no chunk of this image needs; null when that is not known. */
   readonly unusedSize: number | null;
   /** Whether all of it was read, and every chunk decoded. */
   readonly isRead: boolean;

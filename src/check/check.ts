@@ -22,6 +22,7 @@ import { checkRafsFiles } from './rafs-files.ts';
 import { type CheckedImage, type CheckReport, reportOf } from './report.ts';
 import { checkStoreImage } from './store-image.ts';
 
+/** Options of {@link check}. */
 export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referrers'> {
   /** Phase `check`, in bytes of each layer and blob that is read whole. */
   readonly onProgress?: OnProgress;

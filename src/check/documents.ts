@@ -1,7 +1,6 @@
 /** Manifests, indexes and configs of a store, whole: fetched, held against their descriptor, and examined. */
 
 import { toLacunaError } from '../errors.ts';
-import { digestOf, parseDigest } from '../image/digest.ts';
 import type { Descriptor, Examined } from '../image/manifest.ts';
 import { MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
@@ -52,11 +51,4 @@ async function unverified(store: ImageStore, descriptor: Descriptor, options: Si
     return null;
   }
   return Buffer.concat(pieces);
-}
-
-/** Notes bytes that are not what `digest` names. */
-export function checkDigest(bytes: Buffer, digest: string, field: string, findings: Findings): void {
-  const found = digestOf(bytes, parseDigest(digest).algorithm);
-  if (found === digest) return;
-  findings.error(field, null, `${digest}, the bytes have ${found}`, { code: 'DIGEST_MISMATCH' });
 }

@@ -4,8 +4,11 @@ import { type ErrorCode, FormatError, toLacunaError } from '../errors.ts';
 /** `error`: a claim is false, or readers will fail. `warning`: odd, and harmless to those who read the image today. */
 export type Severity = 'error' | 'warning';
 
+/** One problem that `check` found. */
 export interface Problem {
+  /** The error code that names the kind of problem. */
   readonly code: ErrorCode;
+  /** Whether the claim is false, or only unusual. */
   readonly severity: Severity;
   /** What it is about: a manifest, a layer, `bootstrap`, `blob <id>`. */
   readonly subject: string;
@@ -15,7 +18,9 @@ export interface Problem {
   readonly offset: number | null;
   /** The file of the image that it is part of. */
   readonly path: string | null;
+  /** What is wrong, in one sentence. */
   readonly message: string;
+  /** What to do about it; null when there is no advice. */
   readonly hint: string | null;
 }
 
@@ -26,7 +31,7 @@ export interface ProblemDetails {
 }
 
 /** Problems that are listed; what is beyond is counted only. */
-export const MAX_PROBLEMS = 1000;
+const MAX_PROBLEMS = 1000;
 /** Of one field of one subject, so that a million damaged records do not hide the rest. */
 export const MAX_PER_FIELD = 100;
 

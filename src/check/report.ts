@@ -11,26 +11,37 @@ export interface CheckedImage {
    * lists beside images; `unknown`: too damaged to tell.
    */
   readonly kind: 'lazy' | 'layers' | 'artifact' | 'unknown';
+  /** Number of layers in the manifest. */
   readonly layers: number;
   /** Bytes of all layers as they are stored. */
   readonly layersSize: number;
+  /** Number of inodes that were checked. */
   readonly inodes: number;
+  /** Number of directory entries that were checked. */
   readonly names: number;
+  /** Number of chunks that were checked. */
   readonly chunks: number;
+  /** The blobs of a lazy image, in the order of its blob table. */
   readonly blobs: readonly CheckedBlobReport[];
 }
 
+/** The result of {@link check}. */
 export interface CheckReport {
+  /** The reference of the image, as it was given. */
   readonly reference: string;
   /** Whether all data was read. */
   readonly deep: boolean;
   /** No error was found. */
   readonly ok: boolean;
+  /** Number of errors, listed or not. */
   readonly errors: number;
+  /** Number of warnings, listed or not. */
   readonly warnings: number;
   /** Problems beyond the bound of the list; they are counted. */
   readonly notListed: number;
+  /** The problems in the order in which they were found, up to the bound of the list. */
   readonly problems: readonly Problem[];
+  /** Every manifest that was checked. */
   readonly images: readonly CheckedImage[];
 }
 

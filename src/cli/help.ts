@@ -31,7 +31,7 @@ const argumentTerm = (argument: Argument): string => {
 };
 
 /** `COLUMNS`, as set by whoever wants it, or the terminal's width; a pipe has 80 columns. Longer lines read badly. */
-export function columns(stream: NodeJS.WriteStream): number {
+function columns(stream: NodeJS.WriteStream): number {
   const wished = Number(process.env.COLUMNS);
   const width = Number.isSafeInteger(wished) && wished > 0 ? wished : stream.columns || 80;
   return Math.min(Math.max(width, 40), 120);

@@ -7,7 +7,7 @@ import { didYouMean, OP, problem, reasonOf } from './problem.ts';
 import { type Config, SECTIONS } from './table.ts';
 import { checkedValue, wordValue } from './values.ts';
 
-export const CONFIG_VERSION = 1;
+const CONFIG_VERSION = 1;
 
 /** Bytes. */
 export const MAX_CONFIG_FILE = 1024 * 1024;

@@ -5,12 +5,17 @@
 
 import { LOG_LEVELS, type LogLevel } from '../observe/log.ts';
 
+/** One key of the configuration file. */
 export interface Key<T> {
+  /** How the value is written and parsed. */
   readonly type: 'size' | 'duration' | 'count' | 'boolean' | 'text' | 'texts' | 'choice';
+  /** The value when the file does not set the key: bytes of a size, milliseconds of a duration. */
   readonly default: T;
+  /** The meaning of the key, as docs/config.md prints it. */
   readonly doc: string;
   /** Of a size, duration or count; what is absurd is a mistake. */
   readonly least?: number;
+  /** Largest value of a size, duration or count. */
   readonly most?: number;
   /** Of a choice. */
   readonly choices?: readonly T[];
@@ -42,6 +47,7 @@ const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 const DAY = 86_400_000;
 
+/** Every key of the configuration file by section, with its type, default and meaning. */
 export const CONFIG_TABLE = {
   log: {
     level: choice<LogLevel>('info', LOG_LEVELS, 'What is logged: debug, info, warn, error or silent.'),

@@ -9,9 +9,11 @@ export const DEFAULT_SNAPSHOTTER = 'lacuna';
 /** `credentials`: what they give for the image's registry is told to the snapshotter and the daemon, in memory. */
 type RegistryOptions = Pick<StoreOptions, 'credentials' | 'plainHttp' | 'ca' | 'transport' | 'log'>;
 
+/** Options of {@link pull}. */
 export interface PullOptions extends RegistryOptions {
   /** containerd's UNIX socket. */
   readonly containerd: string;
+  /** containerd's namespace, e.g. `default` or `k8s.io`. */
   readonly namespace: string;
   /** Name of the proxy plugin in containerd's configuration; default {@link DEFAULT_SNAPSHOTTER}. */
   readonly snapshotter?: string;
@@ -21,6 +23,8 @@ export interface PullOptions extends RegistryOptions {
   readonly platform?: Platform;
   /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
   readonly referrers?: boolean;
+  /** Called with the progress of every download. */
   readonly onProgress?: OnProgress;
+  /** Aborts the pull. */
   readonly signal?: AbortSignal;
 }

@@ -24,6 +24,7 @@ import { chainIdsOf, unpack } from './unpack.ts';
 /** A lease that a killed pull left ends after so many seconds. */
 const LEASE_SECONDS = 24 * 3600;
 
+/** The result of {@link pull}. */
 export interface PullResult {
   /** As containerd names it. */
   readonly image: string;
@@ -31,7 +32,9 @@ export interface PullResult {
   readonly digest: string;
   /** Chain ID of the snapshot that containers are made on, empty for an image without layers. */
   readonly snapshot: string;
+  /** Number of layers of the image. */
   readonly layers: number;
+  /** Number of layers whose data was not downloaded. */
   readonly lazyLayers: number;
   /** Why no layer is lazy; null when some are. */
   readonly notLazy: string | null;

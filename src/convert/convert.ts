@@ -17,9 +17,13 @@ import { selectManifests } from './select.ts';
 import { copyOriginal, nameOriginal, publishIndex } from './target.ts';
 import { sumTransfers, type Transfer, transferOf } from './transfer.ts';
 
+/** The result of {@link convert}. */
 export interface ConvertResult {
+  /** The reference that was converted. */
   readonly source: string;
+  /** The reference that was written. */
   readonly target: string;
+  /** The form of the target. */
   readonly as: TargetForm;
   /**
    * The name that an archive has for the image (`org.opencontainers.image.ref.name`): the target's, or the source's where
@@ -28,6 +32,7 @@ export interface ConvertResult {
   readonly name: string | null;
   /** What the target's tag points at: a manifest, or an index; of referrers, what they refer to. */
   readonly digest: string;
+  /** One report for each platform. */
   readonly images: readonly ImageReport[];
   /** Of all images, and of what was copied beside them: originals, blobs of dictionaries. */
   readonly transfer: Transfer;

@@ -12,18 +12,25 @@ import { type ImageInput, inputName } from '../registry/source.ts';
 import type { FileNode } from '../tree/node.ts';
 import { SparseFile } from './sparse.ts';
 
+/** Options of {@link exportImage}. */
 export interface ExportOptions extends OpenImageOptions {
+  /** Called with the progress of the export, in bytes of content. */
   readonly onProgress?: OnProgress;
 }
 
+/** The result of {@link exportImage}. */
 export interface ExportResult {
+  /** The reference of the exported image. */
   readonly reference: string;
+  /** Path of the file that was written. */
   readonly path: string;
   /** Bytes of the file, and those of it that are metadata. The rest of its blocks that hold only zeros are holes. */
   readonly size: number;
+  /** Bytes of the file that are metadata. */
   readonly metadataSize: number;
   /** Distinct chunks, each written once, and their bytes. */
   readonly chunks: number;
+  /** Plain bytes of the distinct chunks. */
   readonly contentSize: number;
   /** Extended attributes that EROFS has no place for, and which are left out. */
   readonly dropped: number;

@@ -14,11 +14,13 @@ import { type ByteString, type FileNode, fromText } from '../tree/node.ts';
 import { overlay } from '../tree/overlay.ts';
 import { WHITEOUT } from '../tree/path.ts';
 
+/** Options of {@link mergeBootstraps}. */
 export interface MergeOptions {
   /** Paths that a reader fetches first, in this order; `/` = everything. */
   readonly prefetch?: readonly string[];
   /** Bytes, a power of two: where each blob's device begins in the flat address space. Default 512 KiB. */
   readonly align?: number;
+  /** Called for each extended attribute that EROFS cannot store. */
   readonly onDropped?: OnDropped;
 }
 

@@ -15,8 +15,8 @@ import { type ByteString, fromText } from '../tree/node.ts';
 export const DEFAULT_CHUNK_SIZE = 128 * 1024;
 
 /** RAFS v6 allows powers of two from 4 KiB to 16 MiB. */
-export const MIN_CHUNK_SIZE = 4 * 1024;
-export const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
+const MIN_CHUNK_SIZE = 4 * 1024;
+const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
 
 /** zstd's own default: twice as fast as level 6 for 3 % more bytes. */
 export const DEFAULT_LEVEL = 3;
@@ -40,8 +40,8 @@ export type BlobForm = 'one' | 'separate';
 
 /** Where a device begins in the flat address space of all devices, in bytes; as Nydus has it. */
 export const DEFAULT_ALIGN = 512 * 1024;
-export const MIN_ALIGN = 4 * 1024;
-export const MAX_ALIGN = 1024 * 1024 * 1024;
+const MIN_ALIGN = 4 * 1024;
+const MAX_ALIGN = 1024 * 1024 * 1024;
 
 /**
  * What a conversion leaves behind. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in
@@ -62,9 +62,11 @@ export interface LayerOptions {
   readonly form: BlobForm;
 }
 
+/** Options of {@link convert}. */
 export interface ConvertOptions {
   /** `os/arch[/variant]`; of an index all platforms are converted when none is given. */
   readonly platforms?: readonly string[];
+  /** Largest chunk in bytes, a power of two. Default {@link DEFAULT_CHUNK_SIZE}. */
   readonly chunkSize?: number;
   /** Default zstd. */
   readonly compressor?: CompressorName;
@@ -88,6 +90,7 @@ export interface ConvertOptions {
    * for an image with a layer of another compression. The content of a layer with sparse files is stored all the same.
    */
   readonly ociRef?: boolean;
+  /** Which equal chunks are stored only once. Default `merge`. */
   readonly dedup?: Dedup;
   /**
    * Known chunks to refer to instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or `sqlite:FILE`,
@@ -103,10 +106,15 @@ export interface ConvertOptions {
    * knows what it need not do again. Default true.
    */
   readonly records?: boolean;
+  /** How the registry of the source is reached. */
   readonly source?: StoreOptions;
+  /** How the registry of the target is reached. */
   readonly target?: StoreOptions;
+  /** Gets warnings. Default: nothing is logged. */
   readonly log?: Log;
+  /** Called with the progress of every layer. */
   readonly onProgress?: OnProgress;
+  /** Aborts the conversion; the target's tag is unchanged. */
   readonly signal?: AbortSignal;
 }
 

@@ -36,9 +36,13 @@ export const imageFacts = z.object({
   blobs: z.array(digest).max(1024),
 });
 
+/** What is known of one converted layer: its source, its blobs and their sizes. */
 export type LayerFacts = z.infer<typeof layerFacts>;
+
+/** What is known of one converted image: its manifests, sizes and layers. */
 export type ImageFacts = z.infer<typeof imageFacts>;
 
+/** The conversion of one layer. */
 export interface LayerReport extends Readonly<LayerFacts> {
   /** What it took to have its blobs in the target. */
   readonly transfer: Transfer;
@@ -48,7 +52,9 @@ export interface LayerReport extends Readonly<LayerFacts> {
   readonly duration: number;
 }
 
+/** The conversion of one image, for one platform. */
 export interface ImageReport extends Readonly<Omit<ImageFacts, 'layers'>> {
+  /** The layers from the lowest to the highest. */
   readonly layers: readonly LayerReport[];
   /** Blobs of the dictionary that it refers to, in order of what they save. */
   readonly dictionary: readonly DictionaryReport[];
@@ -62,11 +68,14 @@ export interface ImageReport extends Readonly<Omit<ImageFacts, 'layers'>> {
 
 /** One blob of other images that chunks of this one lie in. */
 export interface DictionaryReport {
+  /** Lower-case hex SHA-256 of the blob. */
   readonly blob: string;
   /** Whether the target had it, got it from a repository of its registry, or got its bytes. */
   readonly access: Access;
   /** Chunks that were not stored again, their stored and their plain bytes. */
   readonly chunks: number;
+  /** Stored bytes of the chunks that were not stored again. */
   readonly savedBytes: number;
+  /** Plain bytes of the chunks that were not stored again. */
   readonly plainBytes: number;
 }

@@ -20,7 +20,7 @@ import {
 import { MAX_ATTACH_SECONDS } from './limits.ts';
 import { makeRoot, type RootPaths, rootPaths } from './root.ts';
 
-export type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
+type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
 
 /** A connection to one root's daemon. It is made when first used, and again after the daemon was restarted. */
 export interface DaemonClient extends Disposable {
@@ -83,7 +83,7 @@ export interface EnsureOptions extends DaemonStart {
   readonly startTimeout?: number;
 }
 
-export const DEFAULT_START_TIMEOUT = 20_000;
+const DEFAULT_START_TIMEOUT = 20_000;
 
 /** How often a daemon that comes up is looked for. */
 const POLL_MILLISECONDS = 20;

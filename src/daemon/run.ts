@@ -16,9 +16,13 @@ import { WorkerTables } from './worker-tables.ts';
 /** Milliseconds between attempts to make the socket. */
 const LISTEN_PAUSE = 5_000;
 
+/** Options of {@link runDaemon}. */
 export interface RunOptions {
+  /** Directory of the daemon's caches, sockets and records. */
   readonly root: string;
+  /** The whole configuration; see `defaultConfig`. */
   readonly config: Config;
+  /** Gets every log line. */
   readonly log: Log;
   /** Ends the daemon: mounts, devices and waiting reads stay for the next one. */
   readonly signal: AbortSignal;

@@ -69,7 +69,7 @@ const unitTable = (bytes: Buffer | null, table: ChunkTable, subject: string): Un
   bytes === null ? null : new UnitTable(bytes, table.length, subject);
 
 /** What a view's tables are called. */
-export const nameOf = ({ id, size, table, units }: Pick<BlobView, 'id' | 'size' | 'table' | 'units'>): string =>
+const nameOf = ({ id, size, table, units }: Pick<BlobView, 'id' | 'size' | 'table' | 'units'>): string =>
   tablesName(id, size, table.bytes, units?.bytes ?? null);
 
 const pathOf = (cache: string, name: string, part: 'table' | 'units'): string => join(folderOf(cache, name), part);

@@ -39,8 +39,11 @@ export interface NewBlob extends DictBlob {
   readonly chunks: Iterable<FileChunk>;
 }
 
+/** What was added to a chunk dictionary. */
 export interface DictGrowth {
+  /** Number of blobs that were new. */
   readonly blobs: number;
+  /** Number of chunks that were new. */
   readonly chunks: number;
   /** Blobs that were known and have been seen in another place. */
   readonly places: number;

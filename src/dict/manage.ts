@@ -31,9 +31,11 @@ export async function dictStat(path: string): Promise<DictStat> {
   return dict.stat();
 }
 
+/** What was removed from a chunk dictionary. */
 export interface DictPruned {
   /** Places that no longer had a blob, as often as that was so, and blobs that were nowhere any more. */
   readonly places: number;
+  /** Number of blobs that were removed because no place has them any more. */
   readonly blobs: number;
   /** Places that could not be asked; what is said of them stays. */
   readonly unreachable: readonly string[];

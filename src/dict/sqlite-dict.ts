@@ -35,12 +35,17 @@ interface ChunkRow {
   readonly crc32c: number | null;
 }
 
+/** The contents of a chunk dictionary. */
 export interface DictStat {
+  /** Number of blobs. */
   readonly blobs: number;
+  /** Number of distinct chunks. */
   readonly chunks: number;
   /** Bytes of the blobs in their registries, and plain bytes of the known chunks. */
   readonly blobBytes: number;
+  /** Plain bytes of the chunks. */
   readonly chunkBytes: number;
+  /** The places where blobs can be copied from, and how many blobs each has. */
   readonly places: ReadonlyArray<{ readonly place: string; readonly blobs: number }>;
 }
 

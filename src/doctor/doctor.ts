@@ -27,9 +27,11 @@ const NEEDED: readonly (readonly string[])[] = [
   ['overlay on erofs'],
 ];
 
+/** The result of {@link doctor}. */
 export interface Diagnosis {
   /** Lazy images can be mounted and run here. */
   readonly ok: boolean;
+  /** One row for each probe. */
   readonly rows: readonly ProbeResult[];
 }
 

@@ -11,6 +11,7 @@ import { addon, findAddon } from '../native/addon.ts';
 import type { FileNode } from '../tree/node.ts';
 import { type Finding, missing, ok, type ProbeResult, refused, row } from './probe-result.ts';
 
+/** Options of {@link doctor}. */
 export interface ProbeOptions {
   /** A folder, or where one will be, e.g. the future root: its file system is tried. Default: that of temporary files. */
   readonly folder?: string;

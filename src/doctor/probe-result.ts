@@ -2,7 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toLacunaError } from '../errors.ts';
 
+/** What one probe of {@link doctor} found. */
 export interface ProbeResult {
+  /** What was tried, e.g. `overlay on erofs`. */
   readonly name: string;
   /** `missing`: it is not there; `refused`: it is there and does not work, or may not be tried. */
   readonly status: 'ok' | 'missing' | 'refused';

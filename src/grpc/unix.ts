@@ -19,7 +19,7 @@ import type { Methods, Sent, TypedDefinition } from './proto.ts';
 import { fromStatus, toStatus } from './status.ts';
 
 /** A `sockaddr_un` holds 108 bytes with the final NUL. */
-export const MAX_SOCKET_PATH = 107;
+const MAX_SOCKET_PATH = 107;
 
 /** Bound on one message, both ways: a listing of many images is larger than grpc's own 4 MiB. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;

@@ -97,7 +97,11 @@ const config = z.looseObject({
 
 /** What identifies an object of a store: its type, digest and size in bytes. */
 export type Descriptor = z.infer<typeof descriptor>;
+
+/** An OCI image manifest, or Docker's of schema 2. */
 export type Manifest = z.infer<typeof manifest>;
+
+/** An OCI image index, or Docker's manifest list. */
 export type Index = z.infer<typeof index>;
 /** An image config, every field of it; `config.config` holds Env, Cmd and so on as they are. */
 export type ImageConfig = z.infer<typeof config>;

@@ -82,6 +82,7 @@ export const isDocument = (mediaType: string): boolean =>
 export const isForeignLayer = (mediaType: string): boolean =>
   mediaType.startsWith(MEDIA.ociForeignLayer) || mediaType.startsWith(MEDIA.dockerForeignLayer);
 
+/** How a layer is compressed. */
 export type LayerCompression = 'gzip' | 'zstd' | 'none';
 
 const LAYERS: Readonly<Record<string, LayerCompression>> = {

@@ -2,9 +2,13 @@
 import { LacunaError } from '../errors.ts';
 import type { Descriptor, ImageConfig, Index } from './manifest.ts';
 
+/** The platform of an image, in the words of Go. */
 export interface Platform {
+  /** Operating system, e.g. `linux`. */
   readonly os: string;
+  /** Processor architecture, e.g. `amd64`. */
   readonly architecture: string;
+  /** Variant of the architecture, e.g. `v8`; null when there is none. */
   readonly variant: string | null;
 }
 

@@ -6,16 +6,23 @@ import { LacunaError } from '../errors.ts';
 import { isDigest } from './digest.ts';
 import { transportProblem, withoutSecrets } from './reference-text.ts';
 
+/** An image in a registry: `docker://HOST/NAME[:TAG][@DIGEST]`. */
 export interface DockerReference {
+  /** The kind of the reference. */
   readonly transport: 'docker';
   /** Registry as written, with its port: `docker.io`, `localhost:5000`, `[::1]:5000`. */
   readonly host: string;
+  /** Name of the repository, e.g. `library/debian`. */
   readonly repository: string;
+  /** The tag; null when there is none. */
   readonly tag: string | null;
+  /** `ALGORITHM:HEX` of the manifest or index; null when there is none. */
   readonly digest: string | null;
 }
 
+/** An image in an OCI layout: `oci:DIR[:REF]`. */
 export interface OciReference {
+  /** The kind of the reference. */
   readonly transport: 'oci';
   /** Directory of the layout. */
   readonly path: string;
@@ -23,7 +30,9 @@ export interface OciReference {
   readonly ref: string | null;
 }
 
+/** An image in a tar file: `oci-archive:FILE[:REF]` or `docker-archive:FILE[:NAME:TAG]`. */
 export interface ArchiveReference {
+  /** The kind of the reference. */
   readonly transport: 'oci-archive' | 'docker-archive';
   /** A tar file; {@link STREAM} = standard input or output. */
   readonly path: string;
@@ -37,13 +46,17 @@ export interface ArchiveReference {
 /** The path of an archive that is standard input or output. */
 export const STREAM = '-';
 
+/** An image in a directory as skopeo writes it: `dir:DIR`. */
 export interface DirReference {
+  /** The kind of the reference. */
   readonly transport: 'dir';
   /** Directory of one image: `manifest.json`, `version`, blobs by their hex. */
   readonly path: string;
 }
 
+/** A lazy image as bare files: `rafs:BOOTSTRAP[,blobs=DIR]`. */
 export interface RafsReference {
+  /** The kind of the reference. */
   readonly transport: 'rafs';
   /** Bootstrap file. */
   readonly bootstrap: string;
@@ -51,11 +64,12 @@ export interface RafsReference {
   readonly blobs: string | null;
 }
 
+/** A parsed reference of an image; see {@link parseReference}. */
 export type Reference = DockerReference | OciReference | ArchiveReference | DirReference | RafsReference;
 
 /** Where a name without a registry comes from, and the tag of a name without one: Docker's defaults. */
-export const DEFAULT_HOST = 'docker.io';
-export const DEFAULT_TAG = 'latest';
+const DEFAULT_HOST = 'docker.io';
+const DEFAULT_TAG = 'latest';
 
 /** distribution/reference: NameTotalLengthMax. */
 const MAX_NAME_LENGTH = 255;

@@ -9,12 +9,17 @@ import { COMPRESSORS, DIGESTERS } from './format-names.ts';
 import { describeChunk, type StatChunk } from './stat.ts';
 import { describeTree, type InspectedTree } from './tree.ts';
 
+/** One blob of a lazy image. Sizes and offsets in bytes. */
 export interface InspectedBlob {
+  /** Lower-case hex SHA-256 of the blob. */
   readonly id: string;
   /** Bytes in the registry, and of the blob device. */
   readonly compressedSize: number;
+  /** Length of its plain address space, in whole blocks. */
   readonly uncompressedSize: number;
+  /** How its chunks are compressed. */
   readonly compressor: string;
+  /** The hash function of its chunks. */
   readonly digester: string;
   /** Bytes of its largest chunk. */
   readonly chunkSize: number;
@@ -27,7 +32,9 @@ export interface InspectedBlob {
    * info or tar tells.
    */
   readonly usedChunks: number | null;
+  /** Plain bytes of the chunks that the image uses; null where the chunks are not known. */
   readonly usedUncompressed: number | null;
+  /** Bytes that are fetched for the chunks that the image uses; null where the chunks are not known. */
   readonly usedCompressed: number | null;
   /** Bytes of its data that this image never fetches: what upper layers delete or replace. */
   readonly unusedCompressed: number | null;
@@ -49,21 +56,27 @@ export interface InspectedBlob {
 
 /** Chunks of the whole image. Sizes in bytes. */
 export interface InspectedChunks {
+  /** Number of chunk references of all files. */
   readonly count: number;
+  /** Plain bytes of the chunks. */
   readonly uncompressed: number;
   /** Null where a blob's used bytes are not known. */
   readonly compressed: number | null;
   /** Those whose content another chunk of the image has as well: stored again, in another layer's blob or in the same. */
   readonly duplicates: number;
+  /** Plain bytes of chunks whose content the image stores more than once. */
   readonly duplicateBytes: number;
 }
 
+/** The bootstrap of a lazy image. Sizes in bytes. */
 export interface InspectedBootstrap {
   /** Bytes, plain. */
   readonly size: number;
   /** Share of the metadata in all plain bytes, 0 … 1. */
   readonly share: number;
+  /** Size of a block of the file system. */
   readonly blockSize: number;
+  /** Size of the largest chunk. */
   readonly chunkSize: number;
   /** Names of its flags. */
   readonly flags: readonly string[];
@@ -71,6 +84,7 @@ export interface InspectedBootstrap {
   readonly paths: number;
   /** Entries of the prefetch table. */
   readonly prefetchEntries: number;
+  /** The blobs in the order of the blob table. */
   readonly blobs: readonly InspectedBlob[];
   /** Null for tarfs, whose chunks only its files know. */
   readonly chunks: InspectedChunks | null;
@@ -82,6 +96,7 @@ export interface InspectedBootstrap {
   readonly chunkList: readonly Omit<StatChunk, 'fileOffset'>[] | null;
 }
 
+/** Which parts of a bootstrap are counted. */
 export interface InspectBootstrapOptions {
   /** Count the tree and what its files share. Default false. */
   readonly tree?: boolean;

@@ -4,11 +4,13 @@ import type { OpenImageOptions } from '../reader/image.ts';
 import type { ImageInput } from '../registry/source.ts';
 import { inspectManifest, type ManifestAndConfig } from './manifest.ts';
 
+/** One difference between two image configurations. */
 export interface ConfigChange {
   /** Where: `config`, `annotations` or `layers`, then the names of fields. A list is one value. */
   readonly path: readonly string[];
   /** Null where there is none. */
   readonly from: unknown;
+  /** The value in the second image; null where there is none. */
   readonly to: unknown;
 }
 

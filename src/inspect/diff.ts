@@ -9,17 +9,23 @@ import { type Listed, listTree, named, type Row } from './entries.ts';
 
 /** What can be left out of a comparison. `owner`: user and group; `links`: which names are one inode. */
 export const IGNORABLE = ['mtime', 'owner', 'mode', 'xattrs', 'links'] as const;
+
+/** A group of attributes that {@link diff} can ignore. */
 export type Ignorable = (typeof IGNORABLE)[number];
 
+/** Options of {@link diff}. */
 export interface DiffOptions extends OpenImageOptions {
+  /** What is not compared. Default: everything is. */
   readonly ignore?: readonly Ignorable[];
 }
 
 /** One path that is not the same in both images. */
 export interface Difference {
+  /** Whether the path is only in the second image, only in the first one, or differs. */
   readonly kind: 'added' | 'removed' | 'changed';
   /** Absolute, when its bytes are UTF-8; else `path_b64`. */
   readonly path?: string;
+  /** The path's bytes in base64, when they are not UTF-8. */
   readonly path_b64?: string;
   /** In the second image; in the first one where it was removed. */
   readonly type: Row['type'];
@@ -27,6 +33,7 @@ export interface Difference {
   readonly changes: readonly FieldChange[];
 }
 
+/** One attribute of a path that differs. */
 export interface FieldChange {
   /**
    * A field of the row; `content`: hex sha256, null where differing chunks told as much without reading; `xattrs`: those
@@ -35,6 +42,7 @@ export interface FieldChange {
   readonly field: keyof Row | 'content' | 'links';
   /** Null where there is none. */
   readonly from: unknown;
+  /** The value in the second image; null where there is none. */
   readonly to: unknown;
 }
 

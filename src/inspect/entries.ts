@@ -6,22 +6,31 @@ import { lookup } from '../tree/resolve.ts';
 export interface Row {
   /** Absolute, when its bytes are UTF-8; else `path_b64`. */
   path?: string;
+  /** The path's bytes in base64, when they are not UTF-8. */
   path_b64?: string;
+  /** The type of the inode. */
   type: FileNode['type'];
   /** Octal, with setuid, setgid and sticky. */
   mode: string;
+  /** The owner's user id. */
   uid: number;
+  /** The owner's group id. */
   gid: number;
   /** Bytes; regular files only. */
   size?: number;
+  /** Time of the last change: seconds since 1970, floored and perhaps negative, and nanoseconds. */
   mtime: { sec: number; nsec: number };
   /** Names of the inode in the whole image; of a directory 2 + its subdirectories. */
   nlink: number;
+  /** Device number; `char` and `block` only. */
   rdev?: { major: number; minor: number };
+  /** Target of a symlink, when its bytes are UTF-8; else `target_b64`. */
   target?: string;
+  /** The target's bytes in base64, when they are not UTF-8. */
   target_b64?: string;
   /** Name → value in hex, sorted by name. Names that are not UTF-8 are in `xattrs_b64`, in base64. */
   xattrs: Record<string, string>;
+  /** Extended attributes whose names are not UTF-8: name in base64 → value in hex. */
   xattrs_b64?: Record<string, string>;
   /** Hex, of the content of a regular file; only where it was asked for. */
   sha256?: string;

@@ -16,13 +16,17 @@ export interface FindQuery {
   readonly name?: string;
   /** Of the whole absolute path; `*` matches slashes too. */
   readonly wholePath?: string;
+  /** Any of these types. */
   readonly types?: readonly NodeType[];
   /** Bytes of a regular file, both inclusive. */
   readonly size?: { readonly min?: number; readonly max?: number };
   /** Changed after this time, or after this path of the image was. */
   readonly newer?: Mtime | string;
+  /** Permission bits. */
   readonly perm?: Permissions;
+  /** The owner's user id. */
   readonly uid?: number;
+  /** The owner's group id. */
   readonly gid?: number;
   /** Pattern of the full name (`user.*`) of an extended attribute. */
   readonly xattr?: string;
@@ -36,10 +40,13 @@ export interface FindQuery {
 
 /** Permission bits 0…0o7777: exactly these, all of these, or any of these. */
 export interface Permissions {
+  /** How `mode` is compared. */
   readonly match: 'exactly' | 'all' | 'any';
+  /** Permission bits, 0…0o7777. */
   readonly mode: number;
 }
 
+/** Options of {@link find}. */
 export interface FindOptions extends OpenImageOptions, FindQuery {
   /** Where to search; default `/`. Symlinks in the middle are followed. */
   readonly path?: string;

@@ -10,12 +10,15 @@ import { type LayerShare, layerShares } from './layer-shares.ts';
 import { type InspectedManifest, readManifestAndConfig } from './manifest.ts';
 import { type InspectedTag, inspectTag } from './tag.ts';
 
+/** The result of {@link inspect}. */
 export interface Inspection {
+  /** The reference of the image, as it was given. */
   readonly reference: string;
   /** `lazy`: bootstrap and blobs; `layers`: an ordinary image. */
   readonly kind: 'lazy' | 'layers';
   /** What the reference names, which may be an index that has the manifest; null for bare files. */
   readonly tag: InspectedTag | null;
+  /** The manifest that is shown; null for bare files. */
   readonly manifest: InspectedManifest | null;
   /** The image config as it is, null for bare files. */
   readonly config: ImageConfig | null;
@@ -27,6 +30,7 @@ export interface Inspection {
   readonly shares: readonly LayerShare[] | null;
 }
 
+/** Options of {@link inspect}. */
 export type InspectOptions = OpenImageOptions & InspectBootstrapOptions;
 
 /** Describes an image. Without `tree` and `chunks` memory is bounded by the bootstrap's length and its chunks. */

@@ -8,6 +8,7 @@ import { resolvePath } from '../tree/resolve.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
 import { type Listed, listTree, type Row } from './entries.ts';
 
+/** Options of {@link ls}. */
 export interface LsOptions extends OpenImageOptions {
   /** A directory, or one file; default `/`. Symlinks in the middle are followed. */
   readonly path?: string;

@@ -7,23 +7,33 @@ import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader
 import { type ImageInput, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
 
+/** One layer of a manifest. */
 export interface InspectedLayer {
   /** `tar`: an ordinary layer; `blob` and `bootstrap`: parts of a lazy image; `other`: none of these. */
   readonly role: 'tar' | 'blob' | 'bootstrap' | 'other';
+  /** Its media type. */
   readonly mediaType: string;
   /** Of a tar, as its media type says. */
   readonly compression: LayerCompression | null;
+  /** `ALGORITHM:HEX` of the layer as it is stored. */
   readonly digest: string;
   /** Bytes. */
   readonly size: number;
+  /** Its annotations; empty when there are none. */
   readonly annotations: Readonly<Record<string, string>>;
 }
 
+/** A manifest, summarised. */
 export interface InspectedManifest {
+  /** Its media type. */
   readonly mediaType: string;
+  /** `ALGORITHM:HEX` of the document. */
   readonly digest: string;
+  /** Bytes of the document. */
   readonly size: number;
+  /** Its annotations; empty when there are none. */
   readonly annotations: Readonly<Record<string, string>>;
+  /** The layers from the lowest to the highest. */
   readonly layers: readonly InspectedLayer[];
 }
 

@@ -7,21 +7,27 @@ import { resolveNamed } from '../registry/named-image.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
 
+/** Options of {@link referrers}. */
 export interface ReferrersOptions {
   /** Only referrers of this artifact type. */
   readonly type?: string;
+  /** How the registry is reached. */
   readonly store?: StoreOptions;
+  /** Aborts the call. */
   readonly signal?: AbortSignal;
 }
 
 /** A manifest or index that points at another one. */
 export interface ReferrerNode {
+  /** `ALGORITHM:HEX` of the manifest. */
   readonly digest: string;
+  /** Its media type. */
   readonly mediaType: string;
   /** Null where it has none. */
   readonly artifactType: string | null;
   /** Bytes of the manifest. */
   readonly size: number;
+  /** Its annotations; empty when there are none. */
   readonly annotations: Readonly<Record<string, string>>;
   /** What points at it in turn: the signature of an SBOM. */
   readonly referrers: readonly ReferrerNode[];
@@ -29,10 +35,13 @@ export interface ReferrerNode {
 
 /** What is pointed at: what the reference names, and of an index each of its manifests. */
 export interface ReferredManifest {
+  /** `ALGORITHM:HEX` of the manifest or index. */
   readonly digest: string;
+  /** Its media type. */
   readonly mediaType: string;
   /** As the index has it, `os/architecture[/variant]`; null where nobody says. */
   readonly platform: string | null;
+  /** What points at it. */
   readonly referrers: readonly ReferrerNode[];
 }
 

@@ -9,6 +9,7 @@ import { listTree, type Row } from './entries.ts';
 import { COMPRESSORS, DIGESTERS } from './format-names.ts';
 import { noSuchPath } from './ls.ts';
 
+/** Options of {@link stat}. */
 export interface StatOptions extends OpenImageOptions {
   /** Follow a symlink that is the last component, inside the image. Default false. */
   readonly dereference?: boolean;
@@ -18,16 +19,21 @@ export interface StatOptions extends OpenImageOptions {
 export interface StatChunk {
   /** Where it begins in the file. */
   readonly fileOffset: number;
+  /** Plain length. */
   readonly size: number;
   /** Hex id of the blob that has it, and its number there. */
   readonly blob: string;
+  /** Its number in the chunk info array of the blob. */
   readonly index: number;
   /** In the blob device, the blob's plain address space. */
   readonly uncompressedOffset: number;
   /** In the blob as it is stored; of the whole unit where the chunk is a part of one. */
   readonly compressedOffset: number;
+  /** Stored length; of the whole unit where the chunk is a part of one. */
   readonly compressedSize: number;
+  /** How it is compressed. */
   readonly compressor: string;
+  /** The hash function of `digest`. */
   readonly digester: string;
   /** Hex, of the plain content. */
   readonly digest: string;
@@ -37,6 +43,7 @@ export interface StatChunk {
   readonly unit: { readonly decoder: string; readonly size: number; readonly offset: number } | null;
 }
 
+/** Everything that is known of one path; the result of {@link stat}. */
 export interface Stat {
   /** As `lacuna ls` prints it. `path` is the real one, without links. */
   readonly row: Row;

@@ -6,7 +6,9 @@ import type { ImageStore, SignalOptions } from '../registry/store.ts';
 
 /** An entry of an index. */
 export interface InspectedEntry {
+  /** `ALGORITHM:HEX` of the manifest. */
   readonly digest: string;
+  /** Its media type. */
   readonly mediaType: string;
   /** Bytes of the manifest. */
   readonly size: number;
@@ -17,6 +19,7 @@ export interface InspectedEntry {
    * everything else.
    */
   readonly kind: 'image' | 'lazy' | 'attestation' | 'index' | 'artifact';
+  /** Its artifact type; null when there is none. */
   readonly artifactType: string | null;
   /** Digest of the manifest that an attestation is about. */
   readonly about: string | null;
@@ -24,16 +27,23 @@ export interface InspectedEntry {
 
 /** A manifest that points at what is inspected. */
 export interface InspectedReferrer {
+  /** `ALGORITHM:HEX` of the manifest. */
   readonly digest: string;
+  /** Its artifact type; null when there is none. */
   readonly artifactType: string | null;
+  /** Bytes of the manifest. */
   readonly size: number;
   /** Digest of what it points at. */
   readonly subject: string;
 }
 
+/** The document that a reference names, and how the shown manifest follows from it. */
 export interface InspectedTag {
+  /** Whether it is a manifest or an index. */
   readonly kind: 'manifest' | 'index';
+  /** `ALGORITHM:HEX` of the document. */
   readonly digest: string;
+  /** Its media type. */
   readonly mediaType: string;
   /** Bytes of the document. */
   readonly size: number;

@@ -3,8 +3,11 @@ import { LacunaError } from '../errors.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { StoreOptions } from '../registry/store.ts';
 
+/** Options of {@link tags}. */
 export interface TagsOptions {
+  /** How the registry is reached. */
   readonly store?: StoreOptions;
+  /** Aborts the iteration. */
   readonly signal?: AbortSignal;
 }
 

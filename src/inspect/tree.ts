@@ -5,15 +5,21 @@ import type { FileChunk, FileNode } from '../tree/node.ts';
 export interface InspectedTree {
   /** Paths by type. */
   readonly regularFiles: number;
+  /** Number of directories. */
   readonly directories: number;
+  /** Number of symbolic links. */
   readonly symlinks: number;
+  /** Number of devices, FIFOs and sockets. */
   readonly others: number;
+  /** Number of inodes: names of one hard-linked file count once. */
   readonly inodes: number;
   /** Sum of the sizes of all regular inodes. */
   readonly bytes: number;
   /** Chunks that files refer to, of how many different ones, and the bytes that are stored once instead of again. */
   readonly chunkReferences: number;
+  /** Number of distinct chunks. */
   readonly chunks: number;
+  /** Plain bytes that are stored once instead of again. */
   readonly sharedBytes: number;
   /** Bytes that files have for each byte that is stored for them, plain; 1 where nothing is shared. */
   readonly dedupRatio: number;

@@ -18,19 +18,25 @@ import { isBelow, type MountEntry, readMounts } from './mountinfo.ts';
 import { assertUnused, purge } from './purge.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
 
+/** Options of {@link cleanup}. */
 export interface CleanupOptions {
   /** End the root's snapshotter as well, which otherwise refuses the clean-up; purge below mounted snapshots. */
   readonly force?: boolean;
   /** Delete records, snapshots and cache. Refused while snapshots are mounted somewhere, unless with `force`. */
   readonly purge?: boolean;
+  /** Gets warnings. Default: nothing is logged. */
   readonly log?: Log;
 }
 
+/** The result of {@link cleanup}. */
 export interface CleanupResult {
+  /** The root that was cleaned up. */
   readonly root: string;
   /** Process ids of what was ended; null: did not run. */
   readonly snapshotter: number | null;
+  /** Process id of the daemon that was ended; null when none ran. */
   readonly daemon: number | null;
+  /** Whether a holder was ended. */
   readonly holder: boolean;
   /** What was unmounted, in order. */
   readonly unmounted: readonly string[];
@@ -38,6 +44,7 @@ export interface CleanupResult {
   readonly detached: readonly string[];
   /** Mounts of snapshots, of containers for example: on what was unmounted they read errors from now on. */
   readonly orphaned: readonly string[];
+  /** Whether records, snapshots and cache were deleted. */
   readonly purged: boolean;
 }
 

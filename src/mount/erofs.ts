@@ -108,9 +108,10 @@ async function mount([source, ...devices]: readonly string[], target: string, { 
 /** umount2(2) */
 const MNT_DETACH = 2;
 /** How long something busy is tried again: who just closed its last file is not always done with it. */
-export const DEFAULT_BUSY_PATIENCE = 2_000;
+const DEFAULT_BUSY_PATIENCE = 2_000;
 const BUSY_POLL_MILLISECONDS = 50;
 
+/** Options of {@link umount}. */
 export interface UnmountOptions {
   /** Take it out of the tree although it is in use; its file system ends with its last user. */
   readonly detach?: boolean;

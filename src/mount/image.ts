@@ -31,6 +31,7 @@ import { abandonedPlaces, claimPlace, type MountPlace, refuseMounted } from './m
 /** How an image is served: by the kernel's EROFS over the daemon's devices, or by this process. */
 export type ImageDriver = MountDriver | 'fuse-native';
 
+/** Options of {@link mount}. */
 export interface MountImageOptions {
   /**
    * Default: EROFS as this kernel takes it, and `fuse-native` with a warning where it has none, or where there is no addon
@@ -57,16 +58,21 @@ export interface MountImageOptions {
   readonly config?: string;
   /** How that daemon logs; a level wins over the configuration's. */
   readonly logLevel?: LogLevel;
+  /** Format of that daemon's log lines. */
   readonly logFormat?: LogFormat;
+  /** Gets warnings. Default: nothing is logged. */
   readonly log?: Log;
   /** Hears how much of the bootstrap has come. */
   readonly onProgress?: OnProgress;
+  /** Aborts the mounting; a mount that is there already stays. */
   readonly signal?: AbortSignal;
 }
 
+/** A mounted image. Disposing of it unmounts it. */
 export interface MountedImage extends AsyncDisposable {
   /** The directory without links. */
   readonly target: string;
+  /** The driver that serves the image. */
   readonly driver: ImageDriver;
   /** Resolves when somebody unmounted it; rejects with an AbortError. */
   untilUnmounted(signal: AbortSignal): Promise<void>;

@@ -33,7 +33,7 @@ export interface Codec {
 }
 
 /** What decoding needs to know of a unit (`Unit` of `blob/table.ts`). */
-export interface StoredUnit {
+interface StoredUnit {
   readonly size: number;
   readonly decoder: Decoder;
 }

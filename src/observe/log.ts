@@ -11,10 +11,12 @@ import { openLogFile } from './log-file.ts';
 import { screen } from './screen.ts';
 import { paint } from './style.ts';
 
+/** The lowest level that is logged; `silent` logs nothing. */
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
 export const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error', 'silent'];
 export const DEFAULT_LOG_LEVEL: LogLevel = 'info';
 
+/** How log lines are written: text for people, or one JSON document per line. */
 export type LogFormat = 'text' | 'json';
 export const LOG_FORMATS: readonly LogFormat[] = ['text', 'json'];
 /** Of the programs. */
@@ -22,13 +24,19 @@ export const DEFAULT_LOG_FORMAT: LogFormat = 'text';
 
 /** What the modules need of a logger; a library user may pass an own one. */
 export interface Log {
+  /** Logs details for the search of a fault. */
   debug(fields: object, message: string): void;
+  /** Logs an ordinary event. */
   info(fields: object, message: string): void;
+  /** Logs something that an operator should look at. */
   warn(fields: object, message: string): void;
+  /** Logs a failure. */
   error(fields: object, message: string): void;
 }
 
+/** Options of {@link openLog}. */
 export interface LogOptions {
+  /** The lowest level that is written. Default `info`. */
   readonly level?: LogLevel;
   /** Which process speaks, e.g. `daemon`. */
   readonly name?: string;

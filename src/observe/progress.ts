@@ -14,15 +14,19 @@ export type Phase =
 
 /** How far one piece of work is. Counts are absolute, so that a lost event does no harm. */
 export interface Progress {
+  /** What is being done. */
   readonly phase: Phase;
   /** To what: a short digest, a file name. */
   readonly subject: string;
   /** Of which platform, where several are worked on: `linux/arm64`. */
   readonly platform?: string;
+  /** How much is done, in `unit`. */
   readonly done: number;
   /** Null where nobody knows. */
   readonly total: number | null;
+  /** What `done` and `total` count. */
   readonly unit: 'bytes' | 'items';
 }
 
+/** Called with each event; it must not throw. */
 export type OnProgress = (event: Progress) => void;

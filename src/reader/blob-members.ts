@@ -7,7 +7,7 @@ import type { Codec } from '../native/codec.ts';
 import { TAR_HEADER } from '../tree/tarheader.ts';
 
 /** Exactly the bytes offset … offset + length − 1 of a blob, or an error. */
-export type ReadAt = (offset: number, length: number) => Promise<Buffer>;
+type ReadAt = (offset: number, length: number) => Promise<Buffer>;
 
 /** A blob to look into. */
 export interface Blob {

@@ -9,12 +9,15 @@ import { byteString, bytesOf, display, type FileNode, fromText } from '../tree/n
 import { resolvePath } from '../tree/resolve.ts';
 import type { ChosenManifest } from './select-manifest.ts';
 
+/** Options of everything that opens an image. */
 export interface OpenImageOptions {
   /** `os/architecture[/variant]`; default: this machine's, on Linux. */
   readonly platform?: string;
+  /** How the registry is reached. */
   readonly store?: StoreOptions;
   /** Whether a lazy image that refers to this one is used; default: unless the reference names a digest. */
   readonly referrers?: boolean;
+  /** Aborts the call, or the iteration. */
   readonly signal?: AbortSignal;
   /** Phase `read`, in bytes of each layer, while the layers of an ordinary image are read. */
   readonly onProgress?: OnProgress;
@@ -22,14 +25,19 @@ export interface OpenImageOptions {
   readonly digests?: boolean;
 }
 
+/** Options of reading one file. */
 export interface ReadFileOptions {
   /** Bytes; default 0 and to the end. */
   readonly offset?: number;
+  /** Number of bytes. Default: up to the end. */
   readonly length?: number;
+  /** Aborts the read. */
   readonly signal?: AbortSignal;
 }
 
+/** Options of computing digests of files. */
 export interface DigestsOptions {
+  /** Aborts the work. */
   readonly signal?: AbortSignal;
   /** Phase `hash`, in bytes of the files' content. */
   readonly onProgress?: OnProgress;
@@ -37,7 +45,9 @@ export interface DigestsOptions {
 
 /** The next bytes of a file. */
 export interface FilePiece {
+  /** The file that the bytes belong to. */
   readonly node: FileNode;
+  /** The next bytes of the file. */
   readonly data: Buffer;
 }
 
@@ -45,7 +55,9 @@ export interface FilePiece {
 export interface ResolvedPath {
   /** Real, absolute, without links: as text, bytes that are not UTF-8 as U+FFFD, and as it is. */
   readonly path: string;
+  /** The bytes of the path. */
   readonly pathBytes: Buffer;
+  /** The inode at the path. */
   readonly node: FileNode;
 }
 
@@ -61,7 +73,9 @@ export interface LayerOrigin {
 
 /** An image whose tree is known. Close it, or let `await using` do it. */
 export interface OpenedImage extends AsyncDisposable {
+  /** The reference of the image, for messages. */
   readonly subject: string;
+  /** The root directory of the merged tree. */
   readonly root: FileNode;
   /** Null for bare files (`rafs:`). */
   readonly manifest: ChosenManifest | null;
@@ -88,6 +102,7 @@ export interface OpenedImage extends AsyncDisposable {
   digest(node: FileNode, options?: { readonly signal?: AbortSignal }): Promise<string>;
   /** The same of many files, each read once, in the order that costs least and in few requests. */
   digests(nodes: Iterable<FileNode>, options?: DigestsOptions): Promise<ReadonlyMap<FileNode, string>>;
+  /** Releases what the image holds; the same as disposing of it. */
   close(): Promise<void>;
 }
 

@@ -18,8 +18,11 @@ const READ_AHEAD = 4;
 
 /** A manifest that was read, with its bytes as they are stored. */
 export interface ChosenManifest {
+  /** The descriptor of the manifest. */
   readonly descriptor: Descriptor;
+  /** The parsed manifest. */
   readonly manifest: Manifest;
+  /** The manifest as it is stored. */
   readonly bytes: Buffer;
 }
 

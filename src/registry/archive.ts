@@ -92,7 +92,7 @@ export class ArchiveStore extends FileStore {
   }
 }
 
-export async function readOciArchive(file: ArchiveFile): Promise<ArchiveContent> {
+async function readOciArchive(file: ArchiveFile): Promise<ArchiveContent> {
   const index = await file.read('index.json');
   if (index === null) {
     throw new LacunaError('FORMAT', 'not an OCI archive: it has no index.json', {

@@ -9,6 +9,7 @@ import { toLacunaError } from '../errors.ts';
 import { AuthFile } from './auth-file.ts';
 import type { CredentialSource } from './store.ts';
 
+/** Where stored logins are looked for. */
 export interface AuthFileOptions {
   /** The only file that is looked at; default: those of {@link authFiles}. */
   readonly authFile?: string;

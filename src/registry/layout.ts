@@ -23,7 +23,7 @@ const LAYOUT_VERSION = '1.0.0';
 export const MAX_LAYOUT_FILE = 64 * 1024;
 
 /** The path of a blob in a layout. */
-export function blobPath(dir: string, digest: string): string {
+function blobPath(dir: string, digest: string): string {
   const { algorithm, hex } = parseDigest(digest);
   return join(dir, 'blobs', algorithm, hex);
 }

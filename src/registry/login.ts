@@ -7,11 +7,13 @@ import { openRegistryHttp } from './open.ts';
 import type { SignalOptions, StoreOptions } from './store.ts';
 import { discard } from './transport.ts';
 
+/** Options of {@link login} and {@link logout}. */
 export interface LoginOptions
   extends Omit<StoreOptions, 'credentials' | 'create' | 'foreignLayers'>,
     AuthFileOptions,
     SignalOptions {}
 
+/** Where a login was kept. */
 export interface LoginResult {
   /** `HOST[:PORT]`, or a part of one: `HOST/NAMESPACE`. */
   readonly registry: string;

@@ -5,7 +5,7 @@
 import { type Transport, TransportTimeout } from './transport.ts';
 
 /** A download slower than this is taken for stuck. Bytes per millisecond. */
-export const SLOWEST_DOWNLOAD = 1;
+const SLOWEST_DOWNLOAD = 1;
 
 /**
  * `inner`, whose bodies fail with a timeout when less than {@link SLOWEST_DOWNLOAD} has come within `window` milliseconds of

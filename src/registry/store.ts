@@ -30,6 +30,7 @@ export interface RetryOptions {
 
 /** Milliseconds without progress after which a request fails with TIMEOUT (and is tried again). */
 export interface TimeoutOptions {
+  /** For connecting, TLS included. */
   readonly connect?: number;
   /** From the end of the request to the head of the response. */
   readonly headers?: number;
@@ -43,6 +44,7 @@ export interface TimeoutOptions {
  */
 export type ForeignLayerPolicy = 'public' | 'always' | 'never';
 
+/** How a registry is reached. Options that do not apply to a layout or archive are ignored there. */
 export interface StoreOptions {
   /** Default: nobody's. The CLI gives `storedCredentials()`. */
   readonly credentials?: CredentialSource;
@@ -57,10 +59,15 @@ export interface StoreOptions {
   readonly ca?: string;
   /** PEM texts of a client certificate and its key. */
   readonly cert?: string;
+  /** PEM text of the key of `cert`. */
   readonly key?: string;
+  /** The HTTP client. Default `undici`. */
   readonly transport?: 'undici' | 'node-fetch';
+  /** Gets warnings about the registry. Default: nothing is logged. */
   readonly log?: Log;
+  /** How often and how patiently requests are tried again. */
   readonly retry?: RetryOptions;
+  /** How long a request may make no progress. */
   readonly timeouts?: TimeoutOptions;
   /** Default `public`: containerd and skopeo fetch such layers, too. */
   readonly foreignLayers?: ForeignLayerPolicy;
@@ -68,7 +75,9 @@ export interface StoreOptions {
   readonly create?: boolean;
 }
 
+/** What every method of a store takes. */
 export interface SignalOptions {
+  /** Aborts the call. */
   readonly signal?: AbortSignal;
 }
 
@@ -106,6 +115,7 @@ export interface ImageStore extends AsyncDisposable {
    * A body that is cut goes on at the byte reached.
    */
   open(descriptor: Descriptor, options?: ReadOptions): AsyncIterable<Buffer>;
+  /** Whether the store has the blob. */
   has(descriptor: Descriptor, options?: SignalOptions): Promise<boolean>;
   /** A new blob; nothing is visible before its `commit`. */
   upload(options?: SignalOptions): Promise<BlobUpload>;

@@ -20,6 +20,7 @@ import { Registries } from './registries.ts';
 import { serveLacuna, serveSnapshots } from './service.ts';
 import { Snapshotter } from './snapshotter.ts';
 
+/** Options of {@link snapshotter}. */
 export interface ServeOptions {
   /** Everything of this host's lazy images lies below it; the daemon's root as well. */
   readonly root: string;
@@ -29,13 +30,17 @@ export interface ServeOptions {
   readonly config?: Config;
   /** Where `config` came from: a daemon that is started reads it too. */
   readonly configFile?: string;
+  /** Gets every log line. Default: nothing is logged. */
   readonly log?: Log;
   /** How a daemon that is started logs; a level wins over the configuration's. */
   readonly logLevel?: LogLevel;
+  /** Format of that daemon's log lines. */
   readonly logFormat?: LogFormat;
 }
 
+/** A running snapshotter. Disposing of it is the same as `close`. */
 export interface SnapshotterServer extends AsyncDisposable {
+  /** Path of the UNIX socket. */
   readonly address: string;
   /** Ends the service; holder, daemon, mounts and so the containers stay. */
   close(): Promise<void>;

@@ -9,11 +9,14 @@ import type { Chunk } from '../blob/table.ts';
 /** A string with one character (0–255) per byte. */
 export type ByteString = string;
 
+/** The type of an inode. */
 export type NodeType = 'reg' | 'dir' | 'symlink' | 'char' | 'block' | 'fifo' | 'socket';
 
 /** Seconds since the epoch (may be negative, floored) and nanoseconds 0…999 999 999. */
 export interface Mtime {
+  /** Seconds since 1970, floored; may be negative. */
   readonly sec: number;
+  /** Nanoseconds, 0…999 999 999. */
   readonly nsec: number;
 }
 
@@ -44,11 +47,15 @@ export function plainChunk(chunk: FileChunk, changes: Partial<FileChunk> = {}): 
  * with `{ ...node }`.
  */
 export interface FileNode {
+  /** The type of the inode. */
   type: NodeType;
   /** Permission bits with setuid, setgid, sticky: 0…0o7777. */
   mode: number;
+  /** The owner's user id. */
   uid: number;
+  /** The owner's group id. */
   gid: number;
+  /** Time of the last change. */
   mtime: Mtime;
   /** Content length of a regular file in bytes, else 0. */
   size: number;
@@ -89,7 +96,9 @@ export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer> | null): Ar
 export interface DirectoryEntry {
   /** As text; bytes that are not UTF-8 as U+FFFD. */
   readonly name: string;
+  /** The bytes of the name. */
   readonly nameBytes: Buffer;
+  /** The inode that the name leads to. */
   readonly node: FileNode;
 }
 

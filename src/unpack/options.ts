@@ -6,6 +6,7 @@ import type { StoreOptions } from '../registry/store.ts';
 /** `dir`: a directory; `tar`: a tar file; `image`: an ordinary image in any store, of one layer. */
 export type UnpackForm = 'dir' | 'tar' | 'image';
 
+/** Options of {@link unpack}. */
 export interface UnpackOptions extends OpenImageOptions {
   /** Default: `image` for a target that names a store (`oci:…`), `tar` for `-` and `*.tar`, else `dir`. */
   readonly format?: UnpackForm;
@@ -18,7 +19,9 @@ export interface UnpackOptions extends OpenImageOptions {
   readonly compress?: 'gzip' | 'none';
   /** Leave owners, devices and privileged attributes out of a directory. Default: unless this is root. */
   readonly rootless?: boolean;
+  /** How the registry of the target is reached. */
   readonly target?: StoreOptions;
+  /** Called with the progress of every layer. */
   readonly onProgress?: OnProgress;
 }
 
@@ -36,15 +39,21 @@ export interface Skipped {
 
 export const NOTHING_SKIPPED: Skipped = { owners: 0, devices: 0, xattrs: 0, sockets: 0 };
 
+/** The result of {@link unpack}. */
 export interface UnpackResult {
+  /** The reference that was unpacked. */
   readonly source: string;
+  /** The directory, file or reference that was written. */
   readonly target: string;
+  /** The form of the target. */
   readonly format: UnpackForm;
   /** Of an image: its manifest. */
   readonly digest: string | null;
   /** Names of any type, and bytes of regular files; null where layers were copied as they are. */
   readonly entries: number | null;
+  /** Bytes of regular files; null where layers were copied as they are. */
   readonly bytes: number | null;
+  /** What could not be kept. */
   readonly skipped: Skipped;
 }
 

@@ -5,7 +5,7 @@ import { random } from '../kit/random.ts';
 import type { Target } from './targets.ts';
 
 /** Milliseconds of processor time that one input may take; what a loop or a quadratic walk would exceed. */
-export const MAX_MS = 1000;
+const MAX_MS = 1000;
 /** Bytes that the process may grow by, garbage included. */
 export const MAX_GROWTH = 256 * 1024 * 1024;
 /** Executions between two looks at the memory, and between two rests in which what native code holds is let go. */
@@ -13,7 +13,7 @@ const LOOK_EVERY = 2000;
 const REST_EVERY = 50;
 
 /** A fault of ours, with the input that shows it. */
-export interface Fault {
+interface Fault {
   readonly target: string;
   readonly input: Buffer;
   readonly problem: string;

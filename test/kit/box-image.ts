@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 
@@ -73,8 +73,3 @@ export function makeBoxImage(layout: string): void {
 
 /** Where the static busybox of the image comes from. */
 export const BUSYBOX = '/bin/busybox';
-
-/** A copy of it, to be bound into other trees. */
-export function copyBusybox(target: string): void {
-  copyFileSync(BUSYBOX, target);
-}

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Running, start, waitUntil } from './process.ts';
 
 /** A port that nobody listens on at this moment. */
-export async function freePort(): Promise<number> {
+async function freePort(): Promise<number> {
   return await new Promise((resolve, reject) => {
     const server = createServer();
     server.once('error', reject);

@@ -7,10 +7,10 @@ import { LacunaError } from '../../src/errors.ts';
 
 const KIB = 1024;
 /** Plain and stored sizes of every chunk here: four lie in one window of 16 KiB. */
-export const PLAIN = 4 * KIB;
+const PLAIN = 4 * KIB;
 export const STORED = 1000;
 /** Chunks of the blob. */
-export const COUNT = 1024;
+const COUNT = 1024;
 export const OPTIONS: FetchOptions = {
   ...{ window: 16 * KIB, inFlight: 8000, connections: 16, originConnections: 64, totalConnections: 512 },
   ...{ memory: 1024 * KIB, silence: 5_000, deadline: 20_000 },

@@ -2,7 +2,7 @@
 import { posix } from 'node:path';
 
 /** `type`: gone at run time. `lazy`: `import()`. */
-export type ImportKind = 'static' | 'type' | 'lazy';
+type ImportKind = 'static' | 'type' | 'lazy';
 
 export interface Import {
   readonly kind: ImportKind;

@@ -24,7 +24,7 @@ interface Op {
 }
 
 /** One step of putting a layer into a directory of its own, for `apply-layer.py`. */
-export interface Step {
+interface Step {
   readonly path: string;
   readonly kind: 'file' | 'dir' | 'symlink' | 'fifo' | 'char' | 'link' | 'whiteout' | 'opaque';
   readonly mode: number;

@@ -47,7 +47,7 @@ export type Fault =
   | { readonly kind: 'lost-answer' };
 
 /** The secret of redirects, for tests that look for it in messages. */
-export const REDIRECT_SECRET = 'X-Signature=top-secret-signature';
+const REDIRECT_SECRET = 'X-Signature=top-secret-signature';
 
 function changed(bytes: Buffer, at: number): Buffer {
   const copy = Buffer.from(bytes);

@@ -26,7 +26,7 @@ export class Repository {
   }
 }
 
-export const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+const sha256 = (bytes: Uint8Array): string => `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
 /** The digest of `bytes`, made with the algorithm of `digest`. */
 export function digestLike(digest: string, bytes: Uint8Array): string {

@@ -23,7 +23,7 @@ declare module 'vitest' {
 }
 
 /** Whether a program of this name can be run, on PATH or where Debian keeps daemons. */
-export function hasProgram(name: string): boolean {
+function hasProgram(name: string): boolean {
   const folders = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
   return folders.some((folder) => {
     try {

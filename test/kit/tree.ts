@@ -78,9 +78,6 @@ export const nydusReaderTime: TimeRule = (expected, actual) => expected.mtime?.s
 /** As nydus-image writes it: whole seconds of the ustar header, so times before 1970 that need a pax record become 0. */
 export const nydusImageTime: TimeRule = ({ mtime: a }, { mtime: b }) => a === null || a.sec <= 0 || a.sec === b?.sec;
 
-/** Directories' times do not count: for readers that set them when they unpack. */
-export const fileTime: TimeRule = (expected, actual) => expected.type === 'dir' || exactTime(expected, actual);
-
 export interface DiffOptions {
   /** Applied where the expected row's time is specified. Default {@link exactTime}. */
   readonly time?: TimeRule;

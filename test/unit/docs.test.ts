@@ -32,10 +32,12 @@ import { structuresPage } from '../kit/structures.ts';
 import { readRows } from '../kit/tree.ts';
 
 const read = (name: string): string => readFileSync(join(checkout, name), 'utf8');
-const readme = read('README.md');
+/** The README and what it leads on to: together they describe the whole. */
+const guides = ['README.md', 'docs/setup.md', 'docs/usage.md', 'docs/convert.md', 'docs/containerd.md'];
+const readme = guides.map(read).join('\n');
 const documents = [
-  ...['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md'],
-  ...['docs/ls-format.md', 'docs/progress.md', 'docs/threat-model.md'],
+  ...['README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'SECURITY.md'],
+  ...readdirSync(join(checkout, 'docs')).flatMap((name) => (name.endsWith('.md') ? [`docs/${name}`] : [])),
 ];
 const manifest = JSON.parse(read('package.json')) as {
   engines: { node: string };
@@ -76,6 +78,10 @@ const commandsByName = async (): Promise<Map<string, Command>> =>
 const wordsOf = (line: string): string[] => line.replace(/\s+[#|<>].*/, '').split(' ');
 
 describe('README', () => {
+  it('is short enough to be read', () => {
+    expect(read('README.md').split('\n').length).toBeLessThanOrEqual(201);
+  });
+
   it('has every command, and no other', async () => {
     const described = table('command').map(([cell]) => code(cell!)[0]!.split(' ')[0]!);
     expect(described.toSorted()).toEqual([...(await commandsByName()).keys()].toSorted());
@@ -190,6 +196,12 @@ describe('the man pages', () => {
 });
 
 describe('the documents', () => {
+  it('are all in their index', () => {
+    const index = read('docs/README.md');
+    const others = documents.filter((name) => name.startsWith('docs/') && name !== 'docs/README.md');
+    for (const name of others) expect(index).toContain(`](${name.slice('docs/'.length)})`);
+  });
+
   it('have links that lead somewhere', () => {
     for (const name of documents) {
       for (const [, target] of read(name).matchAll(/\]\((?!https?:)([^)#]+)/g)) {
@@ -218,7 +230,7 @@ describe('the documents', () => {
   });
 
   it('are in the package', () => {
-    for (const name of ['docs', 'README.md', 'ARCHITECTURE.md', 'CHANGELOG.md', 'LICENSE']) {
+    for (const name of ['docs', 'examples', ...documents.filter((file) => !file.includes('/')), 'LICENSE']) {
       expect(manifest.files).toContain(name);
       expect(existsSync(join(checkout, name))).toBe(true);
     }

@@ -10,7 +10,9 @@ export interface RafsBlob {
   readonly chunkSize: number;
   /** Entries of its chunk info array; the bootstrap may use fewer. */
   readonly chunkCount: number;
+  /** How its chunks are compressed. */
   readonly compressor: Compressor;
+  /** The hash function of its chunks. */
   readonly digester: Digester;
   /** Bits of {@link FEATURE}. */
   readonly features: number;
@@ -20,11 +22,15 @@ export interface RafsBlob {
   readonly uncompressedSize: number;
   /** Length and sha256 of the table of contents with its tar header; 0 and zeros where there is none. */
   readonly tocSize: number;
+  /** SHA-256 of the table of contents with its tar header, 32 bytes. */
   readonly tocDigest: Buffer;
   /** The chunk info array (CI): place, lengths and compressor. */
   readonly ciCompressor: Compressor;
+  /** First byte of the chunk info array in the blob. */
   readonly ciOffset: number;
+  /** Length of the chunk info array as it is stored. */
   readonly ciCompressedSize: number;
+  /** Plain length of the chunk info array. */
   readonly ciUncompressedSize: number;
   /** AES-128-XTS: how the chunks and the chunk info of an encrypted blob are read; else null. */
   readonly cipher: Cipher | null;
@@ -33,12 +39,15 @@ export interface RafsBlob {
    * that file, which is named after its digest. Null and 0 for all others.
    */
   readonly metaDigest: Buffer | null;
+  /** Length of the chunk info file; 0 where there is none. */
   readonly metaSize: number;
 }
 
 /** Key (32 bytes: two AES-128 keys) and the 16-byte tweak that every data unit of the blob uses. */
 export interface Cipher {
+  /** 32 bytes: the two keys of AES-128-XTS. */
   readonly key: Buffer;
+  /** 16 bytes: the tweak. */
   readonly iv: Buffer;
 }
 

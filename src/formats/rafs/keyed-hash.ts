@@ -21,7 +21,7 @@ export function permute(number: number): number {
 }
 
 /** The hash of two numbers of 32 bits. */
-export const hashPair = (a: number, b: number): number => permute(permute(a) ^ b);
+const hashPair = (a: number, b: number): number => permute(permute(a) ^ b);
 
 /** The hash of `length` bytes at `at`; a multiple of four. */
 export function hashBytes(bytes: Buffer, at: number, length: number): number {

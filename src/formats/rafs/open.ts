@@ -32,6 +32,7 @@ export interface OpenOptions {
 export interface RafsImage {
   /** Bytes of the bootstrap. */
   readonly size: number;
+  /** The EROFS and the RAFS superblock. */
   readonly superblock: Superblock;
   /** In the order of the kernel's devices. */
   readonly blobs: readonly RafsBlob[];

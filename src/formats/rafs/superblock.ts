@@ -31,21 +31,31 @@ export interface Superblock {
   readonly blockBits: number;
   /** The time of inodes that have none of their own. */
   readonly buildTime: Mtime;
+  /** Inode number of the root directory. */
   readonly rootNid: number;
   /** Path names, not inodes. */
   readonly inos: number;
   /** Blocks of all devices together; the bootstrap's own do not count. */
   readonly blocks: number;
+  /** First block of the inode area. */
   readonly metaBlkaddr: number;
+  /** Number of blob devices beside the bootstrap. */
   readonly extraDevices: number;
   /** Bits of {@link FLAG}. */
   readonly flags: number;
+  /** First byte of the blob table. */
   readonly blobTableOffset: number;
+  /** Length of the blob table. */
   readonly blobTableSize: number;
+  /** Largest chunk of the image. */
   readonly chunkSize: number;
+  /** First byte of the chunk table. */
   readonly chunkTableOffset: number;
+  /** Length of the chunk table. */
   readonly chunkTableSize: number;
+  /** First byte of the prefetch table. */
   readonly prefetchTableOffset: number;
+  /** Length of the prefetch table. */
   readonly prefetchTableSize: number;
 }
 

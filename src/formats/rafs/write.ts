@@ -52,7 +52,9 @@ export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
   return buildBootstrap(root, blobs, options).bytes;
 }
 
+/** A bootstrap and the blobs that it refers to. */
 export interface BuiltBootstrap {
+  /** The whole bootstrap. */
   readonly bytes: Buffer;
   /** Those that are used, in the order of the blob table. */
   readonly blobs: readonly RafsBlob[];

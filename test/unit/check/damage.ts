@@ -56,19 +56,6 @@ export function entriesOf(image: Buffer, inode: number): Entry[] {
 
 export const rootOf = (image: Buffer): number => offsetOf(image, image.readUInt16LE(1038));
 
-/** The place of a path. */
-export function locate(image: Buffer, path: string): Located {
-  let inode = rootOf(image);
-  let last = { entry: 0, name: 0 };
-  for (const part of path.split('/').filter((text) => text !== '')) {
-    const found = entriesOf(image, inode).find(({ text }) => text === part);
-    if (found === undefined) throw new Error(`${path} is not in the image`);
-    last = found;
-    inode = offsetOf(image, found.nid);
-  }
-  return { inode, behind: behindOf(image, inode), entry: last.entry, name: last.name };
-}
-
 /** The first path whose inode fits, its place, breadth first. */
 export function findInode(image: Buffer, fits: (inode: number) => boolean): Located & { path: string } {
   const todo = [{ path: '', inode: rootOf(image) }];

@@ -35,7 +35,7 @@ export function skippableFrame(content: Buffer): Buffer {
   return Buffer.concat([u32(0x184d2a53), u32(content.length), content]);
 }
 
-export function u16(value: number): Buffer {
+function u16(value: number): Buffer {
   const bytes = Buffer.alloc(2);
   bytes.writeUInt16LE(value);
   return bytes;
