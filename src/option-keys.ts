@@ -1,4 +1,6 @@
 /** The options of every public function, by name. The compiler holds each list to its type. */
+
+import type { AuthFileOptions } from './access/credentials.ts';
 import type { CheckOptions } from './check/check.ts';
 import type { PullOptions } from './containerd/options.ts';
 import type { ExportOptions } from './convert/export.ts';
@@ -18,7 +20,6 @@ import type { CleanupOptions } from './mount/cleanup.ts';
 import type { UnmountOptions } from './mount/erofs.ts';
 import type { MountImageOptions } from './mount/image.ts';
 import type { OpenImageOptions } from './reader/image.ts';
-import type { AuthFileOptions } from './registry/credentials.ts';
 import type { LoginOptions } from './registry/login.ts';
 import type { RetryOptions, StoreOptions, TimeoutOptions } from './registry/store.ts';
 import type { ServeOptions } from './snapshotter/serve.ts';

@@ -5,6 +5,8 @@
 import { guarded, guardedList } from './guard.ts';
 import { CHECK, DIFF, FIND, INSPECT, LS, OPEN, REFERRERS, STAT, STORE, TAGS } from './option-keys.ts';
 
+export type { CredentialSource, Credentials } from './access/credential-source.ts';
+export type { AuthFileOptions } from './access/credentials.ts';
 export type { Chunk, Unit, Within } from './blob/table.ts';
 export type { CheckedBlobReport } from './check/blobs.ts';
 export type { CheckOptions } from './check/check.ts';
@@ -68,12 +70,9 @@ export type {
   ResolvedPath,
 } from './reader/image.ts';
 export type { ChosenManifest } from './reader/select-manifest.ts';
-export type { AuthFileOptions } from './registry/credentials.ts';
 export type { ImageInput } from './registry/source.ts';
 export type {
   BlobUpload,
-  CredentialSource,
-  Credentials,
   ForeignLayerPolicy,
   ImageStore,
   ReadOptions,
@@ -96,16 +95,16 @@ export {
 } from './tree/node.ts';
 
 /** Credentials of Docker's config: `dir`, else `$DOCKER_CONFIG`, else `~/.docker`. A missing file knows nobody. */
-export const dockerConfigCredentials: typeof import('./registry/credentials.ts').dockerConfigCredentials =
+export const dockerConfigCredentials: typeof import('./access/credentials.ts').dockerConfigCredentials =
   (options) =>
   async (...args) =>
-    (await import('./registry/credentials.ts')).dockerConfigCredentials(options)(...args);
+    (await import('./access/credentials.ts')).dockerConfigCredentials(options)(...args);
 
 /** Credentials from where docker, podman and skopeo keep logins, and the helpers named there. */
-export const storedCredentials: typeof import('./registry/credentials.ts').storedCredentials =
+export const storedCredentials: typeof import('./access/credentials.ts').storedCredentials =
   (options) =>
   async (...args) =>
-    (await import('./registry/credentials.ts')).storedCredentials(options)(...args);
+    (await import('./access/credentials.ts')).storedCredentials(options)(...args);
 
 export const openStore: typeof import('./registry/source.ts').openNamedStore = guarded(
   { op: 'openStore', at: 1, keys: STORE },

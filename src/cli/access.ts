@@ -1,8 +1,10 @@
 /** Values of the registry options: hosts, logins, certificates. */
+
+import type { Credentials } from '../access/credential-source.ts';
 import { readCertificates } from '../config/certificates.ts';
 import { LacunaError } from '../errors.ts';
 import { parseReference } from '../image/reference.ts';
-import type { Credentials, StoreOptions } from '../registry/store.ts';
+import type { StoreOptions } from '../registry/store.ts';
 import { readPassword } from './password.ts';
 
 /** The options of one registry, as commander has them. */
@@ -39,7 +41,7 @@ export async function readCredentials(creds: string | undefined): Promise<Creden
 
 export async function certificatesOf(access: Access): Promise<Pick<StoreOptions, 'ca' | 'cert' | 'key'>> {
   const { certDir } = access;
-  const kept = certDir === undefined ? {} : await (await import('../registry/cert-dir.ts')).readCertDir(certDir);
+  const kept = certDir === undefined ? {} : await (await import('../access/cert-dir.ts')).readCertDir(certDir);
   const [ca, cert, key] = await Promise.all([access.ca, access.cert, access.key].map(readPem));
   const authorities = [kept.ca, ca].filter((text) => text != null);
   const own = cert === null && key === null ? [kept.cert, kept.key] : [cert, key];

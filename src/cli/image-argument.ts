@@ -1,6 +1,6 @@
 /** Values of arguments and options that name images, checked before anything is opened. */
 import { LacunaError } from '../errors.ts';
-import { refuseBarePath } from '../registry/recognize.ts';
+import { refuseBarePath } from '../registry/local/recognize.ts';
 
 /** A reference. What exists as a file and has no transport is an error that names the one it needs. */
 export function imageArgument(text: string): string {

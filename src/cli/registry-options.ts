@@ -1,6 +1,6 @@
 /** The options that every command has which speaks to a registry, and what they mean to the library. */
 import { type Command, Option } from 'commander';
-import { storedCredentials } from '../registry/credentials.ts';
+import { storedCredentials } from '../access/credentials.ts';
 import type { ForeignLayerPolicy, StoreOptions } from '../registry/store.ts';
 import { type Access, certificatesOf, hostsOf, isTrue, readCredentials, usage } from './access.ts';
 import type { CliContext } from './command.ts';

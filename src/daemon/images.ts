@@ -4,25 +4,26 @@
  * another; bootstraps are read meanwhile.
  */
 import { join } from 'node:path';
-import type { Fetcher } from '../blob/fetcher.ts';
+import { type DeviceTables, loadTables, type StoredDevice, saveTables } from '../cache/device-tables.ts';
+import { makeStores, newName, parseDevice, sweep } from '../cache/layout.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
+import type { Fetcher } from '../fetch/fetcher.ts';
 import type { BlobFs } from '../native/addon.ts';
 import type { Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
-import { makeStores, newName, parseDevice, sweep } from './cache.ts';
 import { assertOpenFiles } from './open-files.ts';
+import { readDeviceTables } from './read-device-tables.ts';
 import type { ReadTables } from './read-tables.ts';
-import { type ImageRecord, type RecordedDevice, recordOf } from './record.ts';
+import { type ImageRecord, recordOf } from './record.ts';
 import { readRecords, removeRecord, verdictPath, writeRecord } from './record-folder.ts';
 import type { RootPaths } from './root.ts';
 import type { Sources } from './sources.ts';
 import { Turns } from './turns.ts';
-import { type BlobView, ensureView, loadView, readViews } from './view.ts';
 
 interface Device {
   /** Of one image, and no other image's. */
   readonly name: string;
-  readonly view: BlobView;
+  readonly tables: DeviceTables;
   readonly handle: number;
 }
 
@@ -78,7 +79,7 @@ export class Images {
 
   async #restore(before: ImageRecord): Promise<void> {
     const { paths, log } = this.#options;
-    const devices = await this.#open(before, await this.#restoreViews(before));
+    const devices = await this.#open(before, await this.#restoreTables(before));
     const record = this.#setAttached(before, devices);
     const isSame = devices.every(({ name }, index) => name === before.devices[index]?.name);
     if (isSame) return;
@@ -108,8 +109,8 @@ export class Images {
     return await this.#turns.ofImage(asked.id, async () => {
       try {
         // Others need not wait for a large bootstrap.
-        const views = await this.#readViews(asked, signal);
-        return await this.#turns.ofAll(() => this.#attach(asked, views));
+        const tables = await this.#readTables(asked, signal);
+        return await this.#turns.ofAll(() => this.#attach(asked, tables));
       } catch (error) {
         if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
         await this.#closeUnused(asked.id);
@@ -118,12 +119,12 @@ export class Images {
     });
   }
 
-  async #attach(asked: ImageRecord, views: readonly BlobView[]): Promise<string[]> {
+  async #attach(asked: ImageRecord, tables: readonly DeviceTables[]): Promise<string[]> {
     const { paths, log } = this.#options;
     const known = this.#images.get(asked.id);
     const before = known?.devices ?? [];
-    await assertOpenFiles([...this.#devices.keys(), ...views.map(({ name }) => name)], asked.id);
-    const devices = await this.#open(asked, views);
+    await assertOpenFiles([...this.#devices.keys(), ...tables.map(({ name }) => name)], asked.id);
+    const devices = await this.#open(asked, tables);
     const record = { ...asked, devices: devices.map(recordedOf) };
     try {
       await writeRecord(paths.images, record);
@@ -167,7 +168,7 @@ export class Images {
       hint: problem?.hint ?? '',
     }));
     const devicesOf = ([image, { devices }]: [string, Attached]): DeviceStatus[] =>
-      [...new Set(devices)].map(({ name, handle, view: { id, size, table } }) => ({
+      [...new Set(devices)].map(({ name, handle, tables: { id, size, table } }) => ({
         name,
         blob: id,
         size,
@@ -179,19 +180,19 @@ export class Images {
   }
 
   /** From the tables that lie in the cache; where one is lost or damaged, from the bootstrap. */
-  async #restoreViews(record: ImageRecord): Promise<BlobView[]> {
+  async #restoreTables(record: ImageRecord): Promise<DeviceTables[]> {
     try {
-      return await Promise.all(record.devices.map((device) => loadView(this.#options.paths.cache, device)));
+      return await Promise.all(record.devices.map((device) => loadTables(this.#options.paths.cache, device)));
     } catch (error) {
       const problem = toLacunaError(error).toJSON();
       this.#options.log.warn({ image: record.id, error: problem }, 'a chunk table is lost, reading the bootstrap');
-      return await this.#readViews(record);
+      return await this.#readTables(record);
     }
   }
 
-  #readViews(record: ImageRecord, signal?: AbortSignal): Promise<BlobView[]> {
+  #readTables(record: ImageRecord, signal?: AbortSignal): Promise<DeviceTables[]> {
     const { paths, sources, readTables, silence } = this.#options;
-    return readViews(record, sources, {
+    return readDeviceTables(record, sources, {
       verdict: verdictPath(paths.images, record.id),
       ...(readTables === undefined ? {} : { read: readTables }),
       ...(silence === undefined ? {} : { silence }),
@@ -199,20 +200,19 @@ export class Images {
     });
   }
 
-  async #open(record: ImageRecord, views: readonly BlobView[]): Promise<Device[]> {
+  async #open(record: ImageRecord, tables: readonly DeviceTables[]): Promise<Device[]> {
     const known = this.#images.get(record.id);
     const before = known?.devices ?? [];
     const recorded = [...record.devices.map(({ name }) => name), ...(known?.recorded ?? [])];
     const devices: Device[] = [];
     try {
-      for (const view of views) {
-        const { name: tables } = view;
+      for (const one of tables) {
         // A blob table may name one blob twice.
-        const mine = [...devices, ...before].find(({ name }) => hasTables(name, tables));
+        const mine = [...devices, ...before].find(({ name }) => hasTables(name, one.name));
         // The kernel may know the device by the name that was recorded.
-        const free = (old: string): boolean => hasTables(old, tables) && !this.#devices.has(old);
-        const name = recorded.find(free) ?? newName(tables, this.#names());
-        const device = mine ?? (await this.#add(record.id, name, view));
+        const free = (old: string): boolean => hasTables(old, one.name) && !this.#devices.has(old);
+        const name = recorded.find(free) ?? newName(one.name, this.#names());
+        const device = mine ?? (await this.#add(record.id, name, one));
         // Before anything else is waited for: readers may miss chunks of it from now on.
         this.#tellFetcher(record, device);
         devices.push(device);
@@ -224,25 +224,25 @@ export class Images {
     return devices;
   }
 
-  async #add(image: string, name: string, view: BlobView): Promise<Device> {
+  async #add(image: string, name: string, tables: DeviceTables): Promise<Device> {
     const { paths, blobFs } = this.#options;
     const stores = await makeStores(paths.cache, name);
-    await ensureView(paths.cache, view);
-    const twin = [...this.#devices.values()].find((device) => hasTables(device.name, view.name));
-    const { table, units } = twin?.view ?? view;
-    const { size } = view;
+    await saveTables(paths.cache, tables);
+    const twin = [...this.#devices.values()].find((device) => hasTables(device.name, tables.name));
+    const { table, units } = twin?.tables ?? tables;
+    const { size } = tables;
     const { node } = parseDevice(name);
     const handle = blobFs.addDevice({
       ...{ name, node, image, size, table: table.bytes, units: units?.bytes ?? null },
       ...stores,
     });
-    const device = { name, view: { ...view, table, units }, handle };
+    const device = { name, tables: { ...tables, table, units }, handle };
     this.#devices.set(name, device);
     return device;
   }
 
-  #tellFetcher({ id: image, sources }: ImageRecord, { handle, view }: Device): void {
-    const { id: blob, storedSize, table, units } = view;
+  #tellFetcher({ id: image, sources }: ImageRecord, { handle, tables }: Device): void {
+    const { id: blob, storedSize, table, units } = tables;
     const places = this.#options.sources.of({ id: image, sources }, blob, storedSize);
     this.#options.fetcher.addDevice(handle, { image, blob, table, units, sources: places });
   }
@@ -276,7 +276,7 @@ export class Images {
   }
 }
 
-const recordedOf = ({ name, view: { size, storedSize } }: Device): RecordedDevice => ({ name, size, storedSize });
+const recordedOf = ({ name, tables: { size, storedSize } }: Device): StoredDevice => ({ name, size, storedSize });
 
 /** Whether the device `name` has the tables that are called so. */
 const hasTables = (name: string, tables: string): boolean => name.startsWith(`${tables}-`);

@@ -1,7 +1,7 @@
 /** How many files the stores of blob devices keep open, and how many this process may open. */
 import { readFile } from 'node:fs/promises';
+import { parseDevice } from '../cache/layout.ts';
 import { LacunaError } from '../errors.ts';
-import { parseDevice } from './cache.ts';
 
 /** `data` and `map` of a store. */
 const FILES_PER_STORE = 2;

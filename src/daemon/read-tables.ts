@@ -4,15 +4,17 @@
  */
 import { createHash } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { ChunkTable, encodeTable } from '../blob/table.ts';
 import { encodeUnits } from '../blob/units.ts';
+import { type FetchMeta, readMetas } from '../cache/blob-metas.ts';
+import { tablesName } from '../cache/layout.ts';
+import { metasBeside } from '../cache/metas-beside.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
 import { checkStructure } from '../formats/rafs/structure.ts';
-import { tablesName } from './cache.ts';
-import type { FetchMeta } from './meta-fetcher.ts';
-import { readMetas } from './metas.ts';
+import { codec } from '../native/codec.ts';
 
 export interface TableJob {
   /** Path of the bootstrap. */
@@ -23,8 +25,8 @@ export interface TableJob {
   readonly verdict: string | null;
 }
 
-/** Of one blob device; a {@link BlobView} without its objects, so that it can be sent to another thread. */
-export interface DeviceTables {
+/** Of one blob device; {@link DeviceTables} without its objects, so that it can be sent to another thread. */
+export interface EncodedTables {
   /** Hex sha256 of the blob. */
   readonly id: string;
   readonly name: string;
@@ -34,7 +36,7 @@ export interface DeviceTables {
   readonly units: Uint8Array | null;
 }
 
-export type ReadTables = (job: TableJob, fetch: FetchMeta, signal: AbortSignal) => Promise<DeviceTables[]>;
+export type ReadTables = (job: TableJob, fetch: FetchMeta, signal: AbortSignal) => Promise<EncodedTables[]>;
 
 /** Goes up whenever {@link checkStructure} refuses more than before. */
 const CHECK_VERSION = 1;
@@ -43,13 +45,17 @@ const CHECK_VERSION = 1;
 export async function readTables(
   { bootstrap, blobId, verdict }: TableJob,
   fetch: FetchMeta,
-): Promise<{ tables: DeviceTables[]; remember: () => Promise<void> }> {
+): Promise<{ tables: EncodedTables[]; remember: () => Promise<void> }> {
   const bytes = await readBootstrap(bootstrap);
   const options = { subject: bootstrap, ...(blobId === null ? {} : { blobId }) };
   const named = openBootstrap(bytes, options);
   const wasChecked = verdict !== null && (await readFile(verdict, 'utf8').catch(() => '')) === verdictOn(bytes);
   if (!wasChecked) checkStructure(bytes, named.superblock, named.blobs.length, bootstrap);
-  const metas = await readMetas(bootstrap, named.blobs, fetch);
+  const metas = await readMetas(
+    named.blobs,
+    { kept: metasBeside(dirname(bootstrap)), fetch, subject: bootstrap },
+    codec(),
+  );
   const image = metas.size === 0 ? named : openBootstrap(bytes, { ...options, metas });
   const tables = image.blobs.map((_, index) => tablesOf(image, index, bootstrap));
   const remember = async (): Promise<void> => {
@@ -68,7 +74,7 @@ export const readTablesHere: ReadTables = async (job, fetch) => {
 
 const verdictOn = (bytes: Buffer): string => `${CHECK_VERSION} ${createHash('sha256').update(bytes).digest('hex')}\n`;
 
-function tablesOf(image: RafsImage, index: number, subject: string): DeviceTables {
+function tablesOf(image: RafsImage, index: number, subject: string): EncodedTables {
   const blob = image.blobs[index]!;
   const chunks = image.chunksOf(index);
   const size = image.deviceSize(index);

@@ -5,21 +5,12 @@
  * the half second that this may last.
  */
 import { isAbsolute } from 'node:path';
+import type { StoredDevice } from '../cache/device-tables.ts';
 import { LacunaError } from '../errors.ts';
 import type { AttachRequest, RegistrySource } from './api.ts';
 
 /** 2: devices of one image alone, whose names have their nodes in them. Version 1 is read as well. */
 const VERSION = 2;
-
-/** A device of the image. Its chunk table lies in the cache, see `view.ts`. */
-export interface RecordedDevice {
-  /** `<blob hex>-<table key>-<node, hex>`; without the node in a record of version 1. */
-  readonly name: string;
-  /** Bytes of the device file. */
-  readonly size: number;
-  /** Bytes of the blob as far as they are used. */
-  readonly storedSize: number;
-}
 
 export interface ImageRecord {
   readonly version: typeof VERSION;
@@ -32,7 +23,7 @@ export interface ImageRecord {
   )[];
   readonly blobIds: readonly string[];
   /** In blob table order. */
-  readonly devices: readonly RecordedDevice[];
+  readonly devices: readonly StoredDevice[];
 }
 
 const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;

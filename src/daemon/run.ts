@@ -1,8 +1,8 @@
 /** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Fetcher, type FetchOptions } from '../blob/fetcher.ts';
 import type { Config } from '../config/table.ts';
 import { toLacunaError } from '../errors.ts';
+import { Fetcher, type FetchOptions } from '../fetch/fetcher.ts';
 import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';

@@ -1,6 +1,6 @@
 /** The control API on this side of the socket. */
 import { createRequire } from 'node:module';
-import type { Fetcher } from '../blob/fetcher.ts';
+import type { Fetcher } from '../fetch/fetcher.ts';
 import type { Daemon } from '../grpc/messages/daemon.gen.ts';
 import type { Handlers } from '../grpc/proto.ts';
 import { serverStream, unary } from '../grpc/unix.ts';

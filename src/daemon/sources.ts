@@ -5,13 +5,14 @@
  * one must answer from its cache before that.
  */
 import { join } from 'node:path';
+import type { CredentialSource, Credentials } from '../access/credential-source.ts';
+import { registryOptions } from '../access/registry-options.ts';
 import { fileSource, storeSource } from '../blob/source.ts';
-import { type FetchSource, Standing } from '../blob/standing.ts';
-import { readCertificates } from '../config/certificates.ts';
 import type { Config } from '../config/table.ts';
 import { LacunaError } from '../errors.ts';
+import { type FetchSource, Standing } from '../fetch/standing.ts';
 import type { Log } from '../observe/log.ts';
-import type { CredentialSource, Credentials, ImageStore, RetryOptions } from '../registry/store.ts';
+import type { ImageStore, RetryOptions } from '../registry/store.ts';
 import type { RegistrySource, SetCredentialsRequest } from './api.ts';
 import type { ImageRecord } from './record.ts';
 
@@ -91,8 +92,6 @@ export class Sources implements AsyncDisposable {
   }
 
   async #openRepository({ host, repository, plainHttp, ca }: RegistrySource): Promise<ImageStore> {
-    const caPath = ca || this.#registry.ca;
-    const plain = plainHttp ?? (this.#registry.plain_http.includes(host) ? true : null);
     const [{ openStore }, { storedCredentials }] = await Promise.all([loadRegistry(), loadCredentials()]);
     this.#stored ??= storedCredentials();
     const stored = this.#stored;
@@ -102,15 +101,14 @@ export class Sources implements AsyncDisposable {
         credentials: async (name, part) => this.#credentials.get(name) ?? (await stored(name, part)),
         retry: RETRY,
         log: this.#log,
-        ...(plain === null ? {} : { plainHttp: plain }),
-        ...(caPath === '' ? {} : { ca: await readCertificates(caPath) }),
+        ...(await registryOptions({ host, plainHttp: plainHttp ?? null, ca: ca ?? '' }, this.#registry)),
       },
     );
   }
 }
 
 const loadRegistry = () => import('../registry/open.ts');
-const loadCredentials = () => import('../registry/credentials.ts');
+const loadCredentials = () => import('../access/credentials.ts');
 
 const keyOf = (source: RegistrySource): string => JSON.stringify(source);
 

@@ -1,9 +1,9 @@
 /** The thread that reads bootstraps, one after another: `readTables` behind a message port. */
 import { on } from 'node:events';
 import { parentPort } from 'node:worker_threads';
+import type { StoredMeta } from '../cache/blob-metas.ts';
 import { toLacunaError } from '../errors.ts';
-import type { StoredMeta } from './meta-fetcher.ts';
-import { type DeviceTables, readTables, type TableJob } from './read-tables.ts';
+import { type EncodedTables, readTables, type TableJob } from './read-tables.ts';
 import type { MetaAnswer, WorkerMessage } from './worker-tables.ts';
 
 const port = parentPort!;
@@ -26,7 +26,7 @@ async function fetchMeta(place: MetaRequest['place']): Promise<StoredMeta | null
 
 type MetaRequest = Extract<WorkerMessage, { kind: 'fetch' }>;
 
-const buffersOf = (tables: readonly DeviceTables[]): ArrayBuffer[] => {
+const buffersOf = (tables: readonly EncodedTables[]): ArrayBuffer[] => {
   const buffers = tables.flatMap(({ table, units }) => [table.buffer, ...(units === null ? [] : [units.buffer])]);
   // Small ones lie in a pool of Node's, which is not to be given away.
   return buffers.filter((buffer) => buffer.byteLength > Buffer.poolSize) as ArrayBuffer[];

@@ -4,12 +4,12 @@
  */
 import { stat } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
+import type { FetchMeta, StoredMeta } from '../cache/blob-metas.ts';
 import { type ErrorCode, LacunaError, toLacunaError } from '../errors.ts';
 import type { MetaPlace } from '../formats/rafs/metafile.ts';
 import { Admission } from './admission.ts';
 import { LARGE_BOOTSTRAPS, MAX_READ_HEAP, MAX_READ_SECONDS, MAX_WAIT_SECONDS, SMALL_BOOTSTRAPS } from './limits.ts';
-import type { FetchMeta, StoredMeta } from './meta-fetcher.ts';
-import type { DeviceTables, ReadTables, TableJob } from './read-tables.ts';
+import type { EncodedTables, ReadTables, TableJob } from './read-tables.ts';
 import { SpareWorker } from './spare-worker.ts';
 
 /** What a thread takes, however small its bootstrap. */
@@ -18,7 +18,7 @@ const THREAD_SIZE = 4 * 1024 * 1024;
 /** What a worker tells. */
 export type WorkerMessage =
   | { readonly kind: 'fetch'; readonly place: MetaPlace }
-  | { readonly kind: 'tables'; readonly tables: DeviceTables[] }
+  | { readonly kind: 'tables'; readonly tables: EncodedTables[] }
   | { readonly kind: 'error'; readonly error: Record<string, unknown> };
 
 /** What it is told when it asks to fetch. */
@@ -76,7 +76,7 @@ async function enter(admission: Admission, size: number, job: TableJob, signal: 
   });
 }
 
-async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: AbortSignal): Promise<DeviceTables[]> {
+async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: AbortSignal): Promise<EncodedTables[]> {
   const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_READ_SECONDS * 1000)]);
   const done = new AbortController();
   try {

@@ -1,7 +1,9 @@
 /** A lazy image: its tree out of the bootstrap, its content out of the blobs. */
 import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
-import { type BlobSource, fileSource, storeSource } from '../blob/source.ts';
+import { type BlobSource, fileSource, readRange, storeSource } from '../blob/source.ts';
+import { type MetaSources, readMetasThere } from '../cache/blob-metas.ts';
+import { metasBeside } from '../cache/metas-beside.ts';
 import { needsMeta } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
@@ -12,7 +14,6 @@ import { type Codec, codec } from '../native/codec.ts';
 import type { OpenedSource } from '../registry/source.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { FileNode } from '../tree/node.ts';
-import { type MetaPlaces, readMetas } from './blob-metas.ts';
 import { type BootstrapOptions, readBootstrapLayer } from './bootstrap.ts';
 import { type ContentReader, readChunks, type SourceOf } from './content.ts';
 import { hashFiles } from './hash-files.ts';
@@ -28,7 +29,7 @@ import {
   resolveIn,
 } from './image.ts';
 import { progressOf } from './progress.ts';
-import { readMetaFile, readRafsFile } from './rafs-files.ts';
+import { readRafsFile } from './rafs-files.ts';
 import { readFiles } from './read-files.ts';
 import type { ChosenManifest } from './select-manifest.ts';
 import { UnitCache } from './units.ts';
@@ -60,9 +61,14 @@ export async function openStored(
   const read = await readBootstrapLayer(store, layer, options);
   const sizes = sizesOf(openBootstrap(read.bootstrap, { subject: store.subject }), layers);
   const sourceOf = (id: string) => storeSource(store, id, sizes.get(id)!);
-  const named = async (id: string) => read.metas.get(id) ?? null;
-  const places = { named, sourceOf };
-  const rafs = await withMetas(read.bootstrap, { subject: store.subject }, places, options.signal ?? NEVER);
+  const kept = async (id: string, size: number) => {
+    const meta = read.metas.get(id) ?? null;
+    // Beside lz4 blobs only the header is kept there.
+    return meta?.length === size ? meta : null;
+  };
+  const { subject } = store;
+  const metas = { kept, fetch: metaFetch(sourceOf, options.signal ?? NEVER), subject };
+  const rafs = await withMetas(read.bootstrap, { subject }, metas);
   return { rafs, sourceOf };
 }
 
@@ -85,8 +91,10 @@ export async function openRafsFiles(reference: RafsReference, subject: string): 
   const sourceOf = (id: string) =>
     isSelf(id) ? fileSource(reference.bootstrap) : fileSource(join(folder, id), folder);
   const blobId = file.blobId === null ? {} : { blobId: file.blobId };
-  const named = async (id: string) => file.metas.get(id) ?? (await readMetaFile(folder, id));
-  const rafs = await withMetas(file.bootstrap, { subject, ...blobId }, { named, sourceOf }, NEVER);
+  const beside = metasBeside(folder);
+  const kept = async (id: string, size: number) => file.metas.get(id) ?? (await beside(id, size));
+  const metas = { kept, fetch: metaFetch(sourceOf, NEVER), subject };
+  const rafs = await withMetas(file.bootstrap, { subject, ...blobId }, metas);
   return new LazyImage(subject, rafs, sourceOf, null, async () => {});
 }
 
@@ -94,13 +102,23 @@ export async function openRafsFiles(reference: RafsReference, subject: string): 
 async function withMetas(
   bootstrap: Buffer,
   options: { readonly subject: string; readonly blobId?: string },
-  places: MetaPlaces,
-  signal: AbortSignal,
+  sources: MetaSources,
 ): Promise<RafsImage> {
   const rafs = openBootstrap(bootstrap, options);
   if (!rafs.blobs.some(needsMeta)) return rafs;
-  const metas = await readMetas(rafs.blobs, places, codec(), signal);
+  const metas = await readMetasThere(rafs.blobs, sources, codec());
   return openBootstrap(bootstrap, { ...options, metas });
+}
+
+/** Each blob has one source here, asked once. */
+function metaFetch(sourceOf: SourceOf, signal: AbortSignal): MetaSources['fetch'] {
+  const asked = new Set<string>();
+  return async ({ id, offset, size }) => {
+    if (asked.has(id)) return null;
+    asked.add(id);
+    const source = sourceOf(id);
+    return { stored: await readRange(source, offset, size, signal), subject: source.subject };
+  };
 }
 
 class LazyImage implements OpenedImage {

@@ -7,11 +7,11 @@ import { basename, join } from 'node:path';
 import { fileSource, readRange } from '../blob/source.ts';
 import { FormatError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
-import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
+import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { detectCompression } from '../image/compression.ts';
 import { isSha256Hex } from '../image/digest.ts';
 import type { Codec } from '../native/codec.ts';
-import { readRegular, sizeOfRegular, whenMissing } from '../open-file.ts';
+import { readRegular, sizeOfRegular } from '../open-file.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
 import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
 import { decompressTar } from './layer-stream.ts';
@@ -58,12 +58,6 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
   }
   const tar = decompressTar(source.read(0, size, signal), path);
   return { ...(await readBootstrapTar(tar, path, { signal })), blobId: null, isBlob: false };
-}
-
-/** The plain chunk info `ID.blob.meta` in a folder, as a bootstrap layer has it; null when there is none. */
-export async function readMetaFile(folder: string, id: string): Promise<Buffer | null> {
-  const purpose = { op: 'open', within: folder };
-  return await readRegular(join(folder, `${id}.blob.meta`), MAX_META_SIZE, purpose).catch(whenMissing(null));
 }
 
 const isTar = (head: Buffer): boolean => head.toString('latin1', 257, 262) === 'ustar';

@@ -1,11 +1,12 @@
 /** Logging in to a registry and out: credentials are tried first, and then kept where docker, podman and skopeo look. */
+
+import { AuthFile, nameOf } from '../access/auth-file.ts';
+import { type AuthFileOptions, authFiles, dockerConfigFile } from '../access/credentials.ts';
 import { isLacunaError, LacunaError } from '../errors.ts';
 import { parseReference } from '../image/reference.ts';
-import { AuthFile, nameOf } from './auth-file.ts';
-import { type AuthFileOptions, authFiles, dockerConfigFile } from './credentials.ts';
+import { discard } from './http/transport.ts';
 import { openRegistryHttp } from './open.ts';
 import type { SignalOptions, StoreOptions } from './store.ts';
-import { discard } from './transport.ts';
 
 /** Options of {@link login} and {@link logout}. */
 export interface LoginOptions

@@ -1,6 +1,8 @@
 /** From a reference to the store it names. */
 import { access } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
+import { hostCertificates } from '../access/cert-dir.ts';
+import type { CredentialSource } from '../access/credential-source.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import {
   type ArchiveReference,
@@ -10,22 +12,21 @@ import {
   STREAM,
 } from '../image/reference.ts';
 import { silentLog } from '../observe/log.ts';
-import { ArchiveStore } from './archive.ts';
-import { ArchiveWriter } from './archive-writer.ts';
-import { Authorizer } from './auth.ts';
-import { hostCertificates } from './cert-dir.ts';
-import { RegistryStore } from './client.ts';
-import { openDir } from './dir.ts';
-import type { FileStore } from './file-store.ts';
-import { ForeignLayers, URLS } from './foreign.ts';
-import { RegistryHttp } from './http.ts';
-import { openLayout } from './layout.ts';
-import { lookups } from './lookups.ts';
+import { Authorizer } from './http/auth.ts';
+import { RegistryStore } from './http/client.ts';
+import { ForeignLayers, URLS } from './http/foreign.ts';
+import { RegistryHttp } from './http/http.ts';
+import { lookups } from './http/lookups.ts';
+import { paced } from './http/pace.ts';
+import { DEFAULT_RETRY } from './http/retry.ts';
+import { DEFAULT_TIMEOUTS, discard, type Transport, type TransportOptions } from './http/transport.ts';
+import { ArchiveStore } from './local/archive.ts';
+import { ArchiveWriter } from './local/archive-writer.ts';
+import { openDir } from './local/dir.ts';
+import type { FileStore } from './local/file-store.ts';
+import { openLayout } from './local/layout.ts';
 import { withOwnErrors } from './own-errors.ts';
-import { paced } from './pace.ts';
-import { DEFAULT_RETRY } from './retry.ts';
-import type { CredentialSource, ImageStore, StoreOptions } from './store.ts';
-import { DEFAULT_TIMEOUTS, discard, type Transport, type TransportOptions } from './transport.ts';
+import type { ImageStore, StoreOptions } from './store.ts';
 
 /** Where the API of a registry is when not at its name. */
 const API_HOSTS: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
@@ -149,7 +150,7 @@ async function schemeOf(address: string, options: StoreOptions, transport: Trans
 
 /** Loads the default HTTP client ahead of the first request, for processes that wait for work: it takes 0.1 s. */
 export async function preloadTransport(): Promise<void> {
-  await import('./transport-undici.ts');
+  await import('./http/transport-undici.ts');
 }
 
 async function openTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
@@ -159,8 +160,8 @@ async function openTransport(name: 'undici' | 'node-fetch', options: TransportOp
 async function loadTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
   if (name === 'undici') {
     // undici is CommonJS, which esbuild cannot take along into an ES module that it makes of a whole program.
-    const loaded = await import('./transport-undici.ts').catch(() => null);
+    const loaded = await import('./http/transport-undici.ts').catch(() => null);
     if (loaded !== null) return loaded.undiciTransport(options);
   }
-  return (await import('./transport-fetch.ts')).fetchTransport(options);
+  return (await import('./http/transport-fetch.ts')).fetchTransport(options);
 }

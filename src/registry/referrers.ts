@@ -6,11 +6,11 @@ import { type ErrorCode, FormatError, LacunaError } from '../errors.ts';
 import { digestOf, parseDigest } from '../image/digest.ts';
 import { type Descriptor, type Index, MAX_MANIFEST_SIZE, parseIndex, parseManifest } from '../image/manifest.ts';
 import { isIndex, isManifest, MEDIA } from '../image/media.ts';
-import { type Answer, readBody } from './answer.ts';
-import type { RegistryHttp } from './http.ts';
-import { resolveLocation } from './redirect.ts';
+import type { RegistryHttp } from './http/http.ts';
+import { resolveLocation } from './http/redirect.ts';
+import { type Answer, readBody } from './http/response.ts';
+import { discard } from './http/transport.ts';
 import type { SignalOptions } from './store.ts';
-import { discard } from './transport.ts';
 
 /** Pages of a list that are followed: as many referrers as an index may have entries. */
 const MAX_PAGES = 64;

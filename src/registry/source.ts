@@ -1,8 +1,8 @@
 /** Where an image is taken from: text, a parsed reference, or a store that somebody has open already. */
 import { LacunaError } from '../errors.ts';
 import { formatReference, parseReference, type Reference } from '../image/reference.ts';
+import { refuseBarePath } from './local/recognize.ts';
 import { openStore } from './open.ts';
-import { refuseBarePath } from './recognize.ts';
 import type { ImageStore, StoreOptions } from './store.ts';
 
 /** What names an image. A store means what its own reference names, and stays open. */

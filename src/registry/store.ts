@@ -2,17 +2,10 @@
  * Where images come from and go to: the one interface that a repository of a registry and an OCI layout have in common.
  * Interfaces only; `openStore` is in open.ts.
  */
+
+import type { CredentialSource } from '../access/credential-source.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { Log } from '../observe/log.ts';
-
-/** A user name and password, or the refresh token that `docker login` got instead of one. */
-export type Credentials = { readonly username: string; readonly password: string } | { readonly identityToken: string };
-
-/**
- * Credentials for a registry (`docker.io`, `localhost:5000`) and, where some are for a part of it only, a repository;
- * null = none known. Called again whenever a token is needed.
- */
-export type CredentialSource = (host: string, repository?: string) => Promise<Credentials | null>;
 
 /** How often and how patiently a request is tried again. Times in milliseconds. */
 export interface RetryOptions {

@@ -1,7 +1,7 @@
 /** Pushing a blob from a source that can be read again: the one place where a lost upload is repeated. */
 
+import { isAborted } from './http/transport.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
-import { isAborted } from './transport.ts';
 import { UploadLost } from './upload-window.ts';
 
 /** A stream that was cut, chunks that are refused then, and a stream once more. */

@@ -18,10 +18,10 @@ import { readBootstrap } from '../reader/bootstrap.ts';
 import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Caller } from './caller.ts';
+import type { ManagedDaemon } from './daemon-handle.ts';
 import { Directories } from './directories.ts';
 import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
-import type { DataPlane } from './plane.ts';
 import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
 import { SharedWork } from './shared-work.ts';
@@ -44,7 +44,7 @@ interface Fetched {
 /** How long a bootstrap that was announced waits for its Prepare, in milliseconds. */
 const EXPECT_MILLISECONDS = 60_000;
 
-type Plane = Pick<DataPlane, 'client' | 'running' | 'shareCredentials'>;
+type Plane = Pick<ManagedDaemon, 'client' | 'running' | 'shareCredentials'>;
 
 export interface ImagesOptions {
   readonly folder: string;

@@ -1,10 +1,11 @@
 /** How registries are reached: what the configuration says, and what `lacuna pull` told. Secrets stay in memory. */
-import { readCertificates } from '../config/certificates.ts';
+import type { CredentialSource, Credentials } from '../access/credential-source.ts';
+import { plainHttpOf, registryOptions } from '../access/registry-options.ts';
 import { LacunaError } from '../errors.ts';
 import { parseReference } from '../image/reference.ts';
 import type { Log } from '../observe/log.ts';
 import { openStore } from '../registry/open.ts';
-import type { CredentialSource, Credentials, ImageStore } from '../registry/store.ts';
+import type { ImageStore } from '../registry/store.ts';
 import type { ImageSource } from './info.ts';
 
 export interface RegistryAccess {
@@ -55,20 +56,19 @@ export class Registries {
     const reference = parseReference(`docker://${image}`);
     if (reference.transport !== 'docker') throw new LacunaError('INTERNAL', 'not a registry reference');
     const { host, repository } = reference;
-    const told = this.#known.get(host)?.plainHttp ?? null;
-    return { host, repository, plainHttp: this.#options.plainHttp.includes(host) ? true : told };
+    const plainHttp = this.#known.get(host)?.plainHttp ?? null;
+    return { host, repository, plainHttp: plainHttpOf({ host, plainHttp }, this.#options.plainHttp) };
   }
 
   /** The repository as a store; the caller closes it. */
   async open(source: ImageSource): Promise<ImageStore> {
-    const { log, ca } = this.#options;
+    const { log, ca, plainHttp } = this.#options;
     return openStore(
       { transport: 'docker', host: source.host, repository: source.repository, tag: null, digest: null },
       {
         log,
         credentials: async (host, repository) => this.credentials(host) ?? this.#options.credentials(host, repository),
-        ...(source.plainHttp === null ? {} : { plainHttp: source.plainHttp }),
-        ...(ca === '' ? {} : { ca: await readCertificates(ca) }),
+        ...(await registryOptions({ ...source, ca }, { plain_http: plainHttp, ca })),
       },
     );
   }

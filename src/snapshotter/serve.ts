@@ -1,6 +1,7 @@
 /** Puts the snapshotter together and serves it: what `lacuna snapshotter` runs. */
 import { realpath } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { storedCredentials } from '../access/credentials.ts';
 import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
 import type { DaemonStart } from '../daemon/client.ts';
@@ -11,10 +12,9 @@ import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
 import { lockFor } from '../native/lock.ts';
 import { limitedLog } from '../observe/limited-log.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
-import { storedCredentials } from '../registry/credentials.ts';
 import { preloadTransport } from '../registry/open.ts';
+import { ManagedDaemon } from './daemon-handle.ts';
 import { Images } from './images.ts';
-import { DataPlane } from './plane.ts';
 import { Pulls } from './pulls.ts';
 import { Registries } from './registries.ts';
 import { serveLacuna, serveSnapshots } from './service.ts';
@@ -72,7 +72,7 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
       credentials: storedCredentials(),
       log,
     });
-    const plane = new DataPlane({ root, registries, log, daemon: daemonStart(options) });
+    const plane = new ManagedDaemon({ root, registries, log, daemon: daemonStart(options) });
     undo.push(() => plane.close());
     const pulls = new Pulls(settings.containerd);
     if (settings.containerd === '') await warnOfNamespace(log);
@@ -98,7 +98,7 @@ async function warnOfNamespace(log: Log): Promise<void> {
 }
 
 /** Not waited for. The daemon may know images that were removed while it did not run. */
-function startDaemon(plane: DataPlane, snapshotter: Snapshotter, log: Log): void {
+function startDaemon(plane: ManagedDaemon, snapshotter: Snapshotter, log: Log): void {
   plane
     .client()
     .then(() => snapshotter.cleanup())

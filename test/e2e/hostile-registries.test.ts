@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { MAX_READAHEAD } from '../../src/blob/lane.ts';
+import { MAX_READAHEAD } from '../../src/fetch/lane.ts';
 import { DaemonRoom, dropPageCache, type MadeImage, makeFlatImage, noise } from '../kit/daemon-room.ts';
 import { type Running, run, start } from '../kit/process.ts';
 import { startRegistry, type TestRegistry } from '../kit/registry.ts';

@@ -1,9 +1,9 @@
 /** A fetcher's surroundings as objects: a cache and sources whose answers are under the test's control. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { FetchOptions } from '../../src/blob/fetcher.ts';
-import type { FetchSource } from '../../src/blob/standing.ts';
 import { ChunkTable, encodeTable } from '../../src/blob/table.ts';
 import { LacunaError } from '../../src/errors.ts';
+import type { FetchOptions } from '../../src/fetch/fetcher.ts';
+import type { FetchSource } from '../../src/fetch/standing.ts';
 
 const KIB = 1024;
 /** Plain and stored sizes of every chunk here: four lie in one window of 16 KiB. */

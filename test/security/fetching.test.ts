@@ -1,9 +1,9 @@
 /** What one image, or one registry, can take from the others' fetching: nothing, whatever it does or leaves undone. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Fetcher, type FetchOptions } from '../../src/blob/fetcher.ts';
-import { MAX_READAHEAD } from '../../src/blob/lane.ts';
-import type { FetchSource } from '../../src/blob/standing.ts';
+import { Fetcher, type FetchOptions } from '../../src/fetch/fetcher.ts';
+import { MAX_READAHEAD } from '../../src/fetch/lane.ts';
+import type { FetchSource } from '../../src/fetch/standing.ts';
 import { FakeCache, fakeSource, OPTIONS, ranges, STORED, settled, stored, tableOf } from '../kit/fetching.ts';
 
 let fetcher: Fetcher | null = null;

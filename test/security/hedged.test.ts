@@ -1,14 +1,15 @@
 /** A range from several sources, of which some are silent, fail, or send what is wrong. */
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
-import { HedgedRead } from '../../src/blob/hedged.ts';
-import { type FetchSource, Standing } from '../../src/blob/standing.ts';
+import { readMetas } from '../../src/cache/blob-metas.ts';
 import { defaultConfig } from '../../src/config/load.ts';
 import { metaFetcher } from '../../src/daemon/meta-fetcher.ts';
-import { readMetas } from '../../src/daemon/metas.ts';
 import { recordOf } from '../../src/daemon/record.ts';
 import { Sources } from '../../src/daemon/sources.ts';
+import { HedgedRead } from '../../src/fetch/hedged.ts';
+import { type FetchSource, Standing } from '../../src/fetch/standing.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
+import { codec } from '../../src/native/codec.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { fakeSource, ranges, STORED, stored } from '../kit/fetching.ts';
 import { fixture } from '../kit/layers.ts';
@@ -81,7 +82,7 @@ it.skipIf(needs('zstd-napi').reason !== null)(
       ];
       const stop = new AbortController();
       const fetch = metaFetcher(recordOf({ id, bootstrap, sources: places }), sources, 300, stop.signal);
-      const metas = await readMetas(bootstrap, blobs, fetch);
+      const metas = await readMetas(blobs, { kept: async () => null, fetch, subject: 'batch' }, codec());
       stop.abort();
       return metas.size;
     };

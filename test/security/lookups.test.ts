@@ -2,7 +2,7 @@
 import type { LookupAddress } from 'node:dns';
 import { describe, expect, it } from 'vitest';
 import { resolve } from '../../src/native/resolve.ts';
-import { Lookups, MAX_LOOKUPS, MAX_REGISTRY_LOOKUPS } from '../../src/registry/lookups.ts';
+import { Lookups, MAX_LOOKUPS, MAX_REGISTRY_LOOKUPS } from '../../src/registry/http/lookups.ts';
 import { settled } from '../kit/fetching.ts';
 
 const FOUND: LookupAddress[] = [

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { silentLog } from '../../src/observe/log.ts';
+import { DEFAULT_RETRY, ResponseError, Retries } from '../../src/registry/http/retry.ts';
+import { DEFAULT_TIMEOUTS } from '../../src/registry/http/transport.ts';
 import { openStore } from '../../src/registry/open.ts';
-import { DEFAULT_RETRY, ResponseError, Retries } from '../../src/registry/retry.ts';
 import type { StoreOptions } from '../../src/registry/store.ts';
-import { DEFAULT_TIMEOUTS } from '../../src/registry/transport.ts';
 
 const HEAD = 'HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\n';
 /** What is sent at once, and what again and again after it; null: as fast as it is taken. */

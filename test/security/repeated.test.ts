@@ -5,9 +5,9 @@ import { digestOf } from '../../src/image/digest.ts';
 import type { Descriptor } from '../../src/image/manifest.ts';
 import { MEDIA } from '../../src/image/media.ts';
 import { imagesOf, listManifests, MAX_LISTED_SIZE } from '../../src/reader/index-images.ts';
-import { readDockerArchive } from '../../src/registry/archive-docker.ts';
-import type { ArchiveFile } from '../../src/registry/archive-file.ts';
-import { inMemory } from '../../src/registry/file-store.ts';
+import { readDockerArchive } from '../../src/registry/local/archive-docker.ts';
+import type { ArchiveFile } from '../../src/registry/local/archive-file.ts';
+import { inMemory } from '../../src/registry/local/file-store.ts';
 import type { ImageStore } from '../../src/registry/store.ts';
 
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));

@@ -23,10 +23,10 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { lacunaArgs } from '../../bench/lacuna.ts';
 import { addon } from '../../src/native/addon.ts';
 import { tryLock, tryLockExisting } from '../../src/native/lock.ts';
-import { makeScratch } from '../../src/registry/archive-scratch.ts';
-import { withLayoutLock } from '../../src/registry/layout-lock.ts';
-import { sweepTemporary, Temporary } from '../../src/registry/layout-temporary.ts';
-import { tryName } from '../../src/registry/name-lock.ts';
+import { makeScratch } from '../../src/registry/local/archive-scratch.ts';
+import { withLayoutLock } from '../../src/registry/local/layout-lock.ts';
+import { sweepTemporary, Temporary } from '../../src/registry/local/layout-temporary.ts';
+import { tryName } from '../../src/registry/local/name-lock.ts';
 import { openStore } from '../../src/registry/open.ts';
 import { fixture } from '../kit/layers.ts';
 import { needs } from '../kit/skip.ts';
@@ -308,7 +308,7 @@ describe.skipIf(skipRoot.reason)('a lock', () => {
   it.skipIf(skipBuilt.reason)('is not waited for where nobody may write', async () => {
     chmodSync(dir, 0o755);
     mkdirSync(at('layout', '.lacuna-tmp'), { recursive: true });
-    const lock = new URL('../../dist/registry/layout-lock.js', import.meta.url);
+    const lock = new URL('../../dist/registry/local/layout-lock.js', import.meta.url);
     const code = `const { withLayoutLock } = await import(${JSON.stringify(lock.href)});
       const start = performance.now();
       const error = await withLayoutLock(${JSON.stringify(at('layout'))}, async () => {}).catch((thrown) => thrown);

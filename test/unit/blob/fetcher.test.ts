@@ -1,9 +1,9 @@
 /** When the fetcher asks for what. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Fetcher, type FetchOptions } from '../../../src/blob/fetcher.ts';
-import type { FetchSource } from '../../../src/blob/standing.ts';
-import { ResponseError } from '../../../src/registry/retry.ts';
+import { Fetcher, type FetchOptions } from '../../../src/fetch/fetcher.ts';
+import type { FetchSource } from '../../../src/fetch/standing.ts';
+import { ResponseError } from '../../../src/registry/http/retry.ts';
 import { blobBytes, FakeCache, fakeSource, OPTIONS, ranges, STORED, settled, tableOf } from '../../kit/fetching.ts';
 
 const DEMAND_ONLY = { window: 0 };

@@ -1,10 +1,10 @@
 /** Units: their bytes, and how the fetcher asks for chunks that lie within them. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { Fetcher } from '../../../src/blob/fetcher.ts';
-import type { FetchSource } from '../../../src/blob/standing.ts';
 import { type Chunk, ChunkTable, type Decoder, encodeTable, type Unit } from '../../../src/blob/table.ts';
 import { encodeUnits, UnitTable } from '../../../src/blob/units.ts';
+import { Fetcher } from '../../../src/fetch/fetcher.ts';
+import type { FetchSource } from '../../../src/fetch/standing.ts';
 
 const STORED = 1000;
 const FORMAT = expect.objectContaining({ code: 'FORMAT' });

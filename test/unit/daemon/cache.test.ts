@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { formatDevice, makeStores, newName, parseDevice, sweep } from '../../../src/daemon/cache.ts';
+import { formatDevice, makeStores, newName, parseDevice, sweep } from '../../../src/cache/layout.ts';
 
 const [A, B] = ['a', 'b'].map((digit) => digit.repeat(64)) as [string, string];
 

@@ -3,12 +3,12 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type { Fetcher } from '../../../src/blob/fetcher.ts';
-import type { FetchedDevice } from '../../../src/blob/want.ts';
 import { defaultConfig } from '../../../src/config/load.ts';
 import { Images } from '../../../src/daemon/images.ts';
 import { makeRoot, rootPaths } from '../../../src/daemon/root.ts';
 import { Sources } from '../../../src/daemon/sources.ts';
+import type { Fetcher } from '../../../src/fetch/fetcher.ts';
+import type { FetchedDevice } from '../../../src/fetch/want.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import type { BlobFs, DeviceOptions } from '../../../src/native/addon.ts';
 import { silentLog } from '../../../src/observe/log.ts';

@@ -3,26 +3,28 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, stat
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { readMetas } from '../../../src/cache/blob-metas.ts';
+import { type DeviceTables, loadTables, saveTables } from '../../../src/cache/device-tables.ts';
+import { makeStores, newName } from '../../../src/cache/layout.ts';
 import { defaultConfig } from '../../../src/config/load.ts';
-import { makeStores, newName } from '../../../src/daemon/cache.ts';
 import { metaFetcher } from '../../../src/daemon/meta-fetcher.ts';
-import { readMetas } from '../../../src/daemon/metas.ts';
+import { readDeviceTables } from '../../../src/daemon/read-device-tables.ts';
 import { type ImageRecord, recordOf } from '../../../src/daemon/record.ts';
 import { Sources } from '../../../src/daemon/sources.ts';
-import { type BlobView, ensureView, loadView, readViews } from '../../../src/daemon/view.ts';
 import type { RafsBlob } from '../../../src/formats/rafs/blob.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
+import { codec } from '../../../src/native/codec.ts';
 import { silentLog } from '../../../src/observe/log.ts';
 import { fixture } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
 
-const nameOf = ({ name }: BlobView): string => name;
+const nameOf = ({ name }: DeviceTables): string => name;
 
-describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
+describe.skipIf(needs('zstd-napi').reason !== null)('tables of units', () => {
   let dir: string;
   const sources = new Sources(defaultConfig().registry, silentLog);
   beforeEach(() => {
-    dir = mkdtempSync(join(tmpdir(), 'lacuna-views-'));
+    dir = mkdtempSync(join(tmpdir(), 'lacuna-tables-'));
     mkdirSync(join(dir, 'empty'));
   });
   afterEach(() => rmSync(dir, { recursive: true }));
@@ -32,22 +34,22 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
   const ofFixture = (variant: string, ...places: string[]) => record(fixture('rafs', variant, 'bootstrap'), ...places);
 
   it.each(['batch', 'zran-single', 'zran'])('%s: chunk info comes from where the blobs come from', async (variant) => {
-    const views = await readViews(ofFixture(variant, join(dir, 'empty'), fixture('rafs', variant)), sources);
-    expect(views.every(({ units }) => units !== null)).toBe(true);
+    const tables = await readDeviceTables(ofFixture(variant, join(dir, 'empty'), fixture('rafs', variant)), sources);
+    expect(tables.every(({ units }) => units !== null)).toBe(true);
   });
 
   it('or from beside the bootstrap, and then nobody is asked', async () => {
     const whole = ofFixture('batch', fixture('rafs/batch'));
     const { blobs } = openBootstrap(readFileSync(whole.bootstrap), { subject: 'batch' });
     const fetch = metaFetcher(whole, sources, 1_000, new AbortController().signal);
-    const metas = await readMetas(whole.bootstrap, blobs, fetch);
+    const metas = await readMetas(blobs, { kept: async () => null, fetch, subject: 'batch' }, codec());
     cpSync(whole.bootstrap, join(dir, 'bootstrap'));
     const [[id, meta]] = [...metas] as [[string, Buffer]];
     writeFileSync(join(dir, `${id}.blob.meta`), meta);
-    const views = await readViews(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources);
-    expect(views.map(nameOf)).toEqual((await readViews(whole, sources)).map(nameOf));
+    const tables = await readDeviceTables(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources);
+    expect(tables.map(nameOf)).toEqual((await readDeviceTables(whole, sources)).map(nameOf));
     writeFileSync(join(dir, `${id}.blob.meta`), meta.subarray(0, 5000));
-    await expect(readViews(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources)).rejects.toMatchObject({
+    await expect(readDeviceTables(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources)).rejects.toMatchObject({
       code: 'FORMAT',
     });
   });
@@ -60,32 +62,32 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
     // A bit of a window: whatever it says of chunks stays what it was.
     bytes[bytes.length - 5000]! ^= 1;
     writeFileSync(place, bytes);
-    await expect(readViews(ofFixture('zran-single', dir), sources)).rejects.toMatchObject({
+    await expect(readDeviceTables(ofFixture('zran-single', dir), sources)).rejects.toMatchObject({
       code: 'FORMAT',
       message: expect.stringContaining('blob_meta_digest'),
     });
-    const views = await readViews(ofFixture('zran-single', dir, fixture('rafs/zran-single')), sources);
-    expect(views).toHaveLength(1);
+    const tables = await readDeviceTables(ofFixture('zran-single', dir, fixture('rafs/zran-single')), sources);
+    expect(tables).toHaveLength(1);
   });
 
   it('are refused when it is nowhere', async () => {
-    await expect(readViews(ofFixture('batch', join(dir, 'empty')), sources)).rejects.toMatchObject({
+    await expect(readDeviceTables(ofFixture('batch', join(dir, 'empty')), sources)).rejects.toMatchObject({
       code: 'NOT_FOUND',
       message: expect.stringContaining('blob.meta'),
     });
   });
 
   it.each(['batch', 'encrypted', 'zran-single'])('%s: lie beside the cache, for their owner alone', async (variant) => {
-    const [view] = await readViews(ofFixture(variant, fixture('rafs', variant)), sources);
+    const [view] = await readDeviceTables(ofFixture(variant, fixture('rafs', variant)), sources);
     const { id, size, storedSize } = view!;
     const tables = nameOf(view!);
     const name = newName(tables, []);
     const { ownDir } = await makeStores(dir, name);
-    await ensureView(dir, view!);
+    await saveTables(dir, view!);
     expect(readdirSync(ownDir).toSorted()).toEqual(['table', 'units']);
     expect(statSync(join(ownDir, 'units')).mode & 0o777).toBe(0o600);
     const device = { name, size, storedSize };
-    const loaded = await loadView(dir, device);
+    const loaded = await loadTables(dir, device);
     expect({ id: loaded.id, name: nameOf(loaded) }).toEqual({ id, name: tables });
     expect(loaded.units!.bytes.equals(view!.units!.bytes)).toBe(true);
 
@@ -93,18 +95,18 @@ describe.skipIf(needs('zstd-napi').reason !== null)('views of units', () => {
     const bytes = readFileSync(join(ownDir, 'units'));
     bytes[20]! ^= 1;
     writeFileSync(join(ownDir, 'units'), bytes);
-    await expect(loadView(dir, device)).rejects.toMatchObject({ code: 'FORMAT' });
+    await expect(loadTables(dir, device)).rejects.toMatchObject({ code: 'FORMAT' });
     rmSync(join(ownDir, 'units'));
-    await expect(loadView(dir, device)).rejects.toMatchObject({ code: 'FORMAT' });
+    await expect(loadTables(dir, device)).rejects.toMatchObject({ code: 'FORMAT' });
   });
 
   it('two keys for one blob are two devices', async () => {
     const bootstrap = Buffer.from(readFileSync(fixture('rafs/encrypted/bootstrap')));
-    const [truth] = await readViews(ofFixture('encrypted', dir), sources);
+    const [truth] = await readDeviceTables(ofFixture('encrypted', dir), sources);
     const blobTable = Number(bootstrap.readBigUInt64LE(1152 + 8));
     bootstrap[blobTable + 168]! ^= 1;
     writeFileSync(join(dir, 'bootstrap'), bootstrap);
-    const [lie] = await readViews(record(join(dir, 'bootstrap'), dir), sources);
+    const [lie] = await readDeviceTables(record(join(dir, 'bootstrap'), dir), sources);
     expect(lie!.table.bytes.equals(truth!.table.bytes)).toBe(true);
     expect(nameOf(lie!)).not.toBe(nameOf(truth!));
   });

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { Descriptor } from '../../../src/image/manifest.ts';
-import { parseChallenges } from '../../../src/registry/challenge.ts';
+import { parseChallenges } from '../../../src/registry/http/challenge.ts';
 import type { ImageStore, StoreOptions } from '../../../src/registry/store.ts';
 import { type RegistryOptions, startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import { IDENTITY_TOKEN, PASSWORD } from '../../kit/registry-auth.ts';

@@ -6,8 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { guardParserOf } from '../../../src/registry/http/undici-guard.ts';
 import { openStore } from '../../../src/registry/open.ts';
-import { guardParserOf } from '../../../src/registry/undici-guard.ts';
 import { describeBytes, failure } from './contract.ts';
 import { QUICK, referenceTo, TRANSPORTS } from './kit.ts';
 

@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { dockerConfigCredentials } from '../../../src/registry/credentials.ts';
+import { dockerConfigCredentials } from '../../../src/access/credentials.ts';
 import { failure } from './contract.ts';
 
 let dir: string;

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ErrorCode, LacunaError } from '../../../src/errors.ts';
 import type { Descriptor } from '../../../src/image/manifest.ts';
 import { MEDIA } from '../../../src/image/media.ts';
-import { type Answer, contentLength } from '../../../src/registry/answer.ts';
+import { type Answer, contentLength } from '../../../src/registry/http/response.ts';
 import type { ImageStore, StoreOptions } from '../../../src/registry/store.ts';
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import type { Fault } from '../../kit/registry-faults.ts';

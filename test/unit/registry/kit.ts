@@ -1,8 +1,10 @@
 /** What the tests of the client share: a store at a test registry, with quick retries and a log that is kept. */
+
+import type { CredentialSource } from '../../../src/access/credential-source.ts';
 import type { DockerReference } from '../../../src/image/reference.ts';
 import type { Log } from '../../../src/observe/log.ts';
 import { openStore } from '../../../src/registry/open.ts';
-import type { CredentialSource, ImageStore, StoreOptions } from '../../../src/registry/store.ts';
+import type { ImageStore, StoreOptions } from '../../../src/registry/store.ts';
 import type { LoggedRequest, TestRegistry } from '../../kit/registry.ts';
 import { PASSWORD, USER } from '../../kit/registry-auth.ts';
 

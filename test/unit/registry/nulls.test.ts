@@ -3,11 +3,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { dockerConfigCredentials } from '../../../src/access/credentials.ts';
 import { check } from '../../../src/check/check.ts';
 import { convert } from '../../../src/convert/convert.ts';
 import { parseReference } from '../../../src/image/reference.ts';
 import { ls } from '../../../src/inspect/ls.ts';
-import { dockerConfigCredentials } from '../../../src/registry/credentials.ts';
 import { openStore } from '../../../src/registry/open.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { readConverted } from '../../kit/converted.ts';

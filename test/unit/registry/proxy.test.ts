@@ -1,7 +1,7 @@
 /** Proxies of the environment: which one is used, and that both transports do. */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { proxyFor } from '../../../src/registry/http/proxy.ts';
 import { openStore } from '../../../src/registry/open.ts';
-import { proxyFor } from '../../../src/registry/proxy.ts';
 import type { StoreOptions } from '../../../src/registry/store.ts';
 import { makeCertificate } from '../../kit/certificate.ts';
 import { startProxy } from '../../kit/proxy.ts';

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { convert } from '../../../src/convert/convert.ts';
 import { isLacunaError, type LacunaError } from '../../../src/errors.ts';
 import { inspect } from '../../../src/inspect/inspect.ts';
-import { refuseBarePath } from '../../../src/registry/recognize.ts';
+import { refuseBarePath } from '../../../src/registry/local/recognize.ts';
 import { END, member } from '../../kit/tar.ts';
 
 describe('a path without a transport', () => {

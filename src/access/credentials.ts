@@ -1,0 +1,63 @@
+/**
+ * Credentials from where logins are kept: the files of docker, podman and skopeo, and the helpers that they name. Read
+ * anew each time, so that a new login is seen.
+ */
+import { access } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { toLacunaError } from '../errors.ts';
+import { AuthFile } from './auth-file.ts';
+import type { CredentialSource } from './credential-source.ts';
+
+/** Where stored logins are looked for. */
+export interface AuthFileOptions {
+  /** The only file that is looked at; default: those of {@link authFiles}. */
+  readonly authFile?: string;
+}
+
+/** Docker's own: in `$DOCKER_CONFIG`, else in `~/.docker`. */
+export const dockerConfigFile = (dir = process.env.DOCKER_CONFIG || join(homedir(), '.docker')): string =>
+  join(dir, 'config.json');
+
+/**
+ * Where logins are kept, first come first served: `$REGISTRY_AUTH_FILE` alone when it is set, else `$DOCKER_CONFIG` when
+ * it is set, podman's of this session and of this user, and docker's.
+ */
+export function authFiles({ authFile }: AuthFileOptions = {}): string[] {
+  const {
+    REGISTRY_AUTH_FILE: only,
+    XDG_RUNTIME_DIR: runtime,
+    XDG_CONFIG_HOME: config,
+    DOCKER_CONFIG: own,
+  } = process.env;
+  const explicit = authFile ?? only;
+  if (explicit) return [explicit];
+  const session = runtime ? join(runtime, 'containers') : `/run/containers/${process.getuid?.() ?? 0}`;
+  const podman = [session, join(config || join(homedir(), '.config'), 'containers')].map((dir) =>
+    join(dir, 'auth.json'),
+  );
+  return own ? [dockerConfigFile(), ...podman] : [...podman, dockerConfigFile()];
+}
+
+/** Credentials of every place where logins are kept. A missing file knows nobody, unless it was named. */
+export function storedCredentials(options: AuthFileOptions = {}): CredentialSource {
+  return async (host, repository) => {
+    const { authFile } = options;
+    if (authFile !== undefined) {
+      await access(authFile).catch((error: unknown) => {
+        throw toLacunaError(error, { op: 'read credentials', subject: authFile });
+      });
+    }
+    for (const path of authFiles(options)) {
+      const found = await (await AuthFile.read(path)).find(host, repository ?? null);
+      if (found !== null) return found;
+    }
+    return null;
+  };
+}
+
+/** Credentials of Docker's config alone: `dir`, else `$DOCKER_CONFIG`, else `~/.docker`. A missing file knows nobody. */
+export function dockerConfigCredentials(options: { readonly dir?: string } = {}): CredentialSource {
+  return async (host, repository) =>
+    (await AuthFile.read(dockerConfigFile(options.dir))).find(host, repository ?? null);
+}

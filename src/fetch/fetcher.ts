@@ -1,0 +1,294 @@
+/**
+ * Fetches what readers wait for, and what they are likely to want next: whom to ask for it, what others have of it, and
+ * what to do when it does not come.
+ *
+ * A device {@link Want}s a chunk or unit until it is in the cache or given up; a {@link Job} is one download of it. Devices
+ * whose tables agree on a chunk share its download from one origin; one whose table lies does not, and an image never
+ * waits for another one's origin, nor twice for another one's place there.
+ */
+
+import { retryDelay, windowsOf } from '../blob/planner.ts';
+import { LacunaError, toLacunaError } from '../errors.ts';
+import type { BlobFs, Miss } from '../native/addon.ts';
+import { type Log, silentLog } from '../observe/log.ts';
+import { ResponseError } from '../registry/http/retry.ts';
+import { type DownloadCounters, type DownloadLimits, Downloads } from './downloads.ts';
+import { Standing } from './standing.ts';
+import { Ticker } from './ticker.ts';
+import type { Transfer } from './transfer.ts';
+import {
+  type FetchedDevice,
+  forgetAsked,
+  hasten,
+  identityOf,
+  isQueuedReadahead,
+  isWaitedFor,
+  type Job,
+  jobOf,
+  link,
+  noteAsked,
+  stuckFor,
+  unlink,
+  type Want,
+  Wants,
+} from './want.ts';
+
+/** errno of a read that is given up. */
+const EIO = 5;
+
+/** Milliseconds between two looks at what is late or stuck. */
+const TICK = 200;
+
+/** Milliseconds after which a request that gets nothing is made anew: its connection may be dead. */
+const STALL = 10_000;
+
+export interface FetchOptions extends DownloadLimits {
+  /** Bytes of the device: the aligned part around a wanted chunk that is fetched behind it. 0 = nothing. */
+  readonly window: number;
+  /** Milliseconds without progress after which the next source is asked as well. */
+  readonly silence: number;
+  /** Milliseconds after which a read whose data cannot be had fails. */
+  readonly deadline: number;
+  /** What is known of the sources, where others ask them as well. */
+  readonly standing?: Standing;
+  readonly log?: Log;
+}
+
+/** Counters since the start. */
+export interface FetchCounters extends DownloadCounters {
+  /** Chunks asked for once more after an error, wrong bytes or silence. */
+  retries: number;
+  /** Chunks given up. */
+  failures: number;
+}
+
+type Cache = Pick<BlobFs, 'missing' | 'deliver' | 'fail'>;
+
+export class Fetcher {
+  readonly #cache: Cache;
+  readonly #options: FetchOptions;
+  readonly #log: Log;
+  readonly #devices = new Map<number, FetchedDevice>();
+  readonly #wants = new Wants();
+  readonly #downloads: Downloads;
+  readonly #standing: Standing;
+  readonly #ticker = new Ticker(TICK, (now, isReliable) => this.#look(now, isReliable));
+  #closed = false;
+  #retries = 0;
+  #failures = 0;
+
+  constructor(cache: Cache, options: FetchOptions) {
+    this.#cache = cache;
+    this.#options = options;
+    this.#log = options.log ?? silentLog;
+    this.#standing = options.standing ?? new Standing();
+    this.#downloads = new Downloads(options, {
+      arrived: (job, bytes) => this.#deliver(job, bytes),
+      ended: (transfer, problem) => this.#missed(transfer, problem),
+    });
+  }
+
+  /** A device, or new sources of one. */
+  addDevice(handle: number, device: FetchedDevice): void {
+    this.#devices.set(handle, device);
+    for (const want of this.#wants.ofDevice(handle)) {
+      want.device = device;
+      forgetAsked(want);
+    }
+  }
+
+  /** Gives up what the device wants; what others wanted of its requests they ask for themselves. */
+  removeDevice(handle: number): void {
+    this.#devices.delete(handle);
+    for (const want of this.#wants.ofDevice(handle)) this.#settle(want);
+    const orphans = this.#downloads.ofDevice(handle).flatMap(({ wants }) => [...wants]);
+    for (const want of orphans) this.#settle(want);
+    for (const { handle: device, chunks } of orphans.filter(isWaitedFor)) this.miss({ device, chunks: [...chunks] });
+  }
+
+  counters(): FetchCounters {
+    return { ...this.#downloads.counters, retries: this.#retries, failures: this.#failures };
+  }
+
+  /** Aborts everything under way; what readers wait for stays unanswered, for the next process. */
+  close(): void {
+    this.#closed = true;
+    this.#ticker.stop();
+    this.#downloads.close();
+  }
+
+  /** Readers wait for these chunks. */
+  miss({ device: handle, chunks }: Miss): void {
+    const device = this.#devices.get(handle);
+    if (device === undefined || this.#closed) return;
+    const deadline = performance.now() + this.#options.deadline;
+    const fresh = new Set<Want>();
+    const early = new Set<Job>();
+    for (const chunk of chunks) {
+      const id = identityOf(device, chunk);
+      const known = this.#wants.get(id, handle);
+      // It may have come, wanted by nobody, while the miss was on its way here; whoever waits has been answered then.
+      if (known === undefined && this.#cache.missing(handle, chunk, 1).length === 0) continue;
+      const want = known ?? this.#wants.add(id, handle, device, chunk);
+      if (known === undefined) fresh.add(want);
+      else if (isQueuedReadahead(known)) for (const job of known.jobs) early.add(hasten(job));
+      else if (!fresh.has(known)) this.#downloads.counters.joined += 1;
+      want.deadline ??= deadline;
+      want.chunks.add(chunk);
+      want.misses += 1;
+    }
+    if (this.#options.window > 0) this.#queueReadahead(handle, device, chunks);
+    this.#ask(fresh, early);
+    this.#ticker.start();
+  }
+
+  #queueReadahead(handle: number, device: FetchedDevice, chunks: readonly number[]): void {
+    const source = this.#standing.next(device.sources, new Set(), performance.now())!;
+    for (const { first, count } of windowsOf(device.table, chunks, this.#options.window)) {
+      // Backwards, because the newest is taken first.
+      for (const chunk of this.#cache.missing(handle, first, count).reverse()) {
+        const id = identityOf(device, chunk);
+        if (this.#wants.get(id, handle) !== undefined) continue;
+        const want = this.#wants.add(id, handle, device, chunk);
+        noteAsked(want, source);
+        const forgotten = this.#downloads.pushReadahead(jobOf(want, source, true));
+        for (const old of forgotten?.wants ?? []) this.#settle(old);
+      }
+    }
+  }
+
+  /** Asks the next source of each want, together with `jobs` that were not in a hurry before. */
+  #ask(wants: Iterable<Want>, jobs: Iterable<Job> = []): void {
+    const demand = new Set(jobs);
+    for (const want of wants) {
+      const source = this.#standing.next(want.device.sources, want.tried, performance.now());
+      if (source === null) continue;
+      const queued = this.#downloads.queued(want, source);
+      if (queued === undefined && this.#downloads.join(want, source)) continue;
+      noteAsked(want, source);
+      const job = queued ?? jobOf(want, source, false);
+      link(want, job);
+      if (queued === undefined || queued.isReadahead) demand.add(job);
+    }
+    this.#downloads.pushDemand([...demand]);
+    this.#downloads.pump();
+  }
+
+  /** What has not come by this request is asked for again. */
+  #missed(transfer: Transfer<Job>, problem: unknown): void {
+    const missed = transfer.rest.filter((job) => this.#downloads.isInFlight(job));
+    if (missed.length === 0) return;
+    const { subject } = transfer.source;
+    this.#log.warn(
+      { source: subject, chunks: missed.length, error: toLacunaError(problem).toJSON() },
+      'a range could not be fetched',
+    );
+    const wants = missed.flatMap((job) => [...job.wants]);
+    for (const job of missed) this.#downloads.drop(job);
+    this.#again(wants, problem instanceof ResponseError ? (problem.retryAfter ?? 0) : 0);
+  }
+
+  /** Hands the bytes to everybody who wants them. Each verifies for itself; only those whose digest is wrong fail. */
+  async #deliver(job: Job, bytes: Buffer): Promise<void> {
+    // Who asks while this is under way may be too late for it, where the disk is full and nothing is kept.
+    for (let [want] = job.wants; want !== undefined && !this.#closed; [want] = job.wants) {
+      // What is stored alone is the same chunk, with the same digest, to all; a unit is each device's own claim.
+      const served = (job.isUnit ? [want] : this.#wants.of(job.id)).map((each) => [each, each.misses] as const);
+      const problem = await this.#cache.deliver(want.handle, want.chunk, bytes).then(() => null, toLacunaError);
+      if (problem === null) {
+        this.#standing.noteDelivery(job.source.origin);
+        for (const [each, misses] of served) if (each.misses === misses) this.#settle(each);
+      } else if (job.wants.has(want)) {
+        const { subject } = job.source;
+        this.#log.warn({ source: subject, chunk: want.chunk, error: problem.toJSON() }, 'a chunk arrived wrong');
+        this.#reject(job, job.isUnit ? [want] : [...job.wants]);
+      }
+    }
+    if (!this.#closed) this.#downloads.drop(job);
+  }
+
+  #reject(job: Job, wants: readonly Want[]): void {
+    for (const want of wants) unlink(want, job);
+    this.#again(wants);
+  }
+
+  /**
+   * Asks for wants that a source has failed: the next source at once, and when all were tried, all anew after a pause, when
+   * somebody waits. `leastPause`: milliseconds that the only source asked for.
+   */
+  #again(wants: readonly Want[], leastPause = 0): void {
+    const failed = wants.filter((want) => this.#wants.has(want) && want.jobs.size === 0);
+    for (const want of failed) if (!isWaitedFor(want)) this.#settle(want);
+    const waited = failed.filter(isWaitedFor);
+    this.#retries += waited.length;
+    const [exhausted, others] = [waited.filter(this.#isExhausted), waited.filter((want) => !this.#isExhausted(want))];
+    this.#ask(others);
+    const [first] = exhausted;
+    if (first === undefined) return;
+    for (const want of exhausted) {
+      forgetAsked(want);
+      want.rounds += 1;
+    }
+    const asked = first.device.sources.length > 1 ? 0 : leastPause;
+    // The end of the process does not wait for it.
+    setTimeout(() => this.#resume(exhausted), Math.max(asked, retryDelay(first.rounds, Math.random()))).unref();
+  }
+
+  readonly #isExhausted = ({ device, tried }: Want): boolean => device.sources.every((source) => tried.has(source));
+
+  #resume(paused: readonly Want[]): void {
+    if (this.#closed) return;
+    this.#ask(paused.filter((want) => this.#wants.has(want) && want.jobs.size === 0));
+  }
+
+  /** Gives up what is late, asks others where a source is silent, and ends requests that get nowhere. */
+  #look(now: number, isReliable: boolean): boolean {
+    for (const want of [...this.#wants]) if (isWaitedFor(want) && want.deadline <= now) this.#giveUp(want);
+    if (isReliable) this.#askOthers(now);
+    return this.#wants.size > 0;
+  }
+
+  #askOthers(now: number): void {
+    for (const transfer of this.#downloads.transfers) this.#judge(transfer, now);
+    const stuck = [...this.#wants].filter((want) => this.#isStuck(want, now) && !this.#isExhausted(want));
+    this.#retries += stuck.length;
+    this.#ask(stuck);
+  }
+
+  #judge(transfer: Transfer<Job>, now: number): void {
+    const stuck = transfer.stuckFor(now);
+    const { origin, subject } = transfer.source;
+    if (stuck >= this.#options.silence && this.#standing.noteSilence(origin, now)) {
+      this.#log.warn(
+        { source: subject, milliseconds: Math.round(stuck) },
+        'a source is silent: it is asked last for now',
+      );
+    }
+    if (stuck < STALL) return;
+    transfer.abort();
+    this.#missed(transfer, new LacunaError('TIMEOUT', `nothing came for ${STALL / 1000} s`, { op: 'fetch', subject }));
+  }
+
+  /** Whether nothing that is to bring it gets on. A source has a share of the deadline, `silence` at most. */
+  #isStuck(want: Want, now: number): boolean {
+    const share = Math.min(this.#options.silence, this.#options.deadline / want.device.sources.length);
+    return isWaitedFor(want) && want.jobs.size > 0 && [...want.jobs].every((job) => stuckFor(job, now) >= share);
+  }
+
+  #giveUp(want: Want): void {
+    this.#settle(want);
+    this.#failures += 1;
+    const { handle: device, chunk, chunks } = want;
+    this.#log.error({ device, chunk }, 'a chunk could not be had in time: reads of it fail');
+    this.#cache.fail(device, [...chunks], EIO);
+  }
+
+  /** It is there or given up: what was to bring it to nobody else ends. */
+  #settle(want: Want): void {
+    this.#wants.delete(want);
+    for (const job of [...want.jobs]) {
+      unlink(want, job);
+      if (job.wants.size === 0) this.#downloads.drop(job);
+    }
+  }
+}

@@ -1,0 +1,114 @@
+/** One range from several sources, the next of which is asked as soon as those before it are silent. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Span } from '../blob/planner.ts';
+import { LacunaError } from '../errors.ts';
+import type { FetchSource, Standing } from './standing.ts';
+import { Transfer } from './transfer.ts';
+
+/** Milliseconds between two looks at who is silent. */
+const TICK = 100;
+
+export interface HedgedOptions {
+  /** What is known of the sources; silence is noted there. */
+  readonly standing: Standing;
+  /** Milliseconds without progress after which the next source is asked as well. */
+  readonly silence: number;
+  /** Milliseconds without progress after which a source is given up. */
+  readonly stall: number;
+  readonly signal: AbortSignal;
+}
+
+/** The range as one source sent it. Nobody has verified it. */
+export interface Delivery {
+  readonly source: FetchSource;
+  readonly bytes: Buffer;
+}
+
+type Outcome = { readonly transfer: Transfer<Span> } & ({ readonly bytes: Buffer } | { readonly problem: unknown });
+
+export class HedgedRead {
+  readonly #span: Span;
+  readonly #sources: readonly FetchSource[];
+  readonly #options: HedgedOptions;
+  readonly #tried = new Set<FetchSource>();
+  readonly #running = new Map<Transfer<Span>, Promise<Outcome>>();
+  #problem: unknown = null;
+
+  constructor(span: Span, sources: readonly FetchSource[], options: HedgedOptions) {
+    this.#span = span;
+    this.#sources = sources;
+    this.#options = options;
+    options.signal.addEventListener('abort', () => this.#close(), { once: true });
+  }
+
+  /**
+   * What the next source sends, as whoever finds one wrong takes another; null when none is left. Throws when the last one
+   * failed, and when the signal has fired.
+   */
+  async next(): Promise<Delivery | null> {
+    for (let isReliable = true; ; ) {
+      this.#options.signal.throwIfAborted();
+      if (isReliable) this.#askNext();
+      if (this.#running.size === 0) break;
+      const began = performance.now();
+      const outcome = await this.#outcome();
+      // Where the process was blocked, what has come was not seen.
+      isReliable = performance.now() - began < 2 * TICK;
+      if (outcome === null) continue;
+      this.#running.delete(outcome.transfer);
+      this.#problem = 'problem' in outcome ? outcome.problem : null;
+      if ('bytes' in outcome) return { source: outcome.transfer.source, bytes: outcome.bytes };
+    }
+    if (this.#problem === null) return null;
+    throw this.#problem;
+  }
+
+  /** Asks one more source, unless one of those that were asked gets on. */
+  #askNext(): void {
+    const { standing, silence, stall } = this.#options;
+    const now = performance.now();
+    const stuck = [...this.#running.keys()].filter((transfer) => transfer.stuckFor(now) >= silence);
+    for (const { source } of stuck) standing.noteSilence(source.origin, now);
+    for (const transfer of stuck) if (transfer.stuckFor(now) >= stall) this.#giveUp(transfer);
+    if (stuck.length < this.#running.size) return;
+    const source = standing.next(this.#sources, this.#tried, now);
+    if (source === null) return;
+    this.#tried.add(source);
+    const transfer = new Transfer({ ...this.#span, spans: [this.#span] }, source);
+    this.#running.set(transfer, carryOut(transfer));
+  }
+
+  /** Null: nothing has ended so far. */
+  async #outcome(): Promise<Outcome | null> {
+    const stop = new AbortController();
+    const pause = sleep(TICK, null, { signal: stop.signal }).catch(() => null);
+    const outcome = await Promise.race([...this.#running.values(), pause]);
+    stop.abort();
+    return outcome;
+  }
+
+  #giveUp(transfer: Transfer<Span>): void {
+    this.#running.delete(transfer);
+    transfer.abort();
+    const seconds = this.#options.stall / 1000;
+    const { subject } = transfer.source;
+    this.#problem = new LacunaError('TIMEOUT', `nothing came for ${seconds} s`, { op: 'fetch', subject });
+  }
+
+  #close(): void {
+    for (const transfer of this.#running.keys()) transfer.abort();
+    this.#running.clear();
+  }
+}
+
+async function carryOut(transfer: Transfer<Span>): Promise<Outcome> {
+  try {
+    for await (const { bytes } of transfer.spans(() => {})) return { transfer, bytes };
+    throw new LacunaError('SIZE_MISMATCH', 'the source sent less than it was asked for', {
+      op: 'fetch',
+      subject: transfer.source.subject,
+    });
+  } catch (problem) {
+    return { transfer, problem };
+  }
+}

@@ -1,0 +1,117 @@
+/** Node's HTTP agents for the transport over node-fetch: straight or by a proxy, with a clock for connecting. */
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { HttpProxyAgent } from 'http-proxy-agent';
+import { HttpsProxyAgent } from 'https-proxy-agent';
+import { tlsSettings } from '../../access/tls.ts';
+import { proxyAuthorization, proxyFor } from './proxy.ts';
+import { CONNECTIONS_PER_HOST, ConnectTimeout, KEEP_ALIVE, ProxyRefusal, type TransportOptions } from './transport.ts';
+
+const POOL = { keepAlive: true, maxSockets: CONNECTIONS_PER_HOST, timeout: KEEP_ALIVE };
+
+type TlsSettings = Partial<ReturnType<typeof tlsSettings>>;
+
+export class AgentPool {
+  readonly #options: TransportOptions;
+  /** By scheme and proxy. */
+  readonly #agents = new Map<string, HttpAgent>();
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+  }
+
+  for(url: URL): HttpAgent {
+    const proxy = proxyFor(url);
+    const key = `${url.protocol}${proxy?.href ?? ''}`;
+    const known = this.#agents.get(key);
+    if (known !== undefined) return known;
+    const made = this.#make(url.protocol === 'https:', proxy);
+    this.#agents.set(key, made);
+    return made;
+  }
+
+  close(): void {
+    for (const agent of this.#agents.values()) agent.destroy();
+  }
+
+  #make(isSecure: boolean, proxy: URL | null): HttpAgent {
+    const { tls, timeouts, lookup } = this.#options;
+    const settings = isSecure || proxy?.protocol === 'https:' ? tlsSettings(tls) : {};
+    if (proxy !== null) {
+      return isSecure ? new Tunnel(proxy, settings, timeouts.connect) : new Forward(proxy, settings, timeouts.connect);
+    }
+    const pool = { ...POOL, lookup };
+    const agent = isSecure ? new HttpsAgent({ ...pool, ...settings }) : new HttpAgent(pool);
+    const create = agent.createConnection.bind(agent);
+    agent.createConnection = (options, callback) => {
+      const socket = create(options, callback);
+      if (socket != null) limit(socket, isSecure ? 'secureConnect' : 'connect', timeouts.connect);
+      return socket;
+    };
+    return agent;
+  }
+}
+
+/** Gives a socket up that is not connected after `timeout` milliseconds. */
+function limit(socket: Duplex, event: string, timeout: number): void {
+  const timer = setTimeout(() => socket.destroy(new ConnectTimeout('no connection in time')), timeout);
+  const stop = (): void => clearTimeout(timer);
+  socket.once(event, stop);
+  socket.once('close', stop);
+}
+
+function proxyHeaders(proxy: URL): Record<string, string> {
+  const authorization = proxyAuthorization(proxy);
+  return authorization === null ? {} : { 'proxy-authorization': authorization };
+}
+
+/** Plain HTTP: the proxy gets the requests themselves. */
+class Forward extends HttpProxyAgent<string> {
+  readonly #timeout: number;
+
+  constructor(proxy: URL, settings: TlsSettings, timeout: number) {
+    super(proxy.origin, { ...POOL, ...settings, headers: proxyHeaders(proxy) });
+    this.#timeout = timeout;
+  }
+
+  override async connect(...[request, options]: Parameters<HttpProxyAgent<string>['connect']>): Promise<Socket> {
+    const socket = await super.connect(request, options);
+    if (socket.connecting) limit(socket, 'connect', this.#timeout);
+    return socket;
+  }
+}
+
+/** HTTPS: the proxy opens a way to the host, and TLS is spoken with that. */
+class Tunnel extends HttpsProxyAgent<string> {
+  readonly #settings: TlsSettings;
+  readonly #timeout: number;
+
+  constructor(proxy: URL, settings: TlsSettings, timeout: number) {
+    super(proxy.origin, { ...POOL, ...settings, headers: proxyHeaders(proxy) });
+    this.#settings = settings;
+    this.#timeout = timeout;
+  }
+
+  override async connect(...[request, options]: Parameters<HttpsProxyAgent<string>['connect']>): Promise<Socket> {
+    let status = 200;
+    request.once('proxyConnect', (answer: { statusCode: number }) => {
+      status = answer.statusCode;
+    });
+    const clock = new AbortController();
+    const timer = setTimeout(() => clock.abort(), this.#timeout);
+    try {
+      // Taken for the socket that the library is about to make.
+      Object.assign(this.connectOpts, { signal: clock.signal });
+      const socket = await super.connect(request, { ...options, ...this.#settings });
+      if (status === 200) return socket;
+      socket.destroy();
+      throw new ProxyRefusal(status);
+    } catch (error) {
+      throw clock.signal.aborted ? new ConnectTimeout('no connection in time') : error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}

@@ -1,0 +1,283 @@
+/**
+ * Who we are to one registry: Basic, or Bearer tokens by scope (distribution spec, "Token Authentication"), kept until
+ * shortly before they expire and asked for once however many requests wait for one.
+ */
+import { z } from 'zod';
+import type { CredentialSource, Credentials } from '../../access/credential-source.ts';
+import { FormatError, LacunaError, toLacunaError } from '../../errors.ts';
+import { parseJson } from '../../image/json.ts';
+import { keepSecret } from '../../secrets.ts';
+import { parseChallenges } from './challenge.ts';
+import { followRedirects } from './redirect.ts';
+import { type Answer, type Purpose, plainUrl, readBody, responseError } from './response.ts';
+import { abortError, discard, type Transport, transportError } from './transport.ts';
+
+const MAX_TOKEN_BODY = 1024 * 1024;
+/** Seconds that a token lives when its server does not say; the specification's own default. */
+const DEFAULT_LIFETIME = 60;
+/** The part of a token's life after which it is not used any more, so that none expires on its way. */
+const USABLE_LIFETIME = 0.9;
+const CLIENT_ID = 'lacuna';
+const OP = 'authenticate';
+
+/** What is odd is absent: only the token is needed. */
+const tokenResponse = z.object({
+  token: z.string().optional().catch(undefined),
+  access_token: z.string().optional().catch(undefined),
+  // Some servers send a string (distribution#1746).
+  expires_in: z.coerce.number().positive().max(1e9).optional().catch(undefined),
+});
+
+interface Bearer {
+  readonly scheme: 'bearer';
+  readonly realm: URL;
+  readonly service: string | null;
+}
+
+type Scheme = Bearer | { readonly scheme: 'basic' };
+
+interface Token {
+  readonly header: string;
+  /** On the clock of `performance.now()`, which nobody sets back. Milliseconds. */
+  readonly usableUntil: number;
+}
+
+/** What a token must be made of to go into a header (RFC 6750 2.1 is narrower than what servers send). */
+const TOKEN = /^[\x21-\x7e]+$/;
+const SCOPE = /^[a-z]+(?:\([a-z]+\))?:[^\s"]{1,512}:[a-z*,]{1,64}$/;
+
+export interface AuthorizerOptions {
+  /** As in references and docker config. */
+  readonly host: string;
+  /** The registry's API. */
+  readonly base: URL;
+  readonly credentials: CredentialSource | null;
+  readonly transport: Transport;
+}
+
+export class Authorizer {
+  readonly #options: AuthorizerOptions;
+  #scheme: Scheme | null = null;
+  readonly #headers = new Map<string, Token>();
+  readonly #pending = new Map<string, Promise<Token>>();
+  /** Scopes that the registry asked for beside ours, by the key of ours. */
+  readonly #learned = new Map<string, readonly string[]>();
+
+  constructor(options: AuthorizerOptions) {
+    this.#options = options;
+  }
+
+  /** The `Authorization` header for a request with these scopes; null while the registry has not asked for one. */
+  async header(scopes: readonly string[], signal: AbortSignal | null): Promise<string | null> {
+    if (this.#scheme === null) return null;
+    const key = keyOf(scopes);
+    const known = this.#headers.get(key);
+    if (known !== undefined && performance.now() < known.usableUntil) return known.header;
+    const token = await unlessAborted(this.#obtain(key, this.#scheme, scopes), signal, this.#options.host);
+    return token.header;
+  }
+
+  /**
+   * A registry refused a request that was sent with `used`: learns what it wants, and returns the header for another
+   * try. Throws UNAUTHORIZED when there is nothing to try.
+   */
+  async refused(
+    answer: Answer,
+    scopes: readonly string[],
+    used: string | null,
+    signal: AbortSignal | null,
+  ): Promise<string> {
+    const key = keyOf(scopes);
+    const { scheme, scope } = this.#readChallenge(answer);
+    await discard(answer);
+    const before = this.#scheme;
+    this.#scheme = scheme;
+    if (scope.length > 0) this.#learned.set(key, scope);
+    // Another request may have got a new one in the meantime.
+    if (used !== null && this.#headers.get(key)?.header === used) this.#headers.delete(key);
+    try {
+      const header = await this.header(scopes, signal);
+      if (header !== null) return header;
+    } catch (error) {
+      // Others may not need what cannot be had: one part of a registry may be closed, and the rest open to anybody.
+      this.#scheme = before;
+      throw error;
+    }
+    throw this.#unauthorized('there is no way to authenticate');
+  }
+
+  #readChallenge(answer: Answer): { scheme: Scheme; scope: string[] } {
+    const { base, host } = this.#options;
+    const challenges = parseChallenges(answer.header('www-authenticate') ?? '');
+    const bearer = challenges.find((challenge) => challenge.scheme === 'bearer' && challenge.parameters.has('realm'));
+    if (bearer !== undefined) {
+      const text = bearer.parameters.get('realm')!;
+      const realm = URL.canParse(text) ? new URL(text) : null;
+      const isSafe = realm?.protocol === 'https:' || (realm?.protocol === 'http:' && base.protocol === 'http:');
+      if (realm === null || !isSafe) {
+        throw new LacunaError(
+          'PROTOCOL',
+          `the realm of its token server is not an ${base.protocol === 'http:' ? 'HTTP' : 'HTTPS'} URL`,
+          { op: OP, subject: host },
+        );
+      }
+      realm.username = '';
+      realm.password = '';
+      const scope = (bearer.parameters.get('scope') ?? '').split(' ').filter((part) => SCOPE.test(part));
+      return {
+        scheme: { scheme: 'bearer', realm, service: bearer.parameters.get('service') ?? null },
+        scope: scope.slice(0, 16),
+      };
+    }
+    if (challenges.some((challenge) => challenge.scheme === 'basic')) return { scheme: { scheme: 'basic' }, scope: [] };
+    const schemes = challenges.map((challenge) => challenge.scheme.slice(0, 32)).join(', ');
+    throw this.#unauthorized(
+      schemes === ''
+        ? 'it does not say how to authenticate (no WWW-Authenticate header)'
+        : `unsupported authentication scheme ${JSON.stringify(schemes)} (supported: Bearer, Basic)`,
+    );
+  }
+
+  /** One request for a token, whoever waits for it. */
+  #obtain(key: string, scheme: Scheme, scopes: readonly string[]): Promise<Token> {
+    const running = this.#pending.get(key);
+    if (running !== undefined) return running;
+    const wanted = [...new Set([...scopes, ...(this.#learned.get(key) ?? [])])];
+    const started = this.#make(scheme, wanted).then((token) => {
+      this.#headers.set(key, token);
+      return token;
+    });
+    const forget = (): void => void this.#pending.delete(key);
+    started.then(forget, forget);
+    this.#pending.set(key, started);
+    return started;
+  }
+
+  async #make(scheme: Scheme, scopes: readonly string[]): Promise<Token> {
+    const { credentials: source, host } = this.#options;
+    const credentials = source === null ? null : await askSource(source, host);
+    if (credentials !== null)
+      keepSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
+    if (scheme.scheme === 'bearer') return await this.#requestToken(scheme, scopes, credentials);
+    if (credentials === null) throw this.#unauthorized('credentials are required, and there are none for it');
+    if ('identityToken' in credentials)
+      throw this.#unauthorized('a password is required, and docker login has an identity token');
+    return { header: basic(credentials), usableUntil: Number.POSITIVE_INFINITY };
+  }
+
+  async #requestToken(bearer: Bearer, scopes: readonly string[], credentials: Credentials | null): Promise<Token> {
+    const purpose: Purpose = { op: OP, subject: this.#options.host };
+    const answer = await this.#askTokenServer(bearer, scopes, credentials, purpose);
+    if (answer.status === 401 || answer.status === 403) {
+      await discard(answer);
+      throw this.#unauthorized(
+        credentials === null
+          ? 'credentials are required, and there are none for it'
+          : 'its token server refused the credentials',
+      );
+    }
+    if (answer.status !== 200) throw await responseError(answer, purpose);
+    const token = parseToken(await readBody(answer, MAX_TOKEN_BODY, purpose), purpose);
+    if (token !== null) return token;
+    throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} answered without a usable token`, purpose);
+  }
+
+  async #askTokenServer(
+    bearer: Bearer,
+    scopes: readonly string[],
+    credentials: Credentials | null,
+    purpose: Purpose,
+  ): Promise<Answer> {
+    const { transport } = this.#options;
+    const url = new URL(bearer.realm);
+    const parameters: [name: string, value: string][] = bearer.service === null ? [] : [['service', bearer.service]];
+    const headers: Record<string, string> = {
+      accept: 'application/json',
+      'accept-encoding': 'identity',
+      'user-agent': CLIENT_ID,
+    };
+    const isRefresh = credentials !== null && 'identityToken' in credentials;
+    try {
+      if (isRefresh) {
+        parameters.push(['grant_type', 'refresh_token'], ['client_id', CLIENT_ID]);
+        parameters.push(['refresh_token', credentials.identityToken], ['scope', scopes.join(' ')]);
+        headers['content-type'] = 'application/x-www-form-urlencoded';
+        const body = Buffer.from(new URLSearchParams(parameters).toString());
+        return { ...(await transport.request({ method: 'POST', url, headers, body, signal: null })), url };
+      }
+      for (const [name, value] of parameters) url.searchParams.append(name, value);
+      for (const scope of scopes) url.searchParams.append('scope', scope);
+      const own = credentials === null ? null : basic(credentials);
+      return await followRedirects({ ...purpose, method: 'GET', url }, own, async (at, authorization) => {
+        if (own !== null && authorization === null)
+          throw new LacunaError('PROTOCOL', `${plainUrl(url)} leads to ${at.host}, which gets no credentials`, purpose);
+        const all = authorization === null ? headers : { ...headers, authorization };
+        return {
+          ...(await transport.request({ method: 'GET', url: at, headers: all, body: null, signal: null })),
+          url: at,
+        };
+      });
+    } catch (error) {
+      throw transportError(error, url, purpose.op, purpose.subject);
+    }
+  }
+
+  #unauthorized(problem: string): LacunaError {
+    const { host } = this.#options;
+    return new LacunaError('UNAUTHORIZED', problem, {
+      op: OP,
+      subject: host,
+      hint: `log in with: lacuna login ${host} (a docker login or podman login is found, too)`,
+    });
+  }
+}
+
+/** The token of a token server's answer, null when there is none that can be used. */
+function parseToken(body: Buffer, purpose: Purpose): Token | null {
+  let value: unknown;
+  try {
+    value = parseJson(body, { ...purpose, limit: MAX_TOKEN_BODY });
+  } catch (error) {
+    if (error instanceof FormatError) return null;
+    throw error;
+  }
+  const { data } = tokenResponse.safeParse(value);
+  const token = [data?.token, data?.access_token].find((text) => text && TOKEN.test(text));
+  if (!token) return null;
+  keepSecret(token);
+  const lifetime = (data?.expires_in || DEFAULT_LIFETIME) * 1000;
+  return { header: `Bearer ${token}`, usableUntil: performance.now() + lifetime * USABLE_LIFETIME };
+}
+
+/** Credentials come from somebody else's function, which may fail with anything. */
+async function askSource(source: CredentialSource, host: string): Promise<Credentials | null> {
+  try {
+    return await source(host);
+  } catch (error) {
+    throw toLacunaError(error, { op: OP, subject: host });
+  }
+}
+
+const keyOf = (scopes: readonly string[]): string => [...scopes].sort().join(' ');
+
+function basic(credentials: { readonly username: string; readonly password: string }): string {
+  const encoded = Buffer.from(`${credentials.username}:${credentials.password}`).toString('base64');
+  keepSecret(encoded);
+  return `Basic ${encoded}`;
+}
+
+/** `work` goes on for the others when one of those who wait for it is aborted. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | null, subject: string): Promise<T> {
+  if (signal === null) return await work;
+  if (signal.aborted) throw abortError(signal, OP, subject);
+  let stop = (): void => {};
+  const aborted = new Promise<never>((_, reject) => {
+    stop = () => reject(abortError(signal, OP, subject));
+    signal.addEventListener('abort', stop, { once: true });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * Reading blobs of a registry, whole or in ranges: one GET for each, no HEAD before it. Where a registry redirects to
+ * its storage, that address is used directly for a while, so that a later range costs one round trip and not two.
+ */
+import { LacunaError } from '../../errors.ts';
+import type { Descriptor } from '../../image/manifest.ts';
+import { parseContentRange, type Range, rangeOf, sizeMismatch, Verifier, window } from '../range.ts';
+import type { ReadOptions } from '../store.ts';
+import type { Exchange, RegistryHttp } from './http.ts';
+import { type Answer, bodyOf, contentLength, plainUrl } from './response.ts';
+import { abortError, discard, isAborted } from './transport.ts';
+
+/** Milliseconds that a storage address is used. Signed URLs live for 5 minutes and more; a refused one is asked for anew. */
+const LOCATION_LIFETIME = 60_000;
+const MAX_LOCATIONS = 256;
+
+/** Bytes after which a body that was cut counts as a success of its try: a slow drip must not go on for ever. */
+const PROGRESS = 64 * 1024;
+
+const OP = 'read';
+
+export interface BlobReaderOptions {
+  readonly http: RegistryHttp;
+  /** `https://HOST/v2/NAME/`. */
+  readonly repository: URL;
+  /** Where a blob is, when not in the repository. */
+  readonly urlOf?: (descriptor: Descriptor) => URL;
+  readonly scopes: readonly string[];
+  readonly subject: string;
+}
+
+export class BlobReader {
+  readonly #options: BlobReaderOptions;
+  /** Digest → where the registry's redirect led. */
+  readonly #locations = new Map<string, { readonly url: URL; readonly usableUntil: number }>();
+  #hasWarned = false;
+
+  constructor(options: BlobReaderOptions) {
+    this.#options = options;
+  }
+
+  async *read(descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Buffer> {
+    const { http, subject } = this.#options;
+    const { start, end } = rangeOf(descriptor, options);
+    const { partial = false } = options;
+    const isWhole = start === 0 && end === descriptor.size && !partial;
+    const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
+    const signal = options.signal ?? null;
+    const retries = http.retries();
+    let at = start;
+    while (at < end) {
+      const began = at;
+      try {
+        const answer = await this.#get(descriptor, { start: at, end }, partial, signal);
+        for await (const piece of this.#pieces(answer, descriptor, { start: at, end }, partial)) {
+          at += piece.length;
+          verifier?.update(piece);
+          if (at === end) verifier?.finish(subject);
+          yield piece;
+        }
+        if (at < end) throw this.#cut(descriptor, at);
+      } catch (error) {
+        if (at - began >= PROGRESS) retries.reset();
+        if (isAborted(signal)) throw abortError(signal, OP, subject);
+        await retries.pause(error, OP, subject, signal);
+      }
+    }
+    if (descriptor.size === 0) verifier?.finish(subject);
+  }
+
+  /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
+  async #get(descriptor: Descriptor, range: Range, partial: boolean, signal: AbortSignal | null): Promise<Answer> {
+    const { http, scopes, subject, repository, urlOf } = this.#options;
+    const isWhole = range.start === 0 && range.end === descriptor.size && !partial;
+    const exchange: Exchange = {
+      op: OP,
+      subject,
+      method: 'GET',
+      url: urlOf?.(descriptor) ?? new URL(`blobs/${descriptor.digest}`, repository),
+      headers: isWhole ? {} : { range: `bytes=${range.start}-${range.end - 1}` },
+      scopes,
+      signal,
+      expect: [200, 206, 416],
+    };
+    const answer = (await this.#getDirectly(descriptor, exchange)) ?? (await http.once(exchange));
+    if (answer.url.origin !== http.base.origin) this.#remember(descriptor.digest, answer.url);
+    try {
+      this.#check(answer, descriptor, range, { isWhole, partial });
+    } catch (error) {
+      await discard(answer);
+      throw error;
+    }
+    return answer;
+  }
+
+  /** The answer of the storage behind the registry; null when its address is not known or has stopped to work. */
+  async #getDirectly(descriptor: Descriptor, exchange: Exchange): Promise<Answer | null> {
+    const known = this.#locations.get(descriptor.digest);
+    if (known === undefined) return null;
+    const forget = (): void => {
+      if (this.#locations.get(descriptor.digest) === known) this.#locations.delete(descriptor.digest);
+    };
+    if (performance.now() >= known.usableUntil) {
+      forget();
+      return null;
+    }
+    let answer: Answer;
+    try {
+      answer = await this.#options.http.follow({ ...exchange, url: known.url }, null);
+    } catch (error) {
+      // The reader tries again, and then from the registry on.
+      forget();
+      throw error;
+    }
+    if (answer.status === 200 || answer.status === 206) return answer;
+    forget();
+    await discard(answer);
+    return null;
+  }
+
+  #remember(digest: string, url: URL): void {
+    if (this.#locations.has(digest)) return;
+    if (this.#locations.size >= MAX_LOCATIONS) this.#locations.delete(this.#locations.keys().next().value ?? '');
+    this.#locations.set(digest, { url, usableUntil: performance.now() + LOCATION_LIFETIME });
+  }
+
+  #check(
+    answer: Answer,
+    descriptor: Descriptor,
+    range: Range,
+    { isWhole, partial }: { isWhole: boolean; partial: boolean },
+  ): void {
+    const { subject } = this.#options;
+    const fits = (size: number): boolean => (partial ? size >= descriptor.size : size === descriptor.size);
+    const purpose = { op: OP, subject };
+    const encoding = answer.header('content-encoding');
+    if (encoding !== null && encoding !== 'identity')
+      throw this.#protocol(answer, `compressed the blob (${encoding.slice(0, 32)})`);
+    if (answer.status === 416) throw sizeMismatch(descriptor, subject, 'less');
+    const length = contentLength(answer, purpose);
+    if (answer.status === 200) {
+      if (length !== null && !fits(length)) throw sizeMismatch(descriptor, subject, String(length));
+      if (!isWhole) this.#warn(answer);
+      return;
+    }
+    const content = parseContentRange(answer.header('content-range'));
+    if (isWhole || content === null) throw this.#protocol(answer, 'answered 206 without a usable Content-Range');
+    if (content.range.start !== range.start || content.range.end !== range.end) {
+      throw this.#protocol(
+        answer,
+        `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were asked for`,
+      );
+    }
+    if (content.total !== null && !fits(content.total)) throw sizeMismatch(descriptor, subject, String(content.total));
+    if (length !== null && length !== range.end - range.start)
+      throw this.#protocol(answer, 'sent another length than its range has');
+  }
+
+  /** Exactly the bytes of the range, unless the body is cut. */
+  async *#pieces(answer: Answer, descriptor: Descriptor, range: Range, partial: boolean): AsyncGenerator<Buffer> {
+    const length = range.end - range.start;
+    const body = bodyOf(answer, { op: OP, subject: this.#options.subject });
+    if (answer.status === 200 && (partial || length < descriptor.size)) {
+      yield* window(body, range.start, length);
+      return;
+    }
+    // Read to the end of the body, not of the range: only then the connection can be used again.
+    let left = length;
+    for await (const piece of body) {
+      left -= piece.length;
+      if (left < 0) throw sizeMismatch(descriptor, this.#options.subject, 'more');
+      if (piece.length > 0) yield piece;
+    }
+  }
+
+  #cut(descriptor: Descriptor, at: number): LacunaError {
+    const { subject } = this.#options;
+    return new LacunaError('UNAVAILABLE', `the body of ${descriptor.digest} ended at byte ${at}`, {
+      op: OP,
+      subject,
+    });
+  }
+
+  #protocol(answer: Answer, problem: string): LacunaError {
+    const { subject } = this.#options;
+    return new LacunaError('PROTOCOL', `${plainUrl(answer.url)} ${problem}`, { op: OP, subject });
+  }
+
+  #warn(answer: Answer): void {
+    if (this.#hasWarned) return;
+    this.#hasWarned = true;
+    this.#options.http.log.warn(
+      { host: answer.url.host },
+      'the registry ignores Range: every read transfers whole blobs',
+    );
+  }
+}

@@ -1,0 +1,268 @@
+/** One repository of a registry that speaks the OCI distribution protocol. */
+import { LacunaError } from '../../errors.ts';
+import { type DigestAlgorithm, digestOf, isDigest, parseDigest } from '../../image/digest.ts';
+import { manifestTypeOf } from '../../image/kind.ts';
+import { type Descriptor, MAX_MANIFEST_SIZE } from '../../image/manifest.ts';
+import { isDocument, MANIFEST_ACCEPT, MEDIA } from '../../image/media.ts';
+import { type DockerReference, formatReference, isTag } from '../../image/reference.ts';
+import { sizeMismatch } from '../range.ts';
+import { RegistryReferrers, referrerOf } from '../referrers.ts';
+import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from '../store.ts';
+import { BlobReader } from './blob-reader.ts';
+import { type ForeignLayers, isForeign, storedOrForeign } from './foreign.ts';
+import type { RegistryHttp } from './http.ts';
+import { RecentManifests } from './manifest-cache.ts';
+import { type Answer, contentLength, readBody } from './response.ts';
+import { listTags } from './tags.ts';
+import { discard, type Transport } from './transport.ts';
+import { RegistryUpload } from './upload.ts';
+
+/** Answers to a HEAD that only a GET explains: storage refuses one at an address that is signed for GET. */
+const NO_HEAD: readonly number[] = [400, 403, 405, 501];
+
+export interface RegistryStoreOptions {
+  readonly reference: DockerReference;
+  readonly http: RegistryHttp;
+  /** Closed with the store. */
+  readonly transport: Transport;
+  readonly foreign: ForeignLayers;
+}
+
+export class RegistryStore implements ImageStore {
+  readonly subject: string;
+  readonly isPinned: boolean;
+  readonly #reference: DockerReference;
+  readonly #http: RegistryHttp;
+  readonly #transport: Transport;
+  /** `https://HOST/v2/NAME/`. */
+  readonly #url: URL;
+  readonly #pull: readonly string[];
+  readonly #push: readonly string[];
+  readonly #reader: BlobReader;
+  readonly #foreign: ForeignLayers;
+  readonly #recent = new RecentManifests();
+  /** Repositories whose blobs we may not mount. */
+  readonly #unmountable = new Set<string>();
+  readonly #referrers: RegistryReferrers;
+
+  constructor({ reference, http, transport, foreign }: RegistryStoreOptions) {
+    this.subject = formatReference(reference);
+    this.isPinned = reference.digest !== null;
+    this.#reference = reference;
+    this.#http = http;
+    this.#transport = transport;
+    this.#foreign = foreign;
+    this.#url = new URL(`${reference.repository}/`, http.base);
+    this.#pull = [`repository:${reference.repository}:pull`];
+    this.#push = [`repository:${reference.repository}:pull,push`];
+    this.#reader = new BlobReader({
+      http,
+      repository: this.#url,
+      scopes: this.#pull,
+      subject: this.subject,
+    });
+    this.#referrers = new RegistryReferrers({
+      http,
+      repository: this.#url,
+      pull: this.#pull,
+      subject: this.subject,
+      push: (bytes, tag, options) => this.pushManifest(bytes, MEDIA.ociIndex, tag, options),
+    });
+  }
+
+  async resolve(ref: string | null, options: SignalOptions = {}): Promise<Descriptor> {
+    const wanted = ref ?? this.#reference.digest ?? this.#reference.tag;
+    if (wanted === null) throw this.#usage('it names neither a tag nor a digest');
+    const { bytes, answer } = await this.#getManifest(wanted, 'resolve', options);
+    const algorithm = isDigest(wanted) ? parseDigest(wanted).algorithm : 'sha256';
+    const digest = digestOf(bytes, algorithm);
+    this.#compareDigest('resolve', isDigest(wanted) ? wanted : answer.header('docker-content-digest'), bytes);
+    const descriptor = { mediaType: this.#mediaType(bytes, answer), digest, size: bytes.length };
+    this.#recent.put(digest, bytes);
+    return descriptor;
+  }
+
+  async manifest(descriptor: Descriptor, options: SignalOptions = {}): Promise<Buffer> {
+    const known = this.#recent.get(descriptor.digest);
+    if (known !== null && known.length === descriptor.size) return known;
+    if (descriptor.size > MAX_MANIFEST_SIZE) {
+      throw new LacunaError('FORMAT', `${descriptor.size} bytes are more than a manifest or config may have`, {
+        op: 'pull',
+        subject: descriptor.digest,
+      });
+    }
+    if (!isDocument(descriptor.mediaType)) {
+      const pieces: Buffer[] = [];
+      for await (const piece of this.#reader.read(descriptor, options)) pieces.push(piece);
+      return Buffer.concat(pieces, descriptor.size);
+    }
+    const { bytes } = await this.#getManifest(descriptor.digest, 'pull', options);
+    if (bytes.length !== descriptor.size) throw sizeMismatch(descriptor, this.subject, String(bytes.length));
+    this.#compareDigest('pull', descriptor.digest, bytes);
+    this.#recent.put(descriptor.digest, bytes);
+    return bytes;
+  }
+
+  open(descriptor: Descriptor, options: ReadOptions = {}): AsyncIterable<Buffer> {
+    const stored = this.#reader.read(descriptor, options);
+    return isForeign(descriptor) ? storedOrForeign(stored, this.#foreign, descriptor, options) : stored;
+  }
+
+  async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {
+    const purpose = { op: 'look up', subject: this.subject };
+    const kind = isDocument(descriptor.mediaType) ? 'manifests' : 'blobs';
+    const ask = async (method: 'HEAD' | 'GET'): Promise<Answer> => {
+      const answer = await this.#http.send({
+        ...purpose,
+        method,
+        url: new URL(`${kind}/${descriptor.digest}`, this.#url),
+        headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
+        scopes: this.#pull,
+        signal: options.signal ?? null,
+        expect: method === 'HEAD' ? [200, 404, ...NO_HEAD] : [200, 404, 405, 501],
+      });
+      await discard(answer);
+      return answer;
+    };
+    const head = await ask('HEAD');
+    const answer = NO_HEAD.includes(head.status) ? await ask('GET') : head;
+    if (answer.status !== 200) return false;
+    const length = contentLength(answer, purpose);
+    return length === null || length === descriptor.size;
+  }
+
+  async upload(options: SignalOptions = {}): Promise<BlobUpload> {
+    return this.#startUpload(options);
+  }
+
+  async mountFrom(descriptor: Descriptor, from: ImageStore, options: SignalOptions = {}): Promise<boolean> {
+    if (!(from instanceof RegistryStore) || from.#http.base.href !== this.#http.base.href) return false;
+    const source = from.#reference.repository;
+    if (source === this.#reference.repository) return await this.has(descriptor, options);
+    if (this.#unmountable.has(source)) return false;
+    const url = new URL('blobs/uploads/', this.#url);
+    url.searchParams.set('mount', descriptor.digest);
+    url.searchParams.set('from', source);
+    try {
+      const answer = await this.#http.send({
+        op: 'mount',
+        subject: this.subject,
+        method: 'POST',
+        url,
+        scopes: [...this.#push, ...from.#pull],
+        signal: options.signal ?? null,
+        expect: [200, 201, 202, 204],
+      });
+      await discard(answer);
+      if (answer.status !== 201) await this.#startUpload(options, answer).abort();
+      return answer.status === 201;
+    } catch (error) {
+      // A registry, or its token server, that cannot or may not mount says so in many ways; uploading the blob shows
+      // whether there is more to it.
+      if (!(error instanceof LacunaError) || error.retryable || error.code === 'ABORTED') throw error;
+      this.#http.log.debug({ digest: descriptor.digest, from: source, error: error.message }, 'not mounted');
+      if (error.code === 'UNAUTHORIZED' || error.code === 'FORBIDDEN') this.#unmountable.add(source);
+      return false;
+    }
+  }
+
+  async pushManifest(
+    bytes: Buffer,
+    mediaType: string,
+    ref: string | null,
+    options: SignalOptions = {},
+  ): Promise<Descriptor> {
+    const { tag, digest: own } = this.#reference;
+    const target = ref ?? tag ?? own;
+    const expected = ref === null ? own : isDigest(ref) ? ref : null;
+    if (target !== null && !isDigest(target) && !isTag(target))
+      throw this.#usage(`${JSON.stringify(target)} is not a tag`);
+    if (bytes.length > MAX_MANIFEST_SIZE) throw this.#usage(`a manifest of ${bytes.length} bytes is too large`);
+    if (expected !== null) this.#compareDigest('push', expected, bytes);
+    const descriptor = { mediaType, digest: expected ?? digestOf(bytes), size: bytes.length };
+    const answer = await this.#http.send({
+      op: 'push',
+      subject: this.subject,
+      method: 'PUT',
+      url: new URL(`manifests/${target ?? descriptor.digest}`, this.#url),
+      headers: { 'content-type': mediaType },
+      body: bytes,
+      scopes: this.#push,
+      signal: options.signal ?? null,
+      expect: [201, 200, 202, 204],
+    });
+    await discard(answer);
+    this.#compareDigest('push', answer.header('docker-content-digest'), bytes);
+    const referrer = referrerOf(bytes, descriptor, this.subject);
+    // A registry that lists referrers itself says so.
+    if (referrer !== null && answer.header('oci-subject') === null) await this.#referrers.note(referrer, options);
+    return descriptor;
+  }
+
+  async referrers(digest: string, artifactType: string | null, options: SignalOptions = {}): Promise<Descriptor[]> {
+    return await this.#referrers.list(digest, artifactType, options);
+  }
+
+  tags(options: SignalOptions = {}): AsyncIterable<string> {
+    const { subject } = this;
+    return listTags({ http: this.#http, repository: this.#url, pull: this.#pull, subject }, options);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#transport.close();
+  }
+
+  #startUpload(options: SignalOptions, begun?: Answer): RegistryUpload {
+    return new RegistryUpload({
+      http: this.#http,
+      repository: this.#url,
+      scopes: this.#push,
+      subject: this.subject,
+      signal: options.signal ?? null,
+      ...(begun === undefined ? {} : { begun }),
+    });
+  }
+
+  async #getManifest(ref: string, op: string, options: SignalOptions): Promise<{ bytes: Buffer; answer: Answer }> {
+    const exchange = {
+      op,
+      subject: this.subject,
+      method: 'GET' as const,
+      url: new URL(`manifests/${ref}`, this.#url),
+      headers: { accept: MANIFEST_ACCEPT },
+      scopes: this.#pull,
+      signal: options.signal ?? null,
+      expect: [200],
+    };
+    // The body is part of the try: a manifest is small, so a cut one is asked for again as a whole.
+    return await this.#http.retrying(exchange, async () => {
+      const answer = await this.#http.once(exchange);
+      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, exchange);
+      const length = contentLength(answer, exchange);
+      if (length === null || length === bytes.length) return { bytes, answer };
+      throw new LacunaError('UNAVAILABLE', `the manifest's body ended at byte ${bytes.length}`, exchange);
+    });
+  }
+
+  /** Throws DIGEST_MISMATCH unless `claimed` is the digest of `bytes`; what is no digest claims nothing. */
+  #compareDigest(op: string, claimed: string | null, bytes: Buffer): void {
+    if (claimed === null || !isDigest(claimed)) return;
+    const algorithm: DigestAlgorithm = parseDigest(claimed).algorithm;
+    const found = digestOf(bytes, algorithm);
+    if (found === claimed) return;
+    throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${claimed} and is ${found}`, {
+      op,
+      subject: this.subject,
+    });
+  }
+
+  #mediaType(bytes: Buffer, answer: Answer): string {
+    // Sent twice, the last one counts, as with Go's clients.
+    const [said = ''] = (answer.header('content-type') ?? '').split(',').at(-1)!.trim().toLowerCase().split(/[ ;]/);
+    return manifestTypeOf(bytes, said, this.subject);
+  }
+
+  #usage(problem: string): LacunaError {
+    return new LacunaError('USAGE', problem, { op: 'open', subject: this.subject });
+  }
+}

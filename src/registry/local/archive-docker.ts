@@ -1,0 +1,243 @@
+/**
+ * What `docker save` writes, as images with manifests. `manifest.json` lists configs and layers by member name; a layer
+ * is a plain tar, whose digest is its diffID, or (from other tools) a compressed one. Since Docker 25 an OCI layout lies
+ * in the same tar; its manifest, which is the registry's, is taken where there is one.
+ */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { FormatError, LacunaError } from '../../errors.ts';
+import { type Compression, detectCompression, MAGIC_SIZE } from '../../image/compression.ts';
+import { digestOf, hasDigest, isDigest } from '../../image/digest.ts';
+import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest } from '../../image/manifest.ts';
+import { ANNOTATION, isIndex, isManifest, MEDIA } from '../../image/media.ts';
+import { dockerArchiveName } from '../../image/reference.ts';
+import { abortError, isAborted } from '../http/transport.ts';
+import type { ArchiveContent, ArchiveFile } from './archive-file.ts';
+import { type BlobPlace, inMemory } from './file-store.ts';
+
+const MAX_IMAGES = 4096;
+const MAX_LAYERS = 1024;
+/** Indexes within indexes. */
+const MAX_NESTING = 3;
+/** Bytes hashed at once. */
+const PIECE = 1024 * 1024;
+
+const images = z
+  .array(
+    z.object({
+      Config: z.string().max(512),
+      RepoTags: z.array(z.string().max(512)).max(MAX_IMAGES).optional(),
+      Layers: z.array(z.string().max(512)).max(MAX_LAYERS).optional(),
+    }),
+  )
+  .max(MAX_IMAGES);
+
+type SavedImage = z.infer<typeof images>[number];
+
+/** Reads `manifest.json` and every config; FORMAT names the member that is wrong. */
+export async function readDockerArchive(file: ArchiveFile, signal: AbortSignal | null): Promise<ArchiveContent> {
+  const document = await file.json('manifest.json');
+  if (document === null) throw notSaved(file);
+  const parsed = images.safeParse(document, { jitless: true });
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw bad(file, `manifest.json ${issue?.path.join('.') ?? ''}`.trim(), issue?.message ?? 'invalid');
+  }
+  const reader = new SavedImages(file, signal);
+  await reader.findManifests();
+  for (const image of parsed.data) await reader.add(image);
+  return reader;
+}
+
+interface Config {
+  readonly name: string;
+  readonly digest: string;
+  readonly size: number;
+}
+
+interface Layer {
+  readonly place: BlobPlace;
+  readonly mediaType: string;
+  /** Absent for a plain tar, whose digest is its diffID. */
+  readonly digest?: string;
+}
+
+class SavedImages implements ArchiveContent {
+  readonly entries: Descriptor[] = [];
+  readonly #file: ArchiveFile;
+  readonly #signal: AbortSignal | null;
+  readonly #places = new Map<string, BlobPlace>();
+  /** Config digest → the manifest of an OCI layout that names it, and how many layers that has. */
+  readonly #manifests = new Map<string, { readonly descriptor: Descriptor; readonly layers: number }>();
+  /** By member: each is read once, however many images name it. */
+  readonly #configs = new Map<string, Config>();
+  readonly #diffIds = new Map<string, readonly string[]>();
+  readonly #layers = new Map<string, Layer>();
+
+  constructor(file: ArchiveFile, signal: AbortSignal | null) {
+    this.#file = file;
+    this.#signal = signal;
+  }
+
+  find(digest: string): BlobPlace | null {
+    return this.#places.get(digest) ?? (isDigest(digest) ? this.#file.find(`blobs/${digest.replace(':', '/')}`) : null);
+  }
+
+  /** Goes through the OCI layout in the archive. An index may list platforms that were not saved. */
+  async findManifests(): Promise<void> {
+    const index = await this.#file.read('index.json');
+    if (index === null || this.#file.find('oci-layout') === null) return;
+    const seen = new Set<string>();
+    let level = parseIndex(index, `${this.#file.subject}, index.json`).manifests;
+    for (let depth = 0; depth < MAX_NESTING && level.length > 0; depth++) {
+      const next: Descriptor[] = [];
+      for (const descriptor of level) {
+        if (seen.has(descriptor.digest)) continue;
+        seen.add(descriptor.digest);
+        const bytes = await this.#file.read(`blobs/${descriptor.digest.replace(':', '/')}`);
+        if (bytes === null || !hasDigest(bytes, descriptor.digest)) continue;
+        if (isIndex(descriptor.mediaType)) next.push(...parseIndex(bytes, descriptor.digest).manifests);
+        else if (isManifest(descriptor.mediaType)) this.#keep(descriptor, parseManifest(bytes, descriptor.digest));
+      }
+      level = next.slice(0, MAX_IMAGES);
+    }
+  }
+
+  async add({ Config, RepoTags, Layers }: SavedImage): Promise<void> {
+    const config = this.#configs.get(Config) ?? (await this.#readConfig(Config));
+    this.#configs.set(Config, config);
+    const layers = Layers ?? [];
+    const kept = this.#manifests.get(config.digest);
+    // Docker 25.0.0 wrote OCI manifests without layers.
+    const isComplete = kept !== undefined && kept.layers === layers.length;
+    const descriptor = isComplete ? kept.descriptor : await this.#describe(config, layers);
+    const { mediaType, size } = descriptor;
+    const names = (RepoTags ?? []).flatMap(normalName);
+    const plain = { mediaType, digest: descriptor.digest, size };
+    if (names.length === 0) this.entries.push(plain);
+    for (const name of names) this.entries.push({ ...plain, annotations: { [ANNOTATION.refName]: name } });
+  }
+
+  async #readConfig(name: string): Promise<Config> {
+    const bytes = await this.#file.read(memberName(name));
+    if (bytes === null) throw bad(this.#file, name, 'missing: manifest.json names it as a config');
+    const digest = digestOf(bytes);
+    // A config is named after its digest, by docker as by others.
+    const named = /(?:^|\/)([0-9a-f]{64})(?:\.json)?$/.exec(name)?.[1];
+    if (named !== undefined && `sha256:${named}` !== digest) {
+      throw new LacunaError('DIGEST_MISMATCH', `the config ${name} hashes to ${digest}`, {
+        op: 'read archive',
+        subject: this.#file.subject,
+      });
+    }
+    this.#places.set(digest, this.#file.find(memberName(name))!);
+    return { name, digest, size: bytes.length };
+  }
+
+  async #readDiffIds(name: string, digest: string): Promise<readonly string[]> {
+    const bytes = (await this.#file.read(memberName(name)))!;
+    return parseConfig(bytes, `${this.#file.subject}, config ${digest}`).rootfs.diff_ids;
+  }
+
+  #keep(descriptor: Descriptor, manifest: Manifest): void {
+    // What was not saved is in the registry only: then manifest.json tells what there is.
+    if (![manifest.config, ...manifest.layers].every(({ digest }) => this.find(digest) !== null)) return;
+    if (!this.#manifests.has(manifest.config.digest))
+      this.#manifests.set(manifest.config.digest, { descriptor, layers: manifest.layers.length });
+  }
+
+  /** Makes the manifest that `docker push` would have made, of plain layers. */
+  async #describe({ name: configName, digest, size }: Config, names: readonly string[]): Promise<Descriptor> {
+    const diffIds = this.#diffIds.get(configName) ?? (await this.#readDiffIds(configName, digest));
+    this.#diffIds.set(configName, diffIds);
+    if (diffIds.length !== names.length) {
+      throw bad(this.#file, 'manifest.json Layers', `${names.length} layers but ${diffIds.length} diff_ids`);
+    }
+    const layers: Descriptor[] = [];
+    for (const [i, name] of names.entries()) layers.push(await this.#layer(name, diffIds[i]!));
+    const manifest: Manifest = {
+      schemaVersion: 2,
+      mediaType: MEDIA.dockerManifest,
+      config: { mediaType: MEDIA.dockerConfig, digest, size },
+      layers,
+    };
+    const bytes = Buffer.from(JSON.stringify(manifest));
+    const made = { mediaType: MEDIA.dockerManifest, digest: digestOf(bytes), size: bytes.length };
+    this.#places.set(made.digest, inMemory(bytes));
+    return made;
+  }
+
+  async #layer(name: string, diffId: string): Promise<Descriptor> {
+    const layer = this.#layers.get(name) ?? (await this.#readLayer(name));
+    this.#layers.set(name, layer);
+    const { place, mediaType, digest = diffId } = layer;
+    this.#places.set(digest, place);
+    return { mediaType, digest, size: place.size };
+  }
+
+  async #readLayer(name: string): Promise<Layer> {
+    const place = this.#file.find(memberName(name));
+    if (place === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
+    const compression = await compressionOf(place);
+    const mediaType = LAYER_TYPES[compression] ?? MEDIA.dockerLayer;
+    return compression === 'none' ? { place, mediaType } : { place, mediaType, digest: await this.#hash(place) };
+  }
+
+  async #hash(place: BlobPlace): Promise<string> {
+    const hash = createHash('sha256');
+    const file = await place.open();
+    const buffer = Buffer.allocUnsafe(PIECE);
+    for (let at = 0; at < place.size; ) {
+      if (isAborted(this.#signal)) throw abortError(this.#signal, 'read archive', this.#file.subject);
+      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, place.size - at), place.offset + at);
+      if (bytesRead === 0) throw bad(this.#file, 'layer', 'truncated');
+      hash.update(buffer.subarray(0, bytesRead));
+      at += bytesRead;
+    }
+    await file.close();
+    return `sha256:${hash.digest('hex')}`;
+  }
+}
+
+/** Links and doubled slashes as a tar's names are normalised. */
+const memberName = (name: string): string => name.replace(/^(?:\.?\/)+/, '');
+
+function normalName(name: string): string[] {
+  try {
+    return [dockerArchiveName(name)];
+  } catch {
+    // Nobody can ask for it, so it is as if it had none.
+    return [];
+  }
+}
+
+async function compressionOf(place: BlobPlace): Promise<Compression> {
+  const file = await place.open();
+  const buffer = Buffer.alloc(MAGIC_SIZE);
+  const { bytesRead } = await file.read(buffer, 0, Math.min(MAGIC_SIZE, place.size), place.offset);
+  await file.close();
+  return detectCompression(buffer.subarray(0, bytesRead));
+}
+
+/** There are no types for others: whoever reads such a layer says what it is. */
+const LAYER_TYPES: Readonly<Partial<Record<Compression, string>>> = {
+  gzip: MEDIA.dockerLayerGzip,
+  zstd: MEDIA.dockerLayerZstd,
+};
+
+const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
+  new FormatError(field, problem, { op: 'read archive', subject: file.subject });
+
+function notSaved(file: ArchiveFile): LacunaError {
+  const purpose = { op: 'open', subject: file.subject };
+  if (file.find('repositories') !== null) {
+    return new LacunaError('UNSUPPORTED', 'the archive was saved by a Docker older than 1.10', {
+      ...purpose,
+      hint: 'docker load it, and docker save it with a recent engine',
+    });
+  }
+  return new LacunaError('FORMAT', 'not a docker archive: it has no manifest.json', {
+    ...purpose,
+    ...(file.find('index.json') === null ? {} : { hint: `oci-archive:${file.subject} reads an OCI layout in a tar` }),
+  });
+}

@@ -1,0 +1,116 @@
+/**
+ * What a file or directory is as an image, for a name without a transport: where one that exists would be taken for a
+ * repository of Docker Hub, the reference that was meant is named before any request is made.
+ */
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { isLacunaError, LacunaError } from '../../errors.ts';
+import { hasTransport, nearTransport } from '../../image/reference-text.ts';
+import { READ_FLAGS } from '../../open-file.ts';
+import { BLOCK, decodeHeader, isZeroBlock } from '../../tree/tarheader.ts';
+
+type Found = readonly [what: string, transport: string];
+
+/** Archives of images have three members a layer; what identifies them may be their last. */
+const MAX_MEMBERS = 10_000;
+
+/** Bytes at an offset → what the file is. */
+const MAGIC: readonly (readonly [offset: number, bytes: string, found: Found])[] = [
+  [0, '53514c69746520666f726d6174203300', ['a dictionary of chunks', 'sqlite']],
+  [0, '1f8b', ['a compressed archive', 'docker-archive']],
+  [0, '28b52ffd', ['a compressed archive', 'docker-archive']],
+  [1024, 'e2e1f5e0', ['a RAFS bootstrap', 'rafs']],
+];
+
+/** What only files are called: nobody's repository. */
+const FILE_NAME = /^(?:\.{0,2}\/|~|[^/:]+\.(?:tar|tgz|tar\.gz|tar\.zst|db|sqlite3?)(?=$|:))/;
+
+/** REFERENCE when `text`, which an image is named by, is or can only be a path. Reads a little of what is there. */
+export function refuseBarePath(text: string): void {
+  if (hasTransport(text)) return;
+  const [path, ref] = splitPath(text);
+  const found = existsSync(path) ? lookInto(path) : null;
+  if (found !== null) throw refusal(text, `is ${found[0]}, which needs its transport`, `${found[1]}:${path}${ref}`);
+  const near = nearTransport(text);
+  if (near !== null && ref !== '' && existsSync(ref.slice(1).split(':')[0]!)) {
+    throw refusal(text, 'names a path behind an unknown transport', `did you mean ${near}?`);
+  }
+  if (!FILE_NAME.test(text)) return;
+  const forms =
+    'an image: oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, docker://HOST/NAME; a dictionary: sqlite:FILE';
+  if (existsSync(path)) throw refusal(text, 'is a path, and no image is in it', forms);
+  throw refusal(text, 'looks like a path, and nothing is there', forms);
+}
+
+function refusal(text: string, problem: string, hint: string): LacunaError {
+  return new LacunaError('REFERENCE', `${JSON.stringify(text)} ${problem}`, {
+    op: 'parse reference',
+    subject: text,
+    hint: `${hint}${/^[a-z]/.test(text) ? ` (or docker://${text} for the repository)` : ''}`,
+  });
+}
+
+/** A path that exists, with what follows its first colon where it does not as a whole. */
+function splitPath(text: string): [path: string, ref: string] {
+  const colon = text.indexOf(':');
+  return colon < 0 || existsSync(text) ? [text, ''] : [text.slice(0, colon), text.slice(colon)];
+}
+
+/** Null when it is none of ours, or cannot be read. */
+function lookInto(path: string): Found | null {
+  try {
+    const stat = statSync(path);
+    if (stat.isDirectory()) return directory(path);
+    if (!stat.isFile()) return null;
+    const file = openSync(path, READ_FLAGS);
+    try {
+      return magic(file) ?? archive(file, path);
+    } finally {
+      closeSync(file);
+    }
+  } catch (error) {
+    if (error instanceof Error && 'code' in error) return null;
+    throw error;
+  }
+}
+
+function directory(path: string): Found | null {
+  if (existsSync(join(path, 'oci-layout'))) return ['an OCI layout', 'oci'];
+  const isDir = existsSync(join(path, 'manifest.json')) && existsSync(join(path, 'version'));
+  return isDir ? ['an image in a directory', 'dir'] : null;
+}
+
+function magic(file: number): Found | null {
+  for (const [offset, hex, found] of MAGIC) {
+    const bytes = Buffer.alloc(hex.length / 2);
+    readSync(file, bytes, 0, bytes.length, offset);
+    if (bytes.toString('hex') === hex) return found;
+  }
+  return null;
+}
+
+function archive(file: number, path: string): Found | null {
+  const block = Buffer.alloc(BLOCK);
+  const names = new Set<string>();
+  let offset = 0;
+  for (let count = 0; count < MAX_MEMBERS; count++) {
+    if (readSync(file, block, 0, BLOCK, offset) < BLOCK || isZeroBlock(block, 0)) break;
+    const header = headerOf(block, offset, path);
+    if (header === null) break;
+    names.add(header.name.replace(/^\.\//, ''));
+    offset += BLOCK + Math.ceil(header.size / BLOCK) * BLOCK;
+  }
+  if (names.has('oci-layout')) return ['an OCI archive', 'oci-archive'];
+  return names.has('manifest.json') || names.has('repositories')
+    ? ['an archive of docker save', 'docker-archive']
+    : null;
+}
+
+function headerOf(block: Buffer, offset: number, path: string): { name: string; size: number } | null {
+  try {
+    return decodeHeader(block, 0, offset, path);
+  } catch (error) {
+    if (isLacunaError(error)) return null;
+    throw error;
+  }
+}
