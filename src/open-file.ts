@@ -84,7 +84,7 @@ const PIECE = 64 * 1024;
 /** Milliseconds between two reads of a pipe: waiting in read(2) would take a thread. */
 const PIPE_POLL = 10;
 /** Milliseconds that a named pipe may have no writer, or one that writes nothing. */
-export const MAX_PIPE_SILENCE = 30_000;
+const MAX_PIPE_SILENCE = 30_000;
 
 /**
  * The text of a small file that the user names. It may also be `/dev/null`, a pipe of the shell (`<(…)`), or a named pipe.

@@ -9,6 +9,8 @@ import { metaSize } from '../formats/rafs/meta.ts';
 import { type MetaPlace, metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
 import type { Codec } from '../native/codec.ts';
 
+const OP = 'read chunk info';
+
 /** Stored chunk info, and whose it is. */
 export interface StoredMeta {
   readonly stored: Uint8Array;
@@ -22,19 +24,28 @@ export interface MetaSources {
   /** The plain `blob.meta` of `size` bytes that is kept under a hex digest; null when it is not there. */
   readonly kept: (name: string, size: number) => Promise<Buffer | null>;
   readonly fetch: FetchMeta;
+  /** Resolves when so many bytes may be decoded; default: at once. Nothing is waited for of others from then on. */
+  readonly admit?: (size: number) => Promise<void>;
   /** Whose chunk info it is, for messages. */
   readonly subject: string;
 }
 
-/** Blob id → plain `blob.meta`, for those of `blobs` that need it. */
+/**
+ * Blob id → plain `blob.meta`, for those of `blobs` that need it. What is fetched is decoded when all of it is here: a few
+ * kilobytes may become many megabytes, and nobody's silence keeps these.
+ */
 export async function readMetas(
   blobs: readonly RafsBlob[],
   sources: MetaSources,
   codec: Codec,
 ): Promise<Map<string, Buffer>> {
-  const needed = blobs.filter(needsMeta);
-  const metas = await Promise.all(needed.map((blob) => readMeta(blob, sources, codec)));
-  return new Map(needed.map((blob, at) => [blob.id, metas[at]!]));
+  const opening: Array<{ readonly blob: RafsBlob; readonly open: () => Promise<Buffer> }> = [];
+  for (const blob of blobs.filter(needsMeta)) opening.push({ blob, open: await locateMeta(blob, sources, codec) });
+  const size = opening.reduce((sum, { blob }) => sum + metaSize(blob), 0);
+  if (size > 0) await sources.admit?.(size);
+  const metas = new Map<string, Buffer>();
+  for (const { blob, open } of opening) metas.set(blob.id, await open());
+  return metas;
 }
 
 /** The same without those that are nowhere: a tree can be read without them. */
@@ -45,35 +56,51 @@ export async function readMetasThere(
 ): Promise<Map<string, Buffer>> {
   const metas = new Map<string, Buffer>();
   const read = async (blob: RafsBlob): Promise<void> => {
-    const meta = await readMeta(blob, sources, codec).catch((error: unknown) => {
-      if (isLacunaError(error) && error.code === 'NOT_FOUND') return null;
-      throw error;
-    });
-    if (meta !== null) metas.set(blob.id, meta);
+    try {
+      const open = await locateMeta(blob, sources, codec);
+      metas.set(blob.id, await open());
+    } catch (error) {
+      if (!isLacunaError(error) || error.code !== 'NOT_FOUND') throw error;
+    }
   };
   await Promise.all(blobs.filter(needsMeta).map(read));
   return metas;
 }
 
-async function readMeta(blob: RafsBlob, { kept, fetch, subject }: MetaSources, codec: Codec): Promise<Buffer> {
+/** Finds or fetches the chunk info of a blob, and gives the function that decodes it. */
+async function locateMeta(
+  blob: RafsBlob,
+  { kept, fetch, subject }: MetaSources,
+  codec: Codec,
+): Promise<() => Promise<Buffer>> {
   const size = metaSize(blob);
   const meta = (await kept(blob.id, size)) ?? (await kept(metaNameOf(blob), size));
-  if (meta !== null) return meta;
+  if (meta !== null) return async () => meta;
   const place = metaPlaceOf(blob, subject);
+  const next = (): Promise<StoredMeta | null> => explained(blob, subject, () => fetch(place));
+  const first = await next();
+  return () => explained(blob, subject, () => firstRightOne(first, next, blob, codec));
+}
+
+async function explained<T>(blob: RafsBlob, subject: string, work: () => Promise<T>): Promise<T> {
   try {
-    return await firstRightOne(blob, place, fetch, codec);
+    return await work();
   } catch (error) {
     const cause = toLacunaError(error);
+    if (cause.op === OP) throw cause;
     const message = `no chunk info (blob.meta) of blob ${blob.id}: ${cause.message}`;
-    throw new LacunaError(cause.code, message, { op: 'read chunk info', subject, cause });
+    throw new LacunaError(cause.code, message, { op: OP, subject, cause });
   }
 }
 
-async function firstRightOne(blob: RafsBlob, place: MetaPlace, fetch: FetchMeta, codec: Codec): Promise<Buffer> {
+async function firstRightOne(
+  first: StoredMeta | null,
+  next: () => Promise<StoredMeta | null>,
+  blob: RafsBlob,
+  codec: Codec,
+): Promise<Buffer> {
   let problem: unknown = new LacunaError('NOT_FOUND', 'there is no source of it');
-  for (;;) {
-    const found = await fetch(place);
-    if (found === null) throw problem;
+  for (let found = first; found !== null; found = await next()) {
     const { buffer, byteOffset, byteLength } = found.stored;
     try {
       return await openMetaFile(Buffer.from(buffer, byteOffset, byteLength), blob, codec, found.subject);
@@ -81,4 +108,5 @@ async function firstRightOne(blob: RafsBlob, place: MetaPlace, fetch: FetchMeta,
       problem = error;
     }
   }
+  throw problem;
 }

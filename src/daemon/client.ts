@@ -36,9 +36,9 @@ export interface DaemonClient extends Disposable {
 }
 
 /** Milliseconds that a call waits for its answer unless it says otherwise, a restart of the daemon included. */
-export const DEFAULT_CALL_TIMEOUT = 60_000;
+const DEFAULT_CALL_TIMEOUT = 60_000;
 /** The same of Attach: the daemon gives up first, and says why. */
-export const ATTACH_TIMEOUT = DEFAULT_CALL_TIMEOUT + MAX_ATTACH_SECONDS * 1000;
+const ATTACH_TIMEOUT = DEFAULT_CALL_TIMEOUT + MAX_ATTACH_SECONDS * 1000;
 
 /** A client of the daemon of `root`, running or not. Calls wait for a daemon that is being restarted. */
 export function connectDaemon(root: string): DaemonClient {

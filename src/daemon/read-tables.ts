@@ -7,7 +7,7 @@ import { open, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ChunkTable, encodeTable } from '../blob/table.ts';
 import { encodeUnits } from '../blob/units.ts';
-import { type FetchMeta, readMetas } from '../cache/blob-metas.ts';
+import { type FetchMeta, type MetaSources, readMetas } from '../cache/blob-metas.ts';
 import { tablesName } from '../cache/layout.ts';
 import { metasBeside } from '../cache/metas-beside.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
@@ -45,6 +45,7 @@ const CHECK_VERSION = 1;
 export async function readTables(
   { bootstrap, blobId, verdict }: TableJob,
   fetch: FetchMeta,
+  admit?: MetaSources['admit'],
 ): Promise<{ tables: EncodedTables[]; remember: () => Promise<void> }> {
   const bytes = await readBootstrap(bootstrap);
   const options = { subject: bootstrap, ...(blobId === null ? {} : { blobId }) };
@@ -53,7 +54,7 @@ export async function readTables(
   if (!wasChecked) checkStructure(bytes, named.superblock, named.blobs.length, bootstrap);
   const metas = await readMetas(
     named.blobs,
-    { kept: metasBeside(dirname(bootstrap)), fetch, subject: bootstrap },
+    { kept: metasBeside(dirname(bootstrap)), fetch, ...(admit && { admit }), subject: bootstrap },
     codec(),
   );
   const image = metas.size === 0 ? named : openBootstrap(bytes, { ...options, metas });

@@ -15,7 +15,7 @@ const ANY_DEVICE_NAME = /\b[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}\b/g;
 const HINT = 'attach the image again (for containerd: remove and pull it), or detach it to give up its cache';
 
 /** A record that cannot be used. Its image can be detached, or attached again. */
-export interface DamagedRecord {
+interface DamagedRecord {
   readonly id: string;
   /** Names the file and what is wrong with it. */
   readonly error: LacunaError;

@@ -24,6 +24,11 @@ async function fetchMeta(place: MetaRequest['place']): Promise<StoredMeta | null
   return found;
 }
 
+async function admit(size: number): Promise<void> {
+  send({ kind: 'admit', size });
+  await receive<MetaAnswer>();
+}
+
 type MetaRequest = Extract<WorkerMessage, { kind: 'fetch' }>;
 
 const buffersOf = (tables: readonly EncodedTables[]): ArrayBuffer[] => {
@@ -34,7 +39,7 @@ const buffersOf = (tables: readonly EncodedTables[]): ArrayBuffer[] => {
 
 async function work(job: TableJob): Promise<void> {
   try {
-    const { tables, remember } = await readTables(job, fetchMeta);
+    const { tables, remember } = await readTables(job, fetchMeta, admit);
     send({ kind: 'tables', tables }, buffersOf(tables));
     await remember();
   } catch (error) {

@@ -6,6 +6,7 @@ import { stat } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
 import type { FetchMeta, StoredMeta } from '../cache/blob-metas.ts';
 import { type ErrorCode, LacunaError, toLacunaError } from '../errors.ts';
+import { MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { MetaPlace } from '../formats/rafs/metafile.ts';
 import { Admission } from './admission.ts';
 import { LARGE_BOOTSTRAPS, MAX_READ_HEAP, MAX_READ_SECONDS, MAX_WAIT_SECONDS, SMALL_BOOTSTRAPS } from './limits.ts';
@@ -18,6 +19,8 @@ const THREAD_SIZE = 4 * 1024 * 1024;
 /** What a worker tells. */
 export type WorkerMessage =
   | { readonly kind: 'fetch'; readonly place: MetaPlace }
+  /** It goes on when so many bytes of chunk info may be decoded. */
+  | { readonly kind: 'admit'; readonly size: number }
   | { readonly kind: 'tables'; readonly tables: EncodedTables[] }
   | { readonly kind: 'error'; readonly error: Record<string, unknown> };
 
@@ -34,6 +37,7 @@ const PROGRAM = new URL('../daemon/table-worker.js', import.meta.url);
 export class WorkerTables implements Disposable {
   readonly #small = new Admission(SMALL_BOOTSTRAPS.together);
   readonly #large = new Admission(LARGE_BOOTSTRAPS.together);
+  readonly #metas = new Admission(MAX_META_SIZE);
   readonly #workers = new SpareWorker(PROGRAM, { resourceLimits: { maxOldGenerationSizeMb: MAX_READ_HEAP / 2 ** 20 } });
 
   /** Starts the first thread. */
@@ -50,7 +54,7 @@ export class WorkerTables implements Disposable {
     let isFit = false;
     try {
       worker = this.#workers.take();
-      const tables = await readIn(worker, job, fetch, signal);
+      const tables = await readIn(worker, job, { fetch, metas: this.#metas }, signal);
       isFit = isSmall;
       return tables;
     } finally {
@@ -76,9 +80,26 @@ async function enter(admission: Admission, size: number, job: TableJob, signal: 
   });
 }
 
-async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: AbortSignal): Promise<EncodedTables[]> {
+interface Services {
+  readonly fetch: FetchMeta;
+  /** What all threads together may decode. */
+  readonly metas: Admission;
+}
+
+async function readIn(
+  worker: Worker,
+  job: TableJob,
+  { fetch, metas }: Services,
+  signal: AbortSignal,
+): Promise<EncodedTables[]> {
   const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_READ_SECONDS * 1000)]);
   const done = new AbortController();
+  const admit = async (size: number): Promise<void> => {
+    const leave = await metas.enter(size, AbortSignal.any([until, done.signal]));
+    if (done.signal.aborted) return leave();
+    done.signal.addEventListener('abort', leave);
+    worker.postMessage({ found: null, error: null } satisfies MetaAnswer);
+  };
   try {
     until.throwIfAborted();
     return await new Promise((resolve, reject) => {
@@ -89,7 +110,8 @@ async function readIn(worker: Worker, job: TableJob, fetch: FetchMeta, signal: A
       listen('message', (message: WorkerMessage) => {
         if (message.kind === 'tables') resolve(message.tables);
         else if (message.kind === 'error') reject(errorOf(message.error));
-        else void answer(worker, fetch, message.place);
+        else if (message.kind === 'fetch') void answer(worker, fetch, message.place);
+        else admit(message.size).catch(() => {}); // who gave up has the reason already
       });
       listen('error', (error: Error & { code?: string }) => {
         const isMemory = error.code === 'ERR_WORKER_OUT_OF_MEMORY';

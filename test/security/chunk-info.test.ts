@@ -1,10 +1,12 @@
 /** Chunk info that a few kilobytes of zstd make hundreds of megabytes of. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it, vi } from 'vitest';
+import { readMetas } from '../../src/cache/blob-metas.ts';
+import { metaRange, metaSize } from '../../src/formats/rafs/meta.ts';
 import { openMetaFile } from '../../src/formats/rafs/metafile.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { buildBootstrap } from '../../src/formats/rafs/write.ts';
-import type { Codec } from '../../src/native/codec.ts';
+import { type Codec, codec } from '../../src/native/codec.ts';
 import { fixture } from '../kit/layers.ts';
 
 const MIB = 1024 * 1024;
@@ -58,12 +60,43 @@ describe('the chunk info of an image', () => {
     );
   });
 
+  it('is decoded when all of it is here and there is room for it, so that silence of its source keeps no memory', async () => {
+    const image = openBootstrap(bootstrap, { subject: 'batch' });
+    const [blob] = image.blobs;
+    const steps: string[] = [];
+    const { offset, size } = metaRange(blob!);
+    const stored = readFileSync(fixture('rafs/batch', blob!.id)).subarray(offset, offset + size);
+    const decoder = codec();
+    const watched = new Proxy(decoder, {
+      get: (target, key: keyof Codec) => {
+        if (key === 'zstdDecompress' || key === 'decodeUnit') steps.push('decode');
+        return Reflect.get(target, key);
+      },
+    });
+    const metas = await readMetas(
+      [blob!],
+      {
+        kept: async () => null,
+        fetch: async () => {
+          steps.push('fetch');
+          return { stored, subject: 'test' };
+        },
+        admit: async (bytes) => void steps.push(`admit ${bytes}`),
+        subject: 'batch',
+      },
+      watched,
+    );
+    expect(metas.get(blob!.id)!.length).toBe(metaSize(blob!));
+    expect(steps.slice(0, 2)).toEqual(['fetch', `admit ${metaSize(blob!)}`]);
+    expect(steps[2]).toBe('decode');
+  });
+
   it('is not decoded before its header was found to be the right one', async () => {
     const [blob] = openBootstrap(bootstrap, { subject: 'batch' }).blobs;
     const stored = Buffer.alloc(blob!.ciCompressedSize + 4096);
     const zstdDecompress = vi.fn<Codec['zstdDecompress']>();
-    const codec = { zstdDecompress, decodeUnit: vi.fn() } as unknown as Codec;
-    await expect(openMetaFile(stored, blob!, codec, 'test')).rejects.toMatchObject({
+    const decoder = { zstdDecompress, decodeUnit: vi.fn() } as unknown as Codec;
+    await expect(openMetaFile(stored, blob!, decoder, 'test')).rejects.toMatchObject({
       code: 'FORMAT',
       field: 's_magic',
     });

@@ -26,7 +26,7 @@ export const SPAN_CONTEXT = struct('ZranInflateContext', `${META_RS}/zran.rs`, 4
 });
 
 /** A span of a gzip stream; offsets in it and in its plain text, of the window in the area of all windows. */
-export type SpanContext = Decoded<typeof SPAN_CONTEXT>;
+type SpanContext = Decoded<typeof SPAN_CONTEXT>;
 
 /** Bytes of either. */
 export const CONTEXT_SIZE: number = SPAN_CONTEXT.size;

@@ -5,7 +5,7 @@ import { struct } from '../../binary/struct.ts';
 import type { RafsBlob } from './blob.ts';
 import { FEATURE, META_RS } from './layout.ts';
 
-export const CI_MAGIC = 0xb10bb10b;
+const CI_MAGIC = 0xb10bb10b;
 
 export const CI_HEADER = struct('BlobCompressionContextHeader', `${META_RS}/mod.rs`, 4096, {
   magic: u32(0, 's_magic', '', CI_MAGIC),

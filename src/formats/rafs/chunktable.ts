@@ -9,7 +9,7 @@ import { LacunaError } from '../../errors.ts';
 import type { Compressor, Digester } from '../../native/addon.ts';
 import type { FileChunk } from '../../tree/node.ts';
 import { needsMeta, type RafsBlob } from './blob.ts';
-import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE, readChunkEntry } from './chunk-entry.ts';
+import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE } from './chunk-entry.ts';
 import type { ChunkIndex } from './chunk-index.ts';
 import { ChunkInfo, storedRaw } from './chunk-info.ts';
 import { PairIndex } from './keyed-hash.ts';
@@ -116,14 +116,14 @@ export class RafsChunkTable {
     });
     // Filled at once: a sparse array would become a dictionary.
     this.#views.length = this.#rows;
+    this.#reader.check(this.#start, this.#rows * CHUNK_ENTRY_SIZE, 'chunk table');
     for (let row = 0; row < this.#rows; row++) {
-      const at = this.#at(row);
-      const blobIndex = ENTRY.blobIndex.read(this.#reader, at);
-      const number = ENTRY.index.read(this.#reader, at);
+      const blobIndex = this.#blobOf(row);
+      const number = this.#numberOf(row);
       const blob = this.#blobs[blobIndex];
-      if (blob === undefined) throw ENTRY.blobIndex.bad(this.#reader, at, `${blobIndex} is no blob`);
+      if (blob === undefined) throw ENTRY.blobIndex.bad(this.#reader, this.#at(row), `${blobIndex} is not a blob`);
       if (!index.add(row, blobIndex, number)) {
-        throw ENTRY.index.bad(this.#reader, at, `chunk ${number} of blob ${blob.id} twice`);
+        throw ENTRY.index.bad(this.#reader, this.#at(row), `chunk ${number} of blob ${blob.id} twice`);
       }
     }
     return index;
@@ -223,7 +223,10 @@ class TableChunk implements FileChunk {
 
 /** Checks what an entry says for itself; of a chunk that may be in a unit, only its place in the device. */
 function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
-  const { flags, uncompressedOffset, uncompressedSize, index } = readChunkEntry(reader, at);
+  const flags = ENTRY.flags.read(reader, at);
+  const uncompressedOffset = ENTRY.uncompressedOffset.read(reader, at);
+  const uncompressedSize = ENTRY.uncompressedSize.read(reader, at);
+  const index = ENTRY.index.read(reader, at);
   if ((flags & ~KNOWN_FLAGS) !== 0) throw ENTRY.flags.bad(reader, at, `unknown bits 0x${flags.toString(16)}`);
   if ((flags & CHUNK_FLAG.HOLE) !== 0) {
     throw reader.unsupported(
@@ -247,7 +250,10 @@ function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
 
 /** Checks where a chunk that is stored alone lies in its blob. */
 function checkStored(reader: Reader, at: number, blob: RafsBlob): void {
-  const { flags, uncompressedSize, compressedOffset, compressedSize } = readChunkEntry(reader, at);
+  const flags = ENTRY.flags.read(reader, at);
+  const uncompressedSize = ENTRY.uncompressedSize.read(reader, at);
+  const compressedOffset = ENTRY.compressedOffset.read(reader, at);
+  const compressedSize = ENTRY.compressedSize.read(reader, at);
   const isEncrypted = (flags & CHUNK_FLAG.ENCRYPTED) !== 0;
   const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
   const isRaw = isCompressed || storedRaw(compressedSize, uncompressedSize, isEncrypted);

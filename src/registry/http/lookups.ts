@@ -12,10 +12,10 @@ export const MAX_REGISTRY_LOOKUPS = 2;
 export const MAX_LOOKUPS = 64;
 
 /** Milliseconds until a request gives its lookup up. The system asks a second name server after 5 s. */
-export const LOOKUP_TIMEOUT = 7_000;
+const LOOKUP_TIMEOUT = 7_000;
 
 /** No name server answered in time. */
-export class LookupTimeout extends Error {
+class LookupTimeout extends Error {
   readonly code = 'LOOKUP_TIMEOUT';
 }
 
