@@ -19,11 +19,11 @@ export function withCommonOptions(command: Command): Command {
     new Option('--progress <style>', 'how to show progress on standard error; auto: bars on a terminal')
       .choices(['auto', 'bar', 'json', 'none'])
       .default('auto'),
-    new Option('--log-level <level>', 'what to log')
+    new Option('--log-level <level>', 'minimum level of log lines')
       .choices(LOG_LEVELS)
       .env('LACUNA_LOG_LEVEL')
       .default(DEFAULT_LOG_LEVEL),
-    new Option('--log-format <format>', 'how to log')
+    new Option('--log-format <format>', 'format of log lines')
       .choices(LOG_FORMATS)
       .env('LACUNA_LOG_FORMAT')
       .default(DEFAULT_LOG_FORMAT),

@@ -12,11 +12,7 @@ export function withImage(
   names: readonly string[] = ['image'],
   register: (command: Command) => Command = withRegistryOptions,
 ): Command {
-  withReferrers(register(command)).option(
-    '--platform <os/arch>',
-    'which one of a multi-platform image',
-    platformOption,
-  );
+  withReferrers(register(command)).option('--platform <os/arch>', 'platform of a multi-platform image', platformOption);
   for (const name of names) command.argument(`<${name}>`, IMAGE_FORMS, imageArgument);
   return command;
 }

@@ -40,7 +40,7 @@ export const command: CommandSpec = {
       .addOption(
         new Option(
           '--driver <name>',
-          'erofs-file, erofs-loop: only this way; fuse-native: served by this process, slower, needs no EROFS and no root',
+          'erofs-file, erofs-loop: only this driver; fuse-native: served by this process, slower, needs no EROFS and no root',
         )
           .choices(['auto', 'erofs-file', 'erofs-loop', 'fuse-native'])
           .default('auto'),

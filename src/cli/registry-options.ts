@@ -20,7 +20,7 @@ export const TARGET_FORMS =
   'which then carries nothing else: the result goes to standard error';
 
 export const AUTHFILE = '--authfile <file>';
-export const AUTHFILE_HELP = 'where logins are kept (default: REGISTRY_AUTH_FILE, or those of docker and podman)';
+export const AUTHFILE_HELP = 'file of logins (default: REGISTRY_AUTH_FILE, or the files of docker and podman)';
 
 export function withRegistryOptions(command: Command): Command {
   return withLogin(withAccess(command))
@@ -73,7 +73,7 @@ function declare(command: Command, options: Declarations): void {
 }
 
 const CREDS: Declarations = {
-  '--creds <user[:pass]>': 'who asks; a password that is missing is asked for (default: see lacuna login)',
+  '--creds <user[:pass]>': 'user and password; prompts for a missing password (default: see lacuna login)',
 };
 
 /** How one registry is reached. */
@@ -105,7 +105,7 @@ export function withSides(command: Command): Command {
 export function withReferrers(command: Command): Command {
   return command
     .option('--referrers', 'use a lazy image that refers to this one (default: unless a digest is named)')
-    .option('--no-referrers', 'do not look for one');
+    .option('--no-referrers', 'do not look for lazy images that refer to this one');
 }
 
 export const referrersOf = ({ referrers }: Record<string, unknown>): { readonly referrers?: boolean } =>
@@ -129,15 +129,18 @@ export async function storeOptions(
   if ((username === undefined) !== (passwordStdin === undefined)) {
     throw usage(
       '--username and --password-stdin belong together',
-      'or give --creds USER, and the password is asked for',
+      'or give --creds USER, which prompts for the password',
     );
   }
-  if (username !== undefined && creds !== undefined) throw usage('--creds and --username are one too many', null);
+  if (username !== undefined && creds !== undefined) throw usage('--creds and --username exclude each other', null);
   const given = await readCredentials(creds ?? username);
   const stored = storedCredentials(authfile === undefined ? {} : { authFile: authfile });
   const hosts = hostsOf(images);
   if (given !== null && hosts.size > 1) {
-    throw usage(`one login for several registries: ${[...hosts].join(', ')}`, 'give --src-creds and --dest-creds');
+    throw usage(
+      `one login cannot be used for several registries: ${[...hosts].join(', ')}`,
+      'give --src-creds and --dest-creds',
+    );
   }
   const isMeant = (host: string): boolean => hosts.size === 0 || hosts.has(host);
   return {
@@ -162,7 +165,10 @@ export async function sideOptions(
   const isCommon = ['creds', 'username'].some((name) => options[name] !== undefined);
   const hosts = hostsOf([source, target]);
   if (isCommon && hosts.size > 1) {
-    throw usage(`one login for two registries: ${[...hosts].join(', ')}`, 'give --src-creds and --dest-creds');
+    throw usage(
+      `one login cannot be used for two registries: ${[...hosts].join(', ')}`,
+      'give --src-creds and --dest-creds',
+    );
   }
   // One after the other: both may ask for a password.
   const [from, to] = [of('src'), of('dest')];

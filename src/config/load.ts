@@ -87,7 +87,7 @@ function refuseUnknown(
 ): void {
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;
-    const all = `known are ${known.join(', ')}`;
-    throw problem(subject, `${prefix}${name}`, 'is not a known key', didYouMean(name, known, prefix) ?? all);
+    const all = `valid keys: ${known.join(', ')}`;
+    throw problem(subject, `${prefix}${name}`, 'is not a valid key', didYouMean(name, known, prefix) ?? all);
   }
 }

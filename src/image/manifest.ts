@@ -171,7 +171,7 @@ function parseDocument(bytes: Uint8Array, op: string, subject: string, foreign: 
   }
   if (isSchema1(value)) throw schema1(op, subject);
   const found = foreign.find((field) => Object.hasOwn(value, field) && value[field as keyof typeof value] !== null);
-  if (found !== undefined) throw new FormatError(found, 'does not belong into this document', { op, subject });
+  if (found !== undefined) throw new FormatError(found, 'must not be in this kind of document', { op, subject });
   return value;
 }
 

@@ -35,7 +35,7 @@ export function transportProblem(text: string): readonly [problem: string, hint:
     return ['a reference is not a URL', 'write docker://HOST/REPOSITORY:TAG'];
   }
   const meant = nearTransport(text);
-  const hint = meant === null ? `known are docker://, ${PATH_TRANSPORTS.join(':, ')}:` : `did you mean ${meant}?`;
+  const hint = meant === null ? `supported: docker://, ${PATH_TRANSPORTS.join(':, ')}:` : `did you mean ${meant}?`;
   if (slashes !== undefined) return [`${JSON.stringify(`${name}://`)} is not a transport`, hint];
   const isPort = /^[^:]+:[0-9]+(?:\/|$)/.test(text);
   const isMeant = name.length >= MISTAKABLE || name !== name.toLowerCase() || (name === 'docker' && text.includes('/'));
