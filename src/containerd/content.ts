@@ -70,11 +70,15 @@ async function progressOf({ channel, metadata, signal }: ContentLink, ref: strin
 }
 
 const standstill = ({ digest, size }: ContentDescriptor, bytes: number): LacunaError =>
-  new LacunaError('LOCKED', `another pull has stored ${bytes} of ${size} bytes and stands still`, {
-    op: 'pull',
-    subject: digest,
-    hint: 'end the other pull, or wait for it and pull again',
-  });
+  new LacunaError(
+    'LOCKED',
+    `another pull stored ${bytes} of ${size} bytes and has made no progress for ${STANDSTILL / 1000} s`,
+    {
+      op: 'pull',
+      subject: digest,
+      hint: 'end the other pull, or wait for it and pull again',
+    },
+  );
 
 /** One message for what is small; a message per piece, and as many on their way as the socket takes, for the rest. */
 async function write(

@@ -58,7 +58,10 @@ export async function linkSnapshotter(containerd: Containerd, options: LinkOptio
 
 /** Prepare fetches what nobody announced, once containerd has the manifest. */
 function note(log: Log, error: unknown): void {
-  log.debug({ error: toLacunaError(error).toJSON() }, 'the bootstrap could not be announced');
+  log.debug(
+    { error: toLacunaError(error).toJSON() },
+    'cannot announce the bootstrap; it is fetched when containerd prepares the snapshot',
+  );
 }
 
 /** Null: built into containerd. */

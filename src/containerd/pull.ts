@@ -71,7 +71,7 @@ export async function pull(image: ImageInput, options: PullOptions): Promise<Pul
   } finally {
     link?.close();
     await containerd.endLease().catch((error: unknown) => {
-      log.debug({ error: toLacunaError(error).toJSON() }, 'the lease ends by itself');
+      log.debug({ error: toLacunaError(error).toJSON() }, 'cannot delete the lease; it expires by itself');
     });
   }
 }
@@ -102,7 +102,7 @@ async function bring(request: Bringing): Promise<PullResult> {
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
   const { layers } = manifest;
   if (layers.length !== diffIds.length) {
-    throw new FormatError('rootfs.diff_ids', `${diffIds.length} of them for ${layers.length} layers`, {
+    throw new FormatError('rootfs.diff_ids', `${diffIds.length} diff IDs for ${layers.length} layers`, {
       subject: image,
     });
   }
@@ -132,9 +132,9 @@ async function bring(request: Bringing): Promise<PullResult> {
 }
 
 function whyNotLazy(isLazyImage: boolean, isOurs: boolean, snapshotter: string): string {
-  if (!isLazyImage) return 'an ordinary image, which `lacuna convert` makes lazy';
+  if (!isLazyImage) return 'an ordinary image; `lacuna convert` makes it lazy';
   if (!isOurs) return `the snapshotter ${snapshotter} is not Lacuna's`;
-  return `the snapshotter ${snapshotter} could not fetch the bootstrap; its log tells why`;
+  return `the snapshotter ${snapshotter} could not fetch the bootstrap; see its log`;
 }
 
 /**
@@ -145,10 +145,10 @@ function aboutDigests(error: unknown, image: string): unknown {
   const { code, op, message } = toLacunaError(error);
   const isRefusal = code === 'PRECONDITION' || (code === 'DIGEST_MISMATCH' && op === 'unpack');
   if (!isRefusal || !message.includes('sha512:')) return error;
-  return new LacunaError('UNSUPPORTED', `containerd does not take an image with sha512 digests: ${message}`, {
+  return new LacunaError('UNSUPPORTED', `containerd cannot store an image with sha512 digests: ${message}`, {
     op: 'pull',
     subject: image,
-    hint: '`lacuna convert` makes a lazy image of it that is named by sha256 throughout',
+    hint: 'convert it: `lacuna convert` writes sha256 digests throughout',
     cause: error,
   });
 }

@@ -162,8 +162,12 @@ class Downloads {
 }
 
 function wrongDiffId(layer: Descriptor, found: string, expected: string): LacunaError {
-  return new LacunaError('DIGEST_MISMATCH', `the unpacked layer is ${found}, the image's config says ${expected}`, {
-    op: 'unpack',
-    subject: layer.digest,
-  });
+  return new LacunaError(
+    'DIGEST_MISMATCH',
+    `the unpacked layer hashes to ${found}, the image's config says ${expected}`,
+    {
+      op: 'unpack',
+      subject: layer.digest,
+    },
+  );
 }

@@ -37,7 +37,7 @@ function probeAddon(): Finding {
 
 async function probeHolder(): Promise<Finding> {
   const hint = BUILD_HINT;
-  if (!(await isExecutable(HOLDER_EXECUTABLE))) return missing('without it nothing can be mounted', hint);
+  if (!(await isExecutable(HOLDER_EXECUTABLE))) return missing('nothing can be mounted without it', hint);
   // Without an argument it says how it is used: it runs on this machine.
   const { output, problem } = await tell(HOLDER_EXECUTABLE, []);
   return output.startsWith('usage:') ? ok(HOLDER_EXECUTABLE) : refused(firstLine(problem || output), hint);
@@ -116,7 +116,7 @@ export async function probePrograms(): Promise<ProbeResult[]> {
       probeProgram(
         'containerd',
         ['--version'],
-        'without it there is nothing to run lazy images in; converting, reading and mounting work',
+        'lazy images cannot run in containers without it; converting, reading and mounting work',
         'containerd',
       ),
     ),

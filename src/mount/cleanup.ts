@@ -83,7 +83,8 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
     const holder = await quitHolder(paths.holderSocket);
     locks.push(await holderLock(paths));
     for (const path of [paths.socket, paths.holderSocket]) await rm(path, { force: true });
-    for (const target of orphaned) log.warn({ target }, 'still mounted on what was taken down');
+    for (const target of orphaned)
+      log.warn({ target }, 'a snapshot is still mounted; its reads fail, since the image below it was unmounted');
     if (options.purge === true) await purge(paths);
     return {
       root: paths.root,
@@ -111,7 +112,10 @@ async function realRoot(root: string): Promise<string> {
   const real = await realpath(root).catch(() => null);
   const marks = real === null ? [] : [rootPaths(real).lock, join(real, 'snapshotter', 'lock')];
   for (const mark of marks) if (await exists(mark)) return real!;
-  throw new LacunaError('NOT_FOUND', 'nothing of Lacuna has run in this folder', { op: 'clean up', subject: root });
+  throw new LacunaError('NOT_FOUND', 'not a root of Lacuna: the folder has no lock file', {
+    op: 'clean up',
+    subject: root,
+  });
 }
 
 async function takeSnapshotterLock(path: string, force: boolean, locks: FileLock[]): Promise<number | null> {
@@ -141,7 +145,10 @@ async function recordedBootstraps({ images }: RootPaths, log: Log): Promise<stri
         const { bootstrap } = JSON.parse(await readFile(join(images, name), 'utf8')) as { bootstrap?: unknown };
         return typeof bootstrap === 'string' ? [bootstrap] : [];
       } catch (error) {
-        log.warn({ record: name, error: toLacunaError(error).toJSON() }, 'an image record cannot be read');
+        log.warn(
+          { record: name, error: toLacunaError(error).toJSON() },
+          'cannot read an image record; a mount that only this record names stays',
+        );
         return [];
       }
     }),
@@ -194,7 +201,7 @@ class Unmounts {
       if (await unmount(target, { patience: PATIENCE })) this.#unmounted.push(target);
     } catch (error) {
       if (toLacunaError(error).code !== 'PRECONDITION') throw error;
-      this.#log.warn({ target }, 'in use, taken out of the tree');
+      this.#log.warn({ target }, 'the mount is in use: detached, and it ends with its last user');
       await release?.();
       await unmount(target, { detach: true });
       this.#unmounted.push(target);
@@ -227,5 +234,5 @@ async function holderLock({ holderSocket }: RootPaths): Promise<FileLock> {
   const path = `${holderSocket}.lock`;
   const handle = await lockWithin(path, ANSWER);
   if (handle !== null) return handle;
-  throw new LacunaError('LOCKED', 'the holder does not end', { op: 'clean up', subject: path });
+  throw new LacunaError('LOCKED', `the holder did not exit within ${ANSWER} ms`, { op: 'clean up', subject: path });
 }

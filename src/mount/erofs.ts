@@ -66,7 +66,7 @@ export async function mountErofs(
     if (refusal === null) throw failure;
     throw new LacunaError(refusal.code, `${refusal.message}; over loop devices: ${failure.message}`, {
       ...problem,
-      hint: '`lacuna doctor` tells what works here',
+      hint: '`lacuna doctor` shows what works on this machine',
       cause: failure,
     });
   }

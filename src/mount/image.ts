@@ -102,7 +102,7 @@ export async function mountImage(
 
 /** Why EROFS need not be tried; null when it may work. */
 function lackOfErofs(): string | null {
-  if (findAddon() === null) return 'the native addon is not there';
+  if (findAddon() === null) return 'the native addon is not available';
   return process.getuid?.() === 0 ? null : 'only root can mount EROFS';
 }
 
@@ -184,7 +184,7 @@ const notLazy = (reference: string): LacunaError =>
   new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
     op: 'mount',
     subject: reference,
-    hint: '`lacuna convert` makes one of it',
+    hint: 'convert it first: `lacuna convert SOURCE TARGET`',
   });
 
 interface Found {
@@ -209,7 +209,7 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
   if (parsed.transport === 'dir') return { bootstrap, source: { directory: { path: resolve(parsed.path) } } };
   if (parsed.transport !== 'docker') {
-    throw new LacunaError('UNSUPPORTED', 'nothing is mounted out of an archive', {
+    throw new LacunaError('UNSUPPORTED', 'an archive cannot be mounted', {
       op: 'mount',
       subject: reference,
       hint: 'unpack the archive itself with tar and mount the oci: directory',

@@ -59,7 +59,7 @@ export async function takeLock(path: string, ask: (() => Promise<void>) | null):
     const handle = asked ?? (owner === null ? null : await endProcess(owner, path));
     if (handle !== null) return { handle, ended };
   }
-  throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} does not end`, { op: 'take lock', subject: path });
+  throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} did not exit`, { op: 'take lock', subject: path });
 }
 
 async function endProcess(pid: number, path: string): Promise<FileLock | null> {

@@ -62,7 +62,7 @@ export async function claimPlace(root: string, target: string): Promise<MountPla
     const lock = await tryLockExisting(folder, 'directory');
     if (lock !== null) return await unlessMounted(target, new MountPlace(mountsOf(root), id, lock));
     if (performance.now() >= deadline) {
-      throw new LacunaError('LOCKED', 'another process mounts an image there', { op: 'mount', subject: target });
+      throw new LacunaError('LOCKED', 'another process is mounting an image there', { op: 'mount', subject: target });
     }
     await sleep(POLL);
   }
@@ -83,10 +83,10 @@ async function unlessMounted(target: string, place: MountPlace): Promise<MountPl
 export async function refuseMounted(target: string): Promise<void> {
   const there = (await mountedAt(target))?.fstype;
   if (there !== 'erofs' && there !== FUSE_FSTYPE) return;
-  throw new LacunaError('ALREADY_EXISTS', 'an image is mounted there', {
+  throw new LacunaError('ALREADY_EXISTS', 'an image is already mounted there', {
     op: 'mount',
     subject: target,
-    hint: `\`lacuna umount ${target}\` ends it`,
+    hint: `unmount it first: \`lacuna umount ${target}\``,
   });
 }
 

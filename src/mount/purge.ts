@@ -26,7 +26,7 @@ export async function purge(paths: RootPaths): Promise<void> {
   const { root, cache, images, fuse, log, holderLog, lock, holderSocket } = paths;
   const left = (await readMounts()).find(({ target }) => target !== root && isBelow(target, root));
   if (left !== undefined) {
-    throw new LacunaError('PRECONDITION', 'something is still mounted', { op: 'purge', subject: left.target });
+    throw new LacunaError('PRECONDITION', 'a mount below the root is left', { op: 'purge', subject: left.target });
   }
   const folders = [cache, images, fuse, join(root, 'mounts'), join(root, 'snapshotter')];
   const names = [...folders, log, `${log}.old`, holderLog, `${holderSocket}.lock`];

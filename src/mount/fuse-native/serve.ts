@@ -53,7 +53,7 @@ function loadLibrary(): FuseLibrary {
   try {
     return createRequire(import.meta.url)('fuse-native') as FuseLibrary;
   } catch (cause) {
-    throw new LacunaError('UNSUPPORTED', 'the library fuse-native does not load', {
+    throw new LacunaError('UNSUPPORTED', 'cannot load the library fuse-native', {
       op: 'mount',
       subject: (cause as Error).message.split('\n', 1)[0]!,
       hint: 'install it with `npm install fuse-native`; it needs libfuse2 and fuse3 (Debian)',
@@ -188,7 +188,7 @@ class Server {
       const node = this.#open.get(fd);
       if (node === undefined) return reply(-ERRNO.EBADF);
       this.#blocks.read(node, target.subarray(0, length), offset).then(reply, (error: unknown) => {
-        this.#log.error({ path, error: toLacunaError(error).toJSON() }, 'a read failed');
+        this.#log.error({ path, error: toLacunaError(error).toJSON() }, 'a read of a mounted image failed');
         reply(-ERRNO.EIO);
       });
     },
