@@ -41,7 +41,7 @@ export async function exportImage(input: ImageInput, path: string, options: Expo
     throw new LacunaError('USAGE', 'only lazy images can be exported', {
       op: 'export',
       subject: reference,
-      hint: '`lacuna convert` makes one of it',
+      hint: 'convert it first: `lacuna convert SOURCE TARGET`',
     });
   }
   let dropped = 0;

@@ -161,7 +161,8 @@ function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
   const chosen = (['dicts', 'compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
     (name) => options[name] !== undefined,
   );
-  if (chosen.length > 0) throw usage(`${chosen.join(', ')}: of no effect on layers that are referred to as they are`);
+  if (chosen.length > 0)
+    throw usage(`${chosen.join(', ')}: cannot be combined with layers by reference, which stay as they are`);
   return { ...plan, layer: { ...plan.layer, compressor: GZIP, digester: DIGESTERS.sha256 } };
 }
 
@@ -171,7 +172,8 @@ export const storedOptions = ({ layer, ociRef }: ConvertPlan): LayerOptions =>
 
 function levelOf({ level, compressor }: ConvertOptions): number {
   if (level === undefined) return DEFAULT_LEVEL;
-  if (compressor !== undefined && compressor !== 'zstd') throw usage(`a level is zstd's, not ${compressor}'s`);
+  if (compressor !== undefined && compressor !== 'zstd')
+    throw usage(`a compression level needs zstd, not ${compressor}`);
   if (!Number.isInteger(level) || level < 1 || level > 19) throw usage(`zstd level ${level} is not from 1 to 19`);
   return level;
 }
@@ -182,7 +184,7 @@ function numberOf<K extends string, N>(table: Readonly<Record<K, N>>, name: K, w
 
 function oneOf<T extends string>(names: readonly T[], name: T, what: string): T {
   if (names.includes(name)) return name;
-  throw usage(`${what} ${JSON.stringify(name)} is none of ${names.join(', ')}`);
+  throw usage(`${what} ${JSON.stringify(name)} must be one of ${names.join(', ')}`);
 }
 
 const chunkSizeOf = (what: string, value: number): number =>

@@ -40,7 +40,7 @@ export async function pushMade<T>(
   make: (upload: BlobUpload) => Promise<T>,
 ): Promise<Pushed<T>> {
   const onRepeat = (error: Error, attempt: number): void =>
-    log.warn({ blob: subject, attempt, error: error.message }, 'its upload was lost: making it again');
+    log.warn({ blob: subject, attempt, error: error.message }, 'the registry lost the upload; making the blob again');
   const count = async (begun: BlobUpload): Promise<Pushed<T>> => {
     const upload = new CountedUpload(begun, {
       has: (blob) => to.has(blob, { signal }),

@@ -76,7 +76,10 @@ export class Records {
       options.plan.signal.throwIfAborted();
       if (!isLacunaError(error) || error.code === 'UNAVAILABLE' || error.code === 'TIMEOUT') throw error;
       if (error.code !== 'NOT_FOUND') {
-        options.plan.log.debug({ error: error.message }, 'what earlier conversions left cannot be read');
+        options.plan.log.debug(
+          { error: error.message },
+          'cannot read the records of earlier conversions; every layer is converted',
+        );
       }
     }
     return records;
@@ -104,7 +107,10 @@ export class Records {
     } catch (error) {
       signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      plan.log.debug({ layer: input.digest, error: error.message }, 'the record of a layer cannot be used');
+      plan.log.debug(
+        { layer: input.digest, error: error.message },
+        'cannot use the record of a layer; the layer is converted',
+      );
       return null;
     }
   }
@@ -138,7 +144,10 @@ export class Records {
     } catch (error) {
       plan.signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      plan.log.debug({ image: source.digest, error: error.message }, 'an image of an earlier conversion is gone');
+      plan.log.debug(
+        { image: source.digest, error: error.message },
+        'cannot read the image of an earlier conversion; the image is converted',
+      );
       return null;
     }
   }
@@ -158,7 +167,10 @@ export class Records {
     } catch (error) {
       plan.signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      plan.log.warn({ target: to.subject, error: error.message }, 'the next conversion will not know of this one');
+      plan.log.warn(
+        { target: to.subject, error: error.message },
+        'could not record this conversion; the next one converts every layer again',
+      );
     }
   }
 

@@ -81,6 +81,6 @@ function missing(platform: Platform | null, listed: readonly Descriptor[], { sub
     .flatMap(({ platform: has }) =>
       has === undefined ? [] : [formatPlatform({ ...has, variant: has.variant ?? null })],
     );
-  const hint = `there is ${offered.join(', ') || 'none for any'}`;
+  const hint = `available: ${offered.join(', ') || 'none'}`;
   return new LacunaError('NOT_FOUND', `no image for ${formatPlatform(platform)}`, { ...purpose, hint });
 }

@@ -94,7 +94,7 @@ export class SpanIndex {
   #keep(size: number): void {
     this.#windowBytes += size;
     if (this.#windowBytes <= MAX_META_SIZE) return;
-    throw new LacunaError('UNSUPPORTED', `an index of more than ${MAX_META_SIZE} bytes`, {
+    throw new LacunaError('UNSUPPORTED', `the index exceeds ${MAX_META_SIZE} bytes`, {
       op: 'index gzip layer',
       subject: this.#subject,
       hint: 'convert the layer instead of referring to it',

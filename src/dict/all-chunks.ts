@@ -105,7 +105,10 @@ function* unusedOf(
     if ((flags & (CI_FLAG.BATCH | CI_FLAG.ZRAN | CI_FLAG.ENCRYPTED)) !== 0) continue;
     const end = place.compressedOffset + place.compressedSize;
     if (end > blob.ciOffset || place.uncompressedSize > blob.chunkSize) {
-      throw new FormatError('chunk info', `chunk ${index} is not in the data`, { op: OP, subject: source.subject });
+      throw new FormatError('chunk info', `chunk ${index} lies outside the blob's data`, {
+        op: OP,
+        subject: source.subject,
+      });
     }
     yield {
       ...place,
@@ -123,4 +126,4 @@ function* unusedOf(
 const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
 
 const differs = (name: string, { subject }: BlobSource): FormatError =>
-  new FormatError(name, 'its bytes have another digest than the image says', { op: OP, subject });
+  new FormatError(name, 'digest mismatch: its bytes do not hash to what the image says', { op: OP, subject });

@@ -32,7 +32,7 @@ export async function readImageBlobs(reference: string, options: OpenImageOption
     throw new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
       op: 'read dictionary',
       subject: reference,
-      hint: '`lacuna convert` makes one of it',
+      hint: 'convert it first: `lacuna convert SOURCE TARGET`',
     });
   }
   const { bootstrap, metas } = await readBootstrapLayer(store, layer, options);

@@ -145,10 +145,10 @@ export class DictSession implements AsyncDisposable {
   async verify(blobs: readonly ReferredBlob[]): Promise<void> {
     for (const blob of blobs) {
       if (await this.#options.to.has(descriptorOf(blob), this.#signal)) continue;
-      throw new LacunaError('UNAVAILABLE', `blob ${blob.blob.id} of the dictionary has gone from the target`, {
+      throw new LacunaError('UNAVAILABLE', `blob ${blob.blob.id} of the dictionary was deleted from the target`, {
         op: 'convert',
         subject: this.#options.to.subject,
-        hint: 'convert again: its chunks are stored anew then',
+        hint: 'convert again, which stores its chunks anew',
       });
     }
   }
@@ -157,10 +157,16 @@ export class DictSession implements AsyncDisposable {
   grow(blobs: readonly NewBlob[]): void {
     for (const dict of this.#options.dicts.filter(isGrowing)) {
       try {
-        this.#options.log.debug({ dict: dict.subject, ...dict.add(blobs) }, 'the dictionary has grown');
+        this.#options.log.debug(
+          { dict: dict.subject, ...dict.add(blobs) },
+          'added the blobs of the image to the dictionary',
+        );
       } catch (error) {
         if (!isLacunaError(error)) throw error;
-        this.#options.log.warn({ dict: dict.subject, error: error.message }, 'the dictionary has not grown');
+        this.#options.log.warn(
+          { dict: dict.subject, error: error.message },
+          'could not add the blobs of the image to the dictionary; later conversions cannot reuse them',
+        );
       }
     }
   }
@@ -206,7 +212,10 @@ export class DictSession implements AsyncDisposable {
       } catch (error) {
         this.#options.signal.throwIfAborted();
         if (!isLacunaError(error)) throw error;
-        this.#options.log.debug({ location: name, blob: known.blob.id, error: error.message }, 'no blob from there');
+        this.#options.log.debug(
+          { location: name, blob: known.blob.id, error: error.message },
+          'cannot reach a location of the blob; trying the next one',
+        );
       }
     }
     return null;
@@ -228,7 +237,10 @@ export class DictSession implements AsyncDisposable {
     } catch (error) {
       signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      log.warn({ blob: id, error: error.message }, 'a blob of the dictionary could not be copied');
+      log.warn(
+        { blob: id, error: error.message },
+        'could not copy a blob of the dictionary; its chunks are stored again',
+      );
       return null;
     }
   }

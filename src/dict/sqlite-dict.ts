@@ -243,10 +243,10 @@ function checkSame(before: BlobRow, blob: RafsBlob, subject: string): void {
   const known = blobOf(before);
   const differs = ADDRESSING.filter((field) => known[field] !== blob[field]);
   if (differs.length === 0) return;
-  throw new LacunaError('PRECONDITION', `blob ${blob.id} is known with another ${differs.join(', ')}`, {
+  throw new LacunaError('PRECONDITION', `blob ${blob.id} is in the dictionary with another ${differs.join(', ')}`, {
     op: 'add to dictionary',
     subject,
-    hint: 'one of two images lies about it; `lacuna dict` on a fresh file with the right one',
+    hint: 'one of two images is wrong about it: add the right one to a new dictionary',
   });
 }
 
@@ -255,9 +255,9 @@ function ensureSchema(db: Database, path: string): void {
   const application = db.pragma('application_id', { simple: true });
   if (version === 0 && application === 0 && isEmpty(db)) db.exec(SCHEMA);
   else if (application !== APPLICATION_ID) {
-    throw new LacunaError('FORMAT', 'this database is no chunk dictionary', { op: 'open dictionary', subject: path });
+    throw new LacunaError('FORMAT', 'the database is not a chunk dictionary', { op: 'open dictionary', subject: path });
   } else if (version !== SCHEMA_VERSION) {
-    throw new LacunaError('FORMAT', `a chunk dictionary of version ${version}, not ${SCHEMA_VERSION}`, {
+    throw new LacunaError('FORMAT', `chunk dictionary of version ${version} (supported: ${SCHEMA_VERSION})`, {
       op: 'open dictionary',
       subject: path,
       hint: 'it was made by another version of Lacuna; use that one, or begin a new file',
@@ -278,7 +278,8 @@ function guarded<T>(path: string, work: () => T): T {
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
     if (!code.startsWith('SQLITE_')) throw error;
     const text = (error as Error).message;
-    if (code.startsWith('SQLITE_BUSY')) throw new LacunaError('LOCKED', 'another process writes to it', about);
+    if (code.startsWith('SQLITE_BUSY'))
+      throw new LacunaError('LOCKED', 'another process is writing to the dictionary', about);
     if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) throw new LacunaError('FORMAT', text, about);
     if (code.startsWith('SQLITE_CANTOPEN')) throw new LacunaError('NOT_FOUND', text, about);
     if (/^SQLITE_(FULL|IOERR|READONLY|PERM|NOMEM)/.test(code)) throw new LacunaError('SYSTEM', text, about);
@@ -290,7 +291,7 @@ async function loadSqlite(): Promise<typeof import('better-sqlite3')> {
   try {
     return (await import('better-sqlite3')).default;
   } catch (cause) {
-    throw new LacunaError('UNSUPPORTED', 'a dictionary that grows needs better-sqlite3, which is not installed', {
+    throw new LacunaError('UNSUPPORTED', 'a sqlite: dictionary needs better-sqlite3, which is not installed', {
       op: 'open dictionary',
       hint: 'npm install better-sqlite3 (needs a C++ compiler where there is no prebuilt binary)',
       cause,

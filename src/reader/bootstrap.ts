@@ -97,7 +97,8 @@ class Collector implements TarHandler {
     if (type !== 'reg' || !(isBootstrap || isMeta)) return;
     if (isMeta) this.#metasLeft -= size;
     if (this.#metasLeft < 0 || (isBootstrap && size > MAX_BOOTSTRAP_SIZE)) {
-      throw new FormatError(path, `${size} bytes are too many`, { subject: this.#subject });
+      const limit = isBootstrap ? MAX_BOOTSTRAP_SIZE : MAX_META_SIZE;
+      throw new FormatError(path, `${size} bytes exceed the limit of ${limit}`, { subject: this.#subject });
     }
     // Zeroed memory is taken from the system when it is written to, not by what a header says.
     this.#file = Buffer.alloc(size);

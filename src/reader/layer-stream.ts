@@ -77,7 +77,7 @@ export async function* parseTarSteps(
  */
 export function layerTar(store: LayerSource, layer: Descriptor, options: SignalOptions = {}): AsyncIterable<Buffer> {
   if (layerCompression(layer.mediaType) === null) {
-    throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is no tar`, { subject: layer.digest });
+    throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is not a tar`, { subject: layer.digest });
   }
   // Only the signal: what callers pass along may have fields that mean something else to a store.
   const stored = store.open(layer, options.signal === undefined ? {} : { signal: options.signal });

@@ -36,7 +36,8 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
   const stem = basename(path).replace(/\.boot$/, '');
   const blobId = HEX64.test(stem) ? stem : null;
   if (head.length === HEAD_SIZE && head.readUInt32LE(SUPERBLOCK_OFFSET) === EROFS_MAGIC) {
-    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
+    if (size > MAX_BOOTSTRAP_SIZE)
+      throw new FormatError('bootstrap', `${size} bytes exceed the limit of ${MAX_BOOTSTRAP_SIZE}`, { subject: path });
     return { bootstrap: await readAt(0, size), metas: new Map(), blobId, isBlob: false };
   }
   const blob: Blob = { size, subject: path, readAt };

@@ -138,9 +138,7 @@ export async function copyOriginal(from: ImageStore, to: ImageStore, options: Un
 }
 
 const originalMissing = (digest: string | undefined): string =>
-  digest === undefined
-    ? 'the image does not tell which one it was made of'
-    : `the original image ${digest} is not there`;
+  digest === undefined ? 'the image does not name its original' : `the original image ${digest} was not found`;
 
 async function findOriginal(from: ImageStore, digest: string, options: UnpackOptions): Promise<Descriptor | null> {
   try {

@@ -298,7 +298,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
       ).rejects.toMatchObject({
         code: 'NOT_FOUND',
         message: 'no image for linux/riscv64',
-        hint: 'there is linux/amd64, linux/arm64/v8, linux/arm/v7',
+        hint: 'available: linux/amd64, linux/arm64/v8, linux/arm/v7',
       });
       await expect(convert(source, `oci:${target}:x`, { platforms: ['amd64'] })).rejects.toMatchObject({
         code: 'USAGE',
@@ -321,7 +321,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
       await expect(convert(source, `oci:${target}:x`, { platforms: ['linux/arm64'] })).rejects.toMatchObject({
         code: 'NOT_FOUND',
         message: 'no image for linux/arm64',
-        hint: 'there is linux/amd64',
+        hint: 'available: linux/amd64',
       });
       expect((await convert(source, `oci:${target}:x`, { platforms: ['linux/amd64'] })).images).toHaveLength(1);
     });
@@ -334,9 +334,9 @@ describe.skipIf(skip.reason)('a converted image', () => {
     [{ level: 0 }, 'zstd level 0 is not from 1 to 19'],
     [{ level: 2.5 }, 'zstd level 2.5 is'],
     [{ level: Number.NaN }, 'zstd level NaN is'],
-    [{ compressor: 'toString' as 'zstd' }, 'compressor "toString" is none of'],
-    [{ dedup: 'all' as 'merge' }, 'dedup "all" is none of merge, image'],
-    [{ as: 'list' as 'index' }, 'form of the target "list" is none of'],
+    [{ compressor: 'toString' as 'zstd' }, 'compressor "toString" must be one of'],
+    [{ dedup: 'all' as 'merge' }, 'dedup "all" must be one of merge, image'],
+    [{ as: 'list' as 'index' }, 'form of the target "list" must be one of'],
   ])('is not made with %j', async (options, message) => {
     const attempt = convert('oci:/nowhere:x', 'oci:/nowhere:y', options);
     await expect(attempt).rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) });

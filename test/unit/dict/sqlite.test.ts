@@ -112,7 +112,7 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
     const other = sqlite(foreign);
     other.exec('CREATE TABLE t (a)');
     other.close();
-    await expect(SqliteDict.open(foreign)).rejects.toMatchObject({ code: 'FORMAT', message: /no chunk dictionary/ });
+    await expect(SqliteDict.open(foreign)).rejects.toMatchObject({ code: 'FORMAT', message: /not a chunk dictionary/ });
     const newer = join(fresh(), 'newer.db');
     (await SqliteDict.open(newer))[Symbol.dispose]();
     const raised = sqlite(newer);
