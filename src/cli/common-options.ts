@@ -6,7 +6,7 @@ import type { ProgressStyle } from '../observe/progress-view.ts';
 import { COMMON_OPTIONS } from './help.ts';
 
 export interface CommonOptions {
-  /** Null where nobody has chosen one: a configuration file may. */
+  /** Null when no level was chosen: a configuration file may set one. */
   readonly logLevel: LogLevel | null;
   readonly logFormat: LogFormat;
   readonly progress: ProgressStyle;
@@ -32,7 +32,7 @@ export function withCommonOptions(command: Command): Command {
   return command.addHelpOption(new Option('-h, --help', 'show this help').helpGroup(COMMON_OPTIONS));
 }
 
-/** What was given behind the command wins over what was given before it, and that over the environment. */
+/** An option after the command overrides one before it, which overrides the environment. */
 export function commonOptions(command: Command): CommonOptions {
   const places = command.parent === null ? [command] : [command, command.parent];
   const source = (name: string): Command =>

@@ -79,7 +79,7 @@ export const command: CommandSpec = {
   },
 };
 
-/** A name is what it is to a program that reads lines, but for one that would drive a terminal or be two lines. */
+/** A name is printed as it is, unless stdout is a terminal or the name has control characters. */
 function lineOf(path: ByteString, row: Row): string | Buffer {
   const name = textOf(row.path, row.path_b64);
   return process.stdout.isTTY || printable(name) !== name ? `${printableName(name)}\n` : bytesOf(`${path}\n`);
@@ -120,7 +120,7 @@ export function parseNewer(text: string): Mtime | string {
   if (text.startsWith('/')) return text;
   const seconds = /^@(-?\d{1,15})(?:\.(\d{1,9}))?$/.exec(text);
   if (seconds !== null) return { sec: Number(seconds[1]), nsec: Number((seconds[2] ?? '').padEnd(9, '0')) };
-  // Dates without a zone would be those of whoever asks.
+  // A date without a zone would depend on the caller's time zone.
   const time = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d))?$/.test(text)
     ? Date.parse(text)
     : Number.NaN;

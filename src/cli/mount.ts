@@ -1,4 +1,4 @@
-/** `lacuna mount IMAGE DIR`: stays until the directory is unmounted, or unmounts it when it is told to end. */
+/** `lacuna mount IMAGE DIR`: runs until the directory is unmounted, and unmounts it on SIGINT or SIGTERM. */
 import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
@@ -70,7 +70,7 @@ export const command: CommandSpec = {
       ...(ca === undefined ? {} : { caFile: ca }),
     });
     const { target } = mounted;
-    // Before the end, because whoever started us waits for it.
+    // Printed before the command ends, because callers wait for the mount.
     const document = { schema: 'lacuna.mount.v1', target, driver: mounted.driver };
     process.stdout.write(context.json ? `${printableJson(document)}\n` : `${target}\n`);
     try {

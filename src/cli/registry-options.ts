@@ -1,4 +1,4 @@
-/** The options that every command has which speaks to a registry, and what they mean to the library. */
+/** The options of every command that contacts a registry, and the library options that follow from them. */
 import { type Command, Option } from 'commander';
 import { storedCredentials } from '../registry/credentials.ts';
 import type { ForeignLayerPolicy, StoreOptions } from '../registry/store.ts';
@@ -33,13 +33,13 @@ export function withRegistryOptions(command: Command): Command {
     .optionsGroup('Options:');
 }
 
-/** The options of commands after which a daemon reads from the registry, which is told no more than these. */
+/** The options of commands whose registry is then read by the daemon, which receives only these. */
 export function withDaemonRegistry(command: Command): Command {
   declare(command, SHARED);
   return withLogin(withClient(command));
 }
 
-/** The options that say how a registry is reached, whoever asks. */
+/** The options that say how a registry is reached. */
 export function withAccess(command: Command): Command {
   declare(command, { ...SHARED, ...OWN });
   return withClient(command)
@@ -89,7 +89,7 @@ const OWN: Declarations = {
 const SIDES = { src: 'the source', dest: 'the target' } as const;
 type Side = keyof typeof SIDES;
 
-/** {@link withRegistryOptions}, and each way to reach a registry once more for the source and for the target alone. */
+/** {@link withRegistryOptions}, and each of these options again for the source and for the target alone. */
 export function withSides(command: Command): Command {
   withRegistryOptions(command).optionsGroup(REGISTRY_OPTIONS);
   for (const [side, name] of Object.entries(SIDES)) {
@@ -101,7 +101,7 @@ export function withSides(command: Command): Command {
   return command.optionsGroup('Options:');
 }
 
-/** Declares whether lazy images that refer to the one that is named are looked for. */
+/** Declares the options for lazy images that refer to the named image. */
 export function withReferrers(command: Command): Command {
   return command
     .option('--referrers', 'use a lazy image that refers to this one (default: unless a digest is named)')
@@ -133,10 +133,10 @@ export async function storeOptions(
     );
   }
   if (username !== undefined && creds !== undefined) throw usage('--creds and --username exclude each other', null);
-  const given = await readCredentials(creds ?? username);
+  const login = await readCredentials(creds ?? username);
   const stored = storedCredentials(authfile === undefined ? {} : { authFile: authfile });
   const hosts = hostsOf(images);
-  if (given !== null && hosts.size > 1) {
+  if (login !== null && hosts.size > 1) {
     throw usage(
       `one login cannot be used for several registries: ${[...hosts].join(', ')}`,
       'give --src-creds and --dest-creds',
@@ -144,7 +144,7 @@ export async function storeOptions(
   }
   const isMeant = (host: string): boolean => hosts.size === 0 || hosts.has(host);
   return {
-    credentials: async (host, part) => (given !== null && isMeant(host) ? given : await stored(host, part)),
+    credentials: async (host, part) => (login !== null && isMeant(host) ? login : await stored(host, part)),
     transport: rest.transport,
     ...(rest.foreignLayers === undefined ? {} : { foreignLayers: rest.foreignLayers }),
     log: context.log,
@@ -186,7 +186,7 @@ const withoutLogin = ({ creds: _c, username: _u, passwordStdin: _p, ...rest }: R
 
 const loginOf = ({ credentials }: StoreOptions): StoreOptions => (credentials === undefined ? {} : { credentials });
 
-/** The options as they are for one side: those of the side stand in for the common ones. */
+/** The options of one side: they override the common ones. */
 function onSide(options: Record<string, unknown>, side: Side): Record<string, unknown> {
   const own = Object.entries(options).flatMap(([name, value]) => {
     const match = new RegExp(`^${side}([A-Z].*)$`).exec(name);

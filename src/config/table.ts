@@ -9,7 +9,7 @@ export interface Key<T> {
   readonly type: 'size' | 'duration' | 'count' | 'boolean' | 'text' | 'texts' | 'choice';
   readonly default: T;
   readonly doc: string;
-  /** Of a size, duration or count; what is absurd is a mistake. */
+  /** Bounds of a size, duration or count: an absurd value is a mistake. */
   readonly least?: number;
   readonly most?: number;
   /** Of a choice. */

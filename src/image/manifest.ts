@@ -16,7 +16,7 @@ export const MAX_MANIFEST_SIZE = 8 * 1024 * 1024;
 const MAX_LAYERS = 1024;
 const MAX_INDEX_ENTRIES = 4096;
 
-/** The problem of a digest that is sound, and of an algorithm that cannot be checked here. */
+/** The problem of a valid digest whose algorithm is not supported. */
 const OTHER_DIGEST = 'a digest of an algorithm that is not supported (supported: sha256, sha512)';
 
 const mediaType = z
@@ -111,7 +111,7 @@ function describe(path: readonly PropertyKey[]): string {
 /** How one kind of document is read. */
 interface Reader<T> {
   readonly kind: string;
-  /** Fields of other documents: what has them may be taken for one thing by one program and for another by the next. */
+  /** Fields of other documents: programs would disagree about the kind of a document that has them. */
   readonly foreign: readonly string[];
   readonly judge: (value: object, op: string, subject: string) => Examined<T>;
 }

@@ -1,4 +1,4 @@
-/** Progress of long work, as whoever waits for it is told. */
+/** Progress events of long work. */
 
 /** What is being done; others may be added. */
 export type Phase =
@@ -15,12 +15,12 @@ export type Phase =
 /** How far one piece of work is. Counts are absolute, so that a lost event does no harm. */
 export interface Progress {
   readonly phase: Phase;
-  /** To what: a short digest, a file name. */
+  /** The object of the work: a short digest, a file name. */
   readonly subject: string;
   /** Of which platform, where several are worked on: `linux/arm64`. */
   readonly platform?: string;
   readonly done: number;
-  /** Null where nobody knows. */
+  /** Null when unknown. */
   readonly total: number | null;
   readonly unit: 'bytes' | 'items';
 }

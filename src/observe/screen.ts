@@ -40,7 +40,7 @@ export class Screen {
   }
 
   #show(): void {
-    // A terminal that has no size yet says 0.
+    // A terminal without a size yet reports 0.
     const columns = this.#stream.columns || 80;
     const rows = this.#stream.rows || 24;
     const lines = this.#lines.slice(-Math.max(rows - 1, 1));
