@@ -18,7 +18,7 @@ export interface ContentLink {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Milliseconds between two looks at another's write, and after which one that stands still is waited for no more. */
+/** Interval of polling another pull's write, and the time without progress until waiting ends, in milliseconds. */
 const LOOK = 250;
 const STANDSTILL = 120_000;
 
@@ -105,7 +105,7 @@ async function write(
     call.on('end', resolve);
     call.resume();
   });
-  // A failure is seen by whoever waits: below, or while a piece is sent.
+  // The failure is thrown where the call is awaited: below, or while a piece is sent.
   ended.catch(() => {});
   const send = async (message: Sent<WriteContentRequest>): Promise<void> => {
     if (call.write(message)) return;

@@ -9,7 +9,7 @@ import type { Containerd } from './client.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
 
 export interface SnapshotterLink {
-  /** Has the bootstrap fetched now; resolves with how many bytes that are, 0 when it was there; null when it failed. */
+  /** Makes the snapshotter fetch the bootstrap; resolves with the bytes fetched, 0 when cached, null after a failure. */
   expect(image: string, layer: Descriptor): Promise<number | null>;
   close(): void;
 }
@@ -56,7 +56,7 @@ export async function linkSnapshotter(containerd: Containerd, options: LinkOptio
   };
 }
 
-/** Prepare fetches what nobody announced, once containerd has the manifest. */
+/** Without an announcement Prepare fetches the bootstrap, once containerd has the manifest. */
 function note(log: Log, error: unknown): void {
   log.debug(
     { error: toLacunaError(error).toJSON() },

@@ -1,6 +1,6 @@
 /**
  * Puts an image into containerd: its manifest and config, its snapshots (lazy where they can be) and its record.
- * A container waits for this, so whatever does not need the other's answer is asked at the same time.
+ * A container waits for this, so independent requests are made at the same time.
  */
 import { randomUUID } from 'node:crypto';
 import { callback, FormatError, LacunaError, toLacunaError } from '../errors.ts';

@@ -161,10 +161,10 @@ class Downloads {
   }
 }
 
-function wrongDiffId(layer: Descriptor, found: string, expected: string): LacunaError {
+function wrongDiffId(layer: Descriptor, actual: string, expected: string): LacunaError {
   return new LacunaError(
     'DIGEST_MISMATCH',
-    `the unpacked layer hashes to ${found}, the image's config says ${expected}`,
+    `the unpacked layer hashes to ${actual}, the image's config says ${expected}`,
     {
       op: 'unpack',
       subject: layer.digest,

@@ -139,7 +139,7 @@ async function readsRight(folder: string): Promise<Finding> {
   return got.equals(CONTENT) ? ok('mounted and read') : refused('mounted, but a read returned wrong bytes');
 }
 
-/** What a failed try means, by what was tried. */
+/** Consequence and hint of a failed probe. */
 const MEANING = {
   'erofs-file': ['loop devices are used instead', 'Linux 6.12 or newer mounts files (CONFIG_EROFS_FS_BACKED_BY_FILE)'],
   'erofs-loop': [
@@ -163,7 +163,7 @@ async function explained(what: keyof typeof MEANING, attempt: () => Promise<Find
   }
 }
 
-/** Nothing is left, also of a try that took too long. */
+/** Removes everything, also after a probe that timed out. */
 async function unmountAll(dir: string): Promise<void> {
   const left = (await readMounts()).filter(({ target }) => isBelow(target, dir)).reverse();
   for (const { target } of left) await unmount(target, { detach: true });

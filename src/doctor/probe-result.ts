@@ -1,4 +1,4 @@
-/** What one probe of `probe.ts` finds out. */
+/** The result of one probe. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toLacunaError } from '../errors.ts';
 
@@ -6,13 +6,13 @@ export interface ProbeResult {
   readonly name: string;
   /** `missing`: it is not there; `refused`: it is there and does not work, or may not be tried. */
   readonly status: 'ok' | 'missing' | 'refused';
-  /** What was found, or why not, and what does not work without it. */
+  /** The reason for the status, and what does not work without it. */
   readonly why: string;
   /** What to do about it; null when nothing needs to be done. */
   readonly hint: string | null;
 }
 
-/** What a probe found out; one that fails otherwise is `refused` with its error. */
+/** The result of a probe; an unexpected failure is `refused` with its error. */
 export type Finding = Omit<ProbeResult, 'name'>;
 
 export const ok = (why: string): Finding => ({ status: 'ok', why, hint: null });

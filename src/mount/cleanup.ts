@@ -19,7 +19,7 @@ import { assertUnused, purge } from './purge.ts';
 import { snapshotMounts } from './snapshot-mounts.ts';
 
 export interface CleanupOptions {
-  /** End the root's snapshotter as well, which otherwise refuses the clean-up; purge below mounted snapshots. */
+  /** End the root's snapshotter as well, which otherwise refuses the cleanup; purge below mounted snapshots. */
   readonly force?: boolean;
   /** Delete records, snapshots and cache. Refused while snapshots are mounted somewhere, unless with `force`. */
   readonly purge?: boolean;
@@ -96,7 +96,7 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
       purged: options.purge === true,
     };
   } finally {
-    // Held so long, so that no supervisor starts anew what is being taken down.
+    // The lock is held until the end, so that no supervisor restarts the daemon meanwhile.
     for (const lock of locks.reverse()) lock.close();
   }
 }
@@ -107,7 +107,7 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** The root without links, as the table of mounts has it; nothing is touched in a folder that is none. */
+/** The root without links, as the table of mounts has it. NOT_FOUND, before any change, when it is not a root. */
 async function realRoot(root: string): Promise<string> {
   const real = await realpath(root).catch(() => null);
   const marks = real === null ? [] : [rootPaths(real).lock, join(real, 'snapshotter', 'lock')];
@@ -195,7 +195,7 @@ class Unmounts {
     this.#log = log;
   }
 
-  /** `release` ends what makes a busy file system hang. */
+  /** `release` unblocks a file system that is busy. */
   async end(target: string, release?: () => Promise<void>): Promise<void> {
     try {
       if (await unmount(target, { patience: PATIENCE })) this.#unmounted.push(target);

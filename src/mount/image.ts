@@ -59,7 +59,7 @@ export interface MountImageOptions {
   readonly logLevel?: LogLevel;
   readonly logFormat?: LogFormat;
   readonly log?: Log;
-  /** Hears how much of the bootstrap has come. */
+  /** Progress of fetching the bootstrap. */
   readonly onProgress?: OnProgress;
   readonly signal?: AbortSignal;
 }
@@ -100,7 +100,7 @@ export async function mountImage(
   }
 }
 
-/** Why EROFS need not be tried; null when it may work. */
+/** The reason why EROFS cannot work; null when it may. */
 function lackOfErofs(): string | null {
   if (findAddon() === null) return 'the native addon is not available';
   return process.getuid?.() === 0 ? null : 'only root can mount EROFS';

@@ -1,6 +1,6 @@
 /**
- * `<root>/mounts/<id>/`: what a `lacuna mount` keeps while it lives, one for each mountpoint. It is locked as long, so what
- * is not locked and not mounted was left by a killed process, and nobody takes that of one that is just mounting for it.
+ * `<root>/mounts/<id>/`: the state of a running `lacuna mount`, one for each mountpoint, locked while it runs. So a folder
+ * that is neither locked nor mounted was left by a killed process.
  */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -57,7 +57,7 @@ export async function claimPlace(root: string, target: string): Promise<MountPla
   const folder = join(mountsOf(root), id);
   const deadline = performance.now() + PATIENCE;
   for (;;) {
-    // Who had it deletes it.
+    // Its owner deletes it.
     await makeDirectory(folder, 0o700);
     const lock = await tryLockExisting(folder, 'directory');
     if (lock !== null) return await unlessMounted(target, new MountPlace(mountsOf(root), id, lock));

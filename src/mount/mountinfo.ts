@@ -12,7 +12,7 @@ export interface MountEntry {
   /** The mountpoint. */
   readonly target: string;
   readonly fstype: string;
-  /** What was mounted, as whoever mounted it said: for EROFS the image's path or its loop device. */
+  /** The mount's source: for EROFS the image's path or its loop device. */
   readonly source: string;
   /** Options of the file system, undivided. */
   readonly options: string;
@@ -37,7 +37,7 @@ export async function readMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile(TABLE, 'utf8'));
 }
 
-/** The tables of other mount namespaces, each by a process that is in it. Whoever ends meanwhile is left out. */
+/** The tables of other mount namespaces, each by a process that is in it. Processes that end meanwhile are left out. */
 export async function readForeignMounts(): Promise<Map<number, MountEntry[]>> {
   const seen = new Set([await readlink('/proc/self/ns/mnt').catch(() => '')]);
   const tables = new Map<number, MountEntry[]>();

@@ -1,4 +1,4 @@
-/** Deleting all that Lacuna has made in a root. Processes of containers may still write below its snapshots. */
+/** Deletes everything that Lacuna made in a root. Processes of containers may still write below its snapshots. */
 import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RootPaths } from '../daemon/root.ts';
@@ -6,7 +6,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { removeTree } from '../native/tree.ts';
 import { isBelow, readMounts } from './mountinfo.ts';
 
-/** Mounts that a message names. */
+/** Maximum mounts named in a message. */
 const NAMED = 3;
 
 /** PRECONDITION when snapshots of `root` are mounted, on `targets`. */

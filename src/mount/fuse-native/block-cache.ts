@@ -48,7 +48,7 @@ export class BlockCache {
     const block = { size, bytes: this.#fetch(node, offset, size) };
     this.#blocks.set(key, block);
     this.#kept += size;
-    // The next reader tries again.
+    // The next reader retries.
     block.bytes.catch(() => this.#forget(key));
     for (const oldest of this.#blocks.keys()) {
       if (this.#kept <= CAPACITY || oldest === key) break;

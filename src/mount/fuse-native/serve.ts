@@ -21,7 +21,7 @@ export const FUSE_FSTYPE = 'fuse.lacuna';
 /** An errno, negative, or 0 or a count. */
 type Reply<T extends unknown[] = []> = (result: number, ...values: T) => void;
 
-/** What of the library's operations we offer. Paths and names are text. */
+/** The library's operations that are implemented. Paths and names are text. */
 interface Operations {
   getattr(path: string, reply: Reply<[FuseStat?]>): void;
   readdir(path: string, reply: Reply<[string[]?]>): void;
@@ -84,7 +84,7 @@ export async function serveFuse(image: OpenedImage, target: string, options: Fus
   };
   const isRoot = process.getuid?.() === 0;
   const server = new Server(image, limitedLog(options.log ?? silentLog));
-  // What is offered is told by the names of the operations; how these two are answered, below.
+  // The library calls the operations that exist by name; these two are answered below.
   const operations = { ...server.operations, getxattr() {}, listxattr() {} };
   const fuse = new Library(target, operations, {
     // A read waits as long as its source does.
