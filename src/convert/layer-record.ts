@@ -1,5 +1,5 @@
 /**
- * What is kept of a converted layer so that it need not be read again: all that merging wants to know of it. Its data
+ * The record of a converted layer, with all that merging needs, so that the layer need not be read again. Its data
  * stays where it is. A record is zstd frames of: length of the head (u32) · head (JSON) · chunk records · blob.meta · tree.
  */
 import { z } from 'zod';

@@ -1,4 +1,4 @@
-/** What can be chosen when converting, and the defaults with their reasons. */
+/** Options of a conversion, and the defaults with their reasons. */
 
 import { callback, LacunaError } from '../errors.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
@@ -8,7 +8,7 @@ import type { StoreOptions } from '../registry/store.ts';
 import { type ByteString, fromText } from '../tree/node.ts';
 
 /**
- * A cold start reads some 230 scattered places of an image; smaller chunks carry fewer bytes that nobody asked for,
+ * A cold start reads some 230 scattered places of an image; smaller chunks carry fewer unneeded bytes,
  * larger ones compress a little better. With 128 KiB a Python start needs 12 MB instead of 14 MB at 1 MiB, and the
  * whole image grows by a tenth.
  */
@@ -90,17 +90,17 @@ export interface ConvertOptions {
   readonly ociRef?: boolean;
   readonly dedup?: Dedup;
   /**
-   * Known chunks to refer to instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or `sqlite:FILE`,
-   * a database to which every image is added after it was pushed. The first one that knows a chunk is taken.
+   * Dictionaries of chunks to reuse instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or
+   * `sqlite:FILE`, a database to which every image is added after it was pushed. The first one that has a chunk is used.
    */
   readonly dicts?: readonly string[];
   /** Default `lazy`. */
   readonly as?: TargetForm;
-  /** Convert also what an earlier conversion with the same options left in the target. Default false. */
+  /** Convert again what an earlier conversion with the same options left in the target. Default false. */
   readonly force?: boolean;
   /**
    * Leave records in the target, under a tag of its repository or in a folder of its layout, by which a later conversion
-   * knows what it need not do again. Default true.
+   * skips unchanged layers and images. Default true.
    */
   readonly records?: boolean;
   readonly source?: StoreOptions;
@@ -156,7 +156,7 @@ export function planOf(options: ConvertOptions): ConvertPlan {
 /** The blob table's number for a layer's own compression. */
 const GZIP: Compressor = 2;
 
-/** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
+/** Layers by reference keep their bytes, so options about bytes are refused; their chunks have SHA-256 digests. */
 function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
   const chosen = (['dicts', 'compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
     (name) => options[name] !== undefined,

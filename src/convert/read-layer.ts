@@ -1,4 +1,4 @@
-/** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
+/** Reads a layer: the entries of its tar, and its content batch by batch. */
 import type { Hash } from 'node:crypto';
 import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
 import { hasherFor, parseDigest } from '../image/digest.ts';
@@ -12,7 +12,7 @@ import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
 import { Assembly, type TakeMade } from './assembly.ts';
 import { type Piece, Ring, type Slot } from './ring.ts';
 
-/** Batches under way at once: one inflating, two in the codecs, one being uploaded. */
+/** Concurrent batches: one inflating, two in the codecs, one being uploaded. */
 const SLOTS = 4;
 /** Tar bytes per batch; large enough that crossing into native code costs nothing, small enough for {@link SLOTS}. */
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -22,7 +22,7 @@ export interface LayerInput {
   readonly subject: string;
   /** The layer's bytes; they need not be verified. */
   open(signal: AbortSignal): AsyncIterable<Buffer>;
-  /** What the manifest and the config promise; both are checked. */
+  /** Digest, size and diff ID according to manifest and config; all are checked. */
   readonly digest: string;
   readonly size: number;
   readonly diffId: string;
@@ -34,7 +34,7 @@ export interface LayerSink {
   add(slot: Slot, pieces: readonly Piece[], tarOffset: number): void;
   /** As {@link add}, of chunks of sparse files, which the tar does not hold as they are. */
   addMade(slot: Slot, pieces: readonly Piece[]): void;
-  /** Told after each read of the stream. */
+  /** Called after each read of the stream. */
   onStream?(stream: LayerStream): void;
 }
 
@@ -42,7 +42,7 @@ export interface LayerReading {
   /** The decoder for a layer that is compressed so; default: the plain one. UNSUPPORTED where there is none. */
   decoder?(compression: LayerCompression): Parameters<Addon['layerStream']>[0];
   readonly chunkSize: number;
-  /** What the trees of all layers of the image may cost. */
+  /** Memory budget for the trees of all layers of the image. */
   readonly budget: TreeBudget;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
@@ -192,7 +192,7 @@ function sizeMismatch(input: LayerInput, problem: string): LacunaError {
   return new LacunaError('SIZE_MISMATCH', `the layer has ${problem}`, { op: 'convert', subject: input.subject });
 }
 
-/** Turns what the tar parser reports into tree nodes and the pieces of the current batch. */
+/** Turns the tar parser's events into tree nodes and the pieces of the current batch. */
 class Collector implements TarHandler {
   readonly builder: LayerBuilder;
   readonly assembly: Assembly;

@@ -85,7 +85,7 @@ export function decodeTree(lines: Iterable<string>, layer: DecodedLayer): LayerT
 export interface DecodedLayer {
   readonly chunks: BlobChunks;
   readonly chunkSize: number;
-  /** What the trees of all layers of the image may cost. */
+  /** Memory budget for the trees of all layers of the image. */
   readonly budget: TreeBudget;
   readonly subject: string;
 }
@@ -99,7 +99,7 @@ class TreeReader {
   #repeatsLeft = MAX_SPARSE_CHUNKS;
   readonly #marks = new Map<FileNode, DirectoryMarks>();
   readonly #links = new Map<FileNode, HardLink>();
-  /** Nodes that are no directories, for further names of them. */
+  /** Nodes other than directories, for further names of them. */
   readonly #nodes: FileNode[] = [];
   /** Directories that are not complete, the innermost last, with the number of entries to come. */
   readonly #open: Array<{ readonly node: FileNode; left: number }> = [];
@@ -129,7 +129,7 @@ class TreeReader {
       const fields: unknown = JSON.parse(text);
       if (Array.isArray(fields)) return fields;
     } catch {
-      // Not JSON is no list either.
+      // A line that is not JSON is not a list either.
     }
     throw this.#bad('not a list');
   }
@@ -232,7 +232,7 @@ class TreeReader {
     if (left !== 0 && this.#fields[10] === null) throw this.#bad('chunks');
   }
 
-  /** Adds a chunk so many times; returns the bytes that they are. Only whole chunks come more than once. */
+  /** Adds a chunk `count` times; returns their bytes. Only whole chunks repeat. */
   #repeat(node: LayerFile, index: number, count: number, left: number): number {
     this.#repeatsLeft -= count;
     const size = count * this.#chunkSize;

@@ -1,6 +1,6 @@
 /**
  * Every chunk of a blob, also those that an image does not use because upper layers hide their files: a layer that is
- * converted again has them all. Where they lie the chunk info says; what they are, the digests at the end of the blob.
+ * converted again has them all. Their places come from the chunk info, their digests from the end of the blob.
  */
 import { createHash } from 'node:crypto';
 import { type BlobSource, readRange } from '../blob/source.ts';
@@ -27,8 +27,8 @@ export interface BlobToRead {
 const OP = 'read dictionary';
 
 /**
- * `used`: the chunks that the image tells of, which are all that is known of a blob that is gone or whose end says nothing
- * that the bootstrap vouches for. FormatError for an end that contradicts it.
+ * `used`: the chunks that the image refers to. They are the result when the blob is gone or when nothing at its end is
+ * authenticated by the bootstrap. FormatError for an end that contradicts it.
  */
 export async function allChunks(
   { blob, size, meta, source }: BlobToRead,
@@ -53,7 +53,7 @@ export async function allChunks(
   }
 }
 
-/** The table of contents, null when the bootstrap does not say what it hashes to. */
+/** The table of contents, null when the bootstrap does not have its digest. */
 async function readToc(
   blob: RafsBlob,
   size: number,

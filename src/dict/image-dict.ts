@@ -19,7 +19,7 @@ import { allChunks } from './all-chunks.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isUsableBlob, isUsableChunk, type NewBlob } from './dict.ts';
 import { locationOf, locationOfFolder } from './locations.ts';
 
-/** The blobs of a lazy image that others may refer to. USAGE when it is none. */
+/** The blobs of a lazy image that others may refer to. USAGE when it is not a lazy image. */
 export async function readImageBlobs(reference: string, options: OpenImageOptions = {}): Promise<NewBlob[]> {
   const parsed = parseReference(reference);
   const signal = options.signal ?? new AbortController().signal;

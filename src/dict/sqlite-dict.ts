@@ -38,7 +38,7 @@ interface ChunkRow {
 export interface DictStat {
   readonly blobs: number;
   readonly chunks: number;
-  /** Bytes of the blobs in their registries, and plain bytes of the known chunks. */
+  /** Bytes of the blobs in their registries, and plain bytes of the chunks. */
   readonly blobBytes: number;
   readonly chunkBytes: number;
   readonly places: ReadonlyArray<{ readonly place: string; readonly blobs: number }>;
@@ -84,7 +84,7 @@ export class SqliteDict implements GrowingDict {
     });
   }
 
-  /** From now on until the next {@link add} it stays as it is, whatever others add: the same questions, the same answers. */
+  /** Reads see one snapshot of the database from now on until the next {@link add}. */
   freeze(): void {
     if (this.#isFrozen) return;
     guarded(this.subject, () => {
@@ -192,7 +192,7 @@ export class SqliteDict implements GrowingDict {
     const insertChunk = db.prepare('INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)');
     const growth = { blobs: 0, chunks: 0, places: 0 };
     for (const added of blobs) {
-      // Of a blob that is nowhere nothing could be used.
+      // The chunks of a blob without a place are useless.
       if (!isUsableBlob(added.blob) || added.places.length === 0) continue;
       const before = this.#row(added.blob.id);
       if (before !== null) checkSame(before, added.blob, this.subject);
@@ -230,15 +230,15 @@ function chunkOf(row: ChunkRow, digest: Buffer, kind: ChunkKind): FileChunk {
 }
 
 /**
- * What says where chunks are. Features and table of contents are told differently by merged images and those of one
- * layer.
+ * The fields that say where chunks are. Merged images and images of one layer differ in features and table of
+ * contents.
  */
 const ADDRESSING = [
   ...(['chunkSize', 'compressor', 'digester', 'uncompressedSize'] as const),
   ...(['ciCompressor', 'ciOffset', 'ciCompressedSize', 'ciUncompressedSize'] as const),
 ] as const;
 
-/** Two images that say different things of one blob: one of them is wrong, and nobody knows which. */
+/** Two images describe one blob differently: one of them is wrong. */
 function checkSame(before: BlobRow, blob: RafsBlob, subject: string): void {
   const known = blobOf(before);
   const differs = ADDRESSING.filter((field) => known[field] !== blob[field]);
