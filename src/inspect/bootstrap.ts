@@ -1,4 +1,4 @@
-/** What a bootstrap says of its blobs, chunks and tree, counted; no blob is read. */
+/** Counts of a bootstrap's blobs, chunks and tree; no blob is read. */
 import { toLacunaError } from '../errors.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { FEATURE, FLAG } from '../formats/rafs/layout.ts';
@@ -23,8 +23,8 @@ export interface InspectedBlob {
   /** Chunks that it has. */
   readonly chunks: number;
   /**
-   * Those that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk
-   * info or tar tells.
+   * Chunks that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk
+   * info or tar has them.
    */
   readonly usedChunks: number | null;
   readonly usedUncompressed: number | null;
@@ -53,7 +53,7 @@ export interface InspectedChunks {
   readonly uncompressed: number;
   /** Null where a blob's used bytes are not known. */
   readonly compressed: number | null;
-  /** Those whose content another chunk of the image has as well: stored again, in another layer's blob or in the same. */
+  /** Chunks with the content of another chunk of the image, stored again in another layer's blob or in the same. */
   readonly duplicates: number;
   readonly duplicateBytes: number;
 }
@@ -72,7 +72,7 @@ export interface InspectedBootstrap {
   /** Entries of the prefetch table. */
   readonly prefetchEntries: number;
   readonly blobs: readonly InspectedBlob[];
-  /** Null for tarfs, whose chunks only its files know. */
+  /** Null for tarfs, whose chunks are only in its inodes. */
   readonly chunks: InspectedChunks | null;
   /** Only where it was asked for: it takes reading every inode. */
   readonly tree: InspectedTree | null;
@@ -187,7 +187,7 @@ function listed(chunk: FileChunk): Omit<StatChunk, 'fileOffset'> {
 }
 
 /**
- * What cannot be told without chunk info that is not there (NOT_FOUND), or at all (UNSUPPORTED), is null; damage is an
+ * The result is null when it needs missing chunk info (NOT_FOUND) or is never available (UNSUPPORTED); damage is an
  * error.
  */
 function orNull<T>(tell: () => T): T | null {

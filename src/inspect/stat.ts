@@ -1,4 +1,4 @@
-/** `stat`: everything that is known of an inode of an image. */
+/** `stat`: all metadata of an inode of an image. */
 
 import type { LayerOrigin, OpenedImage, OpenImageOptions } from '../reader/image.ts';
 import { openImage } from '../reader/open.ts';
@@ -42,7 +42,7 @@ export interface Stat {
   readonly row: Row;
   /** Number of the EROFS inode; null in an ordinary image. */
   readonly nid: number | null;
-  /** Which layer it is from; null where the image does not tell. */
+  /** Which layer it is from; null when the image does not record it. */
   readonly layer: LayerOrigin | null;
   /** Of a regular file of a lazy image, in file order. */
   readonly chunks: readonly StatChunk[];

@@ -23,7 +23,7 @@ export interface Member {
   readonly size: number;
 }
 
-/** The members from the last to the first. None where a blob consists of chunks and chunk info alone. */
+/** The members from the last to the first. Empty when a blob consists of chunks and chunk info alone. */
 export async function findMembers(blob: Blob): Promise<Member[]> {
   const members: Member[] = [];
   let end = blob.size;
@@ -42,7 +42,7 @@ export async function findMembers(blob: Blob): Promise<Member[]> {
   return members;
 }
 
-/** The bootstrap inside a blob, decompressed and verified where the blob says how. NOT_FOUND when there is none. */
+/** The bootstrap inside a blob, decompressed, and verified if the blob has its digest. NOT_FOUND when there is none. */
 export async function readInlineBootstrap(blob: Blob, codec: Codec): Promise<Buffer> {
   const { subject, readAt } = blob;
   const members = await findMembers(blob);

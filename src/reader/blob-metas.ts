@@ -1,4 +1,4 @@
-/** Brings the chunk info (`blob.meta`) of the blobs that cannot be read without it. */
+/** Fetches the chunk info (`blob.meta`) of the blobs that cannot be read without it. */
 import { type BlobSource, readRange } from '../blob/source.ts';
 import { isLacunaError } from '../errors.ts';
 import { metaNameOf, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
@@ -14,8 +14,8 @@ export interface MetaPlaces {
 }
 
 /**
- * Blob id → plain `blob.meta`: out of the bootstrap layer, else from the end of the blob or from its own file. One that
- * is nowhere is left out: the tree can be read without it, and who asks for its chunks is told.
+ * Blob id → plain `blob.meta`: out of the bootstrap layer, else from the end of the blob or from its own file. A missing
+ * one is left out: the tree can be read without it, and reading its chunks throws.
  */
 export async function readMetas(
   blobs: readonly RafsBlob[],

@@ -17,7 +17,7 @@ export const BOOTSTRAP_MEMBERS: readonly string[] = ['image/image.boot', 'image.
 const META = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 
 export interface BootstrapOptions extends ParseOptions {
-  /** Hears how much of the layer has come. */
+  /** Progress of fetching the layer. */
   readonly onProgress?: OnProgress;
 }
 
@@ -100,7 +100,7 @@ class Collector implements TarHandler {
       const limit = isBootstrap ? MAX_BOOTSTRAP_SIZE : MAX_META_SIZE;
       throw new FormatError(path, `${size} bytes exceed the limit of ${limit}`, { subject: this.#subject });
     }
-    // Zeroed memory is taken from the system when it is written to, not by what a header says.
+    // The system provides zeroed memory when it is written to, so a false size in a header costs nothing.
     this.#file = Buffer.alloc(size);
     this.#filled = 0;
     this.#files.set(path, this.#file);

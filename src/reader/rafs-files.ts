@@ -20,7 +20,7 @@ const HEX64 = /^[0-9a-f]{64}$/;
 const HEAD_SIZE = SUPERBLOCK_OFFSET + 4;
 
 export interface RafsFile extends BootstrapLayer {
-  /** Hex id of the blob that the bootstrap lies in or was taken out of; null when nothing tells. */
+  /** Hex id of the blob that the bootstrap lies in or was taken out of; null when unknown. */
   readonly blobId: string | null;
   /** Whether the file itself is that blob. */
   readonly isBlob: boolean;

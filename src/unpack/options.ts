@@ -1,4 +1,4 @@
-/** What can be chosen when unpacking, and what comes of it. */
+/** Options and result of unpacking. */
 import type { OnProgress } from '../observe/progress.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import type { StoreOptions } from '../registry/store.ts';
@@ -11,7 +11,7 @@ export interface UnpackOptions extends OpenImageOptions {
   readonly format?: UnpackForm;
   /**
    * The image's own layers instead of one with their merged content. A lazy image does not keep them: they are taken
-   * from the original, if the place that has the lazy image still has it; NOT_FOUND otherwise.
+   * from the original, if it is still where the lazy image is; NOT_FOUND otherwise.
    */
   readonly layers?: boolean;
   /** How the layer is compressed. Default: gzip, and none for `docker-archive:`. */
@@ -24,7 +24,7 @@ export interface UnpackOptions extends OpenImageOptions {
 
 /** What a directory or tar could not keep, in entries. */
 export interface Skipped {
-  /** Entries that belong to whoever unpacks instead of their owner. */
+  /** Entries that belong to the current user instead of their owner. */
   readonly owners: number;
   /** Device nodes that were not made. */
   readonly devices: number;

@@ -19,7 +19,7 @@ export function skippedByTar(tree: TreePlan): Skipped {
 }
 
 /**
- * The bytes of a tar that stands for itself. GNU tar sets the times of a directory before its files come, unless they come
+ * The bytes of a standalone tar. GNU tar sets the times of a directory before its files come, unless they come
  * at once; so the directories stand at the end once more.
  */
 export async function* tarFileOf(image: OpenedImage, tree: TreePlan, plan: UnpackPlan): AsyncGenerator<Buffer> {
@@ -28,7 +28,7 @@ export async function* tarFileOf(image: OpenedImage, tree: TreePlan, plan: Unpac
   yield TAR_END;
 }
 
-/** The bytes of the tar that is a layer: the same for the same image. */
+/** The bytes of the tar of a layer: the same for the same image. */
 export async function* layerTarOf(image: OpenedImage, tree: TreePlan, plan: UnpackPlan): AsyncGenerator<Buffer> {
   yield* members(image, tree, plan);
   yield TAR_END;

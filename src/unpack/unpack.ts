@@ -100,7 +100,7 @@ async function unpackLayers(source: ImageInput, target: ImageInput, options: Unp
   };
 }
 
-/** The image, and the bytes of its config if they are wanted and there are any. */
+/** The image, and the bytes of its config if they are needed and it has one. */
 async function openWithConfig(
   input: ImageInput,
   options: UnpackOptions,
