@@ -69,9 +69,9 @@ export type ErrorCode = keyof typeof CODES;
 export interface LacunaErrorOptions {
   /** The operation, e.g. `pull`, `read superblock`. */
   readonly op?: string;
-  /** What it was about: a reference, a path, a digest. Never a secret. */
+  /** The object of the operation: a reference, a path, a digest. Never a secret. */
   readonly subject?: string;
-  /** What the reader can do about it. */
+  /** Advice for the user. */
   readonly hint?: string;
   readonly retryable?: boolean;
   readonly cause?: unknown;
@@ -139,7 +139,7 @@ export function toLacunaError(error: unknown, options: LacunaErrorOptions = {}):
   return new LacunaError('INTERNAL', error.message, merged);
 }
 
-/** What a machine has run out of, or never had: what is wrong, and what helps. */
+/** Errors of exhausted or missing resources: problem and hint. */
 const SHORTAGES: Readonly<Record<string, readonly [problem: string, hint: string]>> = {
   ENOSPC: [
     'no space left on the file system',

@@ -1,5 +1,5 @@
 /**
- * Files and directories that others may have put there. What is no regular file is not opened: a pipe would block one of
+ * Files and directories that others may have put there. Only regular files are opened: a pipe would block one of
  * the few threads for files beyond any deadline, some devices act when they are opened, others never end.
  */
 import { closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs';
@@ -133,7 +133,7 @@ export interface OpenDirectory {
   close(): void;
 }
 
-/** Opens a directory that is no link. NOT_FOUND, SYSTEM. */
+/** Opens a directory, not a link to one. NOT_FOUND, SYSTEM. */
 export function openDirectory(path: string, op: string): OpenDirectory {
   try {
     const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
@@ -183,8 +183,8 @@ const KINDS: readonly (readonly [name: string, is: (stats: Stats) => boolean])[]
 ];
 
 /**
- * Who can write into a folder can have a link there to what only the reader may read. Links inside of a folder are sound,
- * as are those that the reader or root put there, and those to files that the folder's owner could have copied.
+ * A user who can write into a folder can make a link there to a file that only the reader may read. Links that stay in
+ * the folder are allowed, as are links by the reader or root, and links to files that the folder's owner could copy.
  */
 const mayLeadOut = (folder: Stats, file: Stats): boolean =>
   isOurs(folder) || (isStranger(folder.uid) && file.uid === folder.uid);

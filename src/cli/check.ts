@@ -57,7 +57,7 @@ function line({ severity, field, offset, path, message }: Problem): string {
   return `${word} ${printable(text)}`;
 }
 
-/** What was checked: of a lazy image its metadata and blobs, of an ordinary one its layers. */
+/** The checked parts: of a lazy image its metadata and blobs, of an ordinary one its layers. */
 function summary({ reference, deep, errors, warnings, images }: CheckReport): string {
   const total = (of: (image: CheckReport['images'][number]) => number) =>
     images.reduce((sum, image) => sum + of(image), 0);

@@ -45,7 +45,7 @@ export const command: CommandSpec = {
           .choices(['auto', 'erofs-file', 'erofs-loop', 'fuse-native'])
           .default('auto'),
       )
-      .option('--suid', "let the image's setuid programs work: whoever reaches DIR can run them")
+      .option('--suid', "let the image's setuid programs work: every user who can reach DIR can run them")
       .option('--dev', "let the image's device nodes work");
   },
 

@@ -119,7 +119,7 @@ interface RegistryOptions extends Access {
   readonly transport: 'undici' | 'node-fetch';
 }
 
-/** What the options mean for the registries of `images`; credentials that are given go to no other. */
+/** Store options for the registries of `images`; credentials on the command line go to no other registry. */
 export async function storeOptions(
   context: CliContext,
   options: Record<string, unknown>,

@@ -6,7 +6,7 @@ import { nearest } from '../suggest.ts';
 /** `words` are the command line's, `command` is the one that they name; the program itself where they name none. */
 export function usageError(error: CommanderError, command: Command, words: readonly string[]): LacunaError {
   const isProgram = command.parent === null;
-  // What stands before this message is the help.
+  // commander has printed the help before this message.
   const message = error.code === 'commander.help' ? 'no command is given' : error.message;
   const problem = message.replace(/^error: /, '').replace(/\.?\s*$/, '');
   const meant = suggestion(problem, command, words);

@@ -1,4 +1,4 @@
-/** The snapshotter behind containerd, spoken to directly: how its registry is reached, and which bootstrap it will need. */
+/** Direct calls to the snapshotter: how to reach the registry, and which bootstrap it will need. */
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { unixChannel } from '../grpc/unix.ts';
 import type { Descriptor } from '../image/manifest.ts';
@@ -20,7 +20,7 @@ interface LinkOptions extends PullOptions {
 
 /**
  * Null when the snapshotter is not Lacuna's: built into containerd, or one that does not answer to these calls.
- * NOT_FOUND when containerd has none of this name.
+ * NOT_FOUND when containerd has no snapshotter of this name.
  */
 export async function linkSnapshotter(containerd: Containerd, options: LinkOptions): Promise<SnapshotterLink | null> {
   const { snapshotter = DEFAULT_SNAPSHOTTER, snapshotterAddress, reference, log = silentLog } = options;

@@ -21,7 +21,7 @@ import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
 import { listeningSocket } from './socket.ts';
 import { chainIdsOf, unpack } from './unpack.ts';
 
-/** A lease that a killed pull left ends after so many seconds. */
+/** Lifetime of a lease in seconds, which ends one that a killed pull left. */
 const LEASE_SECONDS = 24 * 3600;
 
 export interface PullResult {
@@ -65,7 +65,7 @@ export async function pull(image: ImageInput, options: PullOptions): Promise<Pul
   try {
     for (const outcome of [leased, linked]) if (outcome.status === 'rejected') throw outcome.reason;
     if (chosen.status === 'rejected') throw chosen.reason;
-    return await bring({ containerd, store, reference, link, choice: chosen.value, config, options });
+    return await pullInLease({ containerd, store, reference, link, choice: chosen.value, config, options });
   } catch (error) {
     throw aboutDigests(error, nameOf(reference));
   } finally {
@@ -76,7 +76,7 @@ export async function pull(image: ImageInput, options: PullOptions): Promise<Pul
   }
 }
 
-interface Bringing {
+interface PullContext {
   readonly containerd: Containerd;
   readonly store: ImageStore;
   readonly reference: DockerReference;
@@ -87,7 +87,7 @@ interface Bringing {
   readonly options: PullOptions;
 }
 
-async function bring(request: Bringing): Promise<PullResult> {
+async function pullInLease(request: PullContext): Promise<PullResult> {
   const { containerd, store, reference, link, choice, config, options } = request;
   const { snapshotter = DEFAULT_SNAPSHOTTER, signal } = options;
   const onProgress = callback(options.onProgress, 'onProgress');
@@ -97,7 +97,7 @@ async function bring(request: Bringing): Promise<PullResult> {
   const bootstrap = bootstrapLayerOf(manifest);
   const announced = link === null || bootstrap === null ? 0 : link.expect(image, bootstrap);
 
-  // The snapshotter believes labels that were announced.
+  // The snapshotter believes labels of an announced bootstrap.
   const [configBytes, fetched] = await Promise.all([config, announced]);
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
   const { layers } = manifest;
@@ -111,7 +111,7 @@ async function bring(request: Bringing): Promise<PullResult> {
   const source = { [sourceLabel(reference.host)]: reference.repository };
   const writeManifest = (): Promise<void> =>
     containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) });
-  // What was not announced is believed when containerd has the manifest, and only then.
+  // Labels of a bootstrap that was not announced are believed only once containerd has the manifest.
   if (fetched === null) await writeManifest();
   const [{ lazyLayers, bytes }] = await Promise.all([
     unpack({

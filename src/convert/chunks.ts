@@ -137,7 +137,7 @@ export class ChunkPipeline implements LayerSink {
       piece.node.addOwnChunk(this.#chunks, index, piece.count);
       const data = slot.input.subarray(piece.offset, piece.offset + piece.length);
       const isMember = piece.node.size === piece.length && this.#batches.takes(piece.length);
-      // What is stored alone ends a batch, and a batch ends a run of what is stored alone.
+      // A chunk that is stored alone ends a batch, and a batch ends a run of such chunks.
       const full = isMember ? this.#batches.makeRoom(piece.length) : this.#batches.take();
       if (full !== null) segments.push(batchSegment(full));
       if (isMember) {

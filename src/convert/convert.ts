@@ -26,7 +26,7 @@ export interface ConvertResult {
    * the target says none. Null elsewhere.
    */
   readonly name: string | null;
-  /** What the target's tag points at: a manifest, or an index; of referrers, what they refer to. */
+  /** The manifest or index that the target's tag points at; for referrers, their subject. */
   readonly digest: string;
   readonly images: readonly ImageReport[];
   /** Of all images, and of what was copied beside them: originals, blobs of dictionaries. */

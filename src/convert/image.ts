@@ -157,7 +157,7 @@ async function reuseImage(
   };
 }
 
-/** What the target's name points at; null when nothing has it. */
+/** Digest that the target's name points at; null when the name is free. */
 async function currentDigest(to: ImageStore, signal: AbortSignal): Promise<string | null> {
   try {
     return (await to.resolve(null, { signal })).digest;
@@ -184,7 +184,7 @@ function usedOf(layers: readonly PushedLayer[], referred: readonly ReferredBlob[
   };
 }
 
-/** As its index or its config says; an image that says it nowhere is for whoever has it, as for engines. */
+/** The platform in its index or its config; an image without one is for any platform, as for engines. */
 function platformOf(source: Descriptor, config: ImageConfig): NonNullable<Descriptor['platform']> {
   const named = namesPlatform(source) ? source.platform : platformOfConfig(config);
   if (named != null) return named;

@@ -12,7 +12,7 @@ import type { ConvertPlan } from './options.ts';
 
 export interface MergedImage {
   readonly bootstrap: Buffer;
-  /** What a blob's `blob.meta` file is called before the dot → its bytes, in the order of the blob table. */
+  /** Name of a blob's `blob.meta` file before the dot → its bytes, in the order of the blob table. */
   readonly metas: ReadonlyMap<string, Buffer>;
   /** Hex ids of the blobs that the bootstrap refers to, in its order. */
   readonly blobs: readonly string[];

@@ -44,13 +44,13 @@ export const MIN_ALIGN = 4 * 1024;
 export const MAX_ALIGN = 1024 * 1024 * 1024;
 
 /**
- * What a conversion leaves behind. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in
+ * The form of the target. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in
  * front of its lazy one, so that nodes without Lacuna pull what they always pulled. `referrer`: the original image, and
  * lazy manifests that point at it by their subject.
  */
 export type TargetForm = 'lazy' | 'index' | 'referrer';
 
-/** What decides the bytes of a blob, together with the layer. */
+/** The options that, with the layer, decide the bytes of a blob. */
 export interface LayerOptions {
   /** Bytes per chunk, a power of two. */
   readonly chunkSize: number;

@@ -72,12 +72,12 @@ export async function readLayer(
     const hashes = { stored: otherHash(input.digest), tar: otherHash(input.diffId) };
     const feeding = feed(stream, input, reading, hashes, bytes);
     const parsing = parse(stream, input, reading, hashes, ring, sink);
-    // What is written may fail while the parser waits for a source that has gone silent.
+    // A write may fail while the parser waits for a source that has gone silent.
     const [layer] = await bothOrFirstFailure([Promise.race([parsing, ring.broken]), feeding], stop);
     return layer;
   } catch (error) {
     reading.signal.throwIfAborted();
-    // What the native stream throws does not name the layer.
+    // Errors of the native stream do not name the layer.
     throw isLacunaError(error) ? toLacunaError(error, { op: 'convert', subject: input.subject }) : error;
   } finally {
     stop.abort();
@@ -225,7 +225,7 @@ class Collector implements TarHandler {
 
   content(buffer: Buffer, start: number, available: number, remaining: number): number {
     const node = this.#current;
-    if (node === null) return available; // of a whiteout or an AUFS file, which is no content
+    if (node === null) return available; // a whiteout or an AUFS file, whose bytes are not content
     if (this.#isSparse) return this.assembly.data(node, buffer, start, available, remaining);
     const whole = available - (available % this.#chunkSize);
     const taken = available === remaining ? available : whole;

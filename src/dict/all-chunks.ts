@@ -97,9 +97,9 @@ function* unusedOf(
   used: readonly FileChunk[],
   source: BlobSource,
 ): Generator<FileChunk> {
-  const known = new Set(used.map(({ index }) => index));
+  const usedIndexes = new Set(used.map(({ index }) => index));
   for (let index = 0; index < info.length; index++) {
-    if (known.has(index)) continue;
+    if (usedIndexes.has(index)) continue;
     const { flags, offset, context: _, ...place } = info.entry(index);
     // Members of a batch are not referred to.
     if ((flags & (CI_FLAG.BATCH | CI_FLAG.ZRAN | CI_FLAG.ENCRYPTED)) !== 0) continue;

@@ -57,7 +57,7 @@ export interface SessionOptions {
 
 type Reach = { readonly access: 'there' | 'mounted' } | { readonly access: 'copied'; readonly from: Location };
 
-/** What layers refer to in one blob. */
+/** Chunks of one blob that layers refer to. */
 interface Usage {
   readonly entry: DictBlob;
   /** Numbers of layer and chunk. */
@@ -290,7 +290,7 @@ export class DictSession implements AsyncDisposable {
     worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.entry.blob.id < b.entry.blob.id ? -1 : 1));
     const own = new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id])));
     if (own.size + worth.length <= MAX_BLOBS) return worth;
-    // What is stored anew may give a blob to a layer that has none yet.
+    // Chunks that are stored again may give a blob to a layer that has none yet.
     const kept = worth.slice(0, Math.max(0, MAX_BLOBS - layers.length));
     this.#allowed = new Set(kept.map(({ entry }) => entry.blob.id));
     return kept;

@@ -240,8 +240,8 @@ const ADDRESSING = [
 
 /** Two images describe one blob differently: one of them is wrong. */
 function checkSame(before: BlobRow, blob: RafsBlob, subject: string): void {
-  const known = blobOf(before);
-  const differs = ADDRESSING.filter((field) => known[field] !== blob[field]);
+  const existing = blobOf(before);
+  const differs = ADDRESSING.filter((field) => existing[field] !== blob[field]);
   if (differs.length === 0) return;
   throw new LacunaError('PRECONDITION', `blob ${blob.id} is in the dictionary with another ${differs.join(', ')}`, {
     op: 'add to dictionary',

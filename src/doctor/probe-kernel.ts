@@ -1,4 +1,4 @@
-/** What the kernel can do: a tiny lazy image is mounted, read and covered with an overlay, in a folder of its own. */
+/** Probes of the kernel: a tiny lazy image is mounted, read and covered with an overlay, in a folder of its own. */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

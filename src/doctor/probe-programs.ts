@@ -1,4 +1,4 @@
-/** What is installed: Lacuna's own parts, optional packages, and the programs it works with. */
+/** Probes of installed parts: Lacuna's own, optional packages, and programs that it works with. */
 import { execFile } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -43,7 +43,7 @@ async function probeHolder(): Promise<Finding> {
   return output.startsWith('usage:') ? ok(HOLDER_EXECUTABLE) : refused(firstLine(problem || output), hint);
 }
 
-/** What an optional package is for, what is lost without it, and a program that fails unless it works. */
+/** Use of an optional package, the loss without it, and a script that fails unless it works. */
 const PACKAGES = {
   'better-sqlite3': [
     "keeps the snapshotter's records",
@@ -95,7 +95,7 @@ async function probePackage(name: string, [use, lost, code]: readonly [string, s
 
 const LIBFUSE = 'Debian: apt install libfuse2';
 
-/** What to do about a package that is installed and lacks a library of the system, in ld.so's words; null: not that. */
+/** Hint for an installed package that lacks a system library, from ld.so's message; null for other messages. */
 export function libraryHint(problem: string): string | null {
   const library = /(lib[\w+-]+\.so[\w.]*): cannot open shared object file/.exec(problem)?.[1];
   if (library === undefined) return null;
@@ -144,7 +144,7 @@ async function findProgram(name: string): Promise<string | null> {
   return null;
 }
 
-/** What a program says on both streams, and what went wrong: its error output or why it did not run; '' when nothing. */
+/** The output of a program on both streams, and its problem: error output or why it did not run; '' when none. */
 function tell(path: string, args: readonly string[]): Promise<{ output: string; problem: string }> {
   return new Promise((resolve) => {
     execFile(path, args, { timeout: PATIENCE }, (error, stdout, stderr) => {

@@ -8,7 +8,7 @@ export interface ProbeResult {
   readonly status: 'ok' | 'missing' | 'refused';
   /** The reason for the status, and what does not work without it. */
   readonly why: string;
-  /** What to do about it; null when nothing needs to be done. */
+  /** Advice for the user; null when nothing needs to be done. */
   readonly hint: string | null;
 }
 

@@ -95,7 +95,7 @@ const config = z.looseObject({
   history: z.array(history).exactOptional(),
 });
 
-/** What identifies an object of a store: its type, digest and size in bytes. */
+/** Identity of an object of a store: its type, digest and size in bytes. */
 export type Descriptor = z.infer<typeof descriptor>;
 export type Manifest = z.infer<typeof manifest>;
 export type Index = z.infer<typeof index>;

@@ -40,7 +40,7 @@ export interface InspectedBlob {
     readonly size: number;
     readonly uncompressedSize: number;
     readonly compressor: string;
-    /** Hex sha256 of the file that has it instead, where it is no part of the blob. */
+    /** Hex sha256 of the file that has it instead, where it is not a part of the blob. */
     readonly file: string | null;
   } | null;
   /** Its table of contents with the tar header; null where it has none. */
@@ -163,16 +163,16 @@ function fetchedFor(chunks: readonly FileChunk[]): number {
 }
 
 function describeChunks(chunks: readonly FileChunk[], blobs: readonly InspectedBlob[]): InspectedChunks {
-  const known = new Set<string>();
+  const seen = new Set<string>();
   let [uncompressed, duplicates, duplicateBytes] = [0, 0, 0];
   for (const { digest, digester, uncompressedSize } of chunks) {
     const content = `${digester}${digest.toString('latin1')}`;
     uncompressed += uncompressedSize;
-    if (known.has(content)) {
+    if (seen.has(content)) {
       duplicates++;
       duplicateBytes += uncompressedSize;
     }
-    known.add(content);
+    seen.add(content);
   }
   const compressed = blobs.reduce<number | null>(
     (sum, { usedCompressed }) => (sum === null || usedCompressed === null ? null : sum + usedCompressed),

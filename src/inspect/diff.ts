@@ -7,7 +7,7 @@ import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
 import { type Listed, listTree, named, type Row } from './entries.ts';
 
-/** What can be left out of a comparison. `owner`: user and group; `links`: which names are one inode. */
+/** Parts that a comparison can ignore. `owner`: user and group; `links`: which names are one inode. */
 export const IGNORABLE = ['mtime', 'owner', 'mode', 'xattrs', 'links'] as const;
 export type Ignorable = (typeof IGNORABLE)[number];
 
@@ -144,9 +144,9 @@ function linkNames(root: FileNode): Map<FileNode, string[]> {
   for (const { path, node, row } of listTree(root, '/', { recursive: true })) {
     if (row.link_group === undefined) continue;
     const shown = nameOf(path);
-    const known = names.get(node);
-    if (known === undefined) names.set(node, [shown]);
-    else known.push(shown);
+    const others = names.get(node);
+    if (others === undefined) names.set(node, [shown]);
+    else others.push(shown);
   }
   return names;
 }

@@ -95,10 +95,10 @@ function testsOf(query: FindQuery, image: OpenedImage, from: ByteString): Test[]
 
 const depthOf = (path: ByteString): number => (path === '/' ? 0 : path.split('/').length - 1);
 
-function hasPermissions(mode: number, { match, mode: wanted }: Permissions): boolean {
-  if (match === 'exactly') return mode === wanted;
+function hasPermissions(mode: number, { match, mode: bits }: Permissions): boolean {
+  if (match === 'exactly') return mode === bits;
   // "Any of no bits" matches everything, as in find(1).
-  return match === 'all' ? (mode & wanted) === wanted : wanted === 0 || (mode & wanted) !== 0;
+  return match === 'all' ? (mode & bits) === bits : bits === 0 || (mode & bits) !== 0;
 }
 
 function isEmpty(node: FileNode): boolean {
@@ -130,6 +130,6 @@ function usesBlob(prefix: string, image: OpenedImage): Test {
       '`lacuna inspect` shows all of them',
     );
   }
-  const [wanted] = ids;
-  return ({ node }) => node.chunks.some((chunk) => chunk.blob === wanted);
+  const [id] = ids;
+  return ({ node }) => node.chunks.some((chunk) => chunk.blob === id);
 }

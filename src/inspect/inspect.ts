@@ -14,7 +14,7 @@ export interface Inspection {
   readonly reference: string;
   /** `lazy`: bootstrap and blobs; `layers`: an ordinary image. */
   readonly kind: 'lazy' | 'layers';
-  /** What the reference names, which may be an index that has the manifest; null for bare files. */
+  /** The manifest or index that the reference names; null for bare files. */
   readonly tag: InspectedTag | null;
   readonly manifest: InspectedManifest | null;
   /** The image config as it is, null for bare files. */

@@ -28,11 +28,11 @@ export interface CleanupOptions {
 
 export interface CleanupResult {
   readonly root: string;
-  /** Process ids of what was ended; null: did not run. */
+  /** Process ids of the ended processes; null: was not running. */
   readonly snapshotter: number | null;
   readonly daemon: number | null;
   readonly holder: boolean;
-  /** What was unmounted, in order. */
+  /** Unmounted mountpoints, in order. */
   readonly unmounted: readonly string[];
   /** Those of them that were in use: they are gone from the tree, and end with their last user. */
   readonly detached: readonly string[];
@@ -51,7 +51,7 @@ const ANSWER = 2_000;
 
 /**
  * Ends snapshotter (only with `force`; else LOCKED), mounts, daemon, FUSE file system and holder of `root`, in this
- * order, and repeats nothing that is done: it may be called again. NOT_FOUND when the folder is no root, PRECONDITION
+ * order, and repeats nothing that is done: it may be called again. NOT_FOUND when the folder is not a root, PRECONDITION
  * when the snapshots that are to be purged are in use.
  */
 export async function cleanup(root: string, options: CleanupOptions = {}): Promise<CleanupResult> {
@@ -158,7 +158,7 @@ async function recordedBootstraps({ images }: RootPaths, log: Log): Promise<stri
 
 /**
  * The mounts that stand on this root's daemon, the last mounted first. The kernel does not show the device files of an
- * EROFS, so its bootstrap tells whose it is.
+ * EROFS, so its bootstrap identifies it.
  */
 async function mountsOf(
   paths: RootPaths,

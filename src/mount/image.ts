@@ -37,7 +37,7 @@ export interface MountImageOptions {
    * or no root to mount with.
    */
   readonly driver?: ImageDriver;
-  /** Whether setuid programs of the image work. Default false: whoever can reach the directory could run them. */
+  /** Whether setuid programs of the image work. Default false: every user who can reach the directory could run them. */
   readonly suid?: boolean;
   /** Whether device nodes of the image work. Default false. */
   readonly dev?: boolean;
@@ -49,7 +49,7 @@ export interface MountImageOptions {
   readonly referrers?: boolean;
   /** How a registry is reached to find the image. The daemon looks for stored logins by itself. */
   readonly store?: StoreOptions;
-  /** What `store.credentials` give for the image is told to the daemon, which keeps it in memory. Default false. */
+  /** Whether the login that `store.credentials` return is passed to the daemon, which keeps it in memory. Default false. */
   readonly isLoginShared?: boolean;
   /** Path of the PEM file that `store.ca` came from: the daemon reads it too. */
   readonly caFile?: string;

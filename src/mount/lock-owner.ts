@@ -1,4 +1,4 @@
-/** Which process has a lock, and its end. */
+/** Finds the process that holds a lock, and ends it. */
 import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -90,7 +90,7 @@ export async function refuseMounted(target: string): Promise<void> {
   });
 }
 
-/** Places of killed processes whose images nobody has mounted any more, one by one and locked: whoever gets one releases it. */
+/** Places of killed processes whose images are not mounted any more, one by one and locked: the caller releases each. */
 export async function* abandonedPlaces(root: string): AsyncGenerator<MountPlace> {
   for (const id of await readdir(mountsOf(root)).catch(() => [])) {
     const folder = join(mountsOf(root), id);

@@ -52,7 +52,7 @@ export async function readForeignMounts(): Promise<Map<number, MountEntry[]>> {
   return tables;
 }
 
-/** What is mounted exactly on `target` (an absolute path without links), the topmost; null when nothing is. */
+/** The topmost mount exactly on `target` (an absolute path without links); null when nothing is mounted there. */
 export async function mountedAt(target: string): Promise<MountEntry | null> {
   return (await readMounts()).findLast((entry) => entry.target === target) ?? null;
 }
@@ -61,7 +61,7 @@ export async function mountedAt(target: string): Promise<MountEntry | null> {
 export const isBelow = (path: string, folder: string): boolean =>
   path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`);
 
-/** Undoes the octal escapes of space, tab, newline and backslash. Bytes that are no UTF-8 are lost, as in the text. */
+/** Undoes the octal escapes of space, tab, newline and backslash. Bytes that are not UTF-8 are lost, as in the text. */
 function plain(field: string): string {
   return field.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

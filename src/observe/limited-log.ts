@@ -55,7 +55,7 @@ export function limitedLog(log: Log, { burst = BURST, period = PERIOD } = {}): L
 }
 
 function subjectOf(fields: object): Record<string, unknown> {
-  const known = new Map(Object.entries(fields));
-  const name = SUBJECTS.find((field) => known.has(field));
-  return name === undefined ? {} : { [name]: known.get(name) };
+  const present = new Map(Object.entries(fields));
+  const name = SUBJECTS.find((field) => present.has(field));
+  return name === undefined ? {} : { [name]: present.get(name) };
 }

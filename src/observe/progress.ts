@@ -1,6 +1,6 @@
 /** Progress events of long work. */
 
-/** What is being done; others may be added. */
+/** Kinds of work; others may be added. */
 export type Phase =
   | 'check'
   | 'convert'

@@ -33,7 +33,7 @@ export class Screen {
     this.#shown = 0;
   }
 
-  /** What is drawn becomes what was printed. */
+  /** Keeps the drawn lines as printed ones. */
   keep(): void {
     this.#lines = [];
     this.#shown = 0;

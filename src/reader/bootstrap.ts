@@ -21,7 +21,7 @@ export interface BootstrapOptions extends ParseOptions {
   readonly onProgress?: OnProgress;
 }
 
-/** What a bootstrap layer holds. */
+/** Content of a bootstrap layer. */
 export interface BootstrapLayer {
   readonly bootstrap: Buffer;
   /** Plain `blob.meta` files by the hex digest that they are named after. */

@@ -35,7 +35,7 @@ interface PlacedPart extends Part {
   readonly place: Span;
 }
 
-/** What is fetched and decoded in one go: a chunk that is stored alone, or a unit. */
+/** A piece that is fetched and decoded as one: a chunk that is stored alone, or a unit. */
 interface Piece extends Span {
   readonly unit: Unit | null;
   /** In the order of each file. */
@@ -115,8 +115,8 @@ function placeOf(chunk: FileChunk): Span {
 function isSame(piece: Piece, chunk: FileChunk, place: Span): boolean {
   if (piece.offset !== place.offset || piece.size !== place.size) return false;
   if (piece.unit !== null || chunk.within !== null) return piece.unit === chunk.within?.unit;
-  const known = piece.parts[0]!.chunk;
-  return known.uncompressedOffset === chunk.uncompressedOffset && known.uncompressedSize === chunk.uncompressedSize;
+  const first = piece.parts[0]!.chunk;
+  return first.uncompressedOffset === chunk.uncompressedOffset && first.uncompressedSize === chunk.uncompressedSize;
 }
 
 async function readPass(

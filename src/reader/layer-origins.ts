@@ -1,4 +1,4 @@
-/** Which layer of an ordinary image a path is from: the one whose entry made its inode, directories included. */
+/** Finds the layer of an ordinary image that a path is from: its entry made the inode, directories included. */
 import type { LayerTree } from '../tree/layer.ts';
 import type { ByteString, FileNode } from '../tree/node.ts';
 

@@ -179,8 +179,8 @@ class LayersImage implements OpenedImage {
   }
 
   async digest(node: FileNode, options: SignalOptions = {}): Promise<string> {
-    const known = this.#digests.get(node);
-    if (known !== undefined) return known;
+    const digest = this.#digests.get(node);
+    if (digest !== undefined) return digest;
     const hash = createHash('sha256');
     for await (const piece of this.read(node, options)) hash.update(piece);
     return hash.digest('hex');
@@ -190,9 +190,9 @@ class LayersImage implements OpenedImage {
     const digests = new Map<FileNode, string>();
     const unknown = new Map<FileNode, Hash>();
     for (const node of nodes) {
-      const known = this.#digests.get(node);
-      if (known === undefined) unknown.set(node, createHash('sha256'));
-      else digests.set(node, known);
+      const digest = this.#digests.get(node);
+      if (digest === undefined) unknown.set(node, createHash('sha256'));
+      else digests.set(node, digest);
     }
     const total = [...unknown.keys()].reduce((sum, { size }) => sum + size, 0);
     const progress = progressOf(options.onProgress, { phase: 'hash', subject: this.subject, total, unit: 'bytes' });

@@ -22,7 +22,7 @@ export interface UnpackOptions extends OpenImageOptions {
   readonly onProgress?: OnProgress;
 }
 
-/** What a directory or tar could not keep, in entries. */
+/** Number of entries that a directory or tar could not keep. */
 export interface Skipped {
   /** Entries that belong to the current user instead of their owner. */
   readonly owners: number;

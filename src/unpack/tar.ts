@@ -8,7 +8,7 @@ import { TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
 import { NOTHING_SKIPPED, type Skipped, type UnpackPlan } from './options.ts';
 import type { TreePlan } from './tree.ts';
 
-/** What the tar of `tree` leaves out: sockets, and attributes with `=` in their name, which ends a pax key. */
+/** Counts the entries that the tar of `tree` leaves out: sockets, and attributes with `=` in their name, which ends a pax key. */
 export function skippedByTar(tree: TreePlan): Skipped {
   const xattrs = [...tree.directories, ...tree.inodes].reduce(
     (sum, { node }) => sum + [...(node.xattrs?.keys() ?? [])].filter((key) => key.includes('=')).length,

@@ -21,7 +21,7 @@ export interface CompletedCommand {
   readonly arguments: ReadonlyArray<{ readonly name: string; readonly value: Value; readonly isVariadic: boolean }>;
 }
 
-/** What begins the name of an image; the last ones lead to files. */
+/** Transports of image references; the last ones are followed by a path. */
 export const TRANSPORTS: readonly string[] = ['docker://', 'oci:', 'oci-archive:', 'docker-archive:', 'dir:', 'rafs:'];
 
 /** Placeholder of an option or argument → the kind of its value; all others are free text. */

@@ -37,11 +37,11 @@ export class BlockCache {
 
   #block(node: FileNode, index: number): Promise<Buffer> {
     const key = `${this.#numberOf(node)}/${index}`;
-    const known = this.#blocks.get(key);
-    if (known !== undefined) {
+    const cached = this.#blocks.get(key);
+    if (cached !== undefined) {
       this.#blocks.delete(key);
-      this.#blocks.set(key, known);
-      return known.bytes;
+      this.#blocks.set(key, cached);
+      return cached.bytes;
     }
     const offset = index * this.#blockSize;
     const size = Math.min(this.#blockSize, node.size - offset);
