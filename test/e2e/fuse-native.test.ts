@@ -150,7 +150,7 @@ for folder, dirs, files in os.walk(sys.argv[1]):
     }
     const { target, server } = await mount(`rafs:${bootstrap},blobs=${blobs}`);
     expect(() => readFileSync(join(target, name!))).toThrow('EIO');
-    await waitUntil(server, 'the message', () => server.output().includes('a read failed'));
+    await waitUntil(server, 'the message', () => server.output().includes('a read of a mounted image failed'));
   });
 
   it('takes the place of EROFS where only root could mount that', async () => {
