@@ -107,7 +107,7 @@ const layer = await convertLayer(
   },
   {
     options: plan.layer,
-    known: { lookup: async () => new Map() },
+    reusableChunks: { lookup: async () => new Map() },
     budget: new TreeBudget(),
     upload: nowhere,
     signal: plan.signal,

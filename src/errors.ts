@@ -71,9 +71,9 @@ export type ErrorCode = keyof typeof CODES;
 export interface LacunaErrorOptions {
   /** The operation, e.g. `pull`, `read superblock`. */
   readonly op?: string;
-  /** What it was about: a reference, a path, a digest. Never a secret. */
+  /** The object of the operation: a reference, a path, a digest. Never a secret. */
   readonly subject?: string;
-  /** What the reader can do about it. */
+  /** Advice for the user. */
   readonly hint?: string;
   /** Whether the same call can succeed later. Default: as {@link CODES} says for the code. */
   readonly retryable?: boolean;
@@ -89,9 +89,9 @@ export class LacunaError extends Error {
   readonly code: ErrorCode;
   /** The operation that failed; null when it is not known. */
   readonly op: string | null;
-  /** What the operation was about: a reference, a path, a digest. Null when it is not known. */
+  /** Subject of the operation: a reference, a path, a digest. Null when it is not known. */
   readonly subject: string | null;
-  /** What the reader can do about it; null when there is no advice. */
+  /** Advice for the reader; null when there is none. */
   readonly hint: string | null;
   /** Whether the same call can succeed later. */
   readonly retryable: boolean;
@@ -154,7 +154,7 @@ export function toLacunaError(error: unknown, options: LacunaErrorOptions = {}):
   return new LacunaError('INTERNAL', error.message, merged);
 }
 
-/** What a machine has run out of, or never had: what is wrong, and what helps. */
+/** Errors of exhausted or missing resources: problem and hint. */
 const SHORTAGES: Readonly<Record<string, readonly [problem: string, hint: string]>> = {
   ENOSPC: [
     'no space left on the file system',

@@ -1,5 +1,5 @@
 /**
- * What stands between a caller and each public function: it is loaded when it is first called, so that importing the
+ * Wraps each public function: the function is loaded when it is first called, so that importing the
  * package costs nothing, and a key of its options that it does not know is an error instead of being passed over.
  */
 import { LacunaError } from './errors.ts';
@@ -52,9 +52,9 @@ function refuseUnknown(op: string, options: unknown, keys: OptionKeys, prefix: s
     throw new LacunaError('USAGE', `${prefix === '' ? 'options' : prefix.slice(0, -1)} must be an object`, { op });
   }
   for (const [name, value] of Object.entries(options)) {
-    const known = Object.hasOwn(keys, name) ? keys[name]! : null;
-    if (known === null) throw unknownKey(op, `${prefix}${name}`, paths(keys, prefix));
-    if (known !== true) refuseUnknown(op, value, known, `${prefix}${name}.`);
+    const nested = Object.hasOwn(keys, name) ? keys[name]! : null;
+    if (nested === null) throw unknownKey(op, `${prefix}${name}`, paths(keys, prefix));
+    if (nested !== true) refuseUnknown(op, value, nested, `${prefix}${name}.`);
   }
 }
 

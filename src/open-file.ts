@@ -1,5 +1,5 @@
 /**
- * Files and directories that others may have put there. What is no regular file is not opened: a pipe would block one of
+ * Files and directories that others may have put there. Only regular files are opened: a pipe would block one of
  * the few threads for files beyond any deadline, some devices act when they are opened, others never end.
  */
 import { closeSync, constants, existsSync, fstatSync, openSync, type Stats } from 'node:fs';
@@ -113,7 +113,7 @@ async function patienceWith(file: FileHandle, path: string, { silence = MAX_PIPE
   return isNamed ? silence : Number.POSITIVE_INFINITY;
 }
 
-/** What a pipe without a name is called by Linux, and elsewhere. */
+/** Names of anonymous pipes, on Linux and elsewhere. */
 const UNNAMED_PIPE = /^(?:pipe:|\/dev\/fd\/)/;
 
 async function* piecesOf(file: FileHandle, patience: number, about: LacunaErrorOptions): AsyncGenerator<Buffer> {
@@ -157,7 +157,7 @@ export interface OpenDirectory {
   close(): void;
 }
 
-/** Opens a directory that is not a link. NOT_FOUND, SYSTEM; UNSUPPORTED on a Linux without /proc. */
+/** Opens a directory, not a link to one. NOT_FOUND, SYSTEM; UNSUPPORTED on a Linux without /proc. */
 export function openDirectory(path: string, op: string): OpenDirectory {
   try {
     assertDescriptorPaths(op, path);
@@ -218,8 +218,8 @@ const KINDS: readonly (readonly [name: string, is: (stats: Stats) => boolean])[]
 ];
 
 /**
- * Who can write into a folder can have a link there to what only the reader may read. Links inside of a folder are sound,
- * as are those that the reader or root put there, and those to files that the folder's owner could have copied.
+ * A user who can write into a folder can make a link there to a file that only the reader may read. Links that stay in
+ * the folder are allowed, as are links by the reader or root, and links to files that the folder's owner could copy.
  */
 const mayLeadOut = (folder: Stats, file: Stats): boolean =>
   isOurs(folder) || (isStranger(folder.uid) && file.uid === folder.uid);

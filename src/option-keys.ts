@@ -31,7 +31,7 @@ const RETRY = {
 } satisfies KeysOf<RetryOptions>;
 const TIMEOUTS = { connect: true, headers: true, body: true } satisfies KeysOf<TimeoutOptions>;
 
-/** How a registry is reached, whoever asks. */
+/** How a registry is reached. */
 const ACCESS = {
   plainHttp: true,
   tlsVerify: true,

@@ -1,9 +1,9 @@
 /**
- * What this process has sent as a password or token. Whoever got it may send it back, in an error text or an address, and
+ * Passwords and tokens that this process has sent. A receiver may send it back, in an error text or an address, and
  * from there it would reach messages and logs: {@link redact} takes it out.
  */
 
-/** Shorter ones would be found in words that are no secret. Characters. */
+/** Shorter ones would be found in words that are not secret. Characters. */
 const MIN_LENGTH = 8;
 /** The latest count: tokens change every few minutes, and only what was just sent is echoed. */
 const MAX_SECRETS = 256;

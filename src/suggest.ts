@@ -1,4 +1,4 @@
-/** The name that somebody probably meant, for hints. */
+/** The most similar valid name, for hints. */
 
 /** The name among `known` that is nearest to `word`; null when none is so near that it is likely. */
 export function nearest(word: string, known: Iterable<string>): string | null {

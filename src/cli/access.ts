@@ -18,7 +18,7 @@ export interface Access {
   readonly creds?: string;
 }
 
-/** Of the images that are in registries; what is no reference is refused by who uses it. */
+/** Hosts of the images that are in registries. An invalid reference is refused where it is used. */
 export function hostsOf(images: readonly string[]): Set<string> {
   const hosts = images.flatMap((image) => {
     try {

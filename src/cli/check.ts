@@ -15,7 +15,7 @@ import { IMAGE_FORMS, storeOptions, withRegistryOptions } from './registry-optio
 export const command: CommandSpec = {
   name: 'check',
   group: 'look',
-  summary: 'recompute every claim of an image and list all that is wrong; exit code 5 when something is',
+  summary: 'verify every field, digest and reference of an image and list all problems; exit code 5 if there are any',
   examples: ['lacuna check --deep docker://registry.example/app:1-lazy'],
   configure(command: Command): void {
     withRegistryOptions(command)
@@ -57,7 +57,7 @@ function line({ severity, field, offset, path, message }: Problem): string {
   return `${word} ${printable(text)}`;
 }
 
-/** What was checked: of a lazy image its metadata and blobs, of an ordinary one its layers. */
+/** The checked parts: of a lazy image its metadata and blobs, of an ordinary one its layers. */
 function summary({ reference, deep, errors, warnings, images }: CheckReport): string {
   const total = (of: (image: CheckReport['images'][number]) => number) =>
     images.reduce((sum, image) => sum + of(image), 0);

@@ -14,7 +14,7 @@ export const command: CommandSpec = {
 
   configure(command: Command): void {
     command
-      .requiredOption('--root <dir>', 'the root that `lacuna snapshotter`, `daemon` or `mount` was given')
+      .requiredOption('--root <dir>', 'the root of `lacuna snapshotter`, `daemon` or `mount`')
       .option('--force', 'end a snapshotter that serves this root as well; purge snapshots that are in use')
       .option('--purge', 'delete records, snapshots and cache too');
   },

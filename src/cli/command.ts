@@ -4,7 +4,7 @@ import type { Config } from '../config/table.ts';
 import type { Log, LogFormat, LogLevel } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
 
-/** What a command gets from the command line's common options. */
+/** The common options of the command line, as a command receives them. */
 export interface CliContext {
   readonly log: Log;
   readonly onProgress: OnProgress;
@@ -14,7 +14,7 @@ export interface CliContext {
   readonly signal: AbortSignal;
   /** Of a command that `takesConfig`: its settings, at their defaults without a file. */
   readonly settings: Settings;
-  /** How a process that this one starts has to log; a level only where one was chosen. */
+  /** Log settings for processes that this one starts; a level only when one was chosen. */
   readonly logging: { readonly logLevel?: LogLevel; readonly logFormat: LogFormat };
   /** All commands, loaded for this; they are described, not run. */
   commands(): Promise<Command[]>;
@@ -32,7 +32,7 @@ export interface CommandSpec {
   readonly name: string;
   readonly group: Group;
   readonly summary: string;
-  /** Lines as people type them, from `lacuna` on, each with ` # what for` where it does not speak for itself. */
+  /** Complete command lines, each with a trailing comment when it is not obvious. */
   readonly examples: readonly string[];
   /** Has `--config FILE`, which is read and checked before it runs. */
   readonly takesConfig?: true;
@@ -48,9 +48,9 @@ export interface CommandSpec {
 export interface CommandResult {
   /** The document for `--json`; its first key is the schema name, e.g. `lacuna.convert.v1`. */
   readonly document: { readonly schema: string } & Record<string, unknown>;
-  /** The same for people; may be empty. Control characters in it are escaped, but for line ends. */
+  /** The same for people; may be empty. Control characters other than line ends are escaped. */
   readonly text: string;
-  /** `text` has colours: what others wrote is escaped in it already. */
+  /** `text` has colours, and untrusted text in it is already escaped. */
   readonly isStyled?: true;
   /** The command has written an archive to stdout, so the result goes to stderr. */
   readonly toStderr?: boolean;

@@ -6,7 +6,7 @@ import type { ProgressStyle } from '../observe/progress-view.ts';
 import { COMMON_OPTIONS } from './help.ts';
 
 export interface CommonOptions {
-  /** Null where nobody has chosen one: a configuration file may. */
+  /** Null when no level was chosen: a configuration file may set one. */
   readonly logLevel: LogLevel | null;
   readonly logFormat: LogFormat;
   readonly progress: ProgressStyle;
@@ -19,11 +19,11 @@ export function withCommonOptions(command: Command): Command {
     new Option('--progress <style>', 'how to show progress on standard error; auto: bars on a terminal')
       .choices(['auto', 'bar', 'json', 'none'])
       .default('auto'),
-    new Option('--log-level <level>', 'what to log')
+    new Option('--log-level <level>', 'minimum level of log lines')
       .choices(LOG_LEVELS)
       .env('LACUNA_LOG_LEVEL')
       .default(DEFAULT_LOG_LEVEL),
-    new Option('--log-format <format>', 'how to log')
+    new Option('--log-format <format>', 'format of log lines')
       .choices(LOG_FORMATS)
       .env('LACUNA_LOG_FORMAT')
       .default(DEFAULT_LOG_FORMAT),
@@ -32,7 +32,7 @@ export function withCommonOptions(command: Command): Command {
   return command.addHelpOption(new Option('-h, --help', 'show this help').helpGroup(COMMON_OPTIONS));
 }
 
-/** What was given behind the command wins over what was given before it, and that over the environment. */
+/** An option after the command overrides one before it, which overrides the environment. */
 export function commonOptions(command: Command): CommonOptions {
   const places = command.parent === null ? [command] : [command, command.parent];
   const source = (name: string): Command =>

@@ -22,7 +22,7 @@ export const command: CommandSpec = {
     'lacuna completion fish | source  # in ~/.config/fish/config.fish',
   ],
   configure(command: Command): void {
-    command.addArgument(new Argument('<shell>', 'whose script').choices(Object.keys(SHELLS)));
+    command.addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(SHELLS)));
   },
   async run(context, [shell]) {
     const script = SHELLS[shell!]!(describeCommands(await context.commands()));

@@ -71,7 +71,7 @@ function describeTransfer(transfer: Transfer): string {
   return kinds.map((kind) => `${humanBytes(transfer[kind])} ${KINDS[kind]}`).join(', ');
 }
 
-/** What names the result to other programs, too: engines know no `docker://`, and a pipe has no name but the image's. */
+/** The name of the result for other programs: engines do not accept `docker://`, and a pipe has only the image's name. */
 function targetOf({ target, name, digest }: ConvertResult): string {
   const reference = parseReference(target);
   if (isStream(reference)) return name === null ? digest : `${name}@${digest}`;

@@ -60,11 +60,11 @@ export const command: CommandSpec = {
       .argument('[target]', `${TARGET_FORMS}; for referrers the default is where the original is`, imageArgument)
       .option(
         '--platform <os/arch>',
-        'of an index only these: repeatable, or separated by commas (default: all)',
+        'platforms of an index to convert: repeatable, or separated by commas (default: all)',
         platformsOption,
       )
       .addOption(
-        new Option('--chunk-size <size>', 'unit of fetching and of dedup')
+        new Option('--chunk-size <size>', 'size of a chunk, the unit of fetching and of deduplication')
           .argParser(sizeOption)
           .default(DEFAULT_CHUNK_SIZE, `${DEFAULT_CHUNK_SIZE / 1024}KiB`),
       )
@@ -75,7 +75,7 @@ export const command: CommandSpec = {
       )
       .option('--level <n>', `zstd level, 1 to 19 (default: ${DEFAULT_LEVEL})`, Number)
       .addOption(
-        new Option('--digester <name>', 'how chunks are named (default: blake3)').choices(Object.keys(DIGESTERS)),
+        new Option('--digester <name>', 'digest of the chunks (default: blake3)').choices(Object.keys(DIGESTERS)),
       )
       .option('--batch-size <size>', 'compress small files together up to this size (default: each alone)', sizeOption)
       .addOption(
@@ -89,7 +89,7 @@ export const command: CommandSpec = {
       .option('--oci-ref', 'keep the gzip layers as the data and make only an index into them; copies nothing')
       .option(
         '--dict <spec>',
-        'refer to known chunks: of a lazy image, or sqlite:FILE, which grows (repeatable)',
+        'reuse chunks of a lazy image, or of the database sqlite:FILE, to which the result is added (repeatable)',
         dictOption,
       )
       .addOption(
@@ -106,8 +106,8 @@ export const command: CommandSpec = {
           'merge: every blob is whole; image: upper blobs leave out what lower ones have (default: merge)',
         ).choices(['merge', 'image']),
       )
-      .option('--force', 'convert also what an earlier conversion left in the target')
-      .option('--no-records', 'leave nothing in the target by which a later conversion knows what is there')
+      .option('--force', 'convert again what an earlier conversion left in the target')
+      .option('--no-records', 'do not record this conversion in the target; a later one then converts every layer')
       .option('--digestfile <file>', 'write the digest of the result to this file')
       .option('--metadata-file <file>', 'write the result to this file, as one JSON document');
   },

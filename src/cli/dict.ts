@@ -14,16 +14,19 @@ type Action = (typeof ACTIONS)[number];
 export const command: CommandSpec = {
   name: 'dict',
   group: 'build',
-  summary: 'look after a chunk dictionary: add images, see what it knows, forget blobs that are gone',
+  summary: 'maintain a chunk dictionary: add images, show its size, remove blobs that are gone',
   examples: [
     'lacuna dict add chunks.db docker://registry.example/base:1-lazy',
     'lacuna dict stat chunks.db',
-    'lacuna dict prune chunks.db  # forget blobs that are gone',
+    'lacuna dict prune chunks.db  # remove blobs that are gone',
   ],
   configure(command: Command): void {
     withImage(command, [])
       .addArgument(
-        new Argument('<action>', 'add: the images; stat: count; prune: ask every place for its blobs').choices(ACTIONS),
+        new Argument(
+          '<action>',
+          'add: add images; stat: show counts; prune: remove blobs that no place has any more',
+        ).choices(ACTIONS),
       )
       .argument('<database>', 'FILE, or sqlite:FILE as in convert --dict')
       .argument('[image...]', 'lazy images to add', imageArguments);
@@ -32,7 +35,7 @@ export const command: CommandSpec = {
     const [what, spec, ...images] = args as [Action, string, ...string[]];
     const path = databaseOf(spec) ?? spec;
     if ((what === 'add') !== images.length > 0) {
-      const problem = what === 'add' ? 'no image is named' : 'images are only added';
+      const problem = what === 'add' ? 'no image is named' : 'only `add` takes images';
       throw new LacunaError('USAGE', problem, { op: 'dict', hint: 'lacuna dict add FILE IMAGE…' });
     }
     return await RUN[what](path, images, context, options);

@@ -70,7 +70,7 @@ export function parseIgnored(text: string): Ignorable[] {
   return text.split(',').map((name) => {
     const found = IGNORABLE.find((known) => known === name);
     if (found === undefined)
-      throw new InvalidArgumentError(`${JSON.stringify(name)} is none of ${IGNORABLE.join(', ')}.`);
+      throw new InvalidArgumentError(`${JSON.stringify(name)} must be one of ${IGNORABLE.join(', ')}.`);
     return found;
   });
 }

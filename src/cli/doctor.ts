@@ -9,11 +9,14 @@ import type { CliContext, CommandResult, CommandSpec } from './command.ts';
 export const command: CommandSpec = {
   name: 'doctor',
   group: 'operate',
-  summary: 'find out what works on this machine',
+  summary: 'test what works on this machine',
   examples: ['lacuna doctor', 'lacuna doctor --root /var/lib/lacuna --json'],
 
   configure(command: Command): void {
-    command.option('--root <dir>', 'the future root: its file system is tried (default: that of temporary files)');
+    command.option(
+      '--root <dir>',
+      'the intended root: its file system is tested (default: the one of temporary files)',
+    );
   },
 
   async run(_context: CliContext, _args: string[], options: Record<string, unknown>): Promise<CommandResult> {

@@ -10,7 +10,7 @@ export const command: CommandSpec = {
   summary: 'write a lazy image as one EROFS disk image, for mount and for virtual machines',
   examples: ['lacuna export docker://registry.example/app:1-lazy app.erofs'],
   configure(command: Command): void {
-    withImage(command).argument('<file>', 'what to write; a file that is there is replaced');
+    withImage(command).argument('<file>', 'the file to write; an existing file is replaced');
   },
   async run(context, [image, file], options) {
     const { exportImage } = await import('../convert/export.ts');
@@ -20,9 +20,9 @@ export const command: CommandSpec = {
     });
     const { path, size, metadataSize, chunks, contentSize, dropped } = result;
     const lines = [
-      `${path}: ${humanBytes(size)}, of it ${humanBytes(metadataSize)} metadata; ${chunks} chunks of ${humanBytes(contentSize)}`,
+      `${path}: ${humanBytes(size)} with ${humanBytes(metadataSize)} of metadata; ${chunks} chunks of ${humanBytes(contentSize)}`,
     ];
-    if (dropped > 0) lines.push(`left out: ${dropped} extended attributes that EROFS has no place for`);
+    if (dropped > 0) lines.push(`left out: ${dropped} extended attributes that EROFS cannot store`);
     return { document: { schema: 'lacuna.export.v1', ...result }, text: lines.join('\n') };
   },
 };

@@ -29,7 +29,7 @@ interface Options {
 export const command: CommandSpec = {
   name: 'find',
   group: 'look',
-  summary: 'list the paths of an image that fit, without mounting it',
+  summary: 'list the paths of an image that match, without mounting it',
   examples: [
     "lacuna find docker://registry.example/app:1-lazy --type f --name '*.so'",
     'lacuna find oci:build:app /usr --size +1MiB --perm /6000',
@@ -41,7 +41,11 @@ export const command: CommandSpec = {
       .option('--path <glob>', 'whole path; * matches slashes too')
       .option('--type <letters>', 'any of f,d,l,b,c,p,s', parseTypes)
       .option('--size <n>', 'bytes of a file, also 4k, 4KiB, 2MB: N exactly, +N more, -N less', parseSizeRange)
-      .option('--newer <time>', 'changed after 2026-01-31[T12:00:00Z], @SECONDS, or /PATH of the image was', parseNewer)
+      .option(
+        '--newer <time>',
+        'modified after 2026-01-31[T12:00:00Z], @SECONDS, or the mtime of /PATH in the image',
+        parseNewer,
+      )
       .option('--perm <mode>', 'octal: MODE exactly, -MODE all of its bits, /MODE any', parsePermissions)
       .option('--uid <n>', 'owner', parseCount)
       .option('--gid <n>', 'group', parseCount)
@@ -75,7 +79,7 @@ export const command: CommandSpec = {
   },
 };
 
-/** A name is what it is to a program that reads lines, but for one that would drive a terminal or be two lines. */
+/** A name is printed as it is, unless stdout is a terminal or the name has control characters. */
 function lineOf(path: ByteString, row: Row): string | Buffer {
   const name = textOf(row.path, row.path_b64);
   return process.stdout.isTTY || printable(name) !== name ? `${printableName(name)}\n` : bytesOf(`${path}\n`);
@@ -98,7 +102,8 @@ const TYPES: Readonly<Record<string, NodeType>> = {
 export function parseTypes(text: string): NodeType[] {
   return text.split(',').map((letter) => {
     const type = Object.hasOwn(TYPES, letter) ? TYPES[letter] : undefined;
-    if (type === undefined) throw new InvalidArgumentError(`${JSON.stringify(letter)} is none of f, d, l, b, c, p, s.`);
+    if (type === undefined)
+      throw new InvalidArgumentError(`${JSON.stringify(letter)} must be one of f, d, l, b, c, p, s.`);
     return type;
   });
 }
@@ -115,7 +120,7 @@ export function parseNewer(text: string): Mtime | string {
   if (text.startsWith('/')) return text;
   const seconds = /^@(-?\d{1,15})(?:\.(\d{1,9}))?$/.exec(text);
   if (seconds !== null) return { sec: Number(seconds[1]), nsec: Number((seconds[2] ?? '').padEnd(9, '0')) };
-  // Dates without a zone would be those of whoever asks.
+  // A date without a zone would depend on the caller's time zone.
   const time = /^\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d))?$/.test(text)
     ? Date.parse(text)
     : Number.NaN;

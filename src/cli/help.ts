@@ -12,7 +12,7 @@ export const HEADINGS: Readonly<Record<Group, string>> = {
 export const REGISTRY_OPTIONS = 'Registry options:';
 export const COMMON_OPTIONS = 'Common options:';
 
-/** What a command is for comes first, what all have comes last; in between as declared. */
+/** The command's own options come first, the common ones last; the rest keeps its order. */
 const ORDER: Readonly<Record<string, number>> = { 'Options:': -1, [REGISTRY_OPTIONS]: 1, [COMMON_OPTIONS]: 2 };
 
 export const helpFormat: HelpConfiguration = {
@@ -30,14 +30,14 @@ const argumentTerm = (argument: Argument): string => {
   return argument.required ? `<${name}>` : `[${name}]`;
 };
 
-/** `COLUMNS`, as set by whoever wants it, or the terminal's width; a pipe has 80 columns. Longer lines read badly. */
+/** `COLUMNS`, or the terminal's width; 80 columns for a pipe. Longer lines read badly. */
 function columns(stream: NodeJS.WriteStream): number {
   const wished = Number(process.env.COLUMNS);
   const width = Number.isSafeInteger(wished) && wished > 0 ? wished : stream.columns || 80;
   return Math.min(Math.max(width, 40), 120);
 }
 
-/** Help goes out by itself; errors are reported in Lacuna's own form. */
+/** commander prints help; Lacuna reports errors in its own form. */
 export const output: OutputConfiguration = {
   getOutHelpWidth: () => columns(process.stdout),
   getErrHelpWidth: () => columns(process.stderr),

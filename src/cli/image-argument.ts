@@ -18,7 +18,7 @@ export const imageArguments = (text: string, before: readonly string[] | undefin
   imageArgument(text),
 ];
 
-/** What `--dict` takes: an image, or `sqlite:FILE`. */
+/** A value of `--dict`: an image, or `sqlite:FILE`. */
 export function dictOption(text: string, before: readonly string[] | undefined): string[] {
   refuseBarePath(text);
   return [...(before ?? []), text];

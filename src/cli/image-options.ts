@@ -1,4 +1,4 @@
-/** What every command says of the image that it looks into: its argument, its platform, and how its registry is reached. */
+/** The argument and options of commands that look into an image: platform and access to the registry. */
 import type { Command } from 'commander';
 import type { OpenImageOptions } from '../reader/image.ts';
 import type { CliContext } from './command.ts';
@@ -12,16 +12,12 @@ export function withImage(
   names: readonly string[] = ['image'],
   register: (command: Command) => Command = withRegistryOptions,
 ): Command {
-  withReferrers(register(command)).option(
-    '--platform <os/arch>',
-    'which one of a multi-platform image',
-    platformOption,
-  );
+  withReferrers(register(command)).option('--platform <os/arch>', 'platform of a multi-platform image', platformOption);
   for (const name of names) command.argument(`<${name}>`, IMAGE_FORMS, imageArgument);
   return command;
 }
 
-/** What {@link withImage}'s options mean to the library; `images`: where there are several. */
+/** Library options from {@link withImage}'s options; `images`: when there are several. */
 export async function openOptions(
   context: CliContext,
   options: Record<string, unknown>,
@@ -30,7 +26,7 @@ export async function openOptions(
   return { ...imageChoices(context, options), store: await storeOptions(context, options, images) };
 }
 
-/** Those of them that do not say how a registry is reached. */
+/** The same without access to the registry. */
 export function imageChoices(
   { signal, onProgress }: CliContext,
   options: Record<string, unknown>,

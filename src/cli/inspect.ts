@@ -57,18 +57,18 @@ function describe(result: Inspection, show: Shown): string {
   lines.push(...layerLines(manifest?.layers ?? [], blobs));
   if (bootstrap !== null) lines.push(...describeBootstrap(bootstrap, show.blobs));
   if (shares !== null) lines.push(...describeShares(shares));
-  // A name or label of two lines must not look like two.
+  // A name with a line end must not look like two names.
   return lines.map(printable).join('\n');
 }
 
-/** Which layer what a container sees is from; lowest first. */
+/** Visible paths by the layer that they are from, lowest first. */
 const describeShares = (shares: NonNullable<Inspection['shares']>): string[] =>
   alignColumns(
     shares.map(({ digest, paths, bytes }) => [`seen of    ${digest}`, `${paths} paths`, humanBytes(bytes)]),
     [1, 2],
   );
 
-/** What the tag itself is, where that is more than the manifest that is shown. */
+/** The target of the tag, when it is more than the manifest that is shown. */
 function describeTag({ kind, digest, manifests, referrers, shown: how }: InspectedTag, chosen: string): string[] {
   const lines: string[] = [];
   if (kind === 'index') lines.push(`index      ${digest}, ${manifests.length} manifests`);
@@ -120,16 +120,16 @@ function describeConfig(config: ImageConfig, history: boolean): string[] {
   return lines;
 }
 
-/** Layers in the manifest's order, each with what the bootstrap says of it, then blobs of other images. */
+/** Layers in the manifest's order, each with its blob in the bootstrap, then blobs of other images. */
 function layerLines(layers: readonly InspectedLayer[], blobs: readonly InspectedBlob[]): string[] {
-  const known = new Map(blobs.map((blob) => [`sha256:${blob.id}`, blob]));
+  const byDigest = new Map(blobs.map((blob) => [`sha256:${blob.id}`, blob]));
   const rows = layers.map(({ role, compression, digest, size }) => {
-    const blob = known.get(digest);
-    known.delete(digest);
+    const blob = byDigest.get(digest);
+    byDigest.delete(digest);
     const name = role === 'tar' && compression !== 'none' ? `tar+${compression}` : role;
     return [name.padEnd(10), digest, humanBytes(size), blob === undefined ? '' : blobText(blob)];
   });
-  for (const [digest, blob] of known)
+  for (const [digest, blob] of byDigest)
     rows.push(['blob      ', digest, humanBytes(blob.compressedSize), blobText(blob)]);
   return alignColumns(rows, [2]).map((line) => line.replace('  ', ' '));
 }

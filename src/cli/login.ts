@@ -14,15 +14,15 @@ interface Options {
 export const command: CommandSpec = {
   name: 'login',
   group: 'run',
-  summary: 'try a user and password at a registry and keep them',
+  summary: 'check a user and password with a registry and store them',
 
   examples: ['lacuna login registry.example --username ci --password-stdin < password'],
 
   configure(command: Command): void {
     withAccess(command)
       .argument('<registry>', 'HOST[:PORT], or a part of one: HOST/NAMESPACE')
-      .option('-u, --username <name>', 'the user (default: asked for)')
-      .option('-p, --password <password>', 'better asked for, or on standard input: others see what is typed here')
+      .option('-u, --username <name>', 'the user (default: prompt)')
+      .option('-p, --password <password>', 'other users can see it here: prefer the prompt or --password-stdin')
       .option('--password-stdin', 'read the password from standard input');
   },
 

@@ -12,14 +12,14 @@ interface Options {
 export const command: CommandSpec = {
   name: 'logout',
   group: 'run',
-  summary: 'forget the login at a registry',
+  summary: 'delete the stored login of a registry',
 
   examples: ['lacuna logout registry.example', 'lacuna logout --all'],
 
   configure(command: Command): void {
     command
       .argument('[registry]', 'HOST[:PORT], or a part of one: HOST/NAMESPACE')
-      .option('--all', 'forget every login that is kept')
+      .option('--all', 'delete every stored login')
       .option(AUTHFILE, AUTHFILE_HELP);
   },
 

@@ -74,7 +74,7 @@ function lineOf({ op, message, subject }: LacunaError): string {
   return `${what}${message}${subject === null || message.includes(subject) ? '' : ` (${subject})`}`;
 }
 
-// What cannot be told, as on a full disk, must not end the work.
+// A failed write to stderr, as on a full disk, must not end the work.
 process.stderr.on('error', () => {});
 
 // A reader that went away (`lacuna ls … | head`) is not an error.

@@ -1,4 +1,4 @@
-/** `lacuna mount IMAGE DIR`: stays until the directory is unmounted, or unmounts it when it is told to end. */
+/** `lacuna mount IMAGE DIR`: runs until the directory is unmounted, and unmounts it on SIGINT or SIGTERM. */
 import { type Command, Option } from 'commander';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { isLacunaError } from '../errors.ts';
@@ -40,12 +40,12 @@ export const command: CommandSpec = {
       .addOption(
         new Option(
           '--driver <name>',
-          'erofs-file, erofs-loop: only this way; fuse-native: served by this process, slower, needs no EROFS and no root',
+          'erofs-file, erofs-loop: only this driver; fuse-native: served by this process, slower, needs no EROFS and no root',
         )
           .choices(['auto', 'erofs-file', 'erofs-loop', 'fuse-native'])
           .default('auto'),
       )
-      .option('--suid', "let the image's setuid programs work: whoever reaches DIR can run them")
+      .option('--suid', "let the image's setuid programs work: every user who can reach DIR can run them")
       .option('--dev', "let the image's device nodes work");
   },
 
@@ -70,7 +70,7 @@ export const command: CommandSpec = {
       ...(ca === undefined ? {} : { caFile: ca }),
     });
     const { target } = mounted;
-    // Before the end, because whoever started us waits for it.
+    // Printed before the command ends, because callers wait for the mount.
     const document = { schema: 'lacuna.mount.v1', target, driver: mounted.driver };
     process.stdout.write(context.json ? `${printableJson(document)}\n` : `${target}\n`);
     try {

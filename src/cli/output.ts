@@ -21,14 +21,14 @@ export const TYPE_LETTERS: Readonly<Record<Row['type'], string>> = {
   socket: 's',
 };
 
-/** A name on a terminal: control and direction characters escaped, bytes that are no text as U+FFFD. */
+/** A name on a terminal: control and direction characters escaped, bytes that are not UTF-8 as U+FFFD. */
 export const shown = (text: string | undefined, base64?: string): string => printableName(textOf(text, base64));
 
-/** A name as text, bytes that are none as U+FFFD. */
+/** A name as text, bytes that are not UTF-8 as U+FFFD. */
 export const textOf = (text: string | undefined, base64?: string): string =>
   text ?? (base64 === undefined ? '' : Buffer.from(base64, 'base64').toString('utf8'));
 
-/** A time in UTC, to the second or with its nanoseconds; seconds since the epoch where a calendar has no word for it. */
+/** A time in UTC, to the second or with its nanoseconds; seconds since the epoch beyond the range of dates. */
 export function shownTime({ sec, nsec }: Row['mtime'], withNanoseconds = false): string {
   const time = new Date(sec * 1000);
   const fraction = withNanoseconds ? `.${String(nsec).padStart(9, '0')}` : '';

@@ -1,9 +1,9 @@
-/** Passwords from standard input: asked for and not shown on a terminal, a line each elsewhere. */
+/** Passwords from standard input: prompted for without echo on a terminal, one per line elsewhere. */
 import { createInterface, type Interface } from 'node:readline';
 import { Writable } from 'node:stream';
 import { LacunaError } from '../errors.ts';
 
-/** What a registry's password or token is surely shorter than, in characters. */
+/** Maximum length of a password or token, in characters. */
 const MAX_PASSWORD = 64 * 1024;
 
 /** A word that is typed, e.g. a user name. Null without a terminal. */
@@ -54,7 +54,7 @@ async function nextLine(): Promise<string | null> {
   reader ??= createInterface({ input: process.stdin });
   lines ??= reader[Symbol.asyncIterator]();
   const next = await lines.next();
-  // The process does not wait for more of them; a pipe that stays open is no reason to.
+  // The process must not wait for a pipe that stays open.
   process.stdin.unref?.();
   return next.done === true ? null : next.value;
 }

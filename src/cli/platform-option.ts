@@ -12,5 +12,5 @@ export function platformsOption(text: string, before: readonly string[] = []): s
 /** Of a command that looks into one image. */
 export function platformOption(text: string): string {
   if (!text.includes(',') && text !== ALL) return text;
-  throw new InvalidArgumentError('one platform is looked into at a time, for example linux/arm64.');
+  throw new InvalidArgumentError('give one platform, for example linux/arm64.');
 }

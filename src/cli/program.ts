@@ -6,7 +6,7 @@ import { HEADINGS, helpFormat, output, PROGRAM_EPILOGUE } from './help.ts';
 
 export function programOf(): Command {
   const program = new Command('lacuna')
-    .description('Container images that start before they have arrived.')
+    .description('Lazy container images: containers start before their image is downloaded.')
     .version(packageVersion(), '-v, --version', 'print the version')
     .configureHelp(helpFormat)
     .configureOutput(output)

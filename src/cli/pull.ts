@@ -17,7 +17,7 @@ interface Options {
 export const command: CommandSpec = {
   name: 'pull',
   group: 'run',
-  summary: 'put an image into containerd, lazily where it can be',
+  summary: 'pull an image into containerd, lazily if possible',
   examples: [
     'lacuna pull registry.example/app:1-lazy',
     'lacuna pull registry.example/app:1-lazy --namespace k8s.io',
@@ -30,7 +30,7 @@ export const command: CommandSpec = {
       .option('--containerd <socket>', "containerd's UNIX socket", '/run/containerd/containerd.sock')
       .option('--namespace <name>', "containerd's namespace", 'default')
       .option('--snapshotter <name>', "the proxy plugin's name in containerd's configuration", 'lacuna')
-      .option('--snapshotter-address <socket>', "the snapshotter's socket (default: asked of containerd)")
+      .option('--snapshotter-address <socket>', "the snapshotter's socket (default: as containerd says)")
       .option('--platform <os/arch[/variant]>', "default: this machine's", platformOption);
     withReferrers(withDaemonRegistry(command));
   },

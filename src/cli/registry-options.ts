@@ -1,4 +1,4 @@
-/** The options that every command has which speaks to a registry, and what they mean to the library. */
+/** The options of every command that contacts a registry, and the library options that follow from them. */
 import { type Command, Option } from 'commander';
 import { storedCredentials } from '../access/credentials.ts';
 import type { ForeignLayerPolicy, StoreOptions } from '../registry/store.ts';
@@ -20,7 +20,7 @@ export const TARGET_FORMS =
   'which then carries nothing else: the result goes to standard error';
 
 export const AUTHFILE = '--authfile <file>';
-export const AUTHFILE_HELP = 'where logins are kept (default: REGISTRY_AUTH_FILE, or those of docker and podman)';
+export const AUTHFILE_HELP = 'file of logins (default: REGISTRY_AUTH_FILE, or the files of docker and podman)';
 
 export function withRegistryOptions(command: Command): Command {
   return withLogin(withAccess(command))
@@ -33,13 +33,13 @@ export function withRegistryOptions(command: Command): Command {
     .optionsGroup('Options:');
 }
 
-/** The options of commands after which a daemon reads from the registry, which is told no more than these. */
+/** The options of commands whose registry is then read by the daemon, which receives only these. */
 export function withDaemonRegistry(command: Command): Command {
   declare(command, SHARED);
   return withLogin(withClient(command));
 }
 
-/** The options that say how a registry is reached, whoever asks. */
+/** The options that say how a registry is reached. */
 export function withAccess(command: Command): Command {
   declare(command, { ...SHARED, ...OWN });
   return withClient(command)
@@ -73,7 +73,7 @@ function declare(command: Command, options: Declarations): void {
 }
 
 const CREDS: Declarations = {
-  '--creds <user[:pass]>': 'who asks; a password that is missing is asked for (default: see lacuna login)',
+  '--creds <user[:pass]>': 'user and password; prompts for a missing password (default: see lacuna login)',
 };
 
 /** How one registry is reached. */
@@ -89,7 +89,7 @@ const OWN: Declarations = {
 const SIDES = { src: 'the source', dest: 'the target' } as const;
 type Side = keyof typeof SIDES;
 
-/** {@link withRegistryOptions}, and each way to reach a registry once more for the source and for the target alone. */
+/** {@link withRegistryOptions}, and each of these options again for the source and for the target alone. */
 export function withSides(command: Command): Command {
   withRegistryOptions(command).optionsGroup(REGISTRY_OPTIONS);
   for (const [side, name] of Object.entries(SIDES)) {
@@ -101,11 +101,11 @@ export function withSides(command: Command): Command {
   return command.optionsGroup('Options:');
 }
 
-/** Declares whether lazy images that refer to the one that is named are looked for. */
+/** Declares the options for lazy images that refer to the named image. */
 export function withReferrers(command: Command): Command {
   return command
     .option('--referrers', 'use a lazy image that refers to this one (default: unless a digest is named)')
-    .option('--no-referrers', 'do not look for one');
+    .option('--no-referrers', 'do not look for lazy images that refer to this one');
 }
 
 export const referrersOf = ({ referrers }: Record<string, unknown>): { readonly referrers?: boolean } =>
@@ -119,7 +119,7 @@ interface RegistryOptions extends Access {
   readonly transport: 'undici' | 'node-fetch';
 }
 
-/** What the options mean for the registries of `images`; credentials that are given go to no other. */
+/** Store options for the registries of `images`; credentials on the command line go to no other registry. */
 export async function storeOptions(
   context: CliContext,
   options: Record<string, unknown>,
@@ -129,19 +129,22 @@ export async function storeOptions(
   if ((username === undefined) !== (passwordStdin === undefined)) {
     throw usage(
       '--username and --password-stdin belong together',
-      'or give --creds USER, and the password is asked for',
+      'or give --creds USER, which prompts for the password',
     );
   }
-  if (username !== undefined && creds !== undefined) throw usage('--creds and --username are one too many', null);
-  const given = await readCredentials(creds ?? username);
+  if (username !== undefined && creds !== undefined) throw usage('--creds and --username exclude each other', null);
+  const login = await readCredentials(creds ?? username);
   const stored = storedCredentials(authfile === undefined ? {} : { authFile: authfile });
   const hosts = hostsOf(images);
-  if (given !== null && hosts.size > 1) {
-    throw usage(`one login for several registries: ${[...hosts].join(', ')}`, 'give --src-creds and --dest-creds');
+  if (login !== null && hosts.size > 1) {
+    throw usage(
+      `one login cannot be used for several registries: ${[...hosts].join(', ')}`,
+      'give --src-creds and --dest-creds',
+    );
   }
   const isMeant = (host: string): boolean => hosts.size === 0 || hosts.has(host);
   return {
-    credentials: async (host, part) => (given !== null && isMeant(host) ? given : await stored(host, part)),
+    credentials: async (host, part) => (login !== null && isMeant(host) ? login : await stored(host, part)),
     transport: rest.transport,
     ...(rest.foreignLayers === undefined ? {} : { foreignLayers: rest.foreignLayers }),
     log: context.log,
@@ -162,7 +165,10 @@ export async function sideOptions(
   const isCommon = ['creds', 'username'].some((name) => options[name] !== undefined);
   const hosts = hostsOf([source, target]);
   if (isCommon && hosts.size > 1) {
-    throw usage(`one login for two registries: ${[...hosts].join(', ')}`, 'give --src-creds and --dest-creds');
+    throw usage(
+      `one login cannot be used for two registries: ${[...hosts].join(', ')}`,
+      'give --src-creds and --dest-creds',
+    );
   }
   // One after the other: both may ask for a password.
   const [from, to] = [of('src'), of('dest')];
@@ -180,7 +186,7 @@ const withoutLogin = ({ creds: _c, username: _u, passwordStdin: _p, ...rest }: R
 
 const loginOf = ({ credentials }: StoreOptions): StoreOptions => (credentials === undefined ? {} : { credentials });
 
-/** The options as they are for one side: those of the side stand in for the common ones. */
+/** The options of one side: they override the common ones. */
 function onSide(options: Record<string, unknown>, side: Side): Record<string, unknown> {
   const own = Object.entries(options).flatMap(([name, value]) => {
     const match = new RegExp(`^${side}([A-Z].*)$`).exec(name);

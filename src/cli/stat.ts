@@ -9,7 +9,7 @@ import { describeStored, shown, shownTime, TYPE_LETTERS } from './output.ts';
 export const command: CommandSpec = {
   name: 'stat',
   group: 'look',
-  summary: 'show everything that is known of files of an image',
+  summary: 'show all metadata of files of an image',
   examples: ['lacuna stat oci:build:app /etc/os-release'],
   configure(command: Command): void {
     withImage(command)

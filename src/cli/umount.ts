@@ -11,7 +11,7 @@ export const command: CommandSpec = {
   configure(command: Command): void {
     command
       .argument('<dir>', 'where `lacuna mount` has mounted it')
-      .option('--lazy', 'take it out of the tree although it is in use; it ends with its last user');
+      .option('--lazy', 'detach it although it is in use; it ends with its last user');
   },
 
   async run(_context: CliContext, args: string[], raw: Record<string, unknown>): Promise<CommandResult> {

@@ -26,20 +26,23 @@ export const command: CommandSpec = {
           'docker://HOST/NAME:TAG, oci:DIR:REF, oci-archive:FILE:REF, docker-archive:FILE:NAME:TAG, dir:DIR',
       )
       .addOption(
-        new Option('--format <form>', 'what the target is (default: as it is written)').choices([
+        new Option('--format <form>', 'form of the target (default: inferred from its name)').choices([
           'dir',
           'tar',
           'image',
         ]),
       )
-      .option('--layers', 'the layers of the original, if it is where the lazy image is; else one merged layer')
-      .addOption(
-        new Option('--compress <how>', 'the merged layer (default: gzip, none for docker-archive:)').choices([
-          'gzip',
-          'none',
-        ]),
+      .option(
+        '--layers',
+        'copy the layers of the original, which must be where the lazy image is (default: one merged layer)',
       )
-      .option('--rootless', 'leave owners and devices out of a directory (default: unless run by root)');
+      .addOption(
+        new Option(
+          '--compress <how>',
+          'compression of the merged layer (default: gzip; none for docker-archive:)',
+        ).choices(['gzip', 'none']),
+      )
+      .option('--rootless', 'leave owners and devices out of a directory (default: if not run as root)');
   },
   async run(context, [image, target], raw) {
     const { unpack } = await import('../unpack/unpack.ts');

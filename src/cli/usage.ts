@@ -1,4 +1,4 @@
-/** What the parser of the command line refuses, as an error like all others: USAGE, with a hint. */
+/** Errors of the command line's parser as USAGE errors with a hint. */
 import type { Command, CommanderError } from 'commander';
 import { LacunaError } from '../errors.ts';
 import { nearest } from '../suggest.ts';
@@ -6,7 +6,7 @@ import { nearest } from '../suggest.ts';
 /** `words` are the command line's, `command` is the one that they name; the program itself where they name none. */
 export function usageError(error: CommanderError, command: Command, words: readonly string[]): LacunaError {
   const isProgram = command.parent === null;
-  // What stands before this message is the help.
+  // commander has printed the help before this message.
   const message = error.code === 'commander.help' ? 'no command is given' : error.message;
   const problem = message.replace(/^error: /, '').replace(/\.?\s*$/, '');
   const meant = suggestion(problem, command, words);
@@ -16,8 +16,8 @@ export function usageError(error: CommanderError, command: Command, words: reado
   });
 }
 
-export function unknownCommand(name: string, known: readonly string[]): LacunaError {
-  const meant = nearest(name, [...known, 'help']);
+export function unknownCommand(name: string, names: readonly string[]): LacunaError {
+  const meant = nearest(name, [...names, 'help']);
   const hint = meant === null ? 'see lacuna --help' : `Did you mean ${meant}?`;
   return new LacunaError('USAGE', `unknown command '${name}'`, { hint });
 }

@@ -11,7 +11,7 @@ export const command: CommandSpec = {
   async run() {
     const { version } = await import('../doctor/version.ts');
     const found = version();
-    const rows = Object.entries(found).map(([name, value]) => [name, value ?? 'not there: see lacuna doctor']);
+    const rows = Object.entries(found).map(([name, value]) => [name, value ?? 'not available: see lacuna doctor']);
     return { document: { schema: 'lacuna.version.v1', ...found }, text: alignColumns(rows).join('\n') };
   },
 };

@@ -14,7 +14,7 @@ export const readCertificates = (path: string): Promise<string> =>
     hint: 'a file with certificates in PEM form',
   });
 
-/** Whoever reads the file later, the daemon for one, reads it at its start and from another directory. */
+/** The path must be absolute: the daemon reads the file from another working directory. */
 export async function checkCertificates(file: string, subject: string): Promise<void> {
   if (file === '') return;
   if (!isAbsolute(file)) throw problem(subject, 'registry.ca', 'must be an absolute path', null);

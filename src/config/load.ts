@@ -17,7 +17,7 @@ export function defaultConfig(): Config {
   return configOf({}, 'defaults');
 }
 
-/** Reads and checks the file at `path`, and the files that it names. CONFIG, with the key, for whatever is wrong. */
+/** Reads and checks the file at `path`, and the files that it names. CONFIG, with the key, when one is wrong. */
 export async function loadConfig(path: string): Promise<Config> {
   const source = await readNamed(path, MAX_CONFIG_FILE, { op: OP }).catch((cause: NodeJS.ErrnoException) => {
     throw new LacunaError('CONFIG', `cannot be read: ${reasonOf(cause)}`, { op: OP, subject: path, cause });
@@ -42,7 +42,7 @@ export function parseConfig(source: string, subject: string): Config {
   return configOf(sections, subject);
 }
 
-/** In one line: the parser's message goes on with an excerpt of the source. */
+/** Only the first line: the parser's message continues with an excerpt of the source. */
 function tomlProblem(cause: unknown, subject: string): LacunaError {
   const place = cause instanceof TomlError ? `line ${cause.line}, column ${cause.column}: ` : '';
   const [first = ''] = (cause instanceof Error ? cause.message : String(cause)).split('\n');
@@ -81,13 +81,13 @@ function configOf(document: Record<string, unknown>, subject: string): Config {
 
 function refuseUnknown(
   given: Record<string, unknown>,
-  known: readonly string[],
+  valid: readonly string[],
   prefix: string,
   subject: string,
 ): void {
   for (const name of Object.keys(given)) {
-    if (known.includes(name)) continue;
-    const all = `known are ${known.join(', ')}`;
-    throw problem(subject, `${prefix}${name}`, 'is not a known key', didYouMean(name, known, prefix) ?? all);
+    if (valid.includes(name)) continue;
+    const all = `valid keys: ${valid.join(', ')}`;
+    throw problem(subject, `${prefix}${name}`, 'is not a valid key', didYouMean(name, valid, prefix) ?? all);
   }
 }

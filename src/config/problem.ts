@@ -4,7 +4,7 @@ import { nearest } from '../suggest.ts';
 
 export const OP = 'read configuration';
 
-/** CONFIG: `name` is a key, `what` goes on with the sentence. */
+/** A CONFIG error. The message is the key `name` followed by `what`. */
 export function problem(
   subject: string,
   name: string,
@@ -15,12 +15,12 @@ export function problem(
   return new LacunaError('CONFIG', `${name} ${what}`, { op: OP, subject, cause, ...(hint === null ? {} : { hint }) });
 }
 
-/** Node's text without its code and system call, which people need not know: `no such file or directory '/x'`. */
+/** Node's text without its code and system call: `no such file or directory '/x'`. */
 export const reasonOf = ({ message }: NodeJS.ErrnoException): string =>
   message.replace(/^E[A-Z]+: /, '').replace(/, [a-z]+( |$)/, '$1');
 
-/** A hint, where one of the known words is near. */
-export function didYouMean(word: unknown, known: readonly unknown[], prefix = ''): string | null {
-  const near = nearest(String(word), known.map(String));
+/** A hint when one of the valid words is similar. */
+export function didYouMean(word: unknown, valid: readonly unknown[], prefix = ''): string | null {
+  const near = nearest(String(word), valid.map(String));
   return near === null ? null : `did you mean ${prefix}${near}?`;
 }

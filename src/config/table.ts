@@ -13,7 +13,7 @@ export interface Key<T> {
   readonly default: T;
   /** The meaning of the key, as docs/config.md prints it. */
   readonly doc: string;
-  /** Of a size, duration or count; what is absurd is a mistake. */
+  /** Bounds of a size, duration or count: an absurd value is a mistake. */
   readonly least?: number;
   /** Largest value of a size, duration or count. */
   readonly most?: number;
@@ -50,41 +50,41 @@ const DAY = 86_400_000;
 /** Every key of the configuration file by section, with its type, default and meaning. */
 export const CONFIG_TABLE = {
   log: {
-    level: choice<LogLevel>('info', LOG_LEVELS, 'What is logged: debug, info, warn, error or silent.'),
+    level: choice<LogLevel>('info', LOG_LEVELS, 'Minimum level of log lines: debug, info, warn, error or silent.'),
   },
   fetch: {
     window: size(
       1536 * KIB,
       [0, GIB],
-      'Chunks of this aligned part of a blob follow the ones that a reader waits for. 0 = none.',
+      'Read-ahead window: the rest of this aligned part of a blob is fetched after a demanded chunk. 0 = no read-ahead.',
     ),
     in_flight: size(
       1024 * KIB,
       [0, GIB],
-      'Maximum compressed bytes of read-ahead in flight, for each image and registry, and behind any wanted chunk.',
+      'Maximum compressed bytes of read-ahead in flight, for each image and registry, and after one demanded chunk.',
     ),
     connections: count(16, [1, 1024], 'Maximum concurrent requests of one image to one repository.'),
     origin_connections: count(
       64,
       [2, 4096],
-      'Maximum concurrent requests to one registry. An image gets no more of them than are free.',
+      'Maximum concurrent requests to one registry. One image uses at most as many as it leaves free.',
     ),
     total_connections: count(
       512,
       [2, 4096],
-      'Maximum concurrent requests in all. An image gets no more of them than are free.',
+      'Maximum concurrent requests in all. One image uses at most as many as it leaves free.',
     ),
     memory: size(
       256 * MIB,
       [128 * MIB, 64 * GIB],
-      'Maximum bytes that are fetched and not in the cache yet. An image gets no more of them than are free; the first request of one that has none may exceed it, up to twice as much in all.',
+      'Maximum bytes fetched and not yet in the cache. One image uses at most as many as it leaves free; the first request of an image that has none may exceed it, up to twice as much in all.',
     ),
     silence: duration(
       1000,
       [50, DAY],
-      'A source that sends nothing for so long is asked last for a while, and the next one as well.',
+      'Time without data after which the next source is asked as well, and the silent one last for a while.',
     ),
-    deadline: duration(30_000, [1, DAY], 'A read whose data cannot be had for so long fails with an I/O error.'),
+    deadline: duration(30_000, [1, DAY], 'Time after which a read whose data has not arrived fails with EIO.'),
   },
   daemon: {
     threads: count(2, [1, 256], 'Threads that answer file system requests.'),
@@ -93,7 +93,7 @@ export const CONFIG_TABLE = {
   snapshotter: {
     containerd: text(
       '',
-      'Socket of the containerd that is asked whether it pulled an image. Empty: that of the process which calls.',
+      'Socket of the containerd that is asked whether it pulled an image. Empty: the socket of the calling process.',
     ),
   },
   registry: {

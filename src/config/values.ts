@@ -30,7 +30,7 @@ export function checkedValue(key: Key<unknown>, value: unknown, name: string, su
 
 const DURATION_FORMS = `${Object.keys(DURATION_UNITS).join(', ')}, as in "30s"`;
 
-/** A bare number is refused, so that nobody has to guess what it counts. */
+/** A bare number is refused, because its unit would be a guess. */
 function withUnit(
   parseText: (text: string) => number | null,
   value: unknown,
@@ -43,7 +43,7 @@ function withUnit(
   throw problem(subject, name, 'must be a string with a unit', forms);
 }
 
-/** What is absurd is a mistake. */
+/** Checks the bounds of the key. */
 function inRange(key: Key<unknown>, value: number, name: string, subject: string): number {
   const { type, least, most } = key;
   const whole = type === 'count' ? 'a whole number of ' : '';

@@ -34,7 +34,7 @@ export class Containerd implements Disposable {
     this.#signal = options.signal;
   }
 
-  /** What is made by this client belongs to the lease until {@link endLease}. It ends by itself after `seconds`. */
+  /** Objects that this client makes belong to the lease until {@link endLease}. It expires after `seconds`. */
   async beginLease(id: string, seconds: number): Promise<void> {
     const expire = new Date(Date.now() + seconds * 1000).toISOString();
     await this.#call('Leases.Create', { id, labels: { 'containerd.io/gc.expire': expire } });

@@ -18,7 +18,7 @@ export interface ContentLink {
   readonly signal: AbortSignal | undefined;
 }
 
-/** Milliseconds between two looks at another's write, and after which one that stands still is waited for no more. */
+/** Interval of polling another pull's write, and the time without progress until waiting ends, in milliseconds. */
 const LOOK = 250;
 const STANDSTILL = 120_000;
 
@@ -70,11 +70,15 @@ async function progressOf({ channel, metadata, signal }: ContentLink, ref: strin
 }
 
 const standstill = ({ digest, size }: ContentDescriptor, bytes: number): LacunaError =>
-  new LacunaError('LOCKED', `another pull has stored ${bytes} of ${size} bytes and stands still`, {
-    op: 'pull',
-    subject: digest,
-    hint: 'end the other pull, or wait for it and pull again',
-  });
+  new LacunaError(
+    'LOCKED',
+    `another pull stored ${bytes} of ${size} bytes and has made no progress for ${STANDSTILL / 1000} s`,
+    {
+      op: 'pull',
+      subject: digest,
+      hint: 'end the other pull, or wait for it and pull again',
+    },
+  );
 
 /** One message for what is small; a message per piece, and as many on their way as the socket takes, for the rest. */
 async function write(
@@ -101,7 +105,7 @@ async function write(
     call.on('end', resolve);
     call.resume();
   });
-  // A failure is seen by whoever waits: below, or while a piece is sent.
+  // The failure is thrown where the call is awaited: below, or while a piece is sent.
   ended.catch(() => {});
   const send = async (message: Sent<WriteContentRequest>): Promise<void> => {
     if (call.write(message)) return;

@@ -1,4 +1,4 @@
-/** The snapshotter behind containerd, spoken to directly: how its registry is reached, and which bootstrap it will need. */
+/** Direct calls to the snapshotter: how to reach the registry, and which bootstrap it will need. */
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { unixChannel } from '../grpc/unix.ts';
 import type { Descriptor } from '../image/manifest.ts';
@@ -9,7 +9,7 @@ import type { Containerd } from './client.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
 
 export interface SnapshotterLink {
-  /** Has the bootstrap fetched now; resolves with how many bytes that are, 0 when it was there; null when it failed. */
+  /** Makes the snapshotter fetch the bootstrap; resolves with the bytes fetched, 0 when cached, null after a failure. */
   expect(image: string, layer: Descriptor): Promise<number | null>;
   close(): void;
 }
@@ -20,7 +20,7 @@ interface LinkOptions extends PullOptions {
 
 /**
  * Null when the snapshotter is not Lacuna's: built into containerd, or one that does not answer to these calls.
- * NOT_FOUND when containerd has none of this name.
+ * NOT_FOUND when containerd has no snapshotter of this name.
  */
 export async function linkSnapshotter(containerd: Containerd, options: LinkOptions): Promise<SnapshotterLink | null> {
   const { snapshotter = DEFAULT_SNAPSHOTTER, snapshotterAddress, reference, log = silentLog } = options;
@@ -56,9 +56,12 @@ export async function linkSnapshotter(containerd: Containerd, options: LinkOptio
   };
 }
 
-/** Prepare fetches what nobody announced, once containerd has the manifest. */
+/** Without an announcement Prepare fetches the bootstrap, once containerd has the manifest. */
 function note(log: Log, error: unknown): void {
-  log.debug({ error: toLacunaError(error).toJSON() }, 'the bootstrap could not be announced');
+  log.debug(
+    { error: toLacunaError(error).toJSON() },
+    'cannot announce the bootstrap; it is fetched when containerd prepares the snapshot',
+  );
 }
 
 /** Null: built into containerd. */

@@ -1,4 +1,4 @@
-/** What `pull` is told. */
+/** Options of `pull`. */
 import type { Platform } from '../image/platform.ts';
 import type { OnProgress } from '../observe/progress.ts';
 import type { StoreOptions } from '../registry/store.ts';
@@ -17,7 +17,7 @@ export interface PullOptions extends RegistryOptions {
   readonly namespace: string;
   /** Name of the proxy plugin in containerd's configuration; default {@link DEFAULT_SNAPSHOTTER}. */
   readonly snapshotter?: string;
-  /** Its socket. Default: asked of containerd. */
+  /** Its socket. Default: the address that containerd reports. */
   readonly snapshotterAddress?: string;
   /** Default: this machine's. */
   readonly platform?: Platform;

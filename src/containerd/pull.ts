@@ -1,6 +1,6 @@
 /**
  * Puts an image into containerd: its manifest and config, its snapshots (lazy where they can be) and its record.
- * A container waits for this, so whatever does not need the other's answer is asked at the same time.
+ * A container waits for this, so independent requests are made at the same time.
  */
 import { randomUUID } from 'node:crypto';
 import { callback, FormatError, LacunaError, toLacunaError } from '../errors.ts';
@@ -21,7 +21,7 @@ import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
 import { listeningSocket } from './socket.ts';
 import { chainIdsOf, unpack } from './unpack.ts';
 
-/** A lease that a killed pull left ends after so many seconds. */
+/** Lifetime of a lease in seconds, which ends one that a killed pull left. */
 const LEASE_SECONDS = 24 * 3600;
 
 /** The result of {@link pull}. */
@@ -68,18 +68,18 @@ export async function pull(image: ImageInput, options: PullOptions): Promise<Pul
   try {
     for (const outcome of [leased, linked]) if (outcome.status === 'rejected') throw outcome.reason;
     if (chosen.status === 'rejected') throw chosen.reason;
-    return await bring({ containerd, store, reference, link, choice: chosen.value, config, options });
+    return await pullInLease({ containerd, store, reference, link, choice: chosen.value, config, options });
   } catch (error) {
     throw aboutDigests(error, nameOf(reference));
   } finally {
     link?.close();
     await containerd.endLease().catch((error: unknown) => {
-      log.debug({ error: toLacunaError(error).toJSON() }, 'the lease ends by itself');
+      log.debug({ error: toLacunaError(error).toJSON() }, 'cannot delete the lease; it expires by itself');
     });
   }
 }
 
-interface Bringing {
+interface PullContext {
   readonly containerd: Containerd;
   readonly store: ImageStore;
   readonly reference: DockerReference;
@@ -90,7 +90,7 @@ interface Bringing {
   readonly options: PullOptions;
 }
 
-async function bring(request: Bringing): Promise<PullResult> {
+async function pullInLease(request: PullContext): Promise<PullResult> {
   const { containerd, store, reference, link, choice, config, options } = request;
   const { snapshotter = DEFAULT_SNAPSHOTTER, signal } = options;
   const onProgress = callback(options.onProgress, 'onProgress');
@@ -100,12 +100,12 @@ async function bring(request: Bringing): Promise<PullResult> {
   const bootstrap = bootstrapLayerOf(manifest);
   const announced = link === null || bootstrap === null ? 0 : link.expect(image, bootstrap);
 
-  // The snapshotter believes labels that were announced.
+  // The snapshotter believes labels of an announced bootstrap.
   const [configBytes, fetched] = await Promise.all([config, announced]);
   const { diff_ids: diffIds } = parseConfig(configBytes, image).rootfs;
   const { layers } = manifest;
   if (layers.length !== diffIds.length) {
-    throw new FormatError('rootfs.diff_ids', `${diffIds.length} of them for ${layers.length} layers`, {
+    throw new FormatError('rootfs.diff_ids', `${diffIds.length} diff IDs for ${layers.length} layers`, {
       subject: image,
     });
   }
@@ -114,7 +114,7 @@ async function bring(request: Bringing): Promise<PullResult> {
   const source = { [sourceLabel(reference.host)]: reference.repository };
   const writeManifest = (): Promise<void> =>
     containerd.writeContent(target, [target.bytes], { ...source, ...childLabels(manifest) });
-  // What was not announced is believed when containerd has the manifest, and only then.
+  // Labels of a bootstrap that was not announced are believed only once containerd has the manifest.
   if (fetched === null) await writeManifest();
   const [{ lazyLayers, bytes }] = await Promise.all([
     unpack({
@@ -135,9 +135,9 @@ async function bring(request: Bringing): Promise<PullResult> {
 }
 
 function whyNotLazy(isLazyImage: boolean, isOurs: boolean, snapshotter: string): string {
-  if (!isLazyImage) return 'an ordinary image, which `lacuna convert` makes lazy';
+  if (!isLazyImage) return 'an ordinary image; `lacuna convert` makes it lazy';
   if (!isOurs) return `the snapshotter ${snapshotter} is not Lacuna's`;
-  return `the snapshotter ${snapshotter} could not fetch the bootstrap; its log tells why`;
+  return `the snapshotter ${snapshotter} could not fetch the bootstrap; see its log`;
 }
 
 /**
@@ -148,10 +148,10 @@ function aboutDigests(error: unknown, image: string): unknown {
   const { code, op, message } = toLacunaError(error);
   const isRefusal = code === 'PRECONDITION' || (code === 'DIGEST_MISMATCH' && op === 'unpack');
   if (!isRefusal || !message.includes('sha512:')) return error;
-  return new LacunaError('UNSUPPORTED', `containerd does not take an image with sha512 digests: ${message}`, {
+  return new LacunaError('UNSUPPORTED', `containerd cannot store an image with sha512 digests: ${message}`, {
     op: 'pull',
     subject: image,
-    hint: '`lacuna convert` makes a lazy image of it that is named by sha256 throughout',
+    hint: 'convert it: `lacuna convert` writes sha256 digests throughout',
     cause: error,
   });
 }

@@ -1,5 +1,5 @@
 /**
- * From layers to a snapshot: what is lazy is only named, everything else is downloaded into containerd's content store
+ * From layers to a snapshot: lazy layers are only named, all others are downloaded into containerd's content store
  * and unpacked by it, one layer on the other, while the next ones are already on their way.
  */
 import { randomBytes } from 'node:crypto';
@@ -89,7 +89,7 @@ export async function unpack(request: UnpackRequest): Promise<Unpacked> {
   return { lazyLayers, bytes: downloads.bytes };
 }
 
-/** What CRI, the transfer service and nerdctl say about a layer. */
+/** The labels that CRI, the transfer service and nerdctl set for a layer. */
 function labelsOf(request: UnpackRequest, at: number, chainId: string): Record<string, string> {
   const layer = request.layers[at]!;
   const annotations = Object.entries(layer.annotations ?? {}).filter(([key, value]) => {
@@ -115,7 +115,7 @@ function labelsOf(request: UnpackRequest, at: number, chainId: string): Record<s
 
 /** Starts with the first layer that has to be unpacked, and goes on with those above it. */
 class Downloads {
-  /** What crossed the network. */
+  /** Bytes that were downloaded. */
   bytes = 0;
   readonly #request: UnpackRequest;
   readonly #running = new Map<number, Promise<void>>();
@@ -161,9 +161,13 @@ class Downloads {
   }
 }
 
-function wrongDiffId(layer: Descriptor, found: string, expected: string): LacunaError {
-  return new LacunaError('DIGEST_MISMATCH', `the unpacked layer is ${found}, the image's config says ${expected}`, {
-    op: 'unpack',
-    subject: layer.digest,
-  });
+function wrongDiffId(layer: Descriptor, actual: string, expected: string): LacunaError {
+  return new LacunaError(
+    'DIGEST_MISMATCH',
+    `the unpacked layer hashes to ${actual}, the image's config says ${expected}`,
+    {
+      op: 'unpack',
+      subject: layer.digest,
+    },
+  );
 }

@@ -15,7 +15,7 @@ export class Assembly {
   readonly #chunkSize: number;
   readonly #subject: string;
   #slot: Slot | null = null;
-  /** Bytes of the slot that whole chunks take, and those of the chunk behind them that are there. */
+  /** Bytes of the slot in whole chunks, and the bytes of the partial chunk after them. */
   #used = 0;
   #filled = 0;
   #pieces: Piece[] = [];
@@ -28,12 +28,12 @@ export class Assembly {
     this.#subject = subject;
   }
 
-  /** Whether nothing was taken because there is no room: {@link renew} makes some. */
+  /** Whether the slot is full: {@link renew} takes a new one. */
   get wantsRoom(): boolean {
     return this.#wantsRoom;
   }
 
-  /** Begins a file. UNSUPPORTED when the sparse files of the layer have more chunks than they may. */
+  /** Begins a file. UNSUPPORTED when the sparse files of the layer have too many chunks. */
   begin({ name, size }: TarEntry): void {
     this.#chunks += Math.ceil(size / this.#chunkSize);
     if (this.#chunks <= MAX_SPARSE_CHUNKS) return;
@@ -50,7 +50,7 @@ export class Assembly {
     return this.#fill(node, length, remaining, (into, at, end) => buffer.copy(into, at, start, start + end - at));
   }
 
-  /** Takes zeros: whole chunks of them as one that stands there several times. */
+  /** Takes zeros: whole chunks of zeros become one repeated chunk. */
   hole(node: LayerFile, length: number, remaining: number): number {
     const count = this.#filled === 0 ? Math.floor(length / this.#chunkSize) : 0;
     if (count <= 1) return this.#fill(node, length, remaining, (into, at, end) => into.fill(0, at, end));
@@ -60,14 +60,14 @@ export class Assembly {
     return count * this.#chunkSize;
   }
 
-  /** Hands over what there is and takes a new slot. */
+  /** Hands over the slot and takes a new one. */
   async renew(ring: Ring, take: TakeMade): Promise<void> {
     this.finish(ring, take);
     this.#slot = await ring.take();
     this.#wantsRoom = false;
   }
 
-  /** Hands over what there is. */
+  /** Hands over the slot. */
   finish(ring: Ring, take: TakeMade): void {
     const slot = this.#slot;
     const pieces = this.#pieces;

@@ -44,7 +44,7 @@ export class BlobChunks implements ChunkSource, ChunkList<FileChunk> {
   }
 
   /**
-   * What {@link records} and {@link units} gave. `records`: whole records of chunks that follow each other; the caller has
+   * Rebuilds the chunks from {@link records} and {@link units}. `records`: whole records of chunks that follow each other; the caller has
    * checked that their units are there.
    */
   static restore(digester: Digester, compressor: Compressor, records: Buffer, units: readonly Unit[]): BlobChunks {

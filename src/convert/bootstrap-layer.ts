@@ -25,7 +25,7 @@ const GZIP_OS_UNKNOWN = 255;
 const GZIP_PIECE = 256 * 1024;
 
 /**
- * Writes the layer to an upload and commits it. `metas`: what a blob's `blob.meta` file is called before the dot → its
+ * Writes the layer to an upload and commits it. `metas`: the name of a blob's `blob.meta` file before the dot → its
  * bytes, in the order of the blob table.
  */
 export async function packBootstrapLayer(

@@ -1,5 +1,5 @@
 /**
- * The chunk pipeline of one layer: hash, leave out what is known, compress, append. Batches overlap in the native
+ * The chunk pipeline of one layer: hash, leave out reusable chunks, compress, append. Batches overlap in the native
  * threads; what decides bytes (which chunk is new, where it lies) happens here in batch order, so that the blob is the
  * same whatever the thread count.
  */
@@ -18,7 +18,7 @@ export type Append = (data: Buffer) => Promise<void>;
 /** Chunks that lie in other blobs and may be referred to. Asked once per batch. */
 export interface DedupSource {
   /**
-   * `digests`: {@link DIGEST_SIZE} bytes each, back to back. Those that are known, by digest; a chunk of another size
+   * `digests`: {@link DIGEST_SIZE} bytes each, back to back. Reusable chunks by digest; a chunk of another size
    * does not count.
    */
   lookup(digests: Buffer): Promise<ReadonlyMap<ByteString, FileChunk>>;
@@ -28,7 +28,7 @@ export interface PipelineTotals {
   /** Chunks of all files, and their plain bytes. */
   readonly chunks: number;
   readonly bytes: number;
-  /** Of those, chunks that were already known, and their plain bytes. */
+  /** Of those, reused chunks, and their plain bytes. */
   readonly reusedChunks: number;
   readonly reusedBytes: number;
 }
@@ -51,7 +51,7 @@ export class ChunkPipeline implements LayerSink {
   readonly #ring: Ring;
   readonly #hasher: Sha256Stream;
   readonly #append: Append;
-  readonly #known: DedupSource;
+  readonly #reusableChunks: DedupSource;
   readonly #chunks: BlobChunks;
   readonly #batches: Batches;
   #storedEnd = 0;
@@ -65,14 +65,14 @@ export class ChunkPipeline implements LayerSink {
     ring: Ring,
     hasher: Sha256Stream,
     append: Append,
-    known: DedupSource,
+    reusableChunks: DedupSource,
   ) {
     this.#addon = addon;
     this.#options = options;
     this.#ring = ring;
     this.#hasher = hasher;
     this.#append = append;
-    this.#known = known;
+    this.#reusableChunks = reusableChunks;
     this.#chunks = new BlobChunks(options.digester, options.compressor);
     this.#batches = new Batches(options.batchSize);
   }
@@ -81,9 +81,9 @@ export class ChunkPipeline implements LayerSink {
   add(slot: Slot, pieces: readonly Piece[]): void {
     const ranges = new Uint32Array(pieces.flatMap((piece) => [piece.offset, piece.length]));
     const hashed = this.#addon.hashChunks(slot.input, ranges, this.#options.digester);
-    const found = hashed.then((digests) => this.#known.lookup(digests));
-    const planned = Promise.all([hashed, found, this.#planned]).then(([digests, known]) =>
-      this.#plan(slot, digests, known, pieces),
+    const reusable = hashed.then((digests) => this.#reusableChunks.lookup(digests));
+    const planned = Promise.all([hashed, reusable, this.#planned]).then(([digests, matches]) =>
+      this.#plan(slot, digests, matches, pieces),
     );
     this.#store(planned, () => this.#ring.give(slot));
   }
@@ -137,7 +137,7 @@ export class ChunkPipeline implements LayerSink {
       piece.node.addOwnChunk(this.#chunks, index, piece.count);
       const data = slot.input.subarray(piece.offset, piece.offset + piece.length);
       const isMember = piece.node.size === piece.length && this.#batches.takes(piece.length);
-      // What is stored alone ends a batch, and a batch ends a run of what is stored alone.
+      // A chunk that is stored alone ends a batch, and a batch ends a run of such chunks.
       const full = isMember ? this.#batches.makeRoom(piece.length) : this.#batches.take();
       if (full !== null) segments.push(batchSegment(full));
       if (isMember) {
@@ -164,7 +164,7 @@ export class ChunkPipeline implements LayerSink {
     this.#totals.reusedBytes += reused * length;
   }
 
-  /** Gives the file a known chunk, if there is one: of another blob first. */
+  /** Gives the file a reusable chunk, if there is one: of another blob first. */
   #refer({ node, length, count }: Piece, digest: Buffer, others: ReadonlyMap<ByteString, FileChunk>): boolean {
     const other = others.size === 0 ? undefined : others.get(byteString(digest));
     if (other !== undefined) {

@@ -1,4 +1,4 @@
-/** One call of `convert`: what all its images have in common. */
+/** State of one call of `convert`, shared by its images. */
 import type { DictSession } from '../dict/session.ts';
 import type { Manifest } from '../image/manifest.ts';
 import type { BlobCopy } from '../registry/copy.ts';
@@ -30,13 +30,13 @@ export interface Conversion {
   readonly layers: LayerCache;
   /** Layer → how many images that are still to be converted have it: {@link layers} keeps no other. */
   readonly awaited: Map<string, number>;
-  /** What earlier conversions left in the target, and this one leaves. */
+  /** Records of earlier conversions in the target, and of this one. */
   readonly records: Records;
   /** Whether several images are converted, which may share layers. */
   readonly isOfMany: boolean;
   /** Blobs that a layer's report has counted. */
   readonly counted: Set<string>;
-  /** Told of every blob of an original that was copied or looked for. */
+  /** Called for every blob of an original that was copied or found in the target. */
   readonly onCopy: (how: BlobCopy, bytes: number) => void;
   /** Null without a dictionary. */
   readonly dictionary: DictSession | null;

@@ -30,7 +30,7 @@ export interface ConvertResult {
    * the target says none. Null elsewhere.
    */
   readonly name: string | null;
-  /** What the target's tag points at: a manifest, or an index; of referrers, what they refer to. */
+  /** The manifest or index that the target's tag points at; for referrers, their subject. */
   readonly digest: string;
   /** One report for each platform. */
   readonly images: readonly ImageReport[];
@@ -57,12 +57,12 @@ export async function convert(
   if (targetReference?.transport === 'docker-archive') throw unloadable(inputName(target));
   await using opened = await openSource(source, { ...log, ...options.source });
   const from = opened.store;
-  const found = await resolveNamed(from, signal);
+  const original = await resolveNamed(from, signal);
   const platforms = options.platforms ?? [];
-  const selected = await selectManifests(from, found, platforms, signal);
+  const selected = await selectManifests(from, original, platforms, signal);
   // Only now: a layout is not made for a source that is not there.
   const targetOptions = { ...log, ...options.target };
-  const namedTarget = withName(targetReference, found, referenceOf(source));
+  const namedTarget = withName(targetReference, original, referenceOf(source));
   await using made = await openSource(namedTarget ?? target, { create: true, ...targetOptions });
   const to = made.store;
   const recipe = recipeOf(plan, options.dicts ?? []);
@@ -80,16 +80,16 @@ export async function convert(
   };
   const isLone = plan.as === 'lazy' && selected.length === 1;
   // A referrer is there for all to find at once, so what it refers to comes first, and its tag last.
-  if (plan.as === 'referrer') await copyOriginal(conversion, found);
+  if (plan.as === 'referrer') await copyOriginal(conversion, original);
   const images: ConvertedImage[] = [];
   for (const image of selected) {
     images.push(await convertImage(forImage(conversion, image, selected), image, isLone ? 'named' : 'by-digest'));
   }
-  let root: Descriptor = found;
-  if (plan.as === 'referrer') await nameOriginal(conversion, found);
+  let root: Descriptor = original;
+  if (plan.as === 'referrer') await nameOriginal(conversion, original);
   else if (isLone) root = images[0]!.descriptor;
-  else root = await publishIndex(conversion, { found, selected, images, isWhole: platforms.length === 0 });
-  // A place that only this process has a store of is none that others can find.
+  else root = await publishIndex(conversion, { original, selected, images, isWhole: platforms.length === 0 });
+  // Others cannot find a target that only this process has a store of.
   if (targetReference !== null) dictionary?.grow(blobsIn(images, targetReference));
   await records.save();
   const reports = images.map(({ report }) => report);
@@ -107,14 +107,14 @@ export async function convert(
   };
 }
 
-/** An archive without a name for its image has the one of the source: engines import no image without. */
-function withName(target: Reference | null, found: Descriptor, source: Reference | null): Reference | null {
+/** An archive without a name for its image has the one of the source: engines do not import an image without a name. */
+function withName(target: Reference | null, original: Descriptor, source: Reference | null): Reference | null {
   if (target?.transport !== 'oci-archive' || target.ref !== null) return target;
-  if (source?.transport !== 'docker') return { ...target, ref: found.annotations?.[ANNOTATION.refName] ?? null };
+  if (source?.transport !== 'docker') return { ...target, ref: original.annotations?.[ANNOTATION.refName] ?? null };
   return source.tag === null ? target : { ...target, ref: `${source.host}/${source.repository}:${source.tag}` };
 }
 
-/** Of several images each event says which it is of. */
+/** With several images each progress event names its platform. */
 function forImage(conversion: Conversion, { platform }: Descriptor, all: readonly Descriptor[]): Conversion {
   if (all.length === 1 || platform === undefined) return conversion;
   const { onProgress } = conversion.plan;
@@ -125,7 +125,7 @@ function forImage(conversion: Conversion, { platform }: Descriptor, all: readonl
   };
 }
 
-/** Before any work: what the store would say at its end. */
+/** Thrown before any work, because the store would refuse the image at the end. */
 const unloadable = (target: string): LacunaError =>
   new LacunaError('UNSUPPORTED', 'docker cannot load a lazy image', {
     op: 'convert',

@@ -1,4 +1,4 @@
-/** Chunks that are somewhere already and may be referred to instead of being stored again. */
+/** Sources of reusable chunks: the image refers to them instead of storing them again. */
 import { DIGEST_SIZE } from '../blob/table.ts';
 import { type ByteString, byteString, type FileChunk } from '../tree/node.ts';
 import type { BlobChunks } from './blob-chunks.ts';
@@ -27,23 +27,23 @@ export class LowerChunks implements DedupSource {
   }
 
   async lookup(digests: Buffer): Promise<ReadonlyMap<ByteString, FileChunk>> {
-    const found = new Map<ByteString, FileChunk>();
-    if (this.#layers.length === 0) return found;
+    const matches = new Map<ByteString, FileChunk>();
+    if (this.#layers.length === 0) return matches;
     for (let at = 0; at < digests.length; at += DIGEST_SIZE) {
       const digest = digests.subarray(at, at + DIGEST_SIZE);
       const chunk = this.find(digest);
-      if (chunk !== null) found.set(byteString(digest), chunk);
+      if (chunk !== null) matches.set(byteString(digest), chunk);
     }
-    return found;
+    return matches;
   }
 }
 
-/** All of `sources`, the first one that knows a chunk wins. */
+/** All of `sources`, the first one that has a chunk wins. */
 export function firstOf(sources: readonly DedupSource[]): DedupSource {
   return {
     async lookup(digests) {
-      const found = await Promise.all(sources.map((source) => source.lookup(digests)));
-      return new Map(found.reverse().flatMap((chunks) => [...chunks]));
+      const matches = await Promise.all(sources.map((source) => source.lookup(digests)));
+      return new Map(matches.reverse().flatMap((chunks) => [...chunks]));
     },
   };
 }

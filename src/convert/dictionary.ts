@@ -27,10 +27,10 @@ export async function openDictionary(
   return new DictSession({ dicts, to, kind, compressor: kind.compressor, store, log, signal });
 }
 
-/** What a dictionary learns from images that were pushed to `target`. */
+/** The blobs that a dictionary can take from images pushed to `target`. */
 export function blobsIn(images: readonly ConvertedImage[], target: Reference): NewBlob[] {
   const place = locationOf(target);
   if (place === null) return [];
-  const blobs = images.flatMap(({ known }) => known.map((blob) => ({ ...blob, places: [place] })));
+  const blobs = images.flatMap(({ dictBlobs }) => dictBlobs.map((blob) => ({ ...blob, places: [place] })));
   return [...new Map(blobs.map((blob) => [blob.blob.id, blob])).values()];
 }

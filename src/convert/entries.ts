@@ -1,4 +1,4 @@
-/** What a converted layer puts into the lazy image's manifest: none, one or two entries. */
+/** Entries of a converted layer in the lazy image's manifest: none, one or two. */
 
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { digestOf } from '../image/digest.ts';

@@ -48,7 +48,7 @@ export async function exportImage(input: ImageInput, path: string, options: Expo
     throw new LacunaError('USAGE', 'only lazy images can be exported', {
       op: 'export',
       subject: reference,
-      hint: '`lacuna convert` makes one of it',
+      hint: 'convert it first: `lacuna convert SOURCE TARGET`',
     });
   }
   let dropped = 0;
@@ -66,7 +66,7 @@ export async function exportImage(input: ImageInput, path: string, options: Expo
   return { reference, path, size, metadataSize: metadata.length, chunks: chunks.length, contentSize, dropped };
 }
 
-/** A device or a directory is not to be replaced by a file. */
+/** A file must not replace a device or a directory. */
 async function refuseSpecial(path: string): Promise<void> {
   const found = await stat(path).catch(() => null);
   if (found === null || found.isFile()) return;
@@ -124,7 +124,7 @@ async function copyChunks(
   }
 }
 
-/** All chunks that are wanted of a blob read as one file: in few requests, units decoded once, everything verified. */
+/** The needed chunks of a blob as one file: read in few requests, units decoded once, everything verified. */
 const asFile = (chunks: FileNode['chunks'], size: number): FileNode => ({
   type: 'reg',
   mode: 0,

@@ -31,13 +31,13 @@ export interface ConvertedImage {
   readonly descriptor: Descriptor;
   readonly platform: NonNullable<Descriptor['platform']>;
   readonly report: ImageReport;
-  /** What a dictionary that grows is told of it, once the target's place is known. */
-  readonly known: ReadonlyArray<Omit<NewBlob, 'places'>>;
+  /** Blobs to add to growing dictionaries, once the target's location is known. */
+  readonly dictBlobs: ReadonlyArray<Omit<NewBlob, 'places'>>;
 }
 
 /**
  * Converts one manifest and pushes it, under the target's own name as the very last step, or by its digest alone when an
- * index will list it or it is found as a referrer. What an earlier conversion made of it is taken as it is.
+ * index will list it or it is found as a referrer. The image of an earlier conversion is reused as it is.
  */
 export async function convertImage(
   conversion: Conversion,
@@ -51,11 +51,11 @@ export async function convertImage(
     `${from.subject}, manifest ${source.digest}`,
   );
   refuseConverted(manifest, from.subject);
-  const found = await conversion.records.findImage(source, referenceOf(conversion));
+  const recorded = await conversion.records.findImage(source, referenceOf(conversion));
   const converted =
-    found === null
+    recorded === null
       ? await convertAnew(conversion, source, manifest, as)
-      : await takeFound(conversion, source, manifest, found, as);
+      : await reuseImage(conversion, source, manifest, recorded, as);
   forgetLayers(conversion, manifest);
   return { ...converted, report: { ...converted.report, duration: performance.now() - began } };
 }
@@ -107,7 +107,7 @@ async function convertAnew(
   return {
     descriptor,
     platform,
-    known: dictionary === null ? [] : knownOf(layers, used.referred),
+    dictBlobs: dictionary === null ? [] : dictBlobsOf(layers, used.referred),
     report: {
       ...facts,
       layers: layerReports,
@@ -119,8 +119,8 @@ async function convertAnew(
   };
 }
 
-/** Names the image that is there; nothing of it moves. */
-async function takeFound(
+/** Tags the image of an earlier conversion; no blob is copied. */
+async function reuseImage(
   { to, plan }: Conversion,
   source: Descriptor,
   manifest: Manifest,
@@ -145,7 +145,7 @@ async function takeFound(
   return {
     descriptor,
     platform: namesPlatform(source) ? source.platform! : entry.platform,
-    known: [],
+    dictBlobs: [],
     report: {
       ...entry.report,
       layers,
@@ -157,7 +157,7 @@ async function takeFound(
   };
 }
 
-/** What the target's name points at; null when nothing has it. */
+/** Digest that the target's name points at; null when the name is free. */
 async function currentDigest(to: ImageStore, signal: AbortSignal): Promise<string | null> {
   try {
     return (await to.resolve(null, { signal })).digest;
@@ -167,7 +167,7 @@ async function currentDigest(to: ImageStore, signal: AbortSignal): Promise<strin
   }
 }
 
-/** Where the layers are that an image by reference is made of; a directory's path means nothing to anybody else. */
+/** Where the layers are that an image by reference is made of; the path of a directory is useless elsewhere. */
 function referenceOf({ from, plan }: Conversion): string | null {
   return plan.ociRef && from.subject.startsWith('docker://') ? from.subject.slice('docker://'.length) : null;
 }
@@ -184,7 +184,7 @@ function usedOf(layers: readonly PushedLayer[], referred: readonly ReferredBlob[
   };
 }
 
-/** As its index or its config says; an image that says it nowhere is for whoever has it, as for engines. */
+/** The platform in its index or its config; an image without one is for any platform, as for engines. */
 function platformOf(source: Descriptor, config: ImageConfig): NonNullable<Descriptor['platform']> {
   const named = namesPlatform(source) ? source.platform : platformOfConfig(config);
   if (named != null) return named;
@@ -192,7 +192,10 @@ function platformOf(source: Descriptor, config: ImageConfig): NonNullable<Descri
   return { os, architecture };
 }
 
-function knownOf(layers: readonly ConvertedLayer[], referred: readonly ReferredBlob[]): ConvertedImage['known'] {
+function dictBlobsOf(
+  layers: readonly ConvertedLayer[],
+  referred: readonly ReferredBlob[],
+): ConvertedImage['dictBlobs'] {
   const own = layers.flatMap(({ blob, meta, chunks }) =>
     blob === null ? [] : [{ blob, size: blob.compressedSize, meta, chunks }],
   );
@@ -233,14 +236,14 @@ function lazyConfig(
  */
 function historyOf(history: readonly ImageHistory[], layers: readonly ConvertedLayer[]): ImageHistory[] {
   const rest = [...layers];
-  const told = history.flatMap((entry): ImageHistory[] => {
+  const steps = history.flatMap((entry): ImageHistory[] => {
     if (entry.empty_layer === true) return [entry];
     const layer = rest.shift();
     const [first, ...more] = layer === undefined ? [] : entriesOf(layer);
     if (first === undefined) return [{ ...entry, empty_layer: true }];
     return [entry, ...more.map(() => ({ comment: 'chunk info of the layer before' }))];
   });
-  return [...told, ...rest.flatMap(entriesOf).map(() => ({ comment: 'a layer without history' }))];
+  return [...steps, ...rest.flatMap(entriesOf).map(() => ({ comment: 'a layer without history' }))];
 }
 
 function lazyManifest(
@@ -255,7 +258,7 @@ function lazyManifest(
   return {
     schemaVersion: 2,
     mediaType: MEDIA.ociManifest,
-    // What tells it from the original in an index, and by what it is found among referrers.
+    // It distinguishes the lazy image from the original in an index, and identifies it among referrers.
     ...(as === 'lazy' ? {} : { artifactType: MEDIA.nydusArtifact }),
     config,
     // In layer order, a blob that two layers became twice: as often as the history says. Those of the dictionary are listed
@@ -265,7 +268,7 @@ function lazyManifest(
       ...manifest.annotations,
       [ANNOTATION.nydusFsVersion]: '6',
       [ANNOTATION.nydusSourceDigest]: source.digest,
-      // Where the layers are that it is made of: Nydus's tools say so, and only of such images.
+      // The repository of the original layers, as Nydus's tools record it for images by reference.
       ...(reference === null ? {} : { [ANNOTATION.nydusSourceReference]: reference }),
     },
     ...(as === 'referrer'

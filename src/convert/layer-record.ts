@@ -1,5 +1,5 @@
 /**
- * What is kept of a converted layer so that it need not be read again: all that merging wants to know of it. Its data
+ * The record of a converted layer, with all that merging needs, so that the layer need not be read again. Its data
  * stays where it is. A record is zstd frames of: length of the head (u32) · head (JSON) · chunk records · blob.meta · tree.
  */
 import { z } from 'zod';
@@ -136,7 +136,7 @@ export async function decodeLayer(
   } = parseHead(plain.subarray(4, first), subject);
   const chunksEnd = first + length * CHUNK_RECORD_SIZE;
   const metaEnd = chunksEnd + metaLength;
-  if (metaEnd > plain.length || (described === null) !== (length === 0)) throw bad('head', 'sizes', subject);
+  if (metaEnd > plain.length || (described === null) !== (length === 0)) throw bad('head', 'invalid sizes', subject);
   const blob = described && blobOf(described, length, options);
   const records = plain.subarray(first, chunksEnd);
   if (blob !== null) checkChunks(records, units, blob, subject);
@@ -183,7 +183,7 @@ const unitOf = ({ at, stored, size, compressor }: Head['units'][number]): Unit =
 /** Chunks follow each other and lie within the blob. Fields as in blob-chunks.ts. */
 function checkChunks(records: Buffer, units: Head['units'], blob: RafsBlob, subject: string): void {
   for (const { at, stored } of units) {
-    if (at + stored > blob.compressedSize) throw bad('unit', 'runs out of the blob', subject);
+    if (at + stored > blob.compressedSize) throw bad('unit', 'exceeds the blob', subject);
   }
   let plainEnd = 0;
   for (let at = 0; at < records.length; at += CHUNK_RECORD_SIZE) {
@@ -198,15 +198,15 @@ function checkChunks(records: Buffer, units: Head['units'], blob: RafsBlob, subj
         ? records.readUIntLE(at + 40, 6) + records.readUInt32LE(at + 48)
         : records.readUInt32LE(at + 60) + size;
     const limit = number === 0 ? blob.compressedSize : (units[number - 1]?.size ?? 0);
-    if (end > limit) throw bad('chunk', 'runs out of its blob or unit', subject);
+    if (end > limit) throw bad('chunk', 'exceeds its blob or unit', subject);
   }
-  if (plainEnd * BLOCK !== blob.uncompressedSize) throw bad('chunk', 'not all of the blob', subject);
+  if (plainEnd * BLOCK !== blob.uncompressedSize) throw bad('chunk', 'does not end where the blob ends', subject);
 }
 
 function* linesOf(plain: Buffer, start: number): Generator<string> {
   for (let at = start; at < plain.length; ) {
     const end = plain.indexOf(10, at);
-    if (end < 0) throw new FormatError('tree', 'cut', { op: OP });
+    if (end < 0) throw new FormatError('tree', 'truncated', { op: OP });
     yield plain.toString('utf8', at, end);
     at = end + 1;
   }

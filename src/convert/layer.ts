@@ -31,9 +31,9 @@ export interface ConvertedLayer {
 export interface LayerWork {
   readonly options: LayerOptions;
   /** Chunks that may be referred to instead of being stored again. */
-  readonly known: DedupSource;
+  readonly reusableChunks: DedupSource;
   readonly upload: BlobUpload;
-  /** What the trees of all layers of the image may cost. */
+  /** Memory budget for the trees of all layers of the image. */
   readonly budget: TreeBudget;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
@@ -46,7 +46,14 @@ export async function convertLayer(input: LayerInput, work: LayerWork): Promise<
   const native = addon();
   const ring = ringFor(options.chunkSize);
   const hasher = native.sha256Stream();
-  const pipeline = new ChunkPipeline(native, options, ring, hasher, (data) => work.upload.write(data), work.known);
+  const pipeline = new ChunkPipeline(
+    native,
+    options,
+    ring,
+    hasher,
+    (data) => work.upload.write(data),
+    work.reusableChunks,
+  );
   const reading = { chunkSize: options.chunkSize, budget, signal, onRead };
   const { tree } = await readLayer(input, reading, ring, pipeline);
   return finish(pipeline, hasher, tree, work);

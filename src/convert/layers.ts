@@ -17,16 +17,16 @@ import type { LayerInput } from './read-layer.ts';
 import { NO_TRANSFER, sumTransfers, transferOf } from './transfer.ts';
 import { type IndexWork, indexLayer } from './zran-index.ts';
 
-/** Layers under way at once: enough to hide one's waiting behind another's work, few enough to bound memory. */
+/** Layers converted at once: enough to overlap waiting with work, few enough to bound memory. */
 const PARALLEL_LAYERS = 3;
 
-/** The layers of an image, and what they refer to of the dictionary, which the target has. */
+/** The layers of an image, and the blobs of the dictionary that they refer to, which are in the target. */
 export interface ConvertedLayers {
   readonly layers: readonly PushedLayer[];
   readonly referred: readonly ReferredBlob[];
 }
 
-/** Converts every layer, and those anew that refer to what the dictionary cannot keep its word about. */
+/** Converts every layer, and again those that refer to blobs which turned out to be unavailable. */
 export async function convertLayers(
   conversion: Conversion,
   manifest: Manifest,
@@ -46,7 +46,7 @@ export async function convertLayers(
   }
 }
 
-/** A layer that is a blob of the dictionary has it as its own, as it would have it without the dictionary. */
+/** A layer that equals a blob of the dictionary has it as its own blob, as it would without the dictionary. */
 function asBlob(layer: PushedLayer, whole: ReferredBlob | undefined): PushedLayer {
   if (whole === undefined) return layer;
   const { blob, meta, size, access } = whole;
@@ -61,10 +61,10 @@ async function convertOnce(conversion: Conversion, manifest: Manifest, config: I
   const inputs = manifest.layers.map((layer, index) => inputOf(from, layer, index, config.rootfs.diff_ids[index]!));
   const budget = new TreeBudget();
   const lower = new LowerChunks();
-  const known = dictionary === null ? lower : firstOf([lower, dictionary]);
+  const reusableChunks = dictionary === null ? lower : firstOf([lower, dictionary]);
   const convert = async (input: LayerInput): Promise<PushedLayer> => {
     const began = performance.now();
-    const converted = await obtainLayer(input, conversion, { known, budget, signal });
+    const converted = await obtainLayer(input, conversion, { reusableChunks, budget, signal });
     if (plan.dedup === 'image') lower.add(converted.chunks);
     return { ...converted, duration: performance.now() - began };
   };
@@ -89,7 +89,7 @@ async function convertOnce(conversion: Conversion, manifest: Manifest, config: I
 async function obtainLayer(
   input: LayerInput,
   { from, to, plan, records }: Conversion,
-  { known, budget, signal }: Pick<LayerWork, 'known' | 'budget' | 'signal'>,
+  { reusableChunks, budget, signal }: Pick<LayerWork, 'reusableChunks' | 'budget' | 'signal'>,
 ): Promise<Omit<PushedLayer, 'duration'>> {
   const subject = input.digest.slice(7, 19);
   const onRead = (done: number) =>
@@ -103,7 +103,7 @@ async function obtainLayer(
   }
   const store = (options: LayerOptions) =>
     pushMade(to, plan, signal, subject, (upload) =>
-      convertLayer(input, { options, known, budget, signal, onRead, upload }),
+      convertLayer(input, { options, reusableChunks, budget, signal, onRead, upload }),
     );
   const referred = plan.ociRef ? await referTo(input, from, to, { options: plan.layer, budget, signal, onRead }) : null;
   if (plan.ociRef && referred === null) {
@@ -121,7 +121,7 @@ async function obtainLayer(
   return { ...made, transfer: sumTransfers(parts), isReused: false };
 }
 
-/** Throws UNSUPPORTED for a layer that is no tar, before any is read. */
+/** Throws UNSUPPORTED for a layer that is not a tar, before any layer is read. */
 function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: string): LayerInput {
   if (layerCompression(layer.mediaType) === null) {
     throw new LacunaError('UNSUPPORTED', `layer ${index + 1} has the media type ${layer.mediaType}`, {
@@ -140,8 +140,8 @@ function inputOf(from: ImageStore, layer: Descriptor, index: number, diffId: str
 }
 
 /**
- * Makes an index into a layer, and sees to it that the target has the layer: it is the data of the image. Null for one
- * that cannot be.
+ * Makes an index into a layer, and copies the layer to the target, as it is the data of the image. Null for one
+ * that cannot be indexed.
  */
 async function referTo(
   input: LayerInput,

@@ -53,11 +53,15 @@ function mergeImages(
   const { chunkSize, flags } = first.superblock;
   for (const [i, { superblock }] of images.entries()) {
     if (superblock.chunkSize === chunkSize) continue;
-    throw new LacunaError('UNSUPPORTED', `chunks of ${superblock.chunkSize} bytes, below it ${chunkSize}`, {
-      op: 'merge',
-      subject: subjects[i]!,
-      hint: 'layers that are to be merged are built with one chunk size',
-    });
+    throw new LacunaError(
+      'UNSUPPORTED',
+      `its chunk size is ${superblock.chunkSize}, that of the layers below it ${chunkSize}`,
+      {
+        op: 'merge',
+        subject: subjects[i]!,
+        hint: 'build all layers with the same chunk size',
+      },
+    );
   }
   const root = overlay(images.map(layerOf), 'merge');
   const blobs = [...new Map(images.flatMap((image) => image.blobs.map((blob) => [blob.id, blob]))).values()];

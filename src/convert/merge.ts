@@ -12,7 +12,7 @@ import type { ConvertPlan } from './options.ts';
 
 export interface MergedImage {
   readonly bootstrap: Buffer;
-  /** What a blob's `blob.meta` file is called before the dot → its bytes, in the order of the blob table. */
+  /** Name of a blob's `blob.meta` file before the dot → its bytes, in the order of the blob table. */
   readonly metas: ReadonlyMap<string, Buffer>;
   /** Hex ids of the blobs that the bootstrap refers to, in its order. */
   readonly blobs: readonly string[];
@@ -44,8 +44,8 @@ export function mergeLayers(
     align: plan.align,
     onDropped,
   });
-  const known = new Map(all.map(({ blob, meta }) => [blob.id, meta]));
-  const metas = new Map(used.flatMap((blob) => metaOf(blob, known.get(blob.id) ?? null)));
+  const metaById = new Map(all.map(({ blob, meta }) => [blob.id, meta]));
+  const metas = new Map(used.flatMap((blob) => metaOf(blob, metaById.get(blob.id) ?? null)));
   return { bootstrap: bytes, metas, blobs: used.map((blob) => blob.id) };
 }
 
@@ -81,7 +81,7 @@ function warnOncePerName(log: Log, image: string): OnDropped {
   };
 }
 
-/** What an image of the dictionary did not carry this one does not carry either; readers fetch it out of the blob. */
+/** Chunk info that a dictionary's image did not carry is not carried here either; readers fetch it from the blob. */
 const metaOf = (blob: RafsBlob, meta: Buffer | null): Array<[string, Buffer]> =>
   meta === null ? [] : [[metaNameOf(blob), meta]];
 

@@ -1,4 +1,4 @@
-/** What can be chosen when converting, and the defaults with their reasons. */
+/** Options of a conversion, and the defaults with their reasons. */
 
 import { callback, LacunaError } from '../errors.ts';
 import type { Compressor, Digester } from '../native/addon.ts';
@@ -8,7 +8,7 @@ import type { StoreOptions } from '../registry/store.ts';
 import { type ByteString, fromText } from '../tree/node.ts';
 
 /**
- * A cold start reads some 230 scattered places of an image; smaller chunks carry fewer bytes that nobody asked for,
+ * A cold start reads some 230 scattered places of an image; smaller chunks carry fewer unneeded bytes,
  * larger ones compress a little better. With 128 KiB a Python start needs 12 MB instead of 14 MB at 1 MiB, and the
  * whole image grows by a tenth.
  */
@@ -44,13 +44,13 @@ const MIN_ALIGN = 4 * 1024;
 const MAX_ALIGN = 1024 * 1024 * 1024;
 
 /**
- * What a conversion leaves behind. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in
+ * The form of the target. `lazy`: the lazy image alone. `index`: one index with the original manifests, each in
  * front of its lazy one, so that nodes without Lacuna pull what they always pulled. `referrer`: the original image, and
  * lazy manifests that point at it by their subject.
  */
 export type TargetForm = 'lazy' | 'index' | 'referrer';
 
-/** What decides the bytes of a blob, together with the layer. */
+/** The options that, with the layer, decide the bytes of a blob. */
 export interface LayerOptions {
   /** Bytes per chunk, a power of two. */
   readonly chunkSize: number;
@@ -93,17 +93,17 @@ export interface ConvertOptions {
   /** Which equal chunks are stored only once. Default `merge`. */
   readonly dedup?: Dedup;
   /**
-   * Known chunks to refer to instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or `sqlite:FILE`,
-   * a database to which every image is added after it was pushed. The first one that knows a chunk is taken.
+   * Dictionaries of chunks to reuse instead of storing them again: lazy images (`docker://…`, `oci:…`, `rafs:…`), or
+   * `sqlite:FILE`, a database to which every image is added after it was pushed. The first one that has a chunk is used.
    */
   readonly dicts?: readonly string[];
   /** Default `lazy`. */
   readonly as?: TargetForm;
-  /** Convert also what an earlier conversion with the same options left in the target. Default false. */
+  /** Convert again what an earlier conversion with the same options left in the target. Default false. */
   readonly force?: boolean;
   /**
    * Leave records in the target, under a tag of its repository or in a folder of its layout, by which a later conversion
-   * knows what it need not do again. Default true.
+   * skips unchanged layers and images. Default true.
    */
   readonly records?: boolean;
   /** How the registry of the source is reached. */
@@ -164,12 +164,13 @@ export function planOf(options: ConvertOptions): ConvertPlan {
 /** The blob table's number for a layer's own compression. */
 const GZIP: Compressor = 2;
 
-/** Layers that stay as they are leave nothing to choose about their bytes; chunks are named by SHA-256 there. */
+/** Layers by reference keep their bytes, so options about bytes are refused; their chunks have SHA-256 digests. */
 function referring(plan: ConvertPlan, options: ConvertOptions): ConvertPlan {
   const chosen = (['dicts', 'compressor', 'level', 'digester', 'batchSize', 'blob', 'dedup'] as const).filter(
     (name) => options[name] !== undefined,
   );
-  if (chosen.length > 0) throw usage(`${chosen.join(', ')}: of no effect on layers that are referred to as they are`);
+  if (chosen.length > 0)
+    throw usage(`${chosen.join(', ')}: cannot be combined with layers by reference, which stay as they are`);
   return { ...plan, layer: { ...plan.layer, compressor: GZIP, digester: DIGESTERS.sha256 } };
 }
 
@@ -179,7 +180,8 @@ export const storedOptions = ({ layer, ociRef }: ConvertPlan): LayerOptions =>
 
 function levelOf({ level, compressor }: ConvertOptions): number {
   if (level === undefined) return DEFAULT_LEVEL;
-  if (compressor !== undefined && compressor !== 'zstd') throw usage(`a level is zstd's, not ${compressor}'s`);
+  if (compressor !== undefined && compressor !== 'zstd')
+    throw usage(`a compression level needs zstd, not ${compressor}`);
   if (!Number.isInteger(level) || level < 1 || level > 19) throw usage(`zstd level ${level} is not from 1 to 19`);
   return level;
 }
@@ -190,7 +192,7 @@ function numberOf<K extends string, N>(table: Readonly<Record<K, N>>, name: K, w
 
 function oneOf<T extends string>(names: readonly T[], name: T, what: string): T {
   if (names.includes(name)) return name;
-  throw usage(`${what} ${JSON.stringify(name)} is none of ${names.join(', ')}`);
+  throw usage(`${what} ${JSON.stringify(name)} must be one of ${names.join(', ')}`);
 }
 
 const chunkSizeOf = (what: string, value: number): number =>

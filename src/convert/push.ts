@@ -22,15 +22,15 @@ export async function pushBlob(
   return 'uploaded';
 }
 
-/** What {@link pushMade} came to: what was made, and what it took to have its blob in the target. */
+/** Result of {@link pushMade}: what was made, and the transfer of its blob. */
 export interface Pushed<T> {
   readonly made: T;
   readonly transfer: Transfer;
 }
 
 /**
- * Pushes a blob that is not held in memory: `make` writes it and commits the upload (or aborts it when there is nothing),
- * and does so again when the registry has lost the upload. `subject`: what is made, for people.
+ * Pushes a blob that is not held in memory: `make` writes it and commits the upload (or aborts it when it is empty),
+ * and does so again when the registry has lost the upload. `subject`: name of the blob for people.
  */
 export async function pushMade<T>(
   to: ImageStore,
@@ -40,7 +40,7 @@ export async function pushMade<T>(
   make: (upload: BlobUpload) => Promise<T>,
 ): Promise<Pushed<T>> {
   const onRepeat = (error: Error, attempt: number): void =>
-    log.warn({ blob: subject, attempt, error: error.message }, 'its upload was lost: making it again');
+    log.warn({ blob: subject, attempt, error: error.message }, 'the registry lost the upload; making the blob again');
   const count = async (begun: BlobUpload): Promise<Pushed<T>> => {
     const upload = new CountedUpload(begun, {
       has: (blob) => to.has(blob, { signal }),
@@ -60,7 +60,7 @@ interface CountedUploadOptions {
   readonly force: boolean;
 }
 
-/** An upload that says how far it is, and does not store again what the target has. */
+/** An upload that reports progress, and does not store a blob that the target has. */
 class CountedUpload implements BlobUpload {
   transfer: Transfer = NO_TRANSFER;
   readonly #upload: BlobUpload;

@@ -1,4 +1,4 @@
-/** Reading a layer: what is in its tar, and its content batch by batch. No blob here. */
+/** Reads a layer: the entries of its tar, and its content batch by batch. */
 import type { Hash } from 'node:crypto';
 import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
 import { hasherFor, parseDigest } from '../image/digest.ts';
@@ -12,7 +12,7 @@ import { type TarEntry, type TarHandler, TarParser } from '../tree/tar.ts';
 import { Assembly, type TakeMade } from './assembly.ts';
 import { type Piece, Ring, type Slot } from './ring.ts';
 
-/** Batches under way at once: one inflating, two in the codecs, one being uploaded. */
+/** Concurrent batches: one inflating, two in the codecs, one being uploaded. */
 const SLOTS = 4;
 /** Tar bytes per batch; large enough that crossing into native code costs nothing, small enough for {@link SLOTS}. */
 const BATCH_BYTES = 4 * 1024 * 1024;
@@ -22,7 +22,7 @@ export interface LayerInput {
   readonly subject: string;
   /** The layer's bytes; they need not be verified. */
   open(signal: AbortSignal): AsyncIterable<Buffer>;
-  /** What the manifest and the config promise; both are checked. */
+  /** Digest, size and diff ID according to manifest and config; all are checked. */
   readonly digest: string;
   readonly size: number;
   readonly diffId: string;
@@ -34,7 +34,7 @@ export interface LayerSink {
   add(slot: Slot, pieces: readonly Piece[], tarOffset: number): void;
   /** As {@link add}, of chunks of sparse files, which the tar does not hold as they are. */
   addMade(slot: Slot, pieces: readonly Piece[]): void;
-  /** Told after each read of the stream. */
+  /** Called after each read of the stream. */
   onStream?(stream: LayerStream): void;
 }
 
@@ -42,7 +42,7 @@ export interface LayerReading {
   /** The decoder for a layer that is compressed so; default: the plain one. UNSUPPORTED where there is none. */
   decoder?(compression: LayerCompression): Parameters<Addon['layerStream']>[0];
   readonly chunkSize: number;
-  /** What the trees of all layers of the image may cost. */
+  /** Memory budget for the trees of all layers of the image. */
   readonly budget: TreeBudget;
   readonly signal: AbortSignal;
   /** Called with the compressed bytes read so far. */
@@ -72,12 +72,12 @@ export async function readLayer(
     const hashes = { stored: otherHash(input.digest), tar: otherHash(input.diffId) };
     const feeding = feed(stream, input, reading, hashes, bytes);
     const parsing = parse(stream, input, reading, hashes, ring, sink);
-    // What is written may fail while the parser waits for a source that has gone silent.
+    // A write may fail while the parser waits for a source that has gone silent.
     const [layer] = await bothOrFirstFailure([Promise.race([parsing, ring.broken]), feeding], stop);
     return layer;
   } catch (error) {
     reading.signal.throwIfAborted();
-    // What the native stream throws does not name the layer.
+    // Errors of the native stream do not name the layer.
     throw isLacunaError(error) ? toLacunaError(error, { op: 'convert', subject: input.subject }) : error;
   } finally {
     stop.abort();
@@ -192,7 +192,7 @@ function sizeMismatch(input: LayerInput, problem: string): LacunaError {
   return new LacunaError('SIZE_MISMATCH', `the layer has ${problem}`, { op: 'convert', subject: input.subject });
 }
 
-/** Turns what the tar parser reports into tree nodes and the pieces of the current batch. */
+/** Turns the tar parser's events into tree nodes and the pieces of the current batch. */
 class Collector implements TarHandler {
   readonly builder: LayerBuilder;
   readonly assembly: Assembly;
@@ -225,7 +225,7 @@ class Collector implements TarHandler {
 
   content(buffer: Buffer, start: number, available: number, remaining: number): number {
     const node = this.#current;
-    if (node === null) return available; // of a whiteout or an AUFS file, which is no content
+    if (node === null) return available; // a whiteout or an AUFS file, whose bytes are not content
     if (this.#isSparse) return this.assembly.data(node, buffer, start, available, remaining);
     const whole = available - (available % this.#chunkSize);
     const taken = available === remaining ? available : whole;

@@ -1,4 +1,4 @@
-/** What a conversion is made with, as one line: equal sources and equal recipes give equal bytes. */
+/** The options and version of a conversion as one line: equal sources and recipes give equal bytes. */
 import { createHash } from 'node:crypto';
 import type { ConvertPlan } from './options.ts';
 
@@ -15,7 +15,7 @@ export interface Recipe {
   readonly image: string;
 }
 
-/** `dicts`: the dictionaries' names. What they know and can give is not in it: an image that is there needs nothing of them. */
+/** `dicts`: the dictionaries' names. Their content does not matter: a converted image does not need them any more. */
 export function recipeOf(plan: ConvertPlan, dicts: readonly string[]): Recipe {
   const { chunkSize, compressor, level, digester, batchSize, form } = plan.layer;
   const how = plan.ociRef ? 'ref' : `${compressor}:${compressor === 3 ? level : 0}`;

@@ -21,7 +21,7 @@ const ANNOTATION = {
   images: 'lacuna.images',
 } as const;
 
-/** What is kept at most; the least recently used go first. A manifest of so many is some 200 kB. */
+/** Maximum entries; the least recently used are dropped first. A manifest of this size has some 200 kB. */
 const MAX_LAYERS = 256;
 const MAX_IMAGES = 64;
 
@@ -35,7 +35,7 @@ export interface LayerEntry {
 
 const imageEntry = z.object({
   recipe: z.string().max(1024),
-  /** Where the layers of an image by reference are said to be. */
+  /** The repository that holds the layers of an image by reference. */
   reference: z.string().max(4096).nullable(),
   /** Bytes of the lazy manifest. */
   size: z.int().min(0).max(MAX_MANIFEST_SIZE),
@@ -75,7 +75,7 @@ export function parseRecords(bytes: Buffer, subject: string): RecordsDocument | 
 function imagesOf({ annotations }: Manifest, subject: string): ImageEntry[] {
   const text = Buffer.from(annotations?.[ANNOTATION.images] ?? '[]');
   const value = parseRawJson(text, { op: 'read records', subject, limit: MAX_MANIFEST_SIZE });
-  // An entry of another version is none.
+  // An entry of another version is ignored.
   return (Array.isArray(value) ? value : []).flatMap((entry) => {
     const { data } = imageEntry.safeParse(entry, { jitless: true });
     return data === undefined ? [] : [data];

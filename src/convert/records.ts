@@ -1,6 +1,6 @@
 /**
- * What conversions left in a target, so that the next one need not do it again: which lazy image a source became, and of
- * each layer a record. They lie under one tag of the target's repository, which is all that every registry can keep and
+ * Records of conversions in a target, so that the next one can skip work: the lazy image of each source, and for
+ * each layer a record. They lie under one tag of the target's repository, the only thing that every registry keeps and
  * find; in a layout of their own beside a layout's images, whose names are the user's. A record is found by the digests
  * of its layer and the recipe; its data blob must be in the target. Nothing of it keeps that blob there.
  */
@@ -54,8 +54,8 @@ export interface RecordsOptions {
 
 export class Records {
   readonly #options: RecordsOptions;
-  #found: RecordsDocument = NO_RECORDS;
-  /** Whether the name is somebody else's, or there is no place for records. */
+  #existing: RecordsDocument = NO_RECORDS;
+  /** Whether records cannot be stored: the name is in use for something else, or the target has no place for them. */
   #isClosed = false;
   readonly #layers: LayerEntry[] = [];
   readonly #images: ImageEntry[] = [];
@@ -66,7 +66,7 @@ export class Records {
     this.#options = options;
   }
 
-  /** Reads what there is: one request. What cannot be read is not there; throws for a target that is down. */
+  /** Reads the existing records with one request. Unreadable records count as absent; throws for a target that is down. */
   static async open(options: RecordsOptions): Promise<Records> {
     const records = new Records(options);
     records.#isClosed = !options.plan.records || !hasPlace(options.target);
@@ -76,7 +76,10 @@ export class Records {
       options.plan.signal.throwIfAborted();
       if (!isLacunaError(error) || error.code === 'UNAVAILABLE' || error.code === 'TIMEOUT') throw error;
       if (error.code !== 'NOT_FOUND') {
-        options.plan.log.debug({ error: error.message }, 'what earlier conversions left cannot be read');
+        options.plan.log.debug(
+          { error: error.message },
+          'cannot read the records of earlier conversions; every layer is converted',
+        );
       }
     }
     return records;
@@ -87,7 +90,7 @@ export class Records {
     const { plan, recipe, to } = this.#options;
     if (plan.force || recipe.layer === null) return null;
     const key = layerKey({ layer: input.digest, diffId: input.diffId, recipe: recipe.layer });
-    const entry = this.#found.layers.find((candidate) => layerKey(candidate) === key);
+    const entry = this.#existing.layers.find((candidate) => layerKey(candidate) === key);
     if (entry === undefined || entry.record.size > MAX_RECORD_SIZE) return null;
     try {
       const record = await this.#withStore(false, (store) => readWhole(store, entry.record, signal));
@@ -104,12 +107,15 @@ export class Records {
     } catch (error) {
       signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      plan.log.debug({ layer: input.digest, error: error.message }, 'the record of a layer cannot be used');
+      plan.log.debug(
+        { layer: input.digest, error: error.message },
+        'cannot use the record of a layer; the layer is converted',
+      );
       return null;
     }
   }
 
-  /** Keeps what a layer became. */
+  /** Records a converted layer. */
   addLayer({ digest, diffId }: LayerInput, converted: ConvertedLayer): void {
     const { layer: recipe } = this.#options.recipe;
     if (this.#isClosed || recipe === null) return;
@@ -123,7 +129,7 @@ export class Records {
   /** The lazy image that an earlier conversion made of `source`. */
   async findImage(source: Descriptor, reference: string | null): Promise<FoundImage | null> {
     const { plan, recipe, to } = this.#options;
-    const entry = this.#found.images.find(
+    const entry = this.#existing.images.find(
       (image) =>
         image.report.source === source.digest && image.recipe === recipe.image && image.reference === reference,
     );
@@ -138,18 +144,21 @@ export class Records {
     } catch (error) {
       plan.signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      plan.log.debug({ image: source.digest, error: error.message }, 'an image of an earlier conversion is gone');
+      plan.log.debug(
+        { image: source.digest, error: error.message },
+        'cannot read the image of an earlier conversion; the image is converted',
+      );
       return null;
     }
   }
 
-  /** Keeps which lazy image a source became. */
+  /** Records the lazy image of a source. */
   addImage(entry: Omit<ImageEntry, 'recipe'>): void {
     this.#images.push({ ...entry, recipe: this.#options.recipe.image });
     this.#isChanged = true;
   }
 
-  /** Leaves all of it to the next conversion. The image is there already, so a failure is only told. */
+  /** Pushes the records. The image is already pushed, so a failure is only logged. */
   async save(): Promise<void> {
     const { plan, to } = this.#options;
     if (this.#isClosed || !this.#isChanged) return;
@@ -158,7 +167,10 @@ export class Records {
     } catch (error) {
       plan.signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      plan.log.warn({ target: to.subject, error: error.message }, 'the next conversion will not know of this one');
+      plan.log.warn(
+        { target: to.subject, error: error.message },
+        'could not record this conversion; the next one converts every layer again',
+      );
     }
   }
 
@@ -167,20 +179,20 @@ export class Records {
     const signal = { signal: this.#options.plan.signal };
     await this.#withStore(false, async (store) => {
       const descriptor = await store.resolve(NAME, signal);
-      const found = parseRecords(await store.manifest(descriptor, signal), NAME);
-      this.#found = found ?? NO_RECORDS;
-      this.#isClosed = found === null;
+      const document = parseRecords(await store.manifest(descriptor, signal), NAME);
+      this.#existing = document ?? NO_RECORDS;
+      this.#isClosed = document === null;
     });
   }
 
   async #write(store: ImageStore): Promise<void> {
     const { signal } = this.#options.plan;
     for (const [digest, bytes] of this.#pending) await pushBlob(store, bytes, digest, signal);
-    // Somebody else may have left something in the meantime.
+    // Another conversion may have pushed records in the meantime.
     await this.#read().catch(() => {});
     if (this.#isClosed) return;
     await pushBlob(store, EMPTY_CONFIG, digestOf(EMPTY_CONFIG), signal);
-    const document = mergeRecords(this.#found, { layers: this.#layers, images: this.#images });
+    const document = mergeRecords(this.#existing, { layers: this.#layers, images: this.#images });
     await store.pushManifest(encodeRecords(document), MEDIA.ociManifest, NAME, { signal });
   }
 

@@ -1,4 +1,4 @@
-/** What a conversion says of itself, for people and programs. */
+/** The report of a conversion, for people and programs. */
 import { z } from 'zod';
 import type { Access } from '../dict/session.ts';
 import { isDigest } from '../image/digest.ts';
@@ -7,7 +7,7 @@ import type { Transfer } from './transfer.ts';
 const bytes = z.int().min(0);
 const digest = z.string().refine(isDigest, 'not a digest');
 
-/** What of a layer's report is the same whenever it is converted, and in which words a record keeps it. */
+/** The part of a layer's report that does not depend on the run, as a record keeps it. */
 const layerFacts = z.object({
   /** The original layer and its compressed bytes. */
   source: digest,
@@ -36,15 +36,15 @@ export const imageFacts = z.object({
   blobs: z.array(digest).max(1024),
 });
 
-/** What is known of one converted layer: its source, its blobs and their sizes. */
+/** One converted layer: its source, its blobs and their sizes. */
 export type LayerFacts = z.infer<typeof layerFacts>;
 
-/** What is known of one converted image: its manifests, sizes and layers. */
+/** One converted image: its manifests, sizes and layers. */
 export type ImageFacts = z.infer<typeof imageFacts>;
 
 /** The conversion of one layer. */
 export interface LayerReport extends Readonly<LayerFacts> {
-  /** What it took to have its blobs in the target. */
+  /** How its blobs came to the target. */
   readonly transfer: Transfer;
   /** An earlier conversion's result was found in the target: the layer was not read. */
   readonly isReused: boolean;

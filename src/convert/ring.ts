@@ -1,4 +1,4 @@
-/** A fixed set of buffers that go round: what bounds the memory of a conversion, whatever the layer's size. */
+/** A fixed set of reused buffers: it bounds the memory of a conversion, whatever the layer's size. */
 import type { LayerFile } from '../tree/file.ts';
 
 export interface Slot {
@@ -13,7 +13,7 @@ export interface Piece {
   readonly node: LayerFile;
   readonly offset: number;
   readonly length: number;
-  /** How often it stands in the file, one behind the other. */
+  /** Number of consecutive occurrences in the file. */
   readonly count: number;
 }
 
@@ -23,7 +23,7 @@ export class Ring {
   readonly #waiting: { resolve: (slot: Slot) => void; reject: (error: unknown) => void }[] = [];
   #failure: { error: unknown } | null = null;
   #reject!: (error: unknown) => void;
-  /** Rejects when the ring has failed; also for who waits for something else. */
+  /** Rejects when the ring has failed; for code that waits for something else as well. */
   readonly broken: Promise<never>;
 
   constructor(slots: number, bytes: number) {
@@ -34,7 +34,7 @@ export class Ring {
     this.broken = new Promise((_, reject) => {
       this.#reject = reject;
     });
-    this.broken.catch(() => {}); // whoever takes a slot is told as well
+    this.broken.catch(() => {}); // taking a slot throws it as well
   }
 
   take(): Promise<Slot> {
@@ -50,7 +50,7 @@ export class Ring {
     else next.resolve(slot);
   }
 
-  /** Whoever waits now or later gets `error`. */
+  /** Present and future waits throw `error`. */
   fail(error: unknown): void {
     this.#failure ??= { error };
     this.#reject(error);

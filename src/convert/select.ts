@@ -1,4 +1,4 @@
-/** Which manifests of a source are converted. */
+/** Selects the manifests of a source to convert. */
 import { LacunaError } from '../errors.ts';
 import { mayBeImage } from '../image/kind.ts';
 import { type Descriptor, parseConfig, parseIndex } from '../image/manifest.ts';
@@ -15,25 +15,25 @@ import type { ImageStore, SignalOptions } from '../registry/store.ts';
  */
 export async function selectManifests(
   from: ImageStore,
-  found: Descriptor,
+  original: Descriptor,
   platforms: readonly string[],
   options: SignalOptions,
 ): Promise<Descriptor[]> {
-  const wanted = platforms.map(parsePlatform);
-  if (!isIndex(found.mediaType)) {
-    const { manifest } = await readImage(from, found, options);
-    if (wanted.length === 0) return [found];
+  const requested = platforms.map(parsePlatform);
+  if (!isIndex(original.mediaType)) {
+    const { manifest } = await readImage(from, original, options);
+    if (requested.length === 0) return [original];
     const platform = platformOfConfig(parseConfig(await from.manifest(manifest.config, options), from.subject));
-    const manifests = [platform === null ? found : { ...found, platform }];
-    for (const one of wanted) {
+    const manifests = [platform === null ? original : { ...original, platform }];
+    for (const one of requested) {
       if (matchPlatform({ schemaVersion: 2, manifests }, one) === null) throw missing(one, manifests, from);
     }
-    return [found];
+    return [original];
   }
   const selected = new Map<string, Descriptor>();
-  for (const platform of wanted.length === 0 ? [null] : wanted) {
-    const images = (await imagesOf(from, found, platform, options)).filter(isOrdinary);
-    if (images.length === 0) throw missing(platform, await listManifests(from, found, options), from);
+  for (const platform of requested.length === 0 ? [null] : requested) {
+    const images = (await imagesOf(from, original, platform, options)).filter(isOrdinary);
+    if (images.length === 0) throw missing(platform, await listManifests(from, original, options), from);
     for (const { descriptor } of platform === null ? images : images.slice(0, 1)) {
       // linux/arm64 and linux/arm64/v8 are the same manifest.
       selected.set(`${descriptor.digest} ${JSON.stringify(descriptor.platform)}`, descriptor);
@@ -42,7 +42,7 @@ export async function selectManifests(
   return [...selected.values()];
 }
 
-/** Not every lazy image is marked: then only the manifest tells. */
+/** Not every lazy image is marked in its index entry; the manifest itself is checked later. */
 const isOrdinary = ({ descriptor, manifest }: ChosenManifest): boolean =>
   !isMarkedLazy(descriptor) && bootstrapLayerOf(manifest) === null;
 
@@ -55,13 +55,13 @@ const isMarkedLazy = ({ artifactType, platform }: Descriptor): boolean =>
  */
 export async function originalsOf(
   from: ImageStore,
-  found: Descriptor,
+  original: Descriptor,
   selected: readonly Descriptor[],
   isWhole: boolean,
   options: SignalOptions,
 ): Promise<Descriptor[]> {
-  if (!isIndex(found.mediaType) || !isWhole) return [...selected];
-  const { manifests } = parseIndex(await from.manifest(found, options), from.subject);
+  if (!isIndex(original.mediaType) || !isWhole) return [...selected];
+  const { manifests } = parseIndex(await from.manifest(original, options), from.subject);
   const digests = new Set(selected.map(({ digest }) => digest));
   const originals: Descriptor[] = [];
   for (const entry of manifests) {
@@ -81,6 +81,6 @@ function missing(platform: Platform | null, listed: readonly Descriptor[], { sub
     .flatMap(({ platform: has }) =>
       has === undefined ? [] : [formatPlatform({ ...has, variant: has.variant ?? null })],
     );
-  const hint = `there is ${offered.join(', ') || 'none for any'}`;
+  const hint = `available: ${offered.join(', ') || 'none'}`;
   return new LacunaError('NOT_FOUND', `no image for ${formatPlatform(platform)}`, { ...purpose, hint });
 }

@@ -13,7 +13,7 @@ export interface Span {
   readonly outOffset: number;
   readonly inSize: number;
   readonly outSize: number;
-  /** So many high bits of `byte`, the one before `inOffset`, belong to it. */
+  /** Number of high bits of `byte`, the byte before `inOffset`, that belong to the span. */
   readonly bits: number;
   readonly byte: number;
   /** The plain text before it, up to 32 KiB. */
@@ -33,7 +33,7 @@ interface Place {
 /** Gathers the spans of one layer while it is read. */
 export class SpanIndex {
   readonly #subject: string;
-  /** From the one that holds the last chunk on: those before it are done with. */
+  /** Checkpoints from the one that holds the last chunk on. */
   #places: Place[] = [];
   readonly #used: { readonly place: Place; outEnd: number }[] = [];
   /** Of the windows of all of them. */
@@ -46,7 +46,7 @@ export class SpanIndex {
     this.#subject = subject;
   }
 
-  /** Takes what `LayerStream.checkpoints()` gave, after each read and at the end. */
+  /** Adds the result of `LayerStream.checkpoints()`, after each read and at the end. */
   add({ places, windows, marks }: Checkpoints): void {
     for (let at = 0, end = 0; at < places.length; at += 5) {
       const [inOffset, outOffset, bits, byte, size] = places.subarray(at, at + 5) as unknown as Five;
@@ -72,7 +72,7 @@ export class SpanIndex {
       throw new LacunaError('INTERNAL', `no checkpoint at or before byte ${offset}`, { subject: this.#subject });
     }
     if (place.span === null) {
-      // Copied: the buffer it is cut from holds windows that no span needs.
+      // A copy: the source buffer also holds windows that no span needs.
       this.#keep(place.window.length);
       this.#used.push({ place: { ...place, window: Buffer.from(place.window) }, outEnd: 0 });
       place.span = this.#used.length - 1;
@@ -82,7 +82,7 @@ export class SpanIndex {
     return { span: place.span, offset: offset - place.outOffset };
   }
 
-  /** Forgets the checkpoints before the one that `offset` of the tar needs: no chunk that comes lies before it. */
+  /** Drops the checkpoints before the one that `offset` of the tar needs: later chunks do not lie before it. */
   pass(offset: number): void {
     let at = 0;
     while (at + 1 < this.#places.length && this.#places[at + 1]!.outOffset <= offset) at++;
@@ -94,7 +94,7 @@ export class SpanIndex {
   #keep(size: number): void {
     this.#windowBytes += size;
     if (this.#windowBytes <= MAX_META_SIZE) return;
-    throw new LacunaError('UNSUPPORTED', `an index of more than ${MAX_META_SIZE} bytes`, {
+    throw new LacunaError('UNSUPPORTED', `the index exceeds ${MAX_META_SIZE} bytes`, {
       op: 'index gzip layer',
       subject: this.#subject,
       hint: 'convert the layer instead of referring to it',

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 
 /** Bytes that are gathered before they are written. */
 const BUFFER_SIZE = 1024 * 1024;
-/** What is looked at for zeros, and left out: a block of most file systems, and of EROFS. */
+/** Unit of holes: a block of most file systems, and of EROFS. */
 const GRAIN = 4096;
 const ZEROS = Buffer.alloc(GRAIN);
 

@@ -1,5 +1,5 @@
 /**
- * What a conversion leaves besides lazy manifests: an index of them, with the originals or without, or the original
+ * The target of a conversion besides lazy manifests: an index of them, with the originals or without, or the original
  * image.
  */
 import { type Descriptor, type Index, parseIndex } from '../image/manifest.ts';
@@ -11,18 +11,18 @@ import { originalsOf } from './select.ts';
 
 export interface Converted {
   /** The source, a manifest or an index. */
-  readonly found: Descriptor;
+  readonly original: Descriptor;
   /** Its manifests that were converted, and in the same order what they became. */
   readonly selected: readonly Descriptor[];
   readonly images: readonly ConvertedImage[];
-  /** Whether all of the source was to be converted. */
+  /** Whether all of the source is converted. */
   readonly isWhole: boolean;
 }
 
 /** Pushes the index of the lazy manifests, for `as: index` with the originals before them. */
 export async function publishIndex(conversion: Conversion, converted: Converted): Promise<Descriptor> {
   const { to, plan } = conversion;
-  const { found, images } = converted;
+  const { original, images } = converted;
   const isCombined = plan.as === 'index';
   const originals = isCombined ? await copyOriginals(conversion, converted) : [];
   const lazy = images.map(({ descriptor, platform }, at) => {
@@ -33,11 +33,11 @@ export async function publishIndex(conversion: Conversion, converted: Converted)
   const index: Index = {
     schemaVersion: 2,
     mediaType: MEDIA.ociIndex,
-    // Whoever takes the first manifest of its platform, as containerd and Docker do, takes the original.
+    // Clients that take the first manifest of their platform, as containerd and Docker do, take the original.
     manifests: [...originals, ...lazy],
     annotations: {
-      ...(isCombined ? await annotationsOf(conversion, found) : {}),
-      [ANNOTATION.nydusSourceDigest]: found.digest,
+      ...(isCombined ? await annotationsOf(conversion, original) : {}),
+      [ANNOTATION.nydusSourceDigest]: original.digest,
     },
   };
   const bytes = Buffer.from(JSON.stringify(index));
@@ -45,20 +45,20 @@ export async function publishIndex(conversion: Conversion, converted: Converted)
 }
 
 /** Makes sure that the target has the source as it is. */
-export async function copyOriginal({ from, to, plan, onCopy }: Conversion, found: Descriptor): Promise<void> {
-  await copyImage(from, to, found, found.digest, { signal: plan.signal, onCopy });
+export async function copyOriginal({ from, to, plan, onCopy }: Conversion, original: Descriptor): Promise<void> {
+  await copyImage(from, to, original, original.digest, { signal: plan.signal, onCopy });
 }
 
-/** Gives the original the target's name, where that is not the one it has. */
-export async function nameOriginal({ from, to, plan }: Conversion, found: Descriptor): Promise<void> {
-  if (from.subject !== to.subject) await copyImage(from, to, found, null, { signal: plan.signal });
+/** Gives the original the target's name, unless it has it already. */
+export async function nameOriginal({ from, to, plan }: Conversion, original: Descriptor): Promise<void> {
+  if (from.subject !== to.subject) await copyImage(from, to, original, null, { signal: plan.signal });
 }
 
 async function copyOriginals({ from, to, plan, onCopy }: Conversion, converted: Converted): Promise<Descriptor[]> {
-  const { found, selected, images, isWhole } = converted;
+  const { original, selected, images, isWhole } = converted;
   const signal = { signal: plan.signal };
   const entries: Descriptor[] = [];
-  for (const entry of await originalsOf(from, found, selected, isWhole, signal)) {
+  for (const entry of await originalsOf(from, original, selected, isWhole, signal)) {
     await copyImage(from, to, entry, entry.digest, { ...signal, onCopy });
     const platform = images[selected.findIndex(({ digest }) => digest === entry.digest)]?.platform ?? entry.platform;
     entries.push(unnamed(platform === undefined ? entry : { ...entry, platform }));
@@ -73,9 +73,9 @@ const markedLazy = (descriptor: Descriptor, platform: NonNullable<Descriptor['pl
   platform: { ...platform, 'os.features': [...(platform['os.features'] ?? []), NYDUS_OS_FEATURE] },
 });
 
-async function annotationsOf({ from, plan }: Conversion, found: Descriptor): Promise<Record<string, string>> {
-  if (!isIndex(found.mediaType)) return {};
-  return parseIndex(await from.manifest(found, { signal: plan.signal }), from.subject).annotations ?? {};
+async function annotationsOf({ from, plan }: Conversion, original: Descriptor): Promise<Record<string, string>> {
+  if (!isIndex(original.mediaType)) return {};
+  return parseIndex(await from.manifest(original, { signal: plan.signal }), from.subject).annotations ?? {};
 }
 
 /** Without the name that a layout gave it. */

@@ -1,4 +1,4 @@
-/** What it took to have the blobs of an image in the target. */
+/** How the blobs of an image came to the target, in bytes. */
 import type { BlobCopy } from '../registry/copy.ts';
 
 /** Bytes, each counted once, by how the target came to have them. */

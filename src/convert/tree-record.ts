@@ -85,7 +85,7 @@ export function decodeTree(lines: Iterable<string>, layer: DecodedLayer): LayerT
 export interface DecodedLayer {
   readonly chunks: BlobChunks;
   readonly chunkSize: number;
-  /** What the trees of all layers of the image may cost. */
+  /** Memory budget for the trees of all layers of the image. */
   readonly budget: TreeBudget;
   readonly subject: string;
 }
@@ -99,7 +99,7 @@ class TreeReader {
   #repeatsLeft = MAX_SPARSE_CHUNKS;
   readonly #marks = new Map<FileNode, DirectoryMarks>();
   readonly #links = new Map<FileNode, HardLink>();
-  /** Nodes that are no directories, for further names of them. */
+  /** Nodes other than directories, for further names of them. */
   readonly #nodes: FileNode[] = [];
   /** Directories that are not complete, the innermost last, with the number of entries to come. */
   readonly #open: Array<{ readonly node: FileNode; left: number }> = [];
@@ -120,7 +120,7 @@ class TreeReader {
       this.#count++;
       this.#add();
     }
-    if (this.#root === null || this.#open.length > 0) throw this.#bad('not complete');
+    if (this.#root === null || this.#open.length > 0) throw this.#bad('truncated');
     return { root: this.#root, marks: this.#marks, links: this.#links };
   }
 
@@ -129,7 +129,7 @@ class TreeReader {
       const fields: unknown = JSON.parse(text);
       if (Array.isArray(fields)) return fields;
     } catch {
-      // Not JSON is no list either.
+      // A line that is not JSON is not a list either.
     }
     throw this.#bad('not a list');
   }
@@ -152,15 +152,15 @@ class TreeReader {
   #put(name: ByteString, node: FileNode): void {
     const parent = this.#open.at(-1);
     if (parent === undefined) throw this.#bad('more than one root');
-    if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name)) throw this.#bad('not a name');
-    if (parent.node.children!.has(name)) throw this.#bad('a name twice');
+    if (name === '' || name === '.' || name === '..' || /[/\0]/.test(name)) throw this.#bad('invalid name');
+    if (parent.node.children!.has(name)) throw this.#bad('duplicate name');
     parent.node.children!.set(name, node);
     parent.left -= 1;
   }
 
   #named(): FileNode {
     const node = this.#nodes[this.#number(2)];
-    if (node === undefined) throw this.#bad('a name of no node');
+    if (node === undefined) throw this.#bad('a further name of an unknown node');
     this.#pay('fifo', null, null);
     return node;
   }
@@ -171,10 +171,11 @@ class TreeReader {
     const node = { ...implicitDirectory(), ...metadata };
     const marks = this.#fields[9];
     if (marks === null) return node;
-    if (!Array.isArray(marks) || typeof marks[0] !== 'number') throw this.#bad('marks');
+    if (!Array.isArray(marks) || typeof marks[0] !== 'number') throw this.#bad('invalid marks');
     const hidden: unknown = marks[1];
     const whiteouts = hidden === null ? null : new Set(this.#texts(hidden));
-    for (const name of whiteouts ?? []) if (name === '' || name === '.' || name === '..') throw this.#bad('whiteout');
+    for (const name of whiteouts ?? [])
+      if (name === '' || name === '.' || name === '..') throw this.#bad('invalid whiteout');
     const [flags] = marks as [number];
     this.#marks.set(node, {
       implicit: (flags & FLAG.implicit) !== 0,
@@ -203,7 +204,7 @@ class TreeReader {
   #link(value: unknown): HardLink {
     const [name, target] = this.#texts(value);
     if (name === undefined || target === undefined || Math.max(name.length, target.length) > MAX_PATH) {
-      throw this.#bad('hard link');
+      throw this.#bad('invalid hard link');
     }
     return { name, target };
   }
@@ -231,7 +232,7 @@ class TreeReader {
     if (left !== 0 && this.#fields[10] === null) throw this.#bad('chunks');
   }
 
-  /** Adds a chunk so many times; returns the bytes that they are. Only whole chunks come more than once. */
+  /** Adds a chunk `count` times; returns their bytes. Only whole chunks repeat. */
   #repeat(node: LayerFile, index: number, count: number, left: number): number {
     this.#repeatsLeft -= count;
     const size = count * this.#chunkSize;
@@ -242,11 +243,11 @@ class TreeReader {
   }
 
   #special(letter: unknown): FileNode {
-    if (typeof letter !== 'string' || !Object.hasOwn(TYPES, letter)) throw this.#bad('type');
+    if (typeof letter !== 'string' || !Object.hasOwn(TYPES, letter)) throw this.#bad('unknown type');
     const type = TYPES[letter as keyof typeof TYPES];
     const target = this.#fields[8] === null ? null : this.#text(8, MAX_PATH);
     const device = this.#fields[9];
-    if ((type === 'symlink') !== (target !== null)) throw this.#bad('link target');
+    if ((type === 'symlink') !== (target !== null)) throw this.#bad('invalid link target');
     if (device !== null && !(Array.isArray(device) && isCount(device[0]) && isCount(device[1]))) {
       throw this.#bad('device');
     }

@@ -1,5 +1,5 @@
 /**
- * One gzip layer → what it needs to be the data of a lazy image as it is (Nydus's zran): where in it each chunk lies. The
+ * Index of one gzip layer that stays the data of a lazy image (Nydus's zran): the place of each chunk in it. The
  * layer is read once; none of its bytes is written anywhere.
  */
 import { DIGEST_SIZE } from '../blob/table.ts';
@@ -66,7 +66,7 @@ const cannotRefer = (subject: string, problem: string): LacunaError =>
 /** Ends the reading of a layer that cannot be referred to. */
 class SparseFile extends Error {}
 
-/** Hashes what comes and finds its place in the layer; batches overlap in the native threads, places go in their order. */
+/** Hashes the content and locates it in the layer; batches overlap in the native threads, their results are in order. */
 class ZranSink implements LayerSink {
   readonly #addon: Addon;
   readonly #options: LayerOptions;
@@ -130,10 +130,10 @@ class ZranSink implements LayerSink {
   #plan({ node, offset, length }: Piece, digest: Buffer, input: Buffer, tarOffset: number): void {
     this.#totals.chunks += 1;
     this.#totals.bytes += length;
-    const known = this.#chunks.find(digest);
+    const existing = this.#chunks.find(digest);
     this.#spans.pass(tarOffset);
-    if (known !== null) {
-      node.addOwnChunk(this.#chunks, known);
+    if (existing !== null) {
+      node.addOwnChunk(this.#chunks, existing);
       this.#totals.reusedChunks += 1;
       this.#totals.reusedBytes += length;
       return;

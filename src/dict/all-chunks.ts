@@ -1,6 +1,6 @@
 /**
  * Every chunk of a blob, also those that an image does not use because upper layers hide their files: a layer that is
- * converted again has them all. Where they lie the chunk info says; what they are, the digests at the end of the blob.
+ * converted again has them all. Their places come from the chunk info, their digests from the end of the blob.
  */
 import { createHash } from 'node:crypto';
 import { type BlobSource, readRange } from '../blob/source.ts';
@@ -30,8 +30,8 @@ export interface BlobToRead {
 const OP = 'read dictionary';
 
 /**
- * `used`: the chunks that the image tells of, which are all that is known of a blob that is gone or whose end says nothing
- * that the bootstrap vouches for. FormatError for an end that contradicts it.
+ * `used`: the chunks that the image refers to. They are the result when the blob is gone or when nothing at its end is
+ * authenticated by the bootstrap. FormatError for an end that contradicts it.
  */
 export async function allChunks(
   { blob, size, meta, source }: BlobToRead,
@@ -56,7 +56,7 @@ export async function allChunks(
   }
 }
 
-/** The table of contents, null when the bootstrap does not say what it hashes to. */
+/** The table of contents, null when the bootstrap does not have its digest. */
 async function readToc(
   blob: RafsBlob,
   size: number,
@@ -100,15 +100,18 @@ function* unusedOf(
   used: readonly FileChunk[],
   source: BlobSource,
 ): Generator<FileChunk> {
-  const known = new Set(used.map(({ index }) => index));
+  const usedIndexes = new Set(used.map(({ index }) => index));
   for (let index = 0; index < info.length; index++) {
-    if (known.has(index)) continue;
+    if (usedIndexes.has(index)) continue;
     const { flags, offset, context: _, ...place } = info.entry(index);
     // Members of a batch are not referred to.
     if ((flags & (CI_FLAG.BATCH | CI_FLAG.ZRAN | CI_FLAG.ENCRYPTED)) !== 0) continue;
     const end = place.compressedOffset + place.compressedSize;
     if (end > blob.ciOffset || place.uncompressedSize > blob.chunkSize) {
-      throw new FormatError('chunk info', `chunk ${index} is not in the data`, { op: OP, subject: source.subject });
+      throw new FormatError('chunk info', `chunk ${index} lies outside the blob's data`, {
+        op: OP,
+        subject: source.subject,
+      });
     }
     yield {
       ...place,
@@ -126,4 +129,4 @@ function* unusedOf(
 const sha256 = (bytes: Buffer): Buffer => createHash('sha256').update(bytes).digest();
 
 const differs = (name: string, { subject }: BlobSource): FormatError =>
-  new FormatError(name, 'its bytes have another digest than the image says', { op: OP, subject });
+  new FormatError(name, 'digest mismatch: its bytes do not hash to what the image says', { op: OP, subject });

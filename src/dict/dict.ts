@@ -1,4 +1,4 @@
-/** A chunk dictionary: chunks that lie in blobs somewhere, by their digest. Interfaces, and which blobs are fit for it. */
+/** A chunk dictionary: chunks of existing blobs by digest. Interfaces, and the rule which blobs are usable. */
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import type { Digester } from '../native/addon.ts';
@@ -11,7 +11,7 @@ export interface ChunkKind {
   readonly chunkSize: number;
 }
 
-/** A blob, with all that another image needs to refer to it. */
+/** A blob with the fields that another image needs to refer to it. */
 export interface DictBlob {
   /** Its entry of the blob table. */
   readonly blob: RafsBlob;
@@ -27,8 +27,8 @@ export interface ChunkDict extends Disposable {
   /** For messages. */
   readonly subject: string;
   /**
-   * Known chunks by digest, the best first. `digests`: 32 bytes each, back to back; what is not known is
-   * not in the answer.
+   * Chunks by digest, the best first. `digests`: 32 bytes each, back to back; digests without a chunk are not
+   * in the result.
    */
   lookup(digests: Buffer, kind: ChunkKind): ReadonlyMap<ByteString, readonly FileChunk[]>;
   blob(id: string): DictBlob | null;
@@ -39,18 +39,18 @@ export interface NewBlob extends DictBlob {
   readonly chunks: Iterable<FileChunk>;
 }
 
-/** What was added to a chunk dictionary. */
+/** Numbers of what was added to a chunk dictionary. */
 export interface DictGrowth {
   /** Number of blobs that were new. */
   readonly blobs: number;
   /** Number of chunks that were new. */
   readonly chunks: number;
-  /** Blobs that were known and have been seen in another place. */
+  /** Places added to blobs that the dictionary had already. */
   readonly places: number;
 }
 
 export interface GrowingDict extends ChunkDict {
-  /** Adds what it does not know yet, all or nothing. PRECONDITION for a blob that it knows otherwise. */
+  /** Adds new blobs and chunks, all or nothing. PRECONDITION for a blob that it has with other fields. */
   add(blobs: readonly NewBlob[]): DictGrowth;
 }
 

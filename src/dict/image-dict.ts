@@ -20,7 +20,7 @@ import { allChunks } from './all-chunks.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isUsableBlob, isUsableChunk, type NewBlob } from './dict.ts';
 import { locationOf, locationOfFolder } from './locations.ts';
 
-/** The blobs of a lazy image that others may refer to. USAGE when it is none. */
+/** The blobs of a lazy image that others may refer to. USAGE when it is not a lazy image. */
 export async function readImageBlobs(reference: string, options: OpenImageOptions = {}): Promise<NewBlob[]> {
   const parsed = parseReference(reference);
   const signal = options.signal ?? new AbortController().signal;
@@ -33,7 +33,7 @@ export async function readImageBlobs(reference: string, options: OpenImageOption
     throw new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
       op: 'read dictionary',
       subject: reference,
-      hint: '`lacuna convert` makes one of it',
+      hint: 'convert it first: `lacuna convert SOURCE TARGET`',
     });
   }
   const { bootstrap, metas } = await readBootstrapLayer(store, layer, options);

@@ -1,6 +1,6 @@
 /**
  * Where the blobs of a dictionary are: `docker://HOST/REPOSITORY`, `oci:DIR` (absolute), or `blobs:DIR` for a folder of
- * bare files. What a place can do for a target that lacks a blob.
+ * bare files. A location can mount or copy a blob into a target that lacks it.
  */
 import { stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';

@@ -1,4 +1,4 @@
-/** What people do with a dictionary's database: add images, see what is in it, forget what is gone. */
+/** `dict add`, `dict stat` and `dict prune` on a dictionary's database. */
 import { isLacunaError } from '../errors.ts';
 import { MEDIA } from '../image/media.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
@@ -25,23 +25,23 @@ export async function dictAdd(
   return growth;
 }
 
-/** How much the database `path` knows, and of which places. */
+/** Counts of the blobs and chunks in the database `path`, and of its places. */
 export async function dictStat(path: string): Promise<DictStat> {
   using dict = await SqliteDict.open(path, { create: false });
   return dict.stat();
 }
 
-/** What was removed from a chunk dictionary. */
+/** Numbers of what was removed from a chunk dictionary. */
 export interface DictPruned {
   /** Places that no longer had a blob, as often as that was so, and blobs that were nowhere any more. */
   readonly places: number;
   /** Number of blobs that were removed because no place has them any more. */
   readonly blobs: number;
-  /** Places that could not be asked; what is said of them stays. */
+  /** Places that could not be reached; their blobs stay. */
   readonly unreachable: readonly string[];
 }
 
-/** Asks every place for every blob it should have, and forgets what is not there. */
+/** Looks for every blob in each of its places, and removes the ones that are not there. */
 export async function dictPrune(path: string, options: OpenImageOptions = {}): Promise<DictPruned> {
   using dict = await SqliteDict.open(path, { create: false });
   const opened = new Map<string, Promise<Location>>();

@@ -74,7 +74,7 @@ export interface BlobRow {
   readonly meta: Buffer | null;
 }
 
-/** What is told of a blob when it is added. */
+/** Columns of a blob, without its number. */
 export const BLOB_COLUMNS = [
   ...['id', 'size', 'chunk_size', 'chunk_count', 'compressor', 'digester', 'features', 'compressed_size'],
   ...['uncompressed_size', 'toc_size', 'toc_digest', 'ci_compressor', 'ci_offset', 'ci_compressed_size'],

@@ -1,6 +1,6 @@
 /**
- * The dictionaries of one conversion. A chunk is offered only if its blob is in the target or can be brought there; what
- * is really referred to is settled when all layers are known, and looked at once more before anything points at it.
+ * The dictionaries of one conversion. A chunk is offered only if its blob is in the target or can be copied there. The
+ * blobs to refer to are chosen when all layers are converted, and checked again before the manifest is pushed.
  */
 import { isLacunaError, LacunaError } from '../errors.ts';
 import { MAX_BLOBS } from '../formats/rafs/limits.ts';
@@ -12,7 +12,7 @@ import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isGrowing, type NewBlob } from './dict.ts';
 import { type Location, openLocation } from './locations.ts';
 
-/** After so many attempts to settle on blobs that stay, the image refers to none. */
+/** Maximum attempts to choose blobs that stay available; after them the image refers to none. */
 const MAX_ROUNDS = 4;
 
 /** How a blob came to be in the target. */
@@ -27,7 +27,7 @@ export interface ReferredBlob extends DictBlob {
   readonly plainBytes: number;
 }
 
-/** A layer as far as the dictionary looks at it. */
+/** The part of a converted layer that the dictionary uses. */
 export interface DedupedLayer {
   readonly tree: { readonly root: FileNode };
   /** Null when it has no blob of its own. */
@@ -39,7 +39,7 @@ export interface Availability<L> {
   readonly blobs: readonly ReferredBlob[];
   /** Layers that are a known blob, chunk by chunk: what they would become without the dictionary. */
   readonly whole: ReadonlyMap<L, ReferredBlob>;
-  /** Layers that refer to what they must not: to be converted anew, and then settled again. */
+  /** Layers that refer to blobs that were not chosen: they are converted again. */
   readonly invalidated: ReadonlySet<L>;
 }
 
@@ -57,14 +57,14 @@ export interface SessionOptions {
 
 type Reach = { readonly access: 'there' | 'mounted' } | { readonly access: 'copied'; readonly from: Location };
 
-/** What layers refer to in one blob. */
+/** Chunks of one blob that layers refer to. */
 interface Usage {
-  readonly known: DictBlob;
+  readonly entry: DictBlob;
   /** Numbers of layer and chunk. */
   readonly chunks: Set<string>;
   savedBytes: number;
   plainBytes: number;
-  /** A layer is this blob: it needs no reason to be referred to. */
+  /** A layer equals this blob, so the image refers to it in any case. */
   isWhole: boolean;
 }
 
@@ -77,7 +77,7 @@ export class DictSession implements AsyncDisposable {
   readonly #blobs = new Map<string, DictBlob>();
   readonly #locations = new Map<string, Promise<Location>>();
   readonly #excluded = new Set<string>();
-  /** Once there were too many: no others than these. */
+  /** The only blobs that may still be used, after there were too many. */
   #allowed: ReadonlySet<string> | null = null;
   #rounds = 0;
 
@@ -102,16 +102,16 @@ export class DictSession implements AsyncDisposable {
     return found;
   }
 
-  /** Decides which blobs the image refers to, the ones that save most, and makes the target have them. */
+  /** Chooses the blobs that the image refers to, the ones that save most, and copies them to the target if needed. */
   async settle<L extends DedupedLayer>(layers: readonly L[]): Promise<Availability<L>> {
     this.#rounds += 1;
     const wholeIds = new Map(layers.flatMap((layer) => this.#wholeBlob(layer)));
     const usages = this.#usagesOf(layers, wholeIds);
     const kept = this.#rounds > MAX_ROUNDS ? [] : this.#choose([...usages.values()], layers);
     const blobs: ReferredBlob[] = [];
-    for (const { known, chunks, savedBytes, plainBytes } of kept) {
-      const access = await this.#copyToTarget(known);
-      if (access !== null) blobs.push({ ...known, access, chunks: chunks.size, savedBytes, plainBytes });
+    for (const { entry, chunks, savedBytes, plainBytes } of kept) {
+      const access = await this.#copyToTarget(entry);
+      if (access !== null) blobs.push({ ...entry, access, chunks: chunks.size, savedBytes, plainBytes });
     }
     const settledBlobs = new Map(blobs.map((blob) => [blob.blob.id, blob]));
     const settled = new Set(settledBlobs.keys());
@@ -136,31 +136,37 @@ export class DictSession implements AsyncDisposable {
       if (chunk.blob !== id) return [];
       indexes.add(chunk.index);
     }
-    const known = id === null ? null : this.#known(id);
-    if (known === null || known.blob.chunkCount !== indexes.size) return [];
-    return known.blob.compressor === this.#options.compressor ? [[layer, known.blob.id]] : [];
+    const entry = id === null ? null : this.#entry(id);
+    if (entry === null || entry.blob.chunkCount !== indexes.size) return [];
+    return entry.blob.compressor === this.#options.compressor ? [[layer, entry.blob.id]] : [];
   }
 
   /** Throws UNAVAILABLE when the target has lost a blob since it was settled. */
   async verify(blobs: readonly ReferredBlob[]): Promise<void> {
     for (const blob of blobs) {
       if (await this.#options.to.has(descriptorOf(blob), this.#signal)) continue;
-      throw new LacunaError('UNAVAILABLE', `blob ${blob.blob.id} of the dictionary has gone from the target`, {
+      throw new LacunaError('UNAVAILABLE', `blob ${blob.blob.id} of the dictionary was deleted from the target`, {
         op: 'convert',
         subject: this.#options.to.subject,
-        hint: 'convert again: its chunks are stored anew then',
+        hint: 'convert again, which stores its chunks anew',
       });
     }
   }
 
-  /** Adds blobs to the dictionaries that grow. The image is there already, so a failure is only told. */
+  /** Adds blobs to the dictionaries that grow. The image is already pushed, so a failure is only logged. */
   grow(blobs: readonly NewBlob[]): void {
     for (const dict of this.#options.dicts.filter(isGrowing)) {
       try {
-        this.#options.log.debug({ dict: dict.subject, ...dict.add(blobs) }, 'the dictionary has grown');
+        this.#options.log.debug(
+          { dict: dict.subject, ...dict.add(blobs) },
+          'added the blobs of the image to the dictionary',
+        );
       } catch (error) {
         if (!isLacunaError(error)) throw error;
-        this.#options.log.warn({ dict: dict.subject, error: error.message }, 'the dictionary has not grown');
+        this.#options.log.warn(
+          { dict: dict.subject, error: error.message },
+          'could not add the blobs of the image to the dictionary; later conversions cannot reuse them',
+        );
       }
     }
   }
@@ -172,7 +178,7 @@ export class DictSession implements AsyncDisposable {
     }
   }
 
-  /** How the target comes to the blob; null when it does not, or must not. */
+  /** How the target can get the blob; null when it cannot, or must not. */
   async #reach(id: string): Promise<Reach | null> {
     if (this.#excluded.has(id) || this.#allowed?.has(id) === false) return null;
     const reaching = this.#reaching.get(id) ?? this.#find(id);
@@ -183,21 +189,21 @@ export class DictSession implements AsyncDisposable {
   }
 
   async #find(id: string): Promise<Reach | null> {
-    const known = this.#known(id);
-    if (known === null) return null;
-    const descriptor = descriptorOf(known);
+    const entry = this.#entry(id);
+    if (entry === null) return null;
+    const descriptor = descriptorOf(entry);
     const { to } = this.#options;
     if (await to.has(descriptor, this.#signal)) return { access: 'there' };
-    // All that needs no byte to be moved first.
-    const mounted = await this.#firstLocation(known, (location) => location.mountInto(to, descriptor, this.#signal));
+    // Locations that need no copy come first.
+    const mounted = await this.#firstLocation(entry, (location) => location.mountInto(to, descriptor, this.#signal));
     if (mounted !== null) return { access: 'mounted' };
-    const from = await this.#firstLocation(known, (location) => location.has(descriptor, this.#signal));
+    const from = await this.#firstLocation(entry, (location) => location.has(descriptor, this.#signal));
     return from === null ? null : { access: 'copied', from };
   }
 
-  /** A location that cannot be reached is none; the others may do. */
-  async #firstLocation(known: DictBlob, test: (location: Location) => Promise<boolean>): Promise<Location | null> {
-    for (const name of known.places) {
+  /** A location that cannot be reached is skipped. */
+  async #firstLocation(entry: DictBlob, test: (location: Location) => Promise<boolean>): Promise<Location | null> {
+    for (const name of entry.places) {
       try {
         const opening = this.#locations.get(name) ?? openLocation(name, this.#options.store);
         this.#locations.set(name, opening);
@@ -206,20 +212,23 @@ export class DictSession implements AsyncDisposable {
       } catch (error) {
         this.#options.signal.throwIfAborted();
         if (!isLacunaError(error)) throw error;
-        this.#options.log.debug({ location: name, blob: known.blob.id, error: error.message }, 'no blob from there');
+        this.#options.log.debug(
+          { location: name, blob: entry.blob.id, error: error.message },
+          'cannot reach a location of the blob; trying the next one',
+        );
       }
     }
     return null;
   }
 
   /** The blob is in the target when this returns; null when it cannot be. */
-  async #copyToTarget(known: DictBlob): Promise<Access | null> {
-    const { id } = known.blob;
+  async #copyToTarget(entry: DictBlob): Promise<Access | null> {
+    const { id } = entry.blob;
     const reach = this.#reached.get(id)!;
-    const descriptor = descriptorOf(known);
+    const descriptor = descriptorOf(entry);
     const { to, log, signal } = this.#options;
     if (await to.has(descriptor, this.#signal)) return reach.access === 'copied' ? 'there' : reach.access;
-    // It was there, and somebody has deleted it.
+    // It was deleted in the meantime.
     if (reach.access !== 'copied') return null;
     try {
       await reach.from.copyInto(to, descriptor, this.#signal);
@@ -228,24 +237,27 @@ export class DictSession implements AsyncDisposable {
     } catch (error) {
       signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
-      log.warn({ blob: id, error: error.message }, 'a blob of the dictionary could not be copied');
+      log.warn(
+        { blob: id, error: error.message },
+        'could not copy a blob of the dictionary; its chunks are stored again',
+      );
       return null;
     }
   }
 
-  #known(id: string): DictBlob | null {
-    let known = this.#blobs.get(id) ?? null;
-    for (const dict of known === null ? this.#options.dicts : []) {
+  #entry(id: string): DictBlob | null {
+    let entry = this.#blobs.get(id) ?? null;
+    for (const dict of entry === null ? this.#options.dicts : []) {
       const found = dict.blob(id);
       if (found === null) continue;
-      // Each dictionary knows places of its own.
-      known = known === null ? found : { ...known, places: [...new Set([...known.places, ...found.places])] };
+      // Each dictionary has places of its own.
+      entry = entry === null ? found : { ...entry, places: [...new Set([...entry.places, ...found.places])] };
     }
-    if (known !== null) this.#blobs.set(id, known);
-    return known;
+    if (entry !== null) this.#blobs.set(id, entry);
+    return entry;
   }
 
-  /** What the layers refer to, by blob. `whole`: layers that are a blob, which saves only what would have to be sent. */
+  /** Uses of each blob by the layers. `whole`: layers that equal a blob, which saves only the upload. */
   #usagesOf(layers: readonly DedupedLayer[], whole: ReadonlyMap<DedupedLayer, string>): Map<string, Usage> {
     const own = new Set(layers.map(({ blob }) => blob?.id));
     const usages = new Map<string, Usage>();
@@ -254,7 +266,7 @@ export class DictSession implements AsyncDisposable {
         if (own.has(chunk.blob) || !this.#reached.has(chunk.blob)) continue;
         let usage = usages.get(chunk.blob);
         if (usage === undefined) {
-          usage = { known: this.#known(chunk.blob)!, chunks: new Set(), savedBytes: 0, plainBytes: 0, isWhole: false };
+          usage = { entry: this.#entry(chunk.blob)!, chunks: new Set(), savedBytes: 0, plainBytes: 0, isWhole: false };
           usages.set(chunk.blob, usage);
         }
         if (whole.has(layer)) {
@@ -272,15 +284,15 @@ export class DictSession implements AsyncDisposable {
     return usages;
   }
 
-  /** Those that save more than they cost, and of too many the ones that save most, in this order. */
+  /** The blobs that save more than they cost; when there are too many, the ones that save most, in this order. */
   #choose(usages: readonly Usage[], layers: readonly DedupedLayer[]): Usage[] {
-    const worth = usages.filter((usage) => usage.isWhole || usage.savedBytes > this.#costOf(usage.known));
-    worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.known.blob.id < b.known.blob.id ? -1 : 1));
+    const worth = usages.filter((usage) => usage.isWhole || usage.savedBytes > this.#costOf(usage.entry));
+    worth.sort((a, b) => b.savedBytes - a.savedBytes || (a.entry.blob.id < b.entry.blob.id ? -1 : 1));
     const own = new Set(layers.flatMap(({ blob }) => (blob === null ? [] : [blob.id])));
     if (own.size + worth.length <= MAX_BLOBS) return worth;
-    // What is stored anew may give a blob to a layer that has none yet.
+    // Chunks that are stored again may give a blob to a layer that has none yet.
     const kept = worth.slice(0, Math.max(0, MAX_BLOBS - layers.length));
-    this.#allowed = new Set(kept.map(({ known }) => known.blob.id));
+    this.#allowed = new Set(kept.map(({ entry }) => entry.blob.id));
     return kept;
   }
 

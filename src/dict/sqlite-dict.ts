@@ -41,7 +41,7 @@ export interface DictStat {
   readonly blobs: number;
   /** Number of distinct chunks. */
   readonly chunks: number;
-  /** Bytes of the blobs in their registries, and plain bytes of the known chunks. */
+  /** Bytes of the blobs in their registries, and plain bytes of the chunks. */
   readonly blobBytes: number;
   /** Plain bytes of the chunks. */
   readonly chunkBytes: number;
@@ -89,7 +89,7 @@ export class SqliteDict implements GrowingDict {
     });
   }
 
-  /** From now on until the next {@link add} it stays as it is, whatever others add: the same questions, the same answers. */
+  /** Reads see one snapshot of the database from now on until the next {@link add}. */
   freeze(): void {
     if (this.#isFrozen) return;
     guarded(this.subject, () => {
@@ -197,7 +197,7 @@ export class SqliteDict implements GrowingDict {
     const insertChunk = db.prepare('INSERT OR IGNORE INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)');
     const growth = { blobs: 0, chunks: 0, places: 0 };
     for (const added of blobs) {
-      // Of a blob that is nowhere nothing could be used.
+      // The chunks of a blob without a place are useless.
       if (!isUsableBlob(added.blob) || added.places.length === 0) continue;
       const before = this.#row(added.blob.id);
       if (before !== null) checkSame(before, added.blob, this.subject);
@@ -235,23 +235,23 @@ function chunkOf(row: ChunkRow, digest: Buffer, kind: ChunkKind): FileChunk {
 }
 
 /**
- * What says where chunks are. Features and table of contents are told differently by merged images and those of one
- * layer.
+ * The fields that say where chunks are. Merged images and images of one layer differ in features and table of
+ * contents.
  */
 const ADDRESSING = [
   ...(['chunkSize', 'compressor', 'digester', 'uncompressedSize'] as const),
   ...(['ciCompressor', 'ciOffset', 'ciCompressedSize', 'ciUncompressedSize'] as const),
 ] as const;
 
-/** Two images that say different things of one blob: one of them is wrong, and nobody knows which. */
+/** Two images describe one blob differently: one of them is wrong. */
 function checkSame(before: BlobRow, blob: RafsBlob, subject: string): void {
-  const known = blobOf(before);
-  const differs = ADDRESSING.filter((field) => known[field] !== blob[field]);
+  const existing = blobOf(before);
+  const differs = ADDRESSING.filter((field) => existing[field] !== blob[field]);
   if (differs.length === 0) return;
-  throw new LacunaError('PRECONDITION', `blob ${blob.id} is known with another ${differs.join(', ')}`, {
+  throw new LacunaError('PRECONDITION', `blob ${blob.id} is in the dictionary with another ${differs.join(', ')}`, {
     op: 'add to dictionary',
     subject,
-    hint: 'one of two images lies about it; `lacuna dict` on a fresh file with the right one',
+    hint: 'one of two images is wrong about it: add the right one to a new dictionary',
   });
 }
 
@@ -260,9 +260,9 @@ function ensureSchema(db: Database, path: string): void {
   const application = db.pragma('application_id', { simple: true });
   if (version === 0 && application === 0 && isEmpty(db)) db.exec(SCHEMA);
   else if (application !== APPLICATION_ID) {
-    throw new LacunaError('FORMAT', 'this database is no chunk dictionary', { op: 'open dictionary', subject: path });
+    throw new LacunaError('FORMAT', 'the database is not a chunk dictionary', { op: 'open dictionary', subject: path });
   } else if (version !== SCHEMA_VERSION) {
-    throw new LacunaError('FORMAT', `a chunk dictionary of version ${version}, not ${SCHEMA_VERSION}`, {
+    throw new LacunaError('FORMAT', `chunk dictionary of version ${version} (supported: ${SCHEMA_VERSION})`, {
       op: 'open dictionary',
       subject: path,
       hint: 'it was made by another version of Lacuna; use that one, or begin a new file',
@@ -283,7 +283,8 @@ function guarded<T>(path: string, work: () => T): T {
     const code = error instanceof Error && 'code' in error ? String(error.code) : '';
     if (!code.startsWith('SQLITE_')) throw error;
     const text = (error as Error).message;
-    if (code.startsWith('SQLITE_BUSY')) throw new LacunaError('LOCKED', 'another process writes to it', about);
+    if (code.startsWith('SQLITE_BUSY'))
+      throw new LacunaError('LOCKED', 'another process is writing to the dictionary', about);
     if (code === 'SQLITE_NOTADB' || code.startsWith('SQLITE_CORRUPT')) throw new LacunaError('FORMAT', text, about);
     if (code.startsWith('SQLITE_CANTOPEN')) throw new LacunaError('NOT_FOUND', text, about);
     if (/^SQLITE_(FULL|IOERR|READONLY|PERM|NOMEM)/.test(code)) throw new LacunaError('SYSTEM', text, about);
@@ -295,7 +296,7 @@ async function loadSqlite(): Promise<typeof import('better-sqlite3')> {
   try {
     return (await import('better-sqlite3')).default;
   } catch (cause) {
-    throw new LacunaError('UNSUPPORTED', 'a dictionary that grows needs better-sqlite3, which is not installed', {
+    throw new LacunaError('UNSUPPORTED', 'a sqlite: dictionary needs better-sqlite3, which is not installed', {
       op: 'open dictionary',
       hint: 'npm install better-sqlite3 (needs a C++ compiler where there is no prebuilt binary)',
       cause,

@@ -1,6 +1,6 @@
 /**
- * What works on this machine, found out by trying: what `lacuna doctor` shows. Works without root and without the addon,
- * and leaves nothing mounted. The trying itself is in `probe-kernel.ts` and `probe-programs.ts`.
+ * Tests what works on this machine for `lacuna doctor`. Works without root and without the addon,
+ * and leaves nothing mounted. The probes are in `probe-kernel.ts` and `probe-programs.ts`.
  */
 import { probeImages } from './probe-images.ts';
 import { type ProbeOptions, probeKernel } from './probe-kernel.ts';
@@ -35,7 +35,7 @@ export interface Diagnosis {
   readonly rows: readonly ProbeResult[];
 }
 
-/** {@link probe} and what follows from it. */
+/** {@link probe} and its conclusion. */
 export async function doctor(options: ProbeOptions = {}): Promise<Diagnosis> {
   const rows = await probe(options);
   return { ok: canMount(rows), rows };

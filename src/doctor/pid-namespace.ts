@@ -6,7 +6,7 @@ import { type Finding, ok, refused } from './probe-result.ts';
 /** PROC_PID_INIT_INO of the kernel: the namespace in which every process has an id. */
 const INITIAL = 'pid:[4026531836]';
 
-/** What helps where the containerd that calls cannot be found by its process. */
+/** Hint for hosts where the containerd that calls cannot be found by its process. */
 export const NAME_SOCKET = "name containerd's socket in the configuration: [snapshotter] containerd";
 
 /** `proc`: for tests. */

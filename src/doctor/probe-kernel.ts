@@ -1,4 +1,4 @@
-/** What the kernel can do: a tiny lazy image is mounted, read and covered with an overlay, in a folder of its own. */
+/** Probes of the kernel: a tiny lazy image is mounted, read and covered with an overlay, in a folder of its own. */
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -26,7 +26,7 @@ export async function probeKernel({ folder = tmpdir() }: ProbeOptions): Promise<
     await row('fuse', probeFuse),
   ];
   if (!isRoot) return [...rows, ...all(refused('not root', NOT_ROOT))];
-  if (findAddon() === null) return [...rows, ...all(refused('cannot be tried without the addon'))];
+  if (findAddon() === null) return [...rows, ...all(refused('not tested: needs the addon'))];
   let dir: string;
   try {
     dir = await mkdtemp(join(await existing(folder), 'lacuna-doctor-'));
@@ -67,7 +67,7 @@ async function probeMounts(image: Awaited<ReturnType<typeof writeImage>>): Promi
   const plain = await row(MOUNTS[2], () => image.tryOverlay());
   const works = file.status === 'ok' || loop.status === 'ok';
   const driver = file.status === 'ok' ? 'erofs-file' : 'erofs-loop';
-  const needsErofs = refused('cannot be tried without EROFS');
+  const needsErofs = refused('not tested: needs EROFS');
   const onErofs = await row(MOUNTS[3], () => (works ? image.tryOverlayOn(driver, 1) : needsErofs));
   const onOverlay = await row(MOUNTS[4], () => (works ? image.tryOverlayOn(driver, 2) : needsErofs));
   return [file, loop, plain, onErofs, onOverlay];
@@ -137,13 +137,16 @@ async function writeImage(dir: string) {
 
 async function readsRight(folder: string): Promise<Finding> {
   const got = await readFile(join(folder, FILE));
-  return got.equals(CONTENT) ? ok('mounted and read') : refused('mounted, but reading gave other bytes');
+  return got.equals(CONTENT) ? ok('mounted and read') : refused('mounted, but a read returned wrong bytes');
 }
 
-/** What a failed try means, by what was tried. */
+/** Consequence and hint of a failed probe. */
 const MEANING = {
   'erofs-file': ['loop devices are used instead', 'Linux 6.12 or newer mounts files (CONFIG_EROFS_FS_BACKED_BY_FILE)'],
-  'erofs-loop': ['nothing takes the place of files', 'load it with `modprobe loop` (CONFIG_BLK_DEV_LOOP)'],
+  'erofs-loop': [
+    'there is no substitute where the kernel cannot mount files',
+    'load it with `modprobe loop` (CONFIG_BLK_DEV_LOOP)',
+  ],
   overlay: ['containers need it', 'load it with `modprobe overlay`; the folder must not lie on an overlay itself'],
   'on-erofs': ['containers need it', 'choose a root on another file system, e.g. ext4 or xfs'],
   'on-overlay': ['containers that mount overlays over their own root fail', 'a newer kernel may allow it'],
@@ -161,7 +164,7 @@ async function explained(what: keyof typeof MEANING, attempt: () => Promise<Find
   }
 }
 
-/** Nothing is left, also of a try that took too long. */
+/** Removes everything, also after a probe that timed out. */
 async function unmountAll(dir: string): Promise<void> {
   const left = (await readMounts()).filter(({ target }) => isBelow(target, dir)).reverse();
   for (const { target } of left) await unmount(target, { detach: true });

@@ -1,4 +1,4 @@
-/** What is installed: Lacuna's own parts, optional packages, and the programs it works with. */
+/** Probes of installed parts: Lacuna's own, optional packages, and programs that it works with. */
 import { execFile } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -38,13 +38,13 @@ function probeAddon(): Finding {
 
 async function probeHolder(): Promise<Finding> {
   const hint = BUILD_HINT;
-  if (!(await isExecutable(HOLDER_EXECUTABLE))) return missing('without it nothing can be mounted', hint);
+  if (!(await isExecutable(HOLDER_EXECUTABLE))) return missing('nothing can be mounted without it', hint);
   // Without an argument it says how it is used: it runs on this machine.
   const { output, problem } = await tell(HOLDER_EXECUTABLE, []);
   return output.startsWith('usage:') ? ok(HOLDER_EXECUTABLE) : refused(firstLine(problem || output), hint);
 }
 
-/** What an optional package is for, what is lost without it, and a program that fails unless it works. */
+/** Use of an optional package, the loss without it, and a script that fails unless it works. */
 const PACKAGES = {
   'better-sqlite3': [
     "keeps the snapshotter's records",
@@ -96,7 +96,7 @@ async function probePackage(name: string, [use, lost, code]: readonly [string, s
 
 const LIBFUSE = 'Debian: apt install libfuse2';
 
-/** What to do about a package that is installed and lacks a library of the system, in ld.so's words; null: not that. */
+/** Hint for an installed package that lacks a system library, from ld.so's message; null for other messages. */
 export function libraryHint(problem: string): string | null {
   const library = /(lib[\w+-]+\.so[\w.]*): cannot open shared object file/.exec(problem)?.[1];
   if (library === undefined) return null;
@@ -117,7 +117,7 @@ export async function probePrograms(): Promise<ProbeResult[]> {
       probeProgram(
         'containerd',
         ['--version'],
-        'without it there is nothing to run lazy images in; converting, reading and mounting work',
+        'lazy images cannot run in containers without it; converting, reading and mounting work',
         'containerd',
       ),
     ),
@@ -146,7 +146,7 @@ async function findProgram(name: string): Promise<string | null> {
   return null;
 }
 
-/** What a program says on both streams, and what went wrong: its error output or why it did not run; '' when nothing. */
+/** The output of a program on both streams, and its problem: error output or why it did not run; '' when none. */
 function tell(path: string, args: readonly string[]): Promise<{ output: string; problem: string }> {
   return new Promise((resolve) => {
     execFile(path, args, { timeout: PATIENCE }, (error, stdout, stderr) => {

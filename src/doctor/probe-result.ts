@@ -1,20 +1,20 @@
-/** What one probe of `probe.ts` finds out. */
+/** The result of one probe. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toLacunaError } from '../errors.ts';
 
-/** What one probe of {@link doctor} found. */
+/** Result of one probe of {@link doctor}. */
 export interface ProbeResult {
-  /** What was tried, e.g. `overlay on erofs`. */
+  /** Name of the attempt, e.g. `overlay on erofs`. */
   readonly name: string;
   /** `missing`: it is not there; `refused`: it is there and does not work, or may not be tried. */
   readonly status: 'ok' | 'missing' | 'refused';
-  /** What was found, or why not, and what does not work without it. */
+  /** The reason for the status, and what does not work without it. */
   readonly why: string;
-  /** What to do about it; null when nothing needs to be done. */
+  /** Advice for the user; null when nothing needs to be done. */
   readonly hint: string | null;
 }
 
-/** What a probe found out; one that fails otherwise is `refused` with its error. */
+/** The result of a probe; an unexpected failure is `refused` with its error. */
 export type Finding = Omit<ProbeResult, 'name'>;
 
 export const ok = (why: string): Finding => ({ status: 'ok', why, hint: null });

@@ -1,4 +1,4 @@
-/** What runs here, for bug reports. */
+/** Versions of the parts of Lacuna, for bug reports. */
 import { findAddon } from '../native/addon.ts';
 import { packageVersion } from '../observe/package-version.ts';
 

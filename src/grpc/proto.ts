@@ -81,7 +81,7 @@ export type AnyService = Record<string, Method>;
 export type TypedDefinition<Service> = ServiceDefinition & { readonly [TYPES]?: Service };
 declare const TYPES: unique symbol;
 
-/** What serves a service: a handler for each of its methods. */
+/** Implementation of a service: a handler for each of its methods. */
 export type Handlers<Service extends Methods<Service>> = {
   readonly [Name in keyof Service]: Service[Name] extends { readonly streams: true }
     ? handleServerStreamingCall<Service[Name]['request'], Sent<Service[Name]['response']>>

@@ -9,7 +9,7 @@ import { printable } from '../printable.ts';
 /** `-bin`: grpc allows only printable ASCII in other metadata, and a path may hold anything. */
 const DETAIL_KEY = 'lacuna-error-bin';
 
-/** What a handler hands to grpc-js's callback. */
+/** The error that a handler passes to grpc-js's callback. */
 export interface Status {
   code: number;
   details: string;

@@ -37,7 +37,7 @@ function assertSocketPath(path: string): void {
   });
 }
 
-/** What a handler knows of a call besides its message. */
+/** Context of a call for its handler. */
 export interface CallContext {
   /** Aborted when the client cancels or goes away. */
   readonly signal: AbortSignal;

@@ -1,4 +1,4 @@
-/** What a stream is compressed with, by its first bytes: media types and file names lie, and engines look here as well. */
+/** Detects the compression of a stream by its first bytes, as engines do: media types and file names can be wrong. */
 
 export type Compression = 'gzip' | 'zstd' | 'xz' | 'bzip2' | 'none';
 

@@ -1,4 +1,4 @@
-/** JSON from elsewhere: bounded in size and depth before anybody looks at it, null read as Go programs mean it. */
+/** Untrusted JSON: bounded in size and depth before it is parsed; null means absent, as in Go programs. */
 import { FormatError } from '../errors.ts';
 
 /** Deeper than any document of the OCI specs, shallow enough for every recursive reader of it. */

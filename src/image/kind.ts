@@ -15,7 +15,7 @@ const IMAGE_CONFIGS: readonly string[] = [
   'text/html',
 ];
 
-/** What BuildKit writes on the entry of an attestation, which is about the entry of another digest. */
+/** BuildKit's annotation on the entry of an attestation, which is about the entry of another digest. */
 const REFERENCE_TYPE = 'vnd.docker.reference.type';
 
 /** Whether the layer is a tar, or a part of a lazy image. */

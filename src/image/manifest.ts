@@ -16,7 +16,7 @@ export const MAX_MANIFEST_SIZE = 8 * 1024 * 1024;
 const MAX_LAYERS = 1024;
 const MAX_INDEX_ENTRIES = 4096;
 
-/** The problem of a digest that is sound, and of an algorithm that cannot be checked here. */
+/** The problem of a valid digest whose algorithm is not supported. */
 const OTHER_DIGEST = 'a digest of an algorithm that is not supported (supported: sha256, sha512)';
 
 const mediaType = z
@@ -95,7 +95,7 @@ const config = z.looseObject({
   history: z.array(history).exactOptional(),
 });
 
-/** What identifies an object of a store: its type, digest and size in bytes. */
+/** Identity of an object of a store: its type, digest and size in bytes. */
 export type Descriptor = z.infer<typeof descriptor>;
 
 /** An OCI image manifest, or Docker's of schema 2. */
@@ -115,7 +115,7 @@ function describe(path: readonly PropertyKey[]): string {
 /** How one kind of document is read. */
 interface Reader<T> {
   readonly kind: string;
-  /** Fields of other documents: what has them may be taken for one thing by one program and for another by the next. */
+  /** Fields of other documents: programs would disagree about the kind of a document that has them. */
   readonly foreign: readonly string[];
   readonly judge: (value: object, op: string, subject: string) => Examined<T>;
 }
@@ -175,7 +175,7 @@ function parseDocument(bytes: Uint8Array, op: string, subject: string, foreign: 
   }
   if (isSchema1(value)) throw schema1(op, subject);
   const found = foreign.find((field) => Object.hasOwn(value, field) && value[field as keyof typeof value] !== null);
-  if (found !== undefined) throw new FormatError(found, 'does not belong into this document', { op, subject });
+  if (found !== undefined) throw new FormatError(found, 'must not be in this kind of document', { op, subject });
   return value;
 }
 

@@ -60,7 +60,7 @@ export const ANNOTATION = {
 /** `os.features` entry that marks a Nydus manifest in a combined index. */
 export const NYDUS_OS_FEATURE = 'nydus.remoteimage.v1';
 
-/** What `Accept` says when a manifest is asked for. */
+/** The `Accept` header of a request for a manifest. */
 export const MANIFEST_ACCEPT: string = [
   MEDIA.ociIndex,
   MEDIA.ociManifest,

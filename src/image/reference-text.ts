@@ -1,4 +1,4 @@
-/** What a reference begins with, what somebody may have meant who wrote another one, and what no message may show. */
+/** Transports of references, suggestions for misspelt ones, and redaction of references for messages. */
 import { nearest } from '../suggest.ts';
 
 const TRANSPORTS = ['docker', 'oci', 'oci-archive', 'docker-archive', 'dir', 'rafs'] as const;
@@ -15,7 +15,7 @@ export function hasTransport(text: string): boolean {
   return slashes !== undefined || PATH_TRANSPORTS.includes(name) || UNSUPPORTED.includes(name);
 }
 
-/** The reference that was meant by one whose transport is misspelt; null when nothing is near. */
+/** The likely reference when the transport is misspelt; null when no transport is similar. */
 export function nearTransport(text: string): string | null {
   const [prefix = '', name = ''] = PREFIX.exec(text) ?? [];
   const meant = nearest(name.toLowerCase(), TRANSPORTS);
@@ -24,7 +24,7 @@ export function nearTransport(text: string): string | null {
   return meant === 'docker' ? `docker://${rest.replace(/^\/+/, '')}` : `${meant}:${rest}`;
 }
 
-/** A problem of the transport, with a hint; null when there is none. A name near a short one may be a repository's. */
+/** A problem of the transport, with a hint; null when it is valid. A name similar to a short one may be a repository's. */
 export function transportProblem(text: string): readonly [problem: string, hint: string] | null {
   const [, name, slashes] = PREFIX.exec(text) ?? [];
   if (name === undefined || text.startsWith('docker://') || PATH_TRANSPORTS.includes(name)) return null;
@@ -35,7 +35,7 @@ export function transportProblem(text: string): readonly [problem: string, hint:
     return ['a reference is not a URL', 'write docker://HOST/REPOSITORY:TAG'];
   }
   const meant = nearTransport(text);
-  const hint = meant === null ? `known are docker://, ${PATH_TRANSPORTS.join(':, ')}:` : `did you mean ${meant}?`;
+  const hint = meant === null ? `supported: docker://, ${PATH_TRANSPORTS.join(':, ')}:` : `did you mean ${meant}?`;
   if (slashes !== undefined) return [`${JSON.stringify(`${name}://`)} is not a transport`, hint];
   const isPort = /^[^:]+:[0-9]+(?:\/|$)/.test(text);
   const isMeant = name.length >= MISTAKABLE || name !== name.toLowerCase() || (name === 'docker' && text.includes('/'));

@@ -127,7 +127,7 @@ function splitHost(name: string): [host: string | null, rest: string] {
   return isHost ? [first, name.slice(slash + 1)] : [null, name];
 }
 
-/** What Docker's rules take for `docker.io/library/localhost` with a port as its tag: nobody means that. */
+/** A host without a repository. Docker's rules take it for `docker.io/library/localhost` with a port as its tag. */
 const HOST_ALONE = /^(?:localhost|[0-9]{1,3}(?:\.[0-9]{1,3}){3}):[0-9]+$/;
 const DIGEST_HINT = '@sha256: and 64 lower-case hex digits';
 const LOGIN_HINT = 'a reference has no name and password: log in to the registry instead';

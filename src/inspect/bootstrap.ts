@@ -1,4 +1,4 @@
-/** What a bootstrap says of its blobs, chunks and tree, counted; no blob is read. */
+/** Counts of a bootstrap's blobs, chunks and tree; no blob is read. */
 import { toLacunaError } from '../errors.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { FEATURE, FLAG } from '../formats/rafs/layout.ts';
@@ -28,8 +28,8 @@ export interface InspectedBlob {
   /** Chunks that it has. */
   readonly chunks: number;
   /**
-   * Those that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk
-   * info or tar tells.
+   * Chunks that this image uses, their plain bytes, and the bytes that are fetched for them. Null where only its chunk
+   * info or tar has them.
    */
   readonly usedChunks: number | null;
   /** Plain bytes of the chunks that the image uses; null where the chunks are not known. */
@@ -47,7 +47,7 @@ export interface InspectedBlob {
     readonly size: number;
     readonly uncompressedSize: number;
     readonly compressor: string;
-    /** Hex sha256 of the file that has it instead, where it is no part of the blob. */
+    /** Hex sha256 of the file that has it instead, where it is not a part of the blob. */
     readonly file: string | null;
   } | null;
   /** Its table of contents with the tar header; null where it has none. */
@@ -62,7 +62,7 @@ export interface InspectedChunks {
   readonly uncompressed: number;
   /** Null where a blob's used bytes are not known. */
   readonly compressed: number | null;
-  /** Those whose content another chunk of the image has as well: stored again, in another layer's blob or in the same. */
+  /** Chunks with the content of another chunk of the image, stored again in another layer's blob or in the same. */
   readonly duplicates: number;
   /** Plain bytes of chunks whose content the image stores more than once. */
   readonly duplicateBytes: number;
@@ -86,7 +86,7 @@ export interface InspectedBootstrap {
   readonly prefetchEntries: number;
   /** The blobs in the order of the blob table. */
   readonly blobs: readonly InspectedBlob[];
-  /** Null for tarfs, whose chunks only its files know. */
+  /** Null for tarfs, whose chunks are only in its inodes. */
   readonly chunks: InspectedChunks | null;
   /** Only where it was asked for: it takes reading every inode. */
   readonly tree: InspectedTree | null;
@@ -178,16 +178,16 @@ function fetchedFor(chunks: readonly FileChunk[]): number {
 }
 
 function describeChunks(chunks: readonly FileChunk[], blobs: readonly InspectedBlob[]): InspectedChunks {
-  const known = new Set<string>();
+  const seen = new Set<string>();
   let [uncompressed, duplicates, duplicateBytes] = [0, 0, 0];
   for (const { digest, digester, uncompressedSize } of chunks) {
     const content = `${digester}${digest.toString('latin1')}`;
     uncompressed += uncompressedSize;
-    if (known.has(content)) {
+    if (seen.has(content)) {
       duplicates++;
       duplicateBytes += uncompressedSize;
     }
-    known.add(content);
+    seen.add(content);
   }
   const compressed = blobs.reduce<number | null>(
     (sum, { usedCompressed }) => (sum === null || usedCompressed === null ? null : sum + usedCompressed),
@@ -202,7 +202,7 @@ function listed(chunk: FileChunk): Omit<StatChunk, 'fileOffset'> {
 }
 
 /**
- * What cannot be told without chunk info that is not there (NOT_FOUND), or at all (UNSUPPORTED), is null; damage is an
+ * The result is null when it needs missing chunk info (NOT_FOUND) or is never available (UNSUPPORTED); damage is an
  * error.
  */
 function orNull<T>(tell: () => T): T | null {

@@ -1,4 +1,4 @@
-/** What differs between the configs, annotations and layers of two images: what a comparison of trees does not see. */
+/** Compares the configs, annotations and layers of two images, which a comparison of trees does not cover. */
 
 import type { OpenImageOptions } from '../reader/image.ts';
 import type { ImageInput } from '../registry/source.ts';
@@ -8,7 +8,7 @@ import { inspectManifest, type ManifestAndConfig } from './manifest.ts';
 export interface ConfigChange {
   /** Where: `config`, `annotations` or `layers`, then the names of fields. A list is one value. */
   readonly path: readonly string[];
-  /** Null where there is none. */
+  /** Null when absent. */
   readonly from: unknown;
   /** The value in the second image; null where there is none. */
   readonly to: unknown;

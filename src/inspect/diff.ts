@@ -1,4 +1,4 @@
-/** `diff`: what differs between the trees of two images, whatever each is made of. */
+/** `diff`: compares the trees of two images, ordinary or lazy. */
 
 import type { DigestsOptions, OpenedImage, OpenImageOptions } from '../reader/image.ts';
 import { openImage } from '../reader/open.ts';
@@ -7,7 +7,7 @@ import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { batchesOf, HASHED_TOGETHER } from './batches.ts';
 import { type Listed, listTree, named, type Row } from './entries.ts';
 
-/** What can be left out of a comparison. `owner`: user and group; `links`: which names are one inode. */
+/** Parts that a comparison can ignore. `owner`: user and group; `links`: which names are one inode. */
 export const IGNORABLE = ['mtime', 'owner', 'mode', 'xattrs', 'links'] as const;
 
 /** A group of attributes that {@link diff} can ignore. */
@@ -15,7 +15,7 @@ export type Ignorable = (typeof IGNORABLE)[number];
 
 /** Options of {@link diff}. */
 export interface DiffOptions extends OpenImageOptions {
-  /** What is not compared. Default: everything is. */
+  /** Parts that are not compared. Default: none. */
   readonly ignore?: readonly Ignorable[];
 }
 
@@ -36,7 +36,7 @@ export interface Difference {
 /** One attribute of a path that differs. */
 export interface FieldChange {
   /**
-   * A field of the row; `content`: hex sha256, null where differing chunks told as much without reading; `xattrs`: those
+   * A field of the row; `content`: hex sha256, null where differing chunks made reading unnecessary; `xattrs`: those
    * that differ, values in hex; `links`: all names of its inode, sorted.
    */
   readonly field: keyof Row | 'content' | 'links';
@@ -51,7 +51,7 @@ export interface FieldChange {
  * first, then hashes: an ordinary image is read once, of a lazy one only the files in question.
  */
 export async function* diff(a: ImageInput, b: ImageInput, options: DiffOptions = {}): AsyncGenerator<Difference> {
-  // The layers of an ordinary image are read once, whatever is asked of them later.
+  // The layers of an ordinary image are read once, including all digests.
   await using first = await openImage(a, { ...options, digests: true });
   await using second = await openImage(b, { ...options, digests: true });
   yield* diffImages(first, second, options);
@@ -146,15 +146,15 @@ function recordChange(
   return changeOf(field, without(from, to), without(to, from));
 }
 
-/** Of every inode with several names all of them, sorted. */
+/** All names of every inode that has several, sorted. */
 function linkNames(root: FileNode): Map<FileNode, string[]> {
   const names = new Map<FileNode, string[]>();
   for (const { path, node, row } of listTree(root, '/', { recursive: true })) {
     if (row.link_group === undefined) continue;
     const shown = nameOf(path);
-    const known = names.get(node);
-    if (known === undefined) names.set(node, [shown]);
-    else known.push(shown);
+    const others = names.get(node);
+    if (others === undefined) names.set(node, [shown]);
+    else others.push(shown);
   }
   return names;
 }
@@ -177,7 +177,7 @@ async function compareContents(
   for (const pair of pairs) {
     if (pair.from === null || pair.to === null) continue;
     const [from, to] = [pair.from.node, pair.to.node];
-    // Of another size is another content, and that is told already.
+    // Another size means other content, which is already reported.
     if (from.type !== 'reg' || to.type !== 'reg' || from.size !== to.size || from.size === 0) continue;
     const verdict = compareChunks(from.chunks, to.chunks);
     if (verdict === null) unsure.push(pair);
@@ -188,7 +188,7 @@ async function compareContents(
   return found;
 }
 
-/** Of both images at once. Where one fails, the other one is stopped before the error goes on. */
+/** Of both images at once. When one fails, the other one is stopped before the error is thrown. */
 async function bothDigests(first: OpenedImage, second: OpenedImage, pairs: readonly Both[], options: DigestsOptions) {
   const stop = new AbortController();
   const signal = options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal]);
@@ -222,7 +222,7 @@ function compareChunks(from: readonly FileChunk[], to: readonly FileChunk[]): bo
     (chunk, i) =>
       chunk.digester === to[i]!.digester &&
       chunk.uncompressedSize === to[i]!.uncompressedSize &&
-      // Those of tarfs have none.
+      // Chunks of tarfs have no digest.
       chunk.digest.length > 0 &&
       to[i]!.digest.length > 0,
   );

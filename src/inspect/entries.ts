@@ -72,7 +72,7 @@ export function* listTree(root: FileNode, path: ByteString, options: ListOptions
   }
 }
 
-/** What is listed of one directory: names, and names with a slash for what is below them, in the order of paths. */
+/** The listing of one directory: names, and names with a slash for the paths below them, in the order of paths. */
 interface Level {
   readonly prefix: ByteString;
   readonly children: NonNullable<FileNode['children']>;

@@ -1,4 +1,4 @@
-/** `find`: the paths of an image that a question fits, as rows. */
+/** `find`: the paths of an image that match a query, as rows. */
 import { LacunaError } from '../errors.ts';
 import type { OpenedImage, OpenImageOptions } from '../reader/image.ts';
 import { openImage } from '../reader/open.ts';
@@ -10,17 +10,17 @@ import { type Listed, listTree, type Row } from './entries.ts';
 import { globOf, type Matches } from './glob.ts';
 import { noSuchPath } from './ls.ts';
 
-/** What is asked for; everything that is given must hold. Patterns are those of `find -name`: `*`, `?`, `[…]`. */
+/** A query; a path must match every given field. Patterns are those of `find -name`: `*`, `?`, `[…]`. */
 export interface FindQuery {
-  /** Of the last component. */
+  /** Pattern of the last component. */
   readonly name?: string;
-  /** Of the whole absolute path; `*` matches slashes too. */
+  /** Pattern of the whole absolute path; `*` matches slashes too. */
   readonly wholePath?: string;
   /** Any of these types. */
   readonly types?: readonly NodeType[];
   /** Bytes of a regular file, both inclusive. */
   readonly size?: { readonly min?: number; readonly max?: number };
-  /** Changed after this time, or after this path of the image was. */
+  /** Modified after this time, or after this path of the image. */
   readonly newer?: Mtime | string;
   /** Permission bits. */
   readonly perm?: Permissions;
@@ -52,7 +52,7 @@ export interface FindOptions extends OpenImageOptions, FindQuery {
   readonly path?: string;
 }
 
-/** The rows that fit, sorted bytewise by path. NOT_FOUND when there is no such path; USAGE for a pattern that is none. */
+/** The matching rows, sorted bytewise by path. NOT_FOUND when there is no such path; USAGE for an invalid pattern. */
 export async function* find(input: ImageInput, options: FindOptions = {}): AsyncGenerator<Row> {
   for await (const { row } of findListed(input, options)) yield row;
 }
@@ -102,10 +102,10 @@ function testsOf(query: FindQuery, image: OpenedImage, from: ByteString): Test[]
 
 const depthOf = (path: ByteString): number => (path === '/' ? 0 : path.split('/').length - 1);
 
-function hasPermissions(mode: number, { match, mode: wanted }: Permissions): boolean {
-  if (match === 'exactly') return mode === wanted;
-  // Any of no bits fits, as in find(1).
-  return match === 'all' ? (mode & wanted) === wanted : wanted === 0 || (mode & wanted) !== 0;
+function hasPermissions(mode: number, { match, mode: bits }: Permissions): boolean {
+  if (match === 'exactly') return mode === bits;
+  // "Any of no bits" matches everything, as in find(1).
+  return match === 'all' ? (mode & bits) === bits : bits === 0 || (mode & bits) !== 0;
 }
 
 function isEmpty(node: FileNode): boolean {
@@ -137,6 +137,6 @@ function usesBlob(prefix: string, image: OpenedImage): Test {
       '`lacuna inspect` shows all of them',
     );
   }
-  const [wanted] = ids;
-  return ({ node }) => node.chunks.some((chunk) => chunk.blob === wanted);
+  const [id] = ids;
+  return ({ node }) => node.chunks.some((chunk) => chunk.blob === id);
 }

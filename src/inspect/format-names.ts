@@ -1,4 +1,4 @@
-/** The names that users see of what the format has numbers for. */
+/** Names of the format's numbers for users. */
 import type { Compressor, Digester } from '../native/addon.ts';
 
 export const COMPRESSORS: Readonly<Record<Compressor, string>> = { 0: 'none', 1: 'lz4_block', 2: 'gzip', 3: 'zstd' };

@@ -20,10 +20,10 @@ const OPTIONS = {
   platform: 'linux',
 } as const;
 
-/** To minimatch slashes are borders of patterns, to find(1) they are not. No name holds a NUL. */
+/** minimatch treats slashes as separators, find(1) does not. No name has a NUL. */
 const withoutSlashes = (text: string): string => text.replaceAll('/', '\0');
 
-/** Time is linear in the name, which is the image's to choose. USAGE for what is no pattern. */
+/** Time is linear in the name, which is the image's to choose. USAGE for an invalid pattern. */
 export function globOf(pattern: string): Matches {
   if (pattern === '' || pattern.length > MAX_PATTERN) {
     throw new LacunaError('USAGE', `a pattern of ${pattern.length} characters`, {
@@ -35,7 +35,7 @@ export function globOf(pattern: string): Matches {
   return (name) => glob.match(withoutSlashes(textOf(name)));
 }
 
-/** A name as characters, so that `?` is one of them; as bytes where they are no UTF-8. */
+/** A name as characters, so that `?` is one of them; as bytes where they are not UTF-8. */
 function textOf(name: ByteString): string {
   const bytes = bytesOf(name);
   const text = bytes.toString('utf8');

@@ -1,4 +1,4 @@
-/** `inspect`: what an image consists of, from its manifest, config and bootstrap; no layer and no blob is read. */
+/** `inspect`: the parts of an image, from its manifest, config and bootstrap; layers and blobs are not read. */
 import type { ImageConfig } from '../image/manifest.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import { openRafsFiles, openStored } from '../reader/lazy-image.ts';
@@ -16,7 +16,7 @@ export interface Inspection {
   readonly reference: string;
   /** `lazy`: bootstrap and blobs; `layers`: an ordinary image. */
   readonly kind: 'lazy' | 'layers';
-  /** What the reference names, which may be an index that has the manifest; null for bare files. */
+  /** The manifest or index that the reference names; null for bare files. */
   readonly tag: InspectedTag | null;
   /** The manifest that is shown; null for bare files. */
   readonly manifest: InspectedManifest | null;
@@ -26,7 +26,7 @@ export interface Inspection {
   readonly bootstrap: InspectedBootstrap | null;
   /** Bytes of all layers in the registry; null for bare files. */
   readonly size: number | null;
-  /** With `tree`: which layer what a container sees is from. For that all layers of an ordinary image are read. */
+  /** With `tree`: visible paths by their layer. All layers of an ordinary image are read for it. */
   readonly shares: readonly LayerShare[] | null;
 }
 

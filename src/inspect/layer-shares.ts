@@ -1,4 +1,4 @@
-/** What each layer gives to the tree that a container sees. */
+/** The share of each layer in the visible tree. */
 
 import type { LayerOrigin, OpenedImage } from '../reader/image.ts';
 import { bytesOf, display, type FileNode } from '../tree/node.ts';

@@ -1,4 +1,4 @@
-/** `ls`: what is in an image, row by row. */
+/** `ls`: the paths of an image, row by row. */
 import { LacunaError } from '../errors.ts';
 import type { DigestsOptions, OpenedImage, OpenImageOptions } from '../reader/image.ts';
 import { openImage } from '../reader/open.ts';
@@ -16,7 +16,7 @@ export interface LsOptions extends OpenImageOptions {
   readonly recursive?: boolean;
   /** Add the sha256 of every regular file's content, which has to be fetched. Default false. */
   readonly digests?: boolean;
-  /** Add the digest of the layer that each path is from, where the image tells. Default false. */
+  /** Add the digest of the layer that each path is from, when the image records it. Default false. */
   readonly layers?: boolean;
 }
 

@@ -37,7 +37,7 @@ export interface InspectedManifest {
   readonly layers: readonly InspectedLayer[];
 }
 
-/** What a reference says besides its tree. */
+/** Manifest and config of a reference. */
 export interface ManifestAndConfig {
   readonly manifest: InspectedManifest;
   /** The image config as it is. */

@@ -1,4 +1,4 @@
-/** `referrers`: what points at an image by its subject: signatures, SBOMs, attestations, lazy images. */
+/** `referrers`: the manifests whose subject is an image: signatures, SBOMs, attestations, lazy images. */
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, parseIndex } from '../image/manifest.ts';
 import { isIndex } from '../image/media.ts';
@@ -29,23 +29,23 @@ export interface ReferrerNode {
   readonly size: number;
   /** Its annotations; empty when there are none. */
   readonly annotations: Readonly<Record<string, string>>;
-  /** What points at it in turn: the signature of an SBOM. */
+  /** Its own referrers, e.g. the signature of an SBOM. */
   readonly referrers: readonly ReferrerNode[];
 }
 
-/** What is pointed at: what the reference names, and of an index each of its manifests. */
+/** A manifest with referrers: what the reference names, and of an index each of its manifests. */
 export interface ReferredManifest {
   /** `ALGORITHM:HEX` of the manifest or index. */
   readonly digest: string;
   /** Its media type. */
   readonly mediaType: string;
-  /** As the index has it, `os/architecture[/variant]`; null where nobody says. */
+  /** As the index has it, `os/architecture[/variant]`; null when unknown. */
   readonly platform: string | null;
-  /** What points at it. */
+  /** Manifests that refer to it. */
   readonly referrers: readonly ReferrerNode[];
 }
 
-/** Each is a request or more. */
+/** Maximum concurrent lookups; each is a request or more. */
 const MAX_LISTS = 256;
 /** A signature of an attestation of an SBOM of an image. */
 const MAX_DEPTH = 4;
@@ -80,7 +80,7 @@ class Lists {
   readonly signal: SignalOptions;
   readonly #store: ImageStore;
   readonly #type: string | null;
-  /** Whose referrers are known: what points at itself through others is listed once. */
+  /** Digests whose referrers are listed already: a cycle is listed once. */
   readonly #seen = new Set<string>();
 
   constructor(store: ImageStore, { type, signal }: ReferrersOptions) {

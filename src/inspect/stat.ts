@@ -1,4 +1,4 @@
-/** `stat`: everything that is known of an inode of an image. */
+/** `stat`: all metadata of an inode of an image. */
 
 import type { LayerOrigin, OpenedImage, OpenImageOptions } from '../reader/image.ts';
 import { openImage } from '../reader/open.ts';
@@ -39,7 +39,7 @@ export interface StatChunk {
   readonly digest: string;
   /** CRC-32C of the plain content, where the format has one. */
   readonly crc32c: number | null;
-  /** What is fetched and decoded whole for it: how, how many plain bytes it gives, and where the chunk is in them. */
+  /** The unit that is fetched and decoded for it: its decoder, its plain bytes, and the chunk's offset in them. */
   readonly unit: { readonly decoder: string; readonly size: number; readonly offset: number } | null;
 }
 
@@ -49,7 +49,7 @@ export interface Stat {
   readonly row: Row;
   /** Number of the EROFS inode; null in an ordinary image. */
   readonly nid: number | null;
-  /** Which layer it is from; null where the image does not tell. */
+  /** The layer that it is from; null when the image does not record it. */
   readonly layer: LayerOrigin | null;
   /** Of a regular file of a lazy image, in file order. */
   readonly chunks: readonly StatChunk[];

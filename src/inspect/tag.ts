@@ -1,4 +1,4 @@
-/** What a reference names, before any manifest in it is chosen: a manifest or an index, and what points at it. */
+/** The manifest or index that a reference names, before one of its manifests is chosen, and its referrers. */
 import { type Descriptor, parseIndex } from '../image/manifest.ts';
 import { ANNOTATION, isIndex, isManifest, MEDIA, NYDUS_OS_FEATURE } from '../image/media.ts';
 import { formatPlatform } from '../image/platform.ts';
@@ -12,7 +12,7 @@ export interface InspectedEntry {
   readonly mediaType: string;
   /** Bytes of the manifest. */
   readonly size: number;
-  /** `os/architecture[/variant]`; null where nobody says. */
+  /** `os/architecture[/variant]`; null when unknown. */
   readonly platform: string | null;
   /**
    * `image` or `lazy` as far as the entry itself tells; `attestation` of the manifest {@link about}; `index`; `artifact` for
@@ -49,7 +49,7 @@ export interface InspectedTag {
   readonly size: number;
   /** Of an index, in its order. */
   readonly manifests: readonly InspectedEntry[];
-  /** What points at it or at the manifest that is shown. Null where it was not asked. */
+  /** Referrers of it or of the manifest that is shown. Null when they were not requested. */
   readonly referrers: readonly InspectedReferrer[] | null;
   /**
    * How the manifest that is shown was found: it is what the reference `names`, the index has it for the `platform`, or it
@@ -58,7 +58,7 @@ export interface InspectedTag {
   readonly shown: 'named' | 'platform' | 'referrer';
 }
 
-/** BuildKit's names for what an attestation is. */
+/** BuildKit's annotations of attestations. */
 const REFERENCE_TYPE = 'vnd.docker.reference.type';
 const REFERENCE_DIGEST = 'vnd.docker.reference.digest';
 
@@ -77,7 +77,7 @@ export async function inspectTag(
 ): Promise<InspectedTag> {
   const named = await store.resolve(null, options);
   const index = isIndex(named.mediaType) ? parseIndex(await store.manifest(named, options), store.subject) : null;
-  // Only its layers tell of a manifest for certain.
+  // Only the layers of a manifest decide for certain.
   const manifests = (index?.manifests ?? []).map((entry) => {
     const described = describeEntry(entry);
     return chosen.isLazy && entry.digest === chosen.digest ? { ...described, kind: 'lazy' as const } : described;

@@ -13,7 +13,7 @@ export interface TagsOptions {
 
 /**
  * The tags of the repository that `input` is in, the ref names of its layout, or the names of its archive; a tag in `input`
- * itself does not matter. In the order of the place. USAGE for bare files, NOT_FOUND for a repository that is not there.
+ * itself is ignored. In the order of the store. USAGE for bare files, NOT_FOUND for a repository that does not exist.
  */
 export async function* tags(input: ImageInput, options: TagsOptions = {}): AsyncGenerator<string> {
   if (referenceOf(input)?.transport === 'rafs') {

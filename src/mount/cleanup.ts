@@ -20,7 +20,7 @@ import { snapshotMounts } from './snapshot-mounts.ts';
 
 /** Options of {@link cleanup}. */
 export interface CleanupOptions {
-  /** End the root's snapshotter as well, which otherwise refuses the clean-up; purge below mounted snapshots. */
+  /** End the root's snapshotter as well, which otherwise refuses the cleanup; purge below mounted snapshots. */
   readonly force?: boolean;
   /** Delete records, snapshots and cache. Refused while snapshots are mounted somewhere, unless with `force`. */
   readonly purge?: boolean;
@@ -32,13 +32,13 @@ export interface CleanupOptions {
 export interface CleanupResult {
   /** The root that was cleaned up. */
   readonly root: string;
-  /** Process ids of what was ended; null: did not run. */
+  /** Process ids of the ended processes; null: was not running. */
   readonly snapshotter: number | null;
   /** Process id of the daemon that was ended; null when none ran. */
   readonly daemon: number | null;
   /** Whether a holder was ended. */
   readonly holder: boolean;
-  /** What was unmounted, in order. */
+  /** Unmounted mountpoints, in order. */
   readonly unmounted: readonly string[];
   /** Those of them that were in use: they are gone from the tree, and end with their last user. */
   readonly detached: readonly string[];
@@ -58,7 +58,7 @@ const ANSWER = 2_000;
 
 /**
  * Ends snapshotter (only with `force`; else LOCKED), mounts, daemon, FUSE file system and holder of `root`, in this
- * order, and repeats nothing that is done: it may be called again. NOT_FOUND when the folder is no root, PRECONDITION
+ * order, and repeats nothing that is done: it may be called again. NOT_FOUND when the folder is not a root, PRECONDITION
  * when the snapshots that are to be purged are in use.
  */
 export async function cleanup(root: string, options: CleanupOptions = {}): Promise<CleanupResult> {
@@ -90,7 +90,8 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
     const holder = await quitHolder(paths.holderSocket);
     locks.push(await holderLock(paths));
     for (const path of [paths.socket, paths.holderSocket]) await rm(path, { force: true });
-    for (const target of orphaned) log.warn({ target }, 'still mounted on what was taken down');
+    for (const target of orphaned)
+      log.warn({ target }, 'a snapshot is still mounted; its reads fail, since the image below it was unmounted');
     if (options.purge === true) await purge(paths);
     return {
       root: paths.root,
@@ -102,7 +103,7 @@ export async function cleanup(root: string, options: CleanupOptions = {}): Promi
       purged: options.purge === true,
     };
   } finally {
-    // Held so long, so that no supervisor starts anew what is being taken down.
+    // The lock is held until the end, so that no supervisor restarts the daemon meanwhile.
     for (const lock of locks.reverse()) lock.close();
   }
 }
@@ -113,12 +114,15 @@ const exists = (path: string): Promise<boolean> =>
     () => false,
   );
 
-/** The root without links, as the table of mounts has it; nothing is touched in a folder that is none. */
+/** The root without links, as the table of mounts has it. NOT_FOUND, before any change, when it is not a root. */
 async function realRoot(root: string): Promise<string> {
   const real = await realpath(root).catch(() => null);
   const marks = real === null ? [] : [rootPaths(real).lock, join(real, 'snapshotter', 'lock')];
   for (const mark of marks) if (await exists(mark)) return real!;
-  throw new LacunaError('NOT_FOUND', 'nothing of Lacuna has run in this folder', { op: 'clean up', subject: root });
+  throw new LacunaError('NOT_FOUND', 'not a root of Lacuna: the folder has no lock file', {
+    op: 'clean up',
+    subject: root,
+  });
 }
 
 async function takeSnapshotterLock(path: string, force: boolean, locks: FileLock[]): Promise<number | null> {
@@ -148,7 +152,10 @@ async function recordedBootstraps({ images }: RootPaths, log: Log): Promise<stri
         const { bootstrap } = JSON.parse(await readFile(join(images, name), 'utf8')) as { bootstrap?: unknown };
         return typeof bootstrap === 'string' ? [bootstrap] : [];
       } catch (error) {
-        log.warn({ record: name, error: toLacunaError(error).toJSON() }, 'an image record cannot be read');
+        log.warn(
+          { record: name, error: toLacunaError(error).toJSON() },
+          'cannot read an image record; a mount that only this record names stays',
+        );
         return [];
       }
     }),
@@ -158,7 +165,7 @@ async function recordedBootstraps({ images }: RootPaths, log: Log): Promise<stri
 
 /**
  * The mounts that stand on this root's daemon, the last mounted first. The kernel does not show the device files of an
- * EROFS, so its bootstrap tells whose it is.
+ * EROFS, so its bootstrap identifies it.
  */
 async function mountsOf(
   paths: RootPaths,
@@ -195,13 +202,13 @@ class Unmounts {
     this.#log = log;
   }
 
-  /** `release` ends what makes a busy file system hang. */
+  /** `release` unblocks a file system that is busy. */
   async end(target: string, release?: () => Promise<void>): Promise<void> {
     try {
       if (await unmount(target, { patience: PATIENCE })) this.#unmounted.push(target);
     } catch (error) {
       if (toLacunaError(error).code !== 'PRECONDITION') throw error;
-      this.#log.warn({ target }, 'in use, taken out of the tree');
+      this.#log.warn({ target }, 'the mount is in use: detached, and it ends with its last user');
       await release?.();
       await unmount(target, { detach: true });
       this.#unmounted.push(target);
@@ -234,5 +241,5 @@ async function holderLock({ holderSocket }: RootPaths): Promise<FileLock> {
   const path = `${holderSocket}.lock`;
   const handle = await lockWithin(path, ANSWER);
   if (handle !== null) return handle;
-  throw new LacunaError('LOCKED', 'the holder does not end', { op: 'clean up', subject: path });
+  throw new LacunaError('LOCKED', `the holder did not exit within ${ANSWER} ms`, { op: 'clean up', subject: path });
 }

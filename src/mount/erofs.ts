@@ -1,9 +1,9 @@
 /**
- * Mounting the EROFS of a lazy image: a bootstrap file and one device file per blob. What the images are, and what
- * serves the device files, is not known here.
+ * Mounting the EROFS of a lazy image: a bootstrap file and one device file per blob. This file does not know the image
+ * or the process that serves the device files.
  *
- * Nothing here looks at a device file or below a mountpoint from JavaScript: it might wait for a daemon that this very
- * process is about to restart.
+ * JavaScript must not access a device file or anything below a mountpoint here: it might wait for a daemon that this
+ * very process is about to restart.
  */
 import { realpath } from 'node:fs/promises';
 import { resolve } from 'node:path';
@@ -28,7 +28,7 @@ export interface ErofsMount {
 export interface MountErofsOptions {
   /** Use this way only; default: files, and loop devices where the kernel refuses files. */
   readonly driver?: MountDriver;
-  /** Whether setuid programs of the image work. Default false, as for any file system that a stranger made. */
+  /** Whether setuid programs of the image work. Default false: the image is not trusted. */
   readonly suid?: boolean;
   /** Whether device nodes of the image work. Default false. */
   readonly dev?: boolean;
@@ -66,7 +66,7 @@ export async function mountErofs(
     if (refusal === null) throw failure;
     throw new LacunaError(refusal.code, `${refusal.message}; over loop devices: ${failure.message}`, {
       ...problem,
-      hint: '`lacuna doctor` tells what works here',
+      hint: '`lacuna doctor` shows what works on this machine',
       cause: failure,
     });
   }
@@ -107,7 +107,7 @@ async function mount([source, ...devices]: readonly string[], target: string, { 
 
 /** umount2(2) */
 const MNT_DETACH = 2;
-/** How long something busy is tried again: who just closed its last file is not always done with it. */
+/** How long unmounting is retried while busy: the kernel may still be closing the last file. */
 const DEFAULT_BUSY_PATIENCE = 2_000;
 const BUSY_POLL_MILLISECONDS = 50;
 

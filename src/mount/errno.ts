@@ -1,4 +1,4 @@
-/** Which errno a failed system call had, natively or in Node. */
+/** The errno of a failed system call, of the addon or of Node. */
 /** Linux's numbers (asm-generic/errno-base.h, errno.h) of what mounting decides by and a file system answers. */
 export const ERRNO = {
   EPERM: 1,

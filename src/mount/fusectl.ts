@@ -1,4 +1,4 @@
-/** The kernel's switch that ends a FUSE connection: whoever waits for an answer gets an error at once. */
+/** Aborts FUSE connections through the kernel's control file system: pending requests fail at once. */
 import { mkdtemp, rmdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ const CONNECTIONS = '/sys/fs/fuse/connections';
 
 /**
  * Aborts the connection of the FUSE file system `device` (`0:minor`, as in the table of mounts). Fine when it is gone.
- * Where the host has its control file system not mounted, it is, for a moment and elsewhere.
+ * When the host has not mounted the control file system, it is mounted elsewhere for a moment.
  */
 export async function abortFuse(device: string): Promise<void> {
   const minor = device.slice(device.indexOf(':') + 1);

@@ -38,7 +38,7 @@ export interface MountImageOptions {
    * or no root to mount with.
    */
   readonly driver?: ImageDriver;
-  /** Whether setuid programs of the image work. Default false: whoever can reach the directory could run them. */
+  /** Whether setuid programs of the image work. Default false: every user who can reach the directory could run them. */
   readonly suid?: boolean;
   /** Whether device nodes of the image work. Default false. */
   readonly dev?: boolean;
@@ -50,7 +50,7 @@ export interface MountImageOptions {
   readonly referrers?: boolean;
   /** How a registry is reached to find the image. The daemon looks for stored logins by itself. */
   readonly store?: StoreOptions;
-  /** What `store.credentials` give for the image is told to the daemon, which keeps it in memory. Default false. */
+  /** Whether the login that `store.credentials` return is passed to the daemon, which keeps it in memory. Default false. */
   readonly isLoginShared?: boolean;
   /** Path of the PEM file that `store.ca` came from: the daemon reads it too. */
   readonly caFile?: string;
@@ -62,7 +62,7 @@ export interface MountImageOptions {
   readonly logFormat?: LogFormat;
   /** Gets warnings. Default: nothing is logged. */
   readonly log?: Log;
-  /** Hears how much of the bootstrap has come. */
+  /** Progress of fetching the bootstrap. */
   readonly onProgress?: OnProgress;
   /** Aborts the mounting; a mount that is there already stays. */
   readonly signal?: AbortSignal;
@@ -106,9 +106,9 @@ export async function mountImage(
   }
 }
 
-/** Why EROFS need not be tried; null when it may work. */
+/** The reason why EROFS cannot work; null when it may. */
 function lackOfErofs(): string | null {
-  if (findAddon() === null) return 'the native addon is not there';
+  if (findAddon() === null) return 'the native addon is not available';
   return process.getuid?.() === 0 ? null : 'only root can mount EROFS';
 }
 
@@ -190,7 +190,7 @@ const notLazy = (reference: string): LacunaError =>
   new LacunaError('USAGE', 'not a lazy image: the manifest has no bootstrap layer', {
     op: 'mount',
     subject: reference,
-    hint: '`lacuna convert` makes one of it',
+    hint: 'convert it first: `lacuna convert SOURCE TARGET`',
   });
 
 interface Found {
@@ -215,7 +215,7 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
   if (parsed.transport === 'dir') return { bootstrap, source: { directory: { path: resolve(parsed.path) } } };
   if (parsed.transport !== 'docker') {
-    throw new LacunaError('UNSUPPORTED', 'nothing is mounted out of an archive', {
+    throw new LacunaError('UNSUPPORTED', 'an archive cannot be mounted', {
       op: 'mount',
       subject: reference,
       hint: 'unpack the archive itself with tar and mount the oci: directory',

@@ -1,4 +1,4 @@
-/** Which process has a lock, and its end. */
+/** Finds the process that holds a lock, and ends it. */
 import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,7 +11,7 @@ const GRACE = 3_000;
 const DEATH = 5_000;
 const POLL = 20;
 
-/** A lock that we now have, and who had it before. */
+/** A lock that this process has taken, and its previous owner. */
 export interface HeldLock {
   readonly handle: FileLock;
   /** The process that was ended for it; null when nobody had it. */
@@ -42,9 +42,9 @@ async function isSameFile(descriptor: string, path: string): Promise<boolean> {
 }
 
 /**
- * Takes the lock at `path` (absolute, without links) away from whoever has it: `ask` tells the owner to end (null:
- * there is no way to), then come SIGTERM and SIGKILL. Repeated for a successor that was quicker than we. LOCKED when it
- * cannot be had.
+ * Takes the lock at `path` (absolute, without links) from its owner: `ask` requests the owner's end (null: no request is
+ * possible), then come SIGTERM and SIGKILL. Repeated when another process takes the lock first. LOCKED when the owner
+ * does not exit.
  */
 export async function takeLock(path: string, ask: (() => Promise<void>) | null): Promise<HeldLock> {
   let ended: number | null = null;
@@ -55,11 +55,11 @@ export async function takeLock(path: string, ask: (() => Promise<void>) | null):
     ended = owner ?? ended;
     await ask?.();
     // One without an owner is just starting, or ending.
-    const asked = ask !== null || owner === null ? await lockWithin(path, GRACE) : null;
-    const handle = asked ?? (owner === null ? null : await endProcess(owner, path));
+    const released = ask !== null || owner === null ? await lockWithin(path, GRACE) : null;
+    const handle = released ?? (owner === null ? null : await endProcess(owner, path));
     if (handle !== null) return { handle, ended };
   }
-  throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} does not end`, { op: 'take lock', subject: path });
+  throw new LacunaError('LOCKED', `process ${ended ?? 'unknown'} did not exit`, { op: 'take lock', subject: path });
 }
 
 async function endProcess(pid: number, path: string): Promise<FileLock | null> {

@@ -1,6 +1,6 @@
 /**
- * `<root>/mounts/<id>/`: what a `lacuna mount` keeps while it lives, one for each mountpoint. It is locked as long, so what
- * is not locked and not mounted was left by a killed process, and nobody takes that of one that is just mounting for it.
+ * `<root>/mounts/<id>/`: the state of a running `lacuna mount`, one for each mountpoint, locked while it runs. So a folder
+ * that is neither locked nor mounted was left by a killed process.
  */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -57,12 +57,12 @@ export async function claimPlace(root: string, target: string): Promise<MountPla
   const folder = join(mountsOf(root), id);
   const deadline = performance.now() + PATIENCE;
   for (;;) {
-    // Who had it deletes it.
+    // Its owner deletes it.
     await makeDirectory(folder, 0o700);
     const lock = await tryLockExisting(folder, 'directory');
     if (lock !== null) return await unlessMounted(target, new MountPlace(mountsOf(root), id, lock));
     if (performance.now() >= deadline) {
-      throw new LacunaError('LOCKED', 'another process mounts an image there', { op: 'mount', subject: target });
+      throw new LacunaError('LOCKED', 'another process is mounting an image there', { op: 'mount', subject: target });
     }
     await sleep(POLL);
   }
@@ -83,14 +83,14 @@ async function unlessMounted(target: string, place: MountPlace): Promise<MountPl
 export async function refuseMounted(target: string): Promise<void> {
   const there = (await mountedAt(target))?.fstype;
   if (there !== 'erofs' && there !== FUSE_FSTYPE) return;
-  throw new LacunaError('ALREADY_EXISTS', 'an image is mounted there', {
+  throw new LacunaError('ALREADY_EXISTS', 'an image is already mounted there', {
     op: 'mount',
     subject: target,
-    hint: `\`lacuna umount ${target}\` ends it`,
+    hint: `unmount it first: \`lacuna umount ${target}\``,
   });
 }
 
-/** Places of killed processes whose images nobody has mounted any more, one by one and locked: whoever gets one releases it. */
+/** Places of killed processes whose images are not mounted any more, one by one and locked: the caller releases each. */
 export async function* abandonedPlaces(root: string): AsyncGenerator<MountPlace> {
   for (const id of await readdir(mountsOf(root)).catch(() => [])) {
     const folder = join(mountsOf(root), id);

@@ -12,7 +12,7 @@ export interface MountEntry {
   /** The mountpoint. */
   readonly target: string;
   readonly fstype: string;
-  /** What was mounted, as whoever mounted it said: for EROFS the image's path or its loop device. */
+  /** The mount's source: for EROFS the image's path or its loop device. */
   readonly source: string;
   /** Options of the file system, undivided. */
   readonly options: string;
@@ -37,7 +37,7 @@ export async function readMounts(): Promise<MountEntry[]> {
   return parseMountinfo(await readFile(TABLE, 'utf8'));
 }
 
-/** The tables of other mount namespaces, each by a process that is in it. Whoever ends meanwhile is left out. */
+/** The tables of other mount namespaces, each by a process that is in it. Processes that end meanwhile are left out. */
 export async function readForeignMounts(): Promise<Map<number, MountEntry[]>> {
   const seen = new Set([await readlink('/proc/self/ns/mnt').catch(() => '')]);
   const tables = new Map<number, MountEntry[]>();
@@ -52,7 +52,7 @@ export async function readForeignMounts(): Promise<Map<number, MountEntry[]>> {
   return tables;
 }
 
-/** What is mounted exactly on `target` (an absolute path without links), the topmost; null when nothing is. */
+/** The topmost mount exactly on `target` (an absolute path without links); null when nothing is mounted there. */
 export async function mountedAt(target: string): Promise<MountEntry | null> {
   return (await readMounts()).findLast((entry) => entry.target === target) ?? null;
 }
@@ -61,7 +61,7 @@ export async function mountedAt(target: string): Promise<MountEntry | null> {
 export const isBelow = (path: string, folder: string): boolean =>
   path === folder || path.startsWith(folder.endsWith('/') ? folder : `${folder}/`);
 
-/** Undoes the octal escapes of space, tab, newline and backslash. Bytes that are no UTF-8 are lost, as in the text. */
+/** Undoes the octal escapes of space, tab, newline and backslash. Bytes that are not UTF-8 are lost, as in the text. */
 function plain(field: string): string {
   return field.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }

@@ -1,4 +1,4 @@
-/** Deleting all that Lacuna has made in a root. Processes of containers may still write below its snapshots. */
+/** Deletes everything that Lacuna made in a root. Processes of containers may still write below its snapshots. */
 import { rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RootPaths } from '../daemon/root.ts';
@@ -6,7 +6,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { removeTree } from '../native/tree.ts';
 import { isBelow, readMounts } from './mountinfo.ts';
 
-/** Mounts that a message names. */
+/** Maximum mounts named in a message. */
 const NAMED = 3;
 
 /** PRECONDITION when snapshots of `root` are mounted, on `targets`. */
@@ -26,7 +26,7 @@ export async function purge(paths: RootPaths): Promise<void> {
   const { root, cache, images, fuse, log, holderLog, lock, holderSocket } = paths;
   const left = (await readMounts()).find(({ target }) => target !== root && isBelow(target, root));
   if (left !== undefined) {
-    throw new LacunaError('PRECONDITION', 'something is still mounted', { op: 'purge', subject: left.target });
+    throw new LacunaError('PRECONDITION', 'a mount below the root is left', { op: 'purge', subject: left.target });
   }
   const folders = [cache, images, fuse, join(root, 'mounts'), join(root, 'snapshotter')];
   const names = [...folders, log, `${log}.old`, holderLog, `${holderSocket}.lock`];

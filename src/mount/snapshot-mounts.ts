@@ -1,4 +1,4 @@
-/** Which mounts show files of a root's snapshots: those of containers that still run. */
+/** Lists the mounts that show files of a root's snapshots, as those of running containers do. */
 import { join, relative } from 'node:path';
 import { isBelow, type MountEntry, readForeignMounts, readMounts } from './mountinfo.ts';
 

@@ -1,9 +1,9 @@
-/** One line of progress: what, to what, a bar, how much of how much, how fast, how long still. */
+/** One line of progress: phase, subject, bar, done and total, rate, remaining time. */
 import { printable } from '../printable.ts';
 import { humanBytes, humanDuration } from './human.ts';
 import type { Progress } from './progress.ts';
 
-/** A piece of work and when it was first heard of, for speed and for the time that is left. */
+/** A piece of work and the time of its first event, from which rate and remaining time follow. */
 export interface Work {
   readonly event: Progress;
   readonly start: number;
@@ -26,7 +26,7 @@ function bar({ event: { done, total } }: Work): string {
   return `[${'#'.repeat(filled)}${'-'.repeat(BAR - filled)}]`;
 }
 
-/** Of nothing everything is done. */
+/** 1 when the total is 0. */
 const fraction = (done: number, total: number | null): number =>
   total === null ? 0 : total <= 0 ? 1 : Math.min(done / total, 1);
 

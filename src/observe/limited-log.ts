@@ -1,16 +1,16 @@
-/** A log in which nothing repeats itself without end: what a hostile image makes happen is told, but not each time. */
+/** A rate-limited log: a hostile image cannot fill it with repetitions. */
 import type { Log } from './log.ts';
 
-/** Lines of one kind that a period has. */
+/** Maximum lines of one kind in a period. */
 const BURST = 10;
 /** Milliseconds. */
 const PERIOD = 60_000;
-/** Kinds that are told from each other; what comes beyond them in a period counts as one more. */
+/** Maximum distinct kinds in a period; all further ones count as one kind. */
 export const MAX_KINDS = 1000;
 
 const OTHERS = { subject: {}, message: 'other messages' };
 
-/** What a line is about, in this order; chunks, offsets and errors differ from line to line. */
+/** Fields that identify the subject of a line, in this order; chunks, offsets and errors differ from line to line. */
 const SUBJECTS = ['image', 'blob', 'subject', 'host', 'device'] as const;
 
 type Level = keyof Log;
@@ -45,7 +45,7 @@ export function limitedLog(log: Log, { burst = BURST, period = PERIOD } = {}): L
     kind.lines++;
     if (kind.lines <= burst) log[level](fields, message);
   };
-  // Who asks for debug lines wants all of them.
+  // Debug lines are not limited.
   return {
     debug: (fields, message) => log.debug(fields, message),
     info: write('info'),
@@ -55,7 +55,7 @@ export function limitedLog(log: Log, { burst = BURST, period = PERIOD } = {}): L
 }
 
 function subjectOf(fields: object): Record<string, unknown> {
-  const known = new Map(Object.entries(fields));
-  const name = SUBJECTS.find((field) => known.has(field));
-  return name === undefined ? {} : { [name]: known.get(name) };
+  const present = new Map(Object.entries(fields));
+  const name = SUBJECTS.find((field) => present.has(field));
+  return name === undefined ? {} : { [name]: present.get(name) };
 }

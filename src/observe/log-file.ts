@@ -5,7 +5,7 @@ import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs';
 export const MAX_LOG_FILE = 16 * 1024 * 1024;
 
 export interface LogFile {
-  /** Appends a line. What cannot be written is lost: a full disk must not end who logs. */
+  /** Appends a line. A line that cannot be written is lost: a full disk must not end the process. */
   write(line: string): void;
 }
 

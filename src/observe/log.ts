@@ -22,7 +22,7 @@ export const LOG_FORMATS: readonly LogFormat[] = ['text', 'json'];
 /** Of the programs. */
 export const DEFAULT_LOG_FORMAT: LogFormat = 'text';
 
-/** What the modules need of a logger; a library user may pass an own one. */
+/** The logger that modules use; a user of the library may pass one. */
 export interface Log {
   /** Logs details for the search of a fault. */
   debug(fields: object, message: string): void;
@@ -38,7 +38,7 @@ export interface Log {
 export interface LogOptions {
   /** The lowest level that is written. Default `info`. */
   readonly level?: LogLevel;
-  /** Which process speaks, e.g. `daemon`. */
+  /** Name of the process, e.g. `daemon`. */
   readonly name?: string;
   /** `auto`, the default: text on a terminal, JSON elsewhere. */
   readonly format?: LogFormat | 'auto';
@@ -79,12 +79,12 @@ function openPino(options: LogOptions): Logger {
   );
 }
 
-/** A logger that says nothing: the library's default. */
+/** A logger without output: the library's default. */
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 const STYLES: Readonly<Record<string, Parameters<typeof paint>[0]>> = { warn: 'yellow', error: 'red', debug: 'dim' };
 
-/** Texts are looked through, not the line: a secret of digits may stand in a number, which must stay one. */
+/** Redacts each string, not the finished line: a secret of digits may be part of a number, which must stay valid. */
 function withoutSecrets(value: unknown): unknown {
   if (typeof value === 'string') return redact(value);
   if (Array.isArray(value)) return value.map(withoutSecrets);

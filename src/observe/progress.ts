@@ -1,6 +1,6 @@
-/** Progress of long work, as whoever waits for it is told. */
+/** Progress events of long work. */
 
-/** What is being done; others may be added. */
+/** Kinds of work; others may be added. */
 export type Phase =
   | 'check'
   | 'convert'
@@ -14,15 +14,15 @@ export type Phase =
 
 /** How far one piece of work is. Counts are absolute, so that a lost event does no harm. */
 export interface Progress {
-  /** What is being done. */
+  /** Step under way. */
   readonly phase: Phase;
-  /** To what: a short digest, a file name. */
+  /** The object of the work: a short digest, a file name. */
   readonly subject: string;
   /** Of which platform, where several are worked on: `linux/arm64`. */
   readonly platform?: string;
   /** How much is done, in `unit`. */
   readonly done: number;
-  /** Null where nobody knows. */
+  /** Null when unknown. */
   readonly total: number | null;
   /** What `done` and `total` count. */
   readonly unit: 'bytes' | 'items';

@@ -33,14 +33,14 @@ export class Screen {
     this.#shown = 0;
   }
 
-  /** What is drawn becomes what was printed. */
+  /** Keeps the drawn lines as printed ones. */
   keep(): void {
     this.#lines = [];
     this.#shown = 0;
   }
 
   #show(): void {
-    // A terminal that has no size yet says 0.
+    // A terminal without a size yet reports 0.
     const columns = this.#stream.columns || 80;
     const rows = this.#stream.rows || 24;
     const lines = this.#lines.slice(-Math.max(rows - 1, 1));

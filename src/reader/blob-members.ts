@@ -24,7 +24,7 @@ export interface Member {
   readonly size: number;
 }
 
-/** The members from the last to the first. None where a blob consists of chunks and chunk info alone. */
+/** The members from the last to the first. Empty when a blob consists of chunks and chunk info alone. */
 export async function findMembers(blob: Blob): Promise<Member[]> {
   const members: Member[] = [];
   let end = blob.size;
@@ -43,7 +43,7 @@ export async function findMembers(blob: Blob): Promise<Member[]> {
   return members;
 }
 
-/** The bootstrap inside a blob, decompressed and verified where the blob says how. NOT_FOUND when there is none. */
+/** The bootstrap inside a blob, decompressed, and verified if the blob has its digest. NOT_FOUND when there is none. */
 export async function readInlineBootstrap(blob: Blob, codec: Codec): Promise<Buffer> {
   const { subject, readAt } = blob;
   const members = await findMembers(blob);
@@ -55,12 +55,13 @@ export async function readInlineBootstrap(blob: Blob, codec: Codec): Promise<Buf
   const stored = await readAt(member.offset, member.size);
   const toc = members.find(({ name }) => name === MEMBER.toc);
   if (toc === undefined) return stored;
-  if (toc.size > MAX_TOC_SIZE) throw new FormatError(MEMBER.toc, `${toc.size} bytes are too many`, { subject });
+  if (toc.size > MAX_TOC_SIZE)
+    throw new FormatError(MEMBER.toc, `${toc.size} bytes exceed the limit of ${MAX_TOC_SIZE}`, { subject });
   const entries = decodeToc(await readAt(toc.offset, toc.size), subject);
   const entry = entries.find(({ name }) => name === MEMBER.bootstrap);
   if (entry === undefined) return stored;
   if (entry.compressedOffset !== member.offset || entry.compressedSize !== member.size) {
-    throw new FormatError(MEMBER.bootstrap, 'the table of contents has it elsewhere', { subject });
+    throw new FormatError(MEMBER.bootstrap, 'not where the table of contents places it', { subject });
   }
   if (entry.uncompressedSize > MAX_BOOTSTRAP_SIZE) throw tooLarge(entry.uncompressedSize, subject);
   const plain = await decompress(stored, entry.compressor, entry.uncompressedSize, codec);
@@ -68,7 +69,11 @@ export async function readInlineBootstrap(blob: Blob, codec: Codec): Promise<Buf
     throw new FormatError(MEMBER.bootstrap, `${plain.length} bytes, not ${entry.uncompressedSize}`, { subject });
   }
   if (!createHash('sha256').update(plain).digest().equals(entry.digest)) {
-    throw new LacunaError('DIGEST_MISMATCH', `${MEMBER.bootstrap} is not what the table of contents has`, { subject });
+    throw new LacunaError(
+      'DIGEST_MISMATCH',
+      `${MEMBER.bootstrap} does not hash to the digest in the table of contents`,
+      { subject },
+    );
   }
   return plain;
 }
@@ -79,4 +84,7 @@ async function decompress(stored: Buffer, compressor: number, size: number, code
 }
 
 const tooLarge = (size: number, subject: string): FormatError =>
-  new FormatError(MEMBER.bootstrap, `${size} bytes are too many`, { op: 'read blob', subject });
+  new FormatError(MEMBER.bootstrap, `${size} bytes exceed the limit of ${MAX_BOOTSTRAP_SIZE}`, {
+    op: 'read blob',
+    subject,
+  });

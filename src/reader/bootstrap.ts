@@ -17,11 +17,11 @@ export const BOOTSTRAP_MEMBERS: readonly string[] = ['image/image.boot', 'image.
 export const META_MEMBER = /^image\/([0-9a-f]{64})\.blob\.meta$/;
 
 export interface BootstrapOptions extends ParseOptions {
-  /** Hears how much of the layer has come. */
+  /** Progress of fetching the layer. */
   readonly onProgress?: OnProgress;
 }
 
-/** What a bootstrap layer holds. */
+/** Content of a bootstrap layer. */
 export interface BootstrapLayer {
   readonly bootstrap: Buffer;
   /** Plain `blob.meta` files by the hex digest that they are named after. */
@@ -97,9 +97,10 @@ class Collector implements TarHandler {
     if (type !== 'reg' || !(isBootstrap || isMeta)) return;
     if (isMeta) this.#metasLeft -= size;
     if (this.#metasLeft < 0 || (isBootstrap && size > MAX_BOOTSTRAP_SIZE)) {
-      throw new FormatError(path, `${size} bytes are too many`, { subject: this.#subject });
+      const limit = isBootstrap ? MAX_BOOTSTRAP_SIZE : MAX_META_SIZE;
+      throw new FormatError(path, `${size} bytes exceed the limit of ${limit}`, { subject: this.#subject });
     }
-    // Zeroed memory is taken from the system when it is written to, not by what a header says.
+    // The system provides zeroed memory when it is written to, so a false size in a header costs nothing.
     this.#file = Buffer.alloc(size);
     this.#filled = 0;
     this.#files.set(path, this.#file);

@@ -5,10 +5,10 @@ import type { FileChunk } from '../tree/node.ts';
 import { fetchPieces } from './fetch-pieces.ts';
 import type { UnitCache } from './units.ts';
 
-/** Where the bytes of a blob are, by its id. */
+/** The source of a blob's bytes, by its id. */
 export type SourceOf = (blob: string) => BlobSource;
 
-/** What content is read with. */
+/** Sources, codec and caches that reading content needs. */
 export interface ContentReader {
   readonly sourceOf: SourceOf;
   readonly codec: Codec;
@@ -32,15 +32,15 @@ export async function* readChunks(
 ): AsyncGenerator<Buffer> {
   const end = offset + length;
   let at = 0;
-  const wanted: Part[] = [];
+  const parts: Part[] = [];
   for (const chunk of chunks) {
     const next = at + chunk.uncompressedSize;
     if (next > offset && at < end) {
-      wanted.push({ chunk, from: Math.max(offset - at, 0), to: Math.min(end, next) - at });
+      parts.push({ chunk, from: Math.max(offset - at, 0), to: Math.min(end, next) - at });
     }
     at = next;
   }
-  for (const group of ascending(wanted)) {
+  for (const group of ascending(parts)) {
     if (group[0]!.chunk.within === null) yield* readAlone(group, reader, signal);
     else for (const part of group) yield await readWithin(part, reader, signal);
   }
@@ -66,7 +66,7 @@ export async function plainOf(chunk: FileChunk, stored: Buffer, codec: Codec): P
   return codec.decode(stored, compressor, uncompressedSize, digester, digest);
 }
 
-/** A chunk that is a part of a unit, verified for itself. */
+/** A chunk that is a part of a unit; it is verified by its own digest. */
 async function readWithin(
   { chunk, from, to }: Part,
   { sourceOf, codec, units }: ContentReader,
@@ -79,10 +79,10 @@ async function readWithin(
   return bytes.subarray(from, to);
 }
 
-/** Cuts a file's chunks where they change the blob or go back in it: what is left comes in the order of the blob. */
-function ascending<T extends { readonly chunk: FileChunk }>(wanted: readonly T[]): T[][] {
+/** Cuts a file's chunks where they change the blob or go back in it: each group is in the order of the blob. */
+function ascending<T extends { readonly chunk: FileChunk }>(items: readonly T[]): T[][] {
   const groups: T[][] = [];
-  for (const item of wanted) {
+  for (const item of items) {
     const previous = groups.at(-1)?.at(-1)?.chunk;
     const isNext =
       previous?.blob === item.chunk.blob &&

@@ -1,7 +1,7 @@
 /**
- * Digests of many files of a lazy image. Each blob is read from front to back in few requests, and what comes by is
- * added to every file that has it next. A file whose chunks go back in a blob, or to an earlier one, goes on in the
- * next pass over what is left.
+ * Digests of many files of a lazy image. Each blob is read from front to back in few requests, and each chunk is
+ * added to every file that has it next. A file whose chunks go back in a blob, or to an earlier one, continues in the
+ * next pass over the remaining chunks.
  */
 import { createHash, type Hash } from 'node:crypto';
 import type { Span } from '../blob/planner.ts';
@@ -35,16 +35,16 @@ interface PlacedPart extends Part {
   readonly place: Span;
 }
 
-/** What is fetched and decoded in one go: a chunk that is stored alone, or a unit. */
+/** A piece that is fetched and decoded as one: a chunk that is stored alone, or a unit. */
 interface Piece extends Span {
   readonly unit: Unit | null;
-  /** Of one file in its order. */
+  /** In the order of each file. */
   readonly parts: Part[];
 }
 
 export interface HashOptions {
   readonly signal: AbortSignal;
-  /** Told how many more bytes of files are hashed. */
+  /** Called with the number of further bytes of files that are hashed. */
   readonly onHashed?: (bytes: number) => void;
 }
 
@@ -115,8 +115,8 @@ function placeOf(chunk: FileChunk): Span {
 function isSame(piece: Piece, chunk: FileChunk, place: Span): boolean {
   if (piece.offset !== place.offset || piece.size !== place.size) return false;
   if (piece.unit !== null || chunk.within !== null) return piece.unit === chunk.within?.unit;
-  const known = piece.parts[0]!.chunk;
-  return known.uncompressedOffset === chunk.uncompressedOffset && known.uncompressedSize === chunk.uncompressedSize;
+  const first = piece.parts[0]!.chunk;
+  return first.uncompressedOffset === chunk.uncompressedOffset && first.uncompressedSize === chunk.uncompressedSize;
 }
 
 async function readPass(

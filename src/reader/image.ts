@@ -1,4 +1,4 @@
-/** What an opened image is to its reader, whatever it is made of. Opening one is `open.ts`. */
+/** The interface of opened images, ordinary and lazy. `open.ts` opens them. */
 import { LacunaError } from '../errors.ts';
 import type { RafsImage } from '../formats/rafs/open.ts';
 import { isDigest } from '../image/digest.ts';
@@ -51,7 +51,7 @@ export interface FilePiece {
   readonly data: Buffer;
 }
 
-/** What a path of an image leads to. */
+/** A resolved path of an image. */
 export interface ResolvedPath {
   /** Real, absolute, without links: as text, bytes that are not UTF-8 as U+FFFD, and as it is. */
   readonly path: string;
@@ -82,12 +82,12 @@ export interface OpenedImage extends AsyncDisposable {
   /** Of a lazy image; null for an ordinary one. */
   readonly rafs: RafsImage | null;
   /**
-   * What is at `path` (text; bytes that are not UTF-8 as a Buffer). Symlinks are followed inside the image, one that is the
+   * Resolves `path` (text; bytes that are not UTF-8 as a Buffer). Symlinks are followed inside the image, one that is the
    * last component unless `follow` is false. Null when there is none.
    */
   resolve(path: string | Uint8Array, options?: { readonly follow?: boolean }): ResolvedPath | null;
   /**
-   * Which layer what {@link resolve} found comes from. An ordinary image tells it of everything that has an entry in a layer;
+   * The layer of a path from {@link resolve}. An ordinary image has it for every path with an entry in a layer;
    * a lazy one only of files with content: of those whose chunks lie in several blobs, the highest. Null otherwise.
    */
   layerOf(found: ResolvedPath): LayerOrigin | null;

@@ -1,4 +1,4 @@
-/** The images of an index: those of nested indexes too, and nothing else that an index may list. */
+/** The images of an index and of the indexes nested in it, without other kinds of manifests. */
 import { LacunaError } from '../errors.ts';
 import { artifactTypeOf, mayBeImage, notAnImage } from '../image/kind.ts';
 import { type Descriptor, type Manifest, parseConfig, parseIndex, parseManifest } from '../image/manifest.ts';
@@ -46,14 +46,14 @@ export async function listManifests(
   options: SignalOptions,
 ): Promise<Descriptor[]> {
   const listed: Descriptor[] = [];
-  /** Of an index that is listed more than once. */
-  const known = new Map<string, readonly Descriptor[]>();
+  /** Entries of each index that was read, as one may be listed more than once. */
+  const indexes = new Map<string, readonly Descriptor[]>();
   let seen = 0;
   const walk = async (parent: Descriptor, depth: number): Promise<void> => {
     if (depth === MAX_NESTING) throw tooNested(`indexes are nested more than ${MAX_NESTING} deep`, store);
     const key = `${parent.digest} ${parent.size}`;
-    const manifests = known.get(key) ?? parseIndex(await store.manifest(parent, options), store.subject).manifests;
-    known.set(key, manifests);
+    const manifests = indexes.get(key) ?? parseIndex(await store.manifest(parent, options), store.subject).manifests;
+    indexes.set(key, manifests);
     seen += manifests.length;
     if (seen > MAX_ENTRIES)
       throw tooNested(`an index and those within it have more than ${MAX_ENTRIES} entries`, store);
@@ -107,11 +107,11 @@ async function readImages(
 ): Promise<ChosenManifest[]> {
   const images: ChosenManifest[] = [];
   // An index may list one manifest under many platforms.
-  const known = new Map<string, Promise<ChosenManifest>>();
+  const readings = new Map<string, Promise<ChosenManifest>>();
   const readOnce = async (entry: Descriptor): Promise<ChosenManifest> => {
     const key = `${entry.digest} ${entry.size}`;
-    const reading = known.get(key) ?? readManifest(store, entry, options);
-    known.set(key, reading);
+    const reading = readings.get(key) ?? readManifest(store, entry, options);
+    readings.set(key, reading);
     return { ...(await reading), descriptor: entry };
   };
   for await (const read of ahead(entries, READ_AHEAD, readOnce)) {
@@ -120,7 +120,7 @@ async function readImages(
   return images;
 }
 
-/** Those for `platform` by what their configs say. */
+/** The images for `platform` according to their configs. */
 async function matchConfigs(
   store: ImageStore,
   images: readonly ChosenManifest[],

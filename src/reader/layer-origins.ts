@@ -1,10 +1,10 @@
-/** Which layer of an ordinary image a path is from: the one whose entry made its inode, directories included. */
+/** Finds the layer of an ordinary image that a path is from: its entry made the inode, directories included. */
 import type { LayerTree } from '../tree/layer.ts';
 import type { ByteString, FileNode } from '../tree/node.ts';
 
 export class LayerOrigins {
   readonly #layers: readonly LayerTree[];
-  /** Of all that is no directory: filled with the first question, since most readers never ask. */
+  /** Origins of inodes other than directories: filled by the first lookup, since most readers make none. */
   #inodes: Map<FileNode, number> | null = null;
 
   /** Lowest first. */
@@ -12,7 +12,7 @@ export class LayerOrigins {
     this.#layers = layers;
   }
 
-  /** Number of the layer, from 0. `path`: real, absolute. Null for what no entry made: directories that are only implied. */
+  /** Number of the layer, from 0. `path`: real, absolute. Null for directories that are only implied by a path. */
   of(path: ByteString, node: FileNode): number | null {
     if (node.type === 'dir') return this.#directory(path.split('/').filter((name) => name !== ''));
     this.#inodes ??= inodesOf(this.#layers);
@@ -20,8 +20,8 @@ export class LayerOrigins {
   }
 
   /**
-   * The highest layer that describes the directory: layers that only have something in it say nothing of it. What is below a
-   * whiteout, or below something else of this name, is not the same directory.
+   * The highest layer with an entry for the directory: layers that only have entries below it do not count. Entries below a
+   * whiteout, or below something else of this name, are not in the same directory.
    */
   #directory(names: readonly ByteString[]): number | null {
     let implied: number | null = null;

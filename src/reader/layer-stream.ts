@@ -14,7 +14,7 @@ import { type TarHandler, TarParser } from '../tree/tar.ts';
 /** Bytes decompressed at once. */
 const PIECE = 1024 * 1024;
 
-/** What of a store reading a layer takes. */
+/** The part of a store that reading a layer needs. */
 export type LayerSource = Pick<ImageStore, 'open'>;
 
 export interface ParseOptions extends SignalOptions {
@@ -34,7 +34,7 @@ export async function parseLayerTar(
   for await (const _ of parseLayerSteps(store, layer, handler, options));
 }
 
-/** The same, and comes by after every piece: what a handler collected can be handed on before the next one. */
+/** The same, yielding after every piece, so that a handler's results can be taken before the next one. */
 export async function* parseLayerSteps(
   store: LayerSource,
   layer: Descriptor,
@@ -44,7 +44,7 @@ export async function* parseLayerSteps(
   yield* parseTarSteps(layerTar(store, layer, options), layer.digest, handler, options);
 }
 
-/** Parses a tar as it arrives; comes by after every piece. */
+/** Parses a tar as it arrives; yields after every piece. */
 export async function* parseTarSteps(
   tar: AsyncIterable<Buffer>,
   subject: string,
@@ -56,7 +56,7 @@ export async function* parseTarSteps(
   let rest: Buffer = Buffer.alloc(0);
   let size = 0;
   for await (const piece of tar) {
-    // What is decoded out of few bytes goes on long after the last of them was read.
+    // Decoding may continue long after the last compressed byte was read.
     if (signal?.aborted) throw toLacunaError(signal.reason, { op: 'read layer', subject });
     size += piece.length;
     if (size > maxTar) throw new FormatError('layer', `more than ${maxTar} bytes when decompressed`, { subject });
@@ -77,9 +77,9 @@ export async function* parseTarSteps(
  */
 export function layerTar(store: LayerSource, layer: Descriptor, options: SignalOptions = {}): AsyncIterable<Buffer> {
   if (layerCompression(layer.mediaType) === null) {
-    throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is no tar`, { subject: layer.digest });
+    throw new LacunaError('UNSUPPORTED', `a layer of type ${layer.mediaType} is not a tar`, { subject: layer.digest });
   }
-  // Only the signal: what callers pass along may have fields that mean something else to a store.
+  // Only the signal: other fields of the caller's options may have another meaning for a store.
   const stored = store.open(layer, options.signal === undefined ? {} : { signal: options.signal });
   return decompressTar(stored, layer.digest);
 }
@@ -144,7 +144,7 @@ async function* nativeTar(stream: LayerStream, stored: AsyncIterable<Buffer>, su
   }
 }
 
-/** When the feeding failed, that is the error, not the closed stream it left. */
+/** Throws the error of the source, rather than that of the stream which was closed because of it. */
 async function readOrCause(stream: LayerStream, buffer: Buffer, feeding: Promise<void>): Promise<number> {
   try {
     return await stream.read(buffer, 0);

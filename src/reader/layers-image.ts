@@ -94,7 +94,7 @@ class LayerCollector implements TarHandler {
     return available;
   }
 
-  /** Hashing takes its time, so only a part at once. */
+  /** Hashing is slow, so it works on a part at a time. */
   hole(length: number, remaining: number): number {
     if (this.#hash === null) return length;
     return this.content(ZEROS, 0, Math.min(length, ZEROS.length), remaining);
@@ -125,7 +125,7 @@ class LayersImage implements OpenedImage {
     source: OpenedSource,
     manifest: ChosenManifest,
     root: FileNode,
-    known: {
+    state: {
       readonly places: ReadonlyMap<FileNode, Place>;
       readonly digests: ReadonlyMap<FileNode, string>;
       readonly origins: LayerOrigins;
@@ -136,9 +136,9 @@ class LayersImage implements OpenedImage {
     this.manifest = manifest;
     this.#source = source;
     this.#store = source.store;
-    this.#places = known.places;
-    this.#digests = known.digests;
-    this.#origins = known.origins;
+    this.#places = state.places;
+    this.#digests = state.digests;
+    this.#origins = state.origins;
   }
 
   resolve(path: string | Uint8Array, options: { readonly follow?: boolean } = {}): ResolvedPath | null {
@@ -160,27 +160,27 @@ class LayersImage implements OpenedImage {
     if (place === undefined) throw new LacunaError('USAGE', 'not a file of this image', { op: 'read' });
     const layer = this.manifest.manifest.layers[place.layer]!;
     const finder = new ContentFinder(place.entry, offset, offset + length);
-    // A whole file never lies in memory. The layer is read to its end, since only there it is verified.
+    // A whole file is never in memory. The layer is read to its end, because its digest is verified there.
     for await (const _ of parseLayerSteps(this.#store, layer, finder, options)) yield* finder.take();
   }
 
   async *contents(nodes: Iterable<FileNode>, options: SignalOptions = {}): AsyncGenerator<FilePiece> {
-    const wanted = this.manifest.manifest.layers.map(() => new Map<number, FileNode>());
+    const nodesByEntry = this.manifest.manifest.layers.map(() => new Map<number, FileNode>());
     for (const node of nodes) {
       const place = this.#places.get(node);
       if (place === undefined) throw new LacunaError('USAGE', 'not a file of this image', { op: 'read' });
-      wanted[place.layer]!.set(place.entry, node);
+      nodesByEntry[place.layer]!.set(place.entry, node);
     }
     for (const [i, layer] of this.manifest.manifest.layers.entries()) {
-      if (wanted[i]!.size === 0) continue;
-      const collector = new ContentCollector(wanted[i]!);
+      if (nodesByEntry[i]!.size === 0) continue;
+      const collector = new ContentCollector(nodesByEntry[i]!);
       for await (const _ of parseLayerSteps(this.#store, layer, collector, options)) yield* collector.take();
     }
   }
 
   async digest(node: FileNode, options: SignalOptions = {}): Promise<string> {
-    const known = this.#digests.get(node);
-    if (known !== undefined) return known;
+    const digest = this.#digests.get(node);
+    if (digest !== undefined) return digest;
     const hash = createHash('sha256');
     for await (const piece of this.read(node, options)) hash.update(piece);
     return hash.digest('hex');
@@ -190,9 +190,9 @@ class LayersImage implements OpenedImage {
     const digests = new Map<FileNode, string>();
     const unknown = new Map<FileNode, Hash>();
     for (const node of nodes) {
-      const known = this.#digests.get(node);
-      if (known === undefined) unknown.set(node, createHash('sha256'));
-      else digests.set(node, known);
+      const digest = this.#digests.get(node);
+      if (digest === undefined) unknown.set(node, createHash('sha256'));
+      else digests.set(node, digest);
     }
     const total = [...unknown.keys()].reduce((sum, { size }) => sum + size, 0);
     const progress = progressOf(options.onProgress, { phase: 'hash', subject: this.subject, total, unit: 'bytes' });
@@ -213,7 +213,7 @@ class LayersImage implements OpenedImage {
   }
 }
 
-/** A piece of content, or so many zeros. */
+/** A piece of content, or a number of zeros. */
 type Piece = Buffer | number;
 
 /** The bytes of pieces, in pieces. */
@@ -226,15 +226,15 @@ function* bytesOfPieces(pieces: Iterable<Piece>): Generator<Buffer> {
 
 /** Picks the bytes start … end − 1 of one entry's content out of a tar. */
 class ContentFinder implements TarHandler {
-  readonly #wanted: number;
+  readonly #entry: number;
   readonly #start: number;
   readonly #end: number;
   #entries = 0;
   #at = 0;
   #pieces: Piece[] = [];
 
-  constructor(wanted: number, start: number, end: number) {
-    this.#wanted = wanted;
+  constructor(entry: number, start: number, end: number) {
+    this.#entry = entry;
     this.#start = start;
     this.#end = end;
   }
@@ -258,7 +258,7 @@ class ContentFinder implements TarHandler {
   }
 
   #take(length: number, pick: (from: number, to: number) => Piece): number {
-    if (this.#entries - 1 !== this.#wanted) return length;
+    if (this.#entries - 1 !== this.#entry) return length;
     const from = Math.max(this.#start - this.#at, 0);
     const to = Math.min(this.#end - this.#at, length);
     if (from < to) this.#pieces.push(pick(from, to));
@@ -269,12 +269,12 @@ class ContentFinder implements TarHandler {
 
 /** Picks the content of some entries out of a tar. */
 class ContentCollector implements TarHandler {
-  readonly #wanted: ReadonlyMap<number, FileNode>;
+  readonly #nodesByEntry: ReadonlyMap<number, FileNode>;
   #entries = 0;
   #pieces: Array<{ readonly node: FileNode; readonly piece: Piece }> = [];
 
-  constructor(wanted: ReadonlyMap<number, FileNode>) {
-    this.#wanted = wanted;
+  constructor(nodesByEntry: ReadonlyMap<number, FileNode>) {
+    this.#nodesByEntry = nodesByEntry;
   }
 
   entry(): void {
@@ -296,7 +296,7 @@ class ContentCollector implements TarHandler {
   }
 
   #take(length: number, pick: () => Piece): number {
-    const node = this.#wanted.get(this.#entries - 1);
+    const node = this.#nodesByEntry.get(this.#entries - 1);
     if (node !== undefined) this.#pieces.push({ node, piece: pick() });
     return length;
   }

@@ -112,10 +112,10 @@ async function withMetas(
 
 /** Each blob has one source here, asked once. */
 function metaFetch(sourceOf: SourceOf, signal: AbortSignal): MetaSources['fetch'] {
-  const asked = new Set<string>();
+  const fetched = new Set<string>();
   return async ({ id, offset, size }) => {
-    if (asked.has(id)) return null;
-    asked.add(id);
+    if (fetched.has(id)) return null;
+    fetched.add(id);
     const source = sourceOf(id);
     return { stored: await readRange(source, offset, size, signal), subject: source.subject };
   };

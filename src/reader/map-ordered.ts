@@ -1,6 +1,6 @@
 /** Work on a few items at once, their results in order. */
 
-/** At most `limit` items are worked on ahead of the one whose result is due. An error comes up when its item is due. */
+/** At most `limit` items are worked on ahead of the one whose result is due. An error is thrown when its item is due. */
 export async function* ahead<T, R>(
   items: Iterable<T> | AsyncIterable<T>,
   limit: number,

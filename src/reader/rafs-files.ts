@@ -20,7 +20,7 @@ import { decompressTar } from './layer-stream.ts';
 const HEAD_SIZE = SUPERBLOCK_OFFSET + 4;
 
 export interface RafsFile extends BootstrapLayer {
-  /** Hex id of the blob that the bootstrap lies in or was taken out of; null when nothing tells. */
+  /** Hex id of the blob that the bootstrap lies in or was taken out of; null when unknown. */
   readonly blobId: string | null;
   /** Whether the file itself is that blob. */
   readonly isBlob: boolean;
@@ -36,7 +36,8 @@ export async function readRafsFile(path: string, codec: Codec, signal: AbortSign
   const stem = basename(path).replace(/\.boot$/, '');
   const blobId = isSha256Hex(stem) ? stem : null;
   if (head.length === HEAD_SIZE && head.readUInt32LE(SUPERBLOCK_OFFSET) === EROFS_MAGIC) {
-    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError('bootstrap', `${size} bytes are too many`, { subject: path });
+    if (size > MAX_BOOTSTRAP_SIZE)
+      throw new FormatError('bootstrap', `${size} bytes exceed the limit of ${MAX_BOOTSTRAP_SIZE}`, { subject: path });
     return { bootstrap: await readAt(0, size), metas: new Map(), blobId, isBlob: false };
   }
   const blob: Blob = { size, subject: path, readAt };

@@ -1,4 +1,4 @@
-/** Many files of a lazy image at once: in the order of the blobs, so that neighbours travel in one request. */
+/** Many files of a lazy image at once: in the order of the blobs, so that adjacent chunks share a request. */
 import { FormatError } from '../errors.ts';
 import type { FileChunk, FileNode } from '../tree/node.ts';
 import type { FilePiece } from './image.ts';
@@ -24,7 +24,7 @@ export async function* readFiles(nodes: Iterable<FileNode>, read: ReadAll): Asyn
   yield* readBatch(batch, chunks, read);
 }
 
-/** Files follow each other without a gap in what is read, so their sizes tell whose bytes come. */
+/** Files follow each other without a gap in what is read, so their sizes separate them. */
 async function* readBatch(
   nodes: readonly FileNode[],
   chunks: readonly FileChunk[],

@@ -1,4 +1,4 @@
-/** Which manifest of an image is meant: the lazy one for the platform where there is one, else the ordinary one. */
+/** Selects the manifest of an image: the lazy one for the platform if there is one, else the ordinary one. */
 import { isLacunaError, LacunaError } from '../errors.ts';
 import { artifactTypeOf, notAnImage } from '../image/kind.ts';
 import type { Descriptor, Manifest } from '../image/manifest.ts';
@@ -24,7 +24,7 @@ export function bootstrapLayerOf(manifest: Manifest): Descriptor | null {
 
 export interface ChooseOptions extends SignalOptions {
   /**
-   * Whether an ordinary manifest gives way to a lazy one that refers to it: one request more. Default: unless the reference
+   * Whether a lazy manifest that refers to an ordinary one replaces it: one request more. Default: unless the reference
    * names a digest, which covers its index but not what refers to it.
    */
   readonly referrers?: boolean;
@@ -32,7 +32,7 @@ export interface ChooseOptions extends SignalOptions {
 
 /**
  * The manifest that `store`'s reference means on `platform`. An index may hold two for one platform, the original and
- * the lazy one, and only the manifests themselves tell which is which; a lazy one may also refer to the original. NOT_FOUND
+ * the lazy one, which only their manifests distinguish; a lazy one may also refer to the original. NOT_FOUND
  * when there is none, UNSUPPORTED when the reference is not that of an image.
  */
 export async function chooseManifest(
@@ -61,7 +61,7 @@ async function lazyReferrer(
   return null;
 }
 
-/** None where the list cannot be read: it is an extra, and the image itself may be there all the same. */
+/** An unreadable list counts as empty: referrers are optional, and the image itself may still be readable. */
 async function listReferrers(store: ImageStore, digest: string, options: SignalOptions): Promise<Descriptor[]> {
   try {
     return await store.referrers(digest, MEDIA.nydusArtifact, options);
@@ -84,7 +84,7 @@ async function findManifest(store: ImageStore, platform: Platform, options: Sign
   });
 }
 
-/** The manifest of an image. UNSUPPORTED when it is that of something else. */
+/** The manifest of an image. UNSUPPORTED when it is not the manifest of an image. */
 export async function readImage(
   store: ImageStore,
   descriptor: Descriptor,

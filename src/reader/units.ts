@@ -32,7 +32,7 @@ export class UnitCache {
     try {
       return await plain;
     } catch (error) {
-      // Whoever comes next tries again; who waits for another's aborted request does, too.
+      // The next reader retries, and so does one that waited for another reader's aborted request.
       if (this.#units.get(unit) === plain) this.#drop(unit);
       if (kept !== undefined && !signal.aborted) return await this.get(unit, source, signal);
       throw error;

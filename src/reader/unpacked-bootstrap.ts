@@ -20,7 +20,8 @@ export async function readUnpackedBootstrap(folder: string, subject: string): Pr
   }
   try {
     const { size } = fstatSync(found.fd);
-    if (size > MAX_BOOTSTRAP_SIZE) throw new FormatError(found.member, `${size} bytes are too many`, { subject });
+    if (size > MAX_BOOTSTRAP_SIZE)
+      throw new FormatError(found.member, `${size} bytes exceed the limit of ${MAX_BOOTSTRAP_SIZE}`, { subject });
     const bootstrap = Buffer.alloc(size);
     for (let at = 0; at < size; ) {
       const { bytesRead } = await read(found.fd, bootstrap, at, size - at, at);

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import type { BlobSource } from '../blob/source.ts';
 import { LacunaError } from '../errors.ts';
 
-/** Bytes that share a digest: 32 bytes are kept for each, and a small read fetches so many. */
+/** Bytes that share a digest: 32 bytes are kept for each, and a small read fetches at least this many. */
 const PIECE = 256 * 1024;
 
 /** `size`: bytes of the whole blob. */

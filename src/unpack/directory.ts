@@ -1,6 +1,6 @@
 /**
  * A tree → a directory. All is made in a new directory beside the target, below which the kernel follows no link, and
- * renamed when it is whole: whoever is killed leaves a directory with a name of its own, no half image.
+ * renamed when it is whole: a killed process leaves a directory with a name of its own, never a partial image.
  */
 import { close as closeFd, fstatSync, ftruncate, write as writeFd } from 'node:fs';
 import { mkdtemp, readdir, rename } from 'node:fs/promises';
@@ -42,7 +42,7 @@ export async function unpackDirectory(
     await rename(temporary, path);
     return skipped;
   } catch (cause) {
-    // What cannot be removed must not hide why.
+    // A failed removal must not hide the first error.
     await removeTree(temporary).catch(() => {});
     throw toLacunaError(cause, { op: 'unpack', subject: target });
   }
@@ -163,7 +163,7 @@ class TreeWriter {
     try {
       this.#directory.setXattr(path, key, value);
     } catch (error) {
-      // Not this file system, or not this user.
+      // The file system does not support it, or the user may not.
       if (!isLacunaError(error) || !(error.code === 'UNSUPPORTED' || error.code === 'FORBIDDEN')) throw error;
       this.skipped.xattrs++;
     }

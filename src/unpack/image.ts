@@ -1,6 +1,6 @@
 /**
- * A lazy image → an ordinary one: one layer with all of its content, or the layers of the original where it is still to
- * be had.
+ * A lazy image → an ordinary one: one layer with all of its content, or the layers of the original where it still
+ * exists.
  */
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
@@ -19,7 +19,7 @@ import type { UnpackOptions, UnpackPlan } from './options.ts';
 import { layerTarOf, refuseWhiteouts } from './tar.ts';
 import type { TreePlan } from './tree.ts';
 
-/** What gzip makes a third smaller at the fourth of the time of its best level. */
+/** gzip level: its output is a third of the input, in a fourth of the time of the best level. */
 const GZIP_LEVEL = 6;
 
 /** Pushes the merged content as an image of one layer. `config`: the bytes of the lazy image's, null for bare files. */
@@ -83,7 +83,7 @@ async function writeLayer(
 async function* gzipped(pieces: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   const gzip = createGzip({ level: GZIP_LEVEL });
   const source = Readable.from(pieces, { objectMode: true });
-  // Its error has to reach whoever reads the other end.
+  // The error has to reach the reader of the other end.
   source.once('error', (error) => gzip.destroy(error));
   source.pipe(gzip);
   try {
@@ -138,9 +138,7 @@ export async function copyOriginal(from: ImageStore, to: ImageStore, options: Un
 }
 
 const originalMissing = (digest: string | undefined): string =>
-  digest === undefined
-    ? 'the image does not tell which one it was made of'
-    : `the original image ${digest} is not there`;
+  digest === undefined ? 'the image does not name its original' : `the original image ${digest} was not found`;
 
 async function findOriginal(from: ImageStore, digest: string, options: UnpackOptions): Promise<Descriptor | null> {
   try {

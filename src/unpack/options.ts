@@ -1,4 +1,4 @@
-/** What can be chosen when unpacking, and what comes of it. */
+/** Options and result of unpacking. */
 import type { OnProgress } from '../observe/progress.ts';
 import type { OpenImageOptions } from '../reader/image.ts';
 import type { StoreOptions } from '../registry/store.ts';
@@ -12,7 +12,7 @@ export interface UnpackOptions extends OpenImageOptions {
   readonly format?: UnpackForm;
   /**
    * The image's own layers instead of one with their merged content. A lazy image does not keep them: they are taken
-   * from the original, if the place that has the lazy image still has it; NOT_FOUND otherwise.
+   * from the original, if it is still where the lazy image is; NOT_FOUND otherwise.
    */
   readonly layers?: boolean;
   /** How the layer is compressed. Default: gzip, and none for `docker-archive:`. */
@@ -25,9 +25,9 @@ export interface UnpackOptions extends OpenImageOptions {
   readonly onProgress?: OnProgress;
 }
 
-/** What a directory or tar could not keep, in entries. */
+/** Number of entries that a directory or tar could not keep. */
 export interface Skipped {
-  /** Entries that belong to whoever unpacks instead of their owner. */
+  /** Entries that belong to the current user instead of their owner. */
   readonly owners: number;
   /** Device nodes that were not made. */
   readonly devices: number;
@@ -53,7 +53,7 @@ export interface UnpackResult {
   readonly entries: number | null;
   /** Bytes of regular files; null where layers were copied as they are. */
   readonly bytes: number | null;
-  /** What could not be kept. */
+  /** Properties that could not be kept. */
   readonly skipped: Skipped;
 }
 

@@ -8,7 +8,7 @@ import { TAR_END, tarHeader, tarPadding } from '../tree/tarwriter.ts';
 import { NOTHING_SKIPPED, type Skipped, type UnpackPlan } from './options.ts';
 import type { TreePlan } from './tree.ts';
 
-/** What the tar of `tree` leaves out: sockets, and attributes with `=` in their name, which ends a pax key. */
+/** Counts the entries that the tar of `tree` leaves out: sockets, and attributes with `=` in their name, which ends a pax key. */
 export function skippedByTar(tree: TreePlan): Skipped {
   const xattrs = [...tree.directories, ...tree.inodes].reduce(
     (sum, { node }) => sum + [...(node.xattrs?.keys() ?? [])].filter((key) => key.includes('=')).length,
@@ -19,7 +19,7 @@ export function skippedByTar(tree: TreePlan): Skipped {
 }
 
 /**
- * The bytes of a tar that stands for itself. GNU tar sets the times of a directory before its files come, unless they come
+ * The bytes of a standalone tar. GNU tar sets the times of a directory before its files come, unless they come
  * at once; so the directories stand at the end once more.
  */
 export async function* tarFileOf(image: OpenedImage, tree: TreePlan, plan: UnpackPlan): AsyncGenerator<Buffer> {
@@ -28,7 +28,7 @@ export async function* tarFileOf(image: OpenedImage, tree: TreePlan, plan: Unpac
   yield TAR_END;
 }
 
-/** The bytes of the tar that is a layer: the same for the same image. */
+/** The bytes of the tar of a layer: the same for the same image. */
 export async function* layerTarOf(image: OpenedImage, tree: TreePlan, plan: UnpackPlan): AsyncGenerator<Buffer> {
   yield* members(image, tree, plan);
   yield TAR_END;

@@ -1,4 +1,4 @@
-/** A tree as what has to be made of it, in order: directories, other inodes by their first name, and further names. */
+/** A tree in the order of its creation: directories, other inodes by their first name, and further names. */
 import { FormatError } from '../errors.ts';
 import type { ByteString, FileNode } from '../tree/node.ts';
 import { MAX_PATH, quote } from '../tree/path.ts';
@@ -12,17 +12,17 @@ export interface Placed {
 export interface TreePlan {
   /** Parents before children. */
   readonly directories: readonly Placed[];
-  /** Inodes that are no directories, by their first name in the order of paths. */
+  /** Inodes other than directories, by their first name in the order of paths. */
   readonly inodes: readonly Placed[];
   /** Further names of inodes. */
   readonly links: ReadonlyArray<{ readonly path: ByteString; readonly target: ByteString; readonly node: FileNode }>;
-  /** The first name of every inode that is no directory. */
+  /** The first name of every inode that is not a directory. */
   readonly names: ReadonlyMap<FileNode, ByteString>;
   /** Bytes of all regular files. */
   readonly bytes: number;
 }
 
-/** Goes through the tree once, names sorted. FORMAT for paths that no file system has, and for a directory in itself. */
+/** Goes through the tree once, names sorted. FORMAT for paths that are too long, and for a directory with two parents. */
 export function planTree(root: FileNode, subject: string): TreePlan {
   const directories: Placed[] = [];
   const inodes: Placed[] = [];

@@ -43,7 +43,7 @@ export async function unpack(
   const plan = planOf(options);
   if (options.layers === true) {
     if (format !== 'image')
-      throw usage('layers go into an image, not into a directory or tar', 'for example oci:DIR:REF');
+      throw usage('layers can only be copied to an image, not to a directory or tar', 'for example oci:DIR:REF');
     return await unpackLayers(source, target, options);
   }
   const { image, config } = await openWithConfig(source, options, format === 'image');
@@ -52,7 +52,8 @@ export async function unpack(
   const entries = tree.directories.length + tree.inodes.length + tree.links.length;
   const result = { source: image.subject, target: inputName(target), format, digest: null, entries, bytes: tree.bytes };
   if (format !== 'image') {
-    if (typeof target !== 'string') throw usage(`a ${format} is named by its path`, 'leave the format out');
+    if (typeof target !== 'string')
+      throw usage(`the target of the format ${format} must be a path`, 'leave the format out');
     const make = format === 'dir' ? unpackDirectory : unpackTar;
     return { ...result, skipped: await make(image, tree, target, plan) };
   }
@@ -76,7 +77,7 @@ function planOf(options: UnpackOptions): UnpackPlan {
 
 async function openTarget(target: ImageInput, options: UnpackOptions): Promise<OpenedSource> {
   if (referenceOf(target)?.transport === 'rafs') {
-    throw usage('rafs: names files of a lazy image', 'for example oci:DIR:REF');
+    throw usage('rafs: cannot be a target: it names files of a lazy image', 'for example oci:DIR:REF');
   }
   return await openSource(target, { create: true, ...options.target });
 }
@@ -99,7 +100,7 @@ async function unpackLayers(source: ImageInput, target: ImageInput, options: Unp
   };
 }
 
-/** The image, and the bytes of its config if they are wanted and there are any. */
+/** The image, and the bytes of its config if they are needed and it has one. */
 async function openWithConfig(
   input: ImageInput,
   options: UnpackOptions,

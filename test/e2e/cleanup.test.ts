@@ -149,7 +149,7 @@ describe.skipIf(skip.reason)('cleanup', () => {
     await expectNothing();
   });
 
-  it('leaves alone what is not of this root, and reads past a damaged record', async () => {
+  it('does not touch other roots, and skips a damaged record', async () => {
     const target = join(dir, 'mnt');
     await mountImage(target);
     writeFileSync(join(root, 'images', 'damaged.json'), '{');
@@ -246,7 +246,7 @@ describe.skipIf(skip.reason)('cleanup', () => {
     await expectNothing();
   });
 
-  it('touches nothing in a folder that is no root', async () => {
+  it('changes nothing in a folder that is not a root', async () => {
     mkdirSync(root);
     writeFileSync(join(root, 'precious'), '');
     await expect(cleanup(root, { purge: true })).rejects.toMatchObject({ code: 'NOT_FOUND' });

@@ -117,7 +117,7 @@ describe.skipIf(skip.reason)('containerd 1.6', () => {
     }
   }
 
-  test('a plain image is what it is with overlayfs', async () => {
+  test('a plain image has the same content as with overlayfs', async () => {
     await ctr('images', 'pull', '--plain-http', '--snapshotter', 'overlayfs', box);
     await ctr('images', 'pull', '--plain-http', '--snapshotter', 'lacuna', box);
     const top = await chainIdOf(containerd, box);

@@ -118,7 +118,7 @@ describe.skipIf(skip.reason)('lacuna convert, ended in the middle', () => {
     await succeeds(layout);
   });
 
-  it.each(['SIGINT', 'SIGTERM'] as const)('%s: as if it had never run, exit code 130', async (signal) => {
+  it.each(['SIGINT', 'SIGTERM'] as const)('%s leaves nothing in the target, exit code 130', async (signal) => {
     const { layout, index, files, child } = await halfWay(signal);
     child.kill(signal);
     const { code, stdout, stderr } = await child.ended;

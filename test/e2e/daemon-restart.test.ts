@@ -122,36 +122,39 @@ describe.skipIf(skip.reason)('who the daemon is to a registry', () => {
     rmSync(home, { recursive: true });
   });
 
-  it.each(['basic', 'token'] as const)('%s: what it is told, after a restart what docker knows', async (auth) => {
-    await using world = await World.start({ auth });
-    const { room, registry } = world;
-    const files = noisy(1, 4, 60 * KIB);
-    const { target } = await world.mount('private', files);
-    const truth = digests(files);
+  it.each(['basic', 'token'] as const)(
+    '%s: uses the login passed to it, after a restart the one stored by docker',
+    async (auth) => {
+      await using world = await World.start({ auth });
+      const { room, registry } = world;
+      const files = noisy(1, 4, 60 * KIB);
+      const { target } = await world.mount('private', files);
+      const truth = digests(files);
 
-    expect(await read(join(target, 'file-0'))).toBe('EIO');
-    await room.client.setCredentials({ host: registry.host, username: USER, password: 'wrong' });
-    expect(await read(join(target, 'file-0'))).toBe('EIO');
-    await room.client.setCredentials({ host: registry.host, username: USER, password: PASSWORD });
-    expect(await read(join(target, 'file-0'))).toBe(truth['file-0']);
-    registry.auth.expireTokens();
-    await dropPageCache();
-    expect(await readAll(target, files)).toEqual(truth);
+      expect(await read(join(target, 'file-0'))).toBe('EIO');
+      await room.client.setCredentials({ host: registry.host, username: USER, password: 'wrong' });
+      expect(await read(join(target, 'file-0'))).toBe('EIO');
+      await room.client.setCredentials({ host: registry.host, username: USER, password: PASSWORD });
+      expect(await read(join(target, 'file-0'))).toBe(truth['file-0']);
+      registry.auth.expireTokens();
+      await dropPageCache();
+      expect(await readAll(target, files)).toEqual(truth);
 
-    for (const place of ['daemon.log', 'images/private.json']) {
-      const text = readFileSync(join(room.root, place), 'utf8');
-      for (const secret of [PASSWORD, Buffer.from(`${USER}:${PASSWORD}`).toString('base64'), 'token-']) {
-        expect(text).not.toContain(secret);
+      for (const place of ['daemon.log', 'images/private.json']) {
+        const text = readFileSync(join(room.root, place), 'utf8');
+        for (const secret of [PASSWORD, Buffer.from(`${USER}:${PASSWORD}`).toString('base64'), 'token-']) {
+          expect(text).not.toContain(secret);
+        }
       }
-    }
 
-    const more = noisy(2, 2, 60 * KIB);
-    const second = await world.mount('more', more);
-    await world.kill();
-    expect(await read(join(second.target, 'file-0'))).toBe('EIO');
-    writeFileSync(join(home, 'config.json'), docker(registry.host));
-    expect(await readAll(second.target, more)).toEqual(digests(more));
-  });
+      const more = noisy(2, 2, 60 * KIB);
+      const second = await world.mount('more', more);
+      await world.kill();
+      expect(await read(join(second.target, 'file-0'))).toBe('EIO');
+      writeFileSync(join(home, 'config.json'), docker(registry.host));
+      expect(await readAll(second.target, more)).toEqual(digests(more));
+    },
+  );
 });
 
 describe.skipIf(skip.reason)('what is in the cache', () => {
@@ -207,7 +210,7 @@ describe.skipIf(skip.reason)('what is in the cache', () => {
     expect((await world.status()).counters).toMatchObject({ reverified: 0, requests: 0 });
   });
 
-  it('is fetched once, whoever asks: images that share a layer, two readers of one', async () => {
+  it('is fetched once for images that share a layer and for two readers of one image', async () => {
     const { room, registry } = world;
     const tar = (files: Files): Buffer =>
       Buffer.concat([

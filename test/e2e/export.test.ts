@@ -103,7 +103,7 @@ describe.skipIf(skip.reason)('lacuna export', () => {
     expect(statSync(first.path).blocks * 512).toBeLessThan(first.size);
   });
 
-  it('leaves nothing behind when a chunk is damaged, and does not replace what is no file', async () => {
+  it('leaves nothing behind when a chunk is damaged, and replaces only regular files', async () => {
     const folder = join(dir, 'damaged');
     mkdirSync(folder);
     const [id] = readdirSync(fixture('rafs/default')).filter((name) => /^[0-9a-f]{64}$/.test(name));

@@ -123,7 +123,7 @@ for folder, dirs, files in os.walk(sys.argv[1]):
     expect(stdout).toContain('user.');
   });
 
-  it('ends when somebody unmounts it, and unmounts when it is told to end', async () => {
+  it('ends when it is unmounted, and unmounts on a signal', async () => {
     const image = `rafs:${fixture('rafs/default/bootstrap')}`;
     const first = await mount(image);
     expect(spawnSync('umount', [first.target]).status).toBe(0);
@@ -150,7 +150,7 @@ for folder, dirs, files in os.walk(sys.argv[1]):
     }
     const { target, server } = await mount(`rafs:${bootstrap},blobs=${blobs}`);
     expect(() => readFileSync(join(target, name!))).toThrow('EIO');
-    await waitUntil(server, 'the message', () => server.output().includes('a read failed'));
+    await waitUntil(server, 'the message', () => server.output().includes('a read of a mounted image failed'));
   });
 
   it('takes the place of EROFS where only root could mount that', async () => {
@@ -169,7 +169,7 @@ for folder, dirs, files in os.walk(sys.argv[1]):
     );
   });
 
-  it('is refused where an image is mounted, and for what is no lazy image', async () => {
+  it('is refused where an image is mounted, and for an ordinary image', async () => {
     const { target } = await mount(`rafs:${fixture('rafs/default/bootstrap')}`);
     await expect(mountImage(`rafs:${fixture('rafs/default/bootstrap')}`, target)).rejects.toMatchObject({
       code: 'ALREADY_EXISTS',

@@ -184,7 +184,7 @@ describe.skipIf(skip.reason)('mountErofs', () => {
     expect(mounted()).toEqual([]);
   });
 
-  it('unmount waits a moment for what is busy, then says so; detached it goes at once', async () => {
+  it('unmount retries a busy mount, then fails; detaching it succeeds at once', async () => {
     await mountErofs({ bootstrap, devices, target });
     const user = spawn('sleep', ['60'], { cwd: target, stdio: 'ignore' });
     try {
@@ -213,7 +213,7 @@ describe.skipIf(skip.reason)('mountErofs', () => {
     await gone;
   });
 
-  it('umount refuses what is no image', async () => {
+  it('umount refuses a mount that is not an image', async () => {
     const plain = join(dir, 'tmpfs');
     mkdirSync(plain);
     await addon().mount({

@@ -25,7 +25,7 @@ describe.skipIf(skip.reason)('the packed package', { timeout: 300_000 }, () => {
   }, 300_000);
   afterAll(() => rmSync(dir, { recursive: true }));
 
-  it('has what it needs to run and nothing of the workshop', () => {
+  it('has every file that it needs to run and no development files', () => {
     const programs = ['dist/cli/main.js', 'dist/daemon/main.js', 'dist/native/lacuna.node', 'dist/chunks/LICENSES.txt'];
     for (const path of ['dist/index.js', 'dist/index.d.ts', ...programs, 'LICENSE']) expect(files).toContain(path);
     expect(files.filter((path) => /^(src|test|bench|scripts|native|\.ci)\//.test(path))).toEqual([]);

@@ -68,7 +68,7 @@ describe.skipIf(skip.reason)('a pipe', () => {
     expect(readdirSync(temporary)).toEqual([]);
   }, 120_000);
 
-  it('that breaks, and input that is none, leave nothing behind', () => {
+  it('that breaks, or is not an archive, leaves nothing behind', () => {
     const garbage = lacuna(['convert', 'docker-archive:-', 'oci-archive:-'], Buffer.from('no tar '.repeat(1000)));
     expect(garbage.stdout.length).toBe(0);
     expect(garbage.stderr.toString()).toMatch(/\[FORMAT\]/);

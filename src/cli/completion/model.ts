@@ -1,7 +1,7 @@
-/** What a shell needs to know of the command line to complete it, taken from the commands themselves. */
+/** The model of the command line that shells complete, built from the commands. */
 import type { Command } from 'commander';
 
-/** What can stand where a value is wanted. */
+/** Kinds of values of options and arguments. */
 export type Value =
   | { readonly kind: 'words'; readonly words: readonly string[] }
   | { readonly kind: 'file' | 'directory' | 'image' | 'free' };
@@ -21,10 +21,10 @@ export interface CompletedCommand {
   readonly arguments: ReadonlyArray<{ readonly name: string; readonly value: Value; readonly isVariadic: boolean }>;
 }
 
-/** What begins the name of an image; the last ones lead to files. */
+/** Transports of image references; the last ones are followed by a path. */
 export const TRANSPORTS: readonly string[] = ['docker://', 'oci:', 'oci-archive:', 'docker-archive:', 'dir:', 'rafs:'];
 
-/** Placeholder of an option or argument → what it stands for; others are nothing that a shell knows. */
+/** Placeholder of an option or argument → the kind of its value; all others are free text. */
 const KINDS: Readonly<Record<string, 'file' | 'directory' | 'image'>> = {
   file: 'file',
   socket: 'file',

@@ -101,7 +101,7 @@ export interface ImageStatus {
   readonly devices: readonly string[];
   /** Why it could not be attached after a restart; empty when it is. */
   readonly problem: string;
-  /** What helps; empty when that is not known. */
+  /** Advice; empty when there is none. */
   readonly hint: string;
 }
 

@@ -37,18 +37,18 @@ export class BlockCache {
 
   #block(node: FileNode, index: number): Promise<Buffer> {
     const key = `${this.#numberOf(node)}/${index}`;
-    const known = this.#blocks.get(key);
-    if (known !== undefined) {
+    const cached = this.#blocks.get(key);
+    if (cached !== undefined) {
       this.#blocks.delete(key);
-      this.#blocks.set(key, known);
-      return known.bytes;
+      this.#blocks.set(key, cached);
+      return cached.bytes;
     }
     const offset = index * this.#blockSize;
     const size = Math.min(this.#blockSize, node.size - offset);
     const block = { size, bytes: this.#fetch(node, offset, size) };
     this.#blocks.set(key, block);
     this.#kept += size;
-    // The next reader tries again.
+    // The next reader retries.
     block.bytes.catch(() => this.#forget(key));
     for (const oldest of this.#blocks.keys()) {
       if (this.#kept <= CAPACITY || oldest === key) break;

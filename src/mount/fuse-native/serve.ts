@@ -21,7 +21,7 @@ export const FUSE_FSTYPE = 'fuse.lacuna';
 /** An errno, negative, or 0 or a count. */
 type Reply<T extends unknown[] = []> = (result: number, ...values: T) => void;
 
-/** What of the library's operations we offer. Paths and names are text. */
+/** The library's operations that are implemented. Paths and names are text. */
 interface Operations {
   getattr(path: string, reply: Reply<[FuseStat?]>): void;
   readdir(path: string, reply: Reply<[string[]?]>): void;
@@ -53,7 +53,7 @@ function loadLibrary(): FuseLibrary {
   try {
     return createRequire(import.meta.url)('fuse-native') as FuseLibrary;
   } catch (cause) {
-    throw new LacunaError('UNSUPPORTED', 'the library fuse-native does not load', {
+    throw new LacunaError('UNSUPPORTED', 'cannot load the library fuse-native', {
       op: 'mount',
       subject: (cause as Error).message.split('\n', 1)[0]!,
       hint: 'install it with `npm install fuse-native`; it needs libfuse2 and fuse3 (Debian)',
@@ -84,7 +84,7 @@ export async function serveFuse(image: OpenedImage, target: string, options: Fus
   };
   const isRoot = process.getuid?.() === 0;
   const server = new Server(image, limitedLog(options.log ?? silentLog));
-  // What is offered is told by the names of the operations; how these two are answered, below.
+  // The library calls the operations that exist by name; these two are answered below.
   const operations = { ...server.operations, getxattr() {}, listxattr() {} };
   const fuse = new Library(target, operations, {
     // A read waits as long as its source does.
@@ -188,7 +188,7 @@ class Server {
       const node = this.#open.get(fd);
       if (node === undefined) return reply(-ERRNO.EBADF);
       this.#blocks.read(node, target.subarray(0, length), offset).then(reply, (error: unknown) => {
-        this.#log.error({ path, error: toLacunaError(error).toJSON() }, 'a read failed');
+        this.#log.error({ path, error: toLacunaError(error).toJSON() }, 'a read of a mounted image failed');
         reply(-ERRNO.EIO);
       });
     },

@@ -14,7 +14,7 @@ const TYPE_BITS: Readonly<Record<NodeType, number>> = {
   fifo: 0o010000,
 };
 
-/** What stat(2) tells, in fuse-native's form: times in milliseconds. */
+/** Attributes of stat(2) in fuse-native's form: times in milliseconds. */
 export interface FuseStat {
   readonly mode: number;
   readonly uid: number;
@@ -47,9 +47,9 @@ export class FuseTree {
     const directories = [root];
     for (const directory of directories) {
       for (const node of directory.children!.values()) {
-        const known = this.#inodes.get(node);
-        if (known !== undefined) {
-          known.nlink += 1;
+        const cached = this.#inodes.get(node);
+        if (cached !== undefined) {
+          cached.nlink += 1;
           continue;
         }
         this.#inodes.set(node, { ino: this.#inodes.size + 1, nlink: node.type === 'dir' ? 2 : 1 });
@@ -102,8 +102,8 @@ export class FuseTree {
   }
 
   #namesIn(directory: FileNode): ReadonlyMap<string, FileNode> {
-    const known = this.#shown.get(directory);
-    if (known !== undefined) return known;
+    const cached = this.#shown.get(directory);
+    if (cached !== undefined) return cached;
     const shown = new Map<string, FileNode>();
     for (const [name, node] of directory.children!) {
       const text = display(name);

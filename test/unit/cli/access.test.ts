@@ -122,7 +122,7 @@ describe.skipIf(skip.reason)('lacuna', () => {
     ]);
   });
 
-  it('says in one line that nobody answers', async () => {
+  it('reports in one line that the registry does not answer', async () => {
     const gone = await startRegistry();
     await gone.close();
     const source = `oci:${fixture('oci', 'tame-mini')}:tame-mini-gzip`;
@@ -139,22 +139,25 @@ describe.skipIf(skip.reason)('lacuna', () => {
     const ca = join(dir, 'ca.pem');
     writeFileSync(ca, certificate.cert);
 
-    it.each(['undici', 'node-fetch'])('goes through a proxy, and trusts what it is told to (%s)', async (transport) => {
-      await using secure = await startRegistry({ tls: certificate, storage: open.storage });
-      await using proxy = await startProxy({ hosts: { 'r.example:443': secure.host }, auth: 'pat:secret' });
-      const by = { env: { HTTPS_PROXY: `http://pat:secret@${proxy.host}` } };
-      const run = (input: Input, ...options: string[]) =>
-        lacuna(input, 'inspect', 'docker://r.example/tame:tame-mini-gzip', '--transport', transport, ...options);
-      const trusted = await run(by, '--ca', ca);
-      expect(trusted.code, trusted.stderr).toBe(0);
-      expect(proxy.log).toContain('CONNECT r.example:443');
-      expect((await run({ env: { ...by.env, SSL_CERT_FILE: ca } })).code).toBe(0);
-      const strange = await run(by);
-      expect([strange.code, strange.stderr]).toEqual([6, expect.stringContaining('--ca FILE')]);
-      expect((await run(by, '--tls-verify', 'false')).code).toBe(0);
-      const denied = await run({ env: { HTTPS_PROXY: `http://pat:other@${proxy.host}` } }, '--ca', ca);
-      expect([denied.code, denied.stderr]).toEqual([4, expect.stringContaining('the proxy wants other credentials')]);
-      expect(denied.stderr).not.toContain('pat:');
-    });
+    it.each(['undici', 'node-fetch'])(
+      'goes through a proxy, and trusts the given certificates (%s)',
+      async (transport) => {
+        await using secure = await startRegistry({ tls: certificate, storage: open.storage });
+        await using proxy = await startProxy({ hosts: { 'r.example:443': secure.host }, auth: 'pat:secret' });
+        const by = { env: { HTTPS_PROXY: `http://pat:secret@${proxy.host}` } };
+        const run = (input: Input, ...options: string[]) =>
+          lacuna(input, 'inspect', 'docker://r.example/tame:tame-mini-gzip', '--transport', transport, ...options);
+        const trusted = await run(by, '--ca', ca);
+        expect(trusted.code, trusted.stderr).toBe(0);
+        expect(proxy.log).toContain('CONNECT r.example:443');
+        expect((await run({ env: { ...by.env, SSL_CERT_FILE: ca } })).code).toBe(0);
+        const strange = await run(by);
+        expect([strange.code, strange.stderr]).toEqual([6, expect.stringContaining('--ca FILE')]);
+        expect((await run(by, '--tls-verify', 'false')).code).toBe(0);
+        const denied = await run({ env: { HTTPS_PROXY: `http://pat:other@${proxy.host}` } }, '--ca', ca);
+        expect([denied.code, denied.stderr]).toEqual([4, expect.stringContaining('the proxy wants other credentials')]);
+        expect(denied.stderr).not.toContain('pat:');
+      },
+    );
   });
 });

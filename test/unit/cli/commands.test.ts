@@ -98,7 +98,7 @@ describe.skipIf(skip.reason)('lacuna', () => {
     expect(await lacuna('diff', rafs('default'), rafs('default'), '--ignore', 'smell')).toMatchObject({ code: 2 });
   });
 
-  it('export says what it wrote', async () => {
+  it('export reports the file and its sizes', async () => {
     const path = join(dir, 'image.erofs');
     const { code, stdout } = await lacuna('export', rafs('default'), path, '--json');
     expect(code).toBe(0);

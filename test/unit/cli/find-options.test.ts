@@ -28,6 +28,6 @@ describe('the options of find', () => {
     expect(() => parsePermissions('u+x')).toThrow(/octal/);
     expect(parseTypes('f,l,s')).toEqual(['reg', 'symlink', 'socket']);
     expect(() => parseTypes('f,x')).toThrow(/"x"/);
-    expect(() => parseTypes('toString')).toThrow(/none of/);
+    expect(() => parseTypes('toString')).toThrow(/must be one of/);
   });
 });

@@ -23,7 +23,7 @@ describe.skipIf(skip.reason)('at a terminal', () => {
     return stdout;
   }
 
-  it('a result is what is printed, without an empty line or an escape before it', async () => {
+  it('prints only the result, without an empty line or an escape before it', async () => {
     const text = await written('inspect', `rafs:${fixture('rafs', 'merged', 'bootstrap')}`);
     expect(text).toMatch(/^rafs:[^\r\n]+: a lazy image\r\n/);
     expect(text).not.toContain('\u001b');

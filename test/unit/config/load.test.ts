@@ -26,7 +26,7 @@ describe('configuration', () => {
   it('suggests the key that was meant', () => {
     expect(failure('version = 1\n[fetch]\nwindows = "1MiB"\n')).toMatchObject({
       code: 'CONFIG',
-      message: 'fetch.windows is not a known key',
+      message: 'fetch.windows is not a valid key',
       hint: 'did you mean fetch.window?',
       subject: 'lacuna.toml',
     });
@@ -54,7 +54,7 @@ describe('configuration', () => {
   });
 
   it('suggests nothing that is not near, and lists what there is', () => {
-    expect(failure('version = 1\n[log]\nmax_size = 1\n').hint).toBe('known are level');
+    expect(failure('version = 1\n[log]\nmax_size = 1\n').hint).toBe('valid keys: level');
   });
 
   it('names the line of a TOML error, in one line', () => {

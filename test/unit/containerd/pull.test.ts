@@ -198,7 +198,7 @@ test('a plain image: layers are downloaded, unpacked in order, and never twice',
   expect(asked('/blobs/')).toBe(requests + 1);
 });
 
-test('an image without layers: its record, and a config that names no snapshot', async () => {
+test('an image without layers gets a record and a config that names no snapshot', async () => {
   const dir = join(directory, 'layout');
   putLayout(dir, putImage(dir, { layers: [], config: { rootfs: { type: 'layers', diff_ids: null } } }));
   registry.storage.putLayout('empty', dir);

@@ -95,7 +95,7 @@ describe.skipIf(skip.reason)('conversion', () => {
     expect(digests(image)).toEqual(expected(base, { copy: base.a }));
   });
 
-  it('leaves known chunks out of upper blobs with dedup image', async () => {
+  it('leaves chunks of lower layers out of upper blobs with dedup image', async () => {
     const image = await converted([layer(base), layer(upper), layer({ last: upper.own + base.b })], { dedup: 'image' });
     const [lower, higher] = image.report.layers;
     const blob = image.rafs.blobs.findIndex(({ id }) => `sha256:${id}` === higher!.blob);

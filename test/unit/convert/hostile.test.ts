@@ -156,7 +156,7 @@ const cases: Case[] = [
     text: /hard link "a" to "nowhere", which does not exist/,
   },
   {
-    what: 'a layer that is no tar by its media type',
+    what: 'a layer that is not a tar by its media type',
     layer: { tar: GOOD, descriptor: { mediaType: 'application/vnd.acme.layer.v1+squashfs' } },
     code: 'UNSUPPORTED',
     text: /layer 2 has the media type application\/vnd.acme.layer.v1\+squashfs/,
@@ -224,7 +224,7 @@ describe.skipIf(skip.reason)('a source that is wrong', () => {
     expect(await failure(sourceLayout(mkdtempSync(join(dir, 's-')), image))).toMatchObject(expected);
   });
 
-  it('what is lazy already', async () => {
+  it('a lazy image as the source', async () => {
     const found = await failure(`oci:${target}:lazy`);
     expect(found).toMatchObject({ code: 'USAGE', message: 'the source is a lazy image already' });
     expect(found.hint).toContain('original image');
@@ -234,7 +234,7 @@ describe.skipIf(skip.reason)('a source that is wrong', () => {
     expect(nydus).toMatchObject({ code: 'USAGE', message: 'the source is a lazy image already' });
   });
 
-  it('what is not there, or no image', async () => {
+  it('a missing source, or one that is not an image', async () => {
     expect(await failure(`oci:${join(dir, 'nowhere')}:x`)).toMatchObject({ code: 'NOT_FOUND' });
     expect(await failure(`oci:${fixture('oci/tame-mini')}:nowhere`)).toMatchObject({ code: 'NOT_FOUND' });
     expect(await failure('rafs:/x/bootstrap')).toMatchObject({ code: 'UNSUPPORTED' });

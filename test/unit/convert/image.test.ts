@@ -152,7 +152,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
     expect(result.images[0]!.blobs).toEqual([]);
   });
 
-  it('of empty layers, or of none, is an empty root', async () => {
+  it('of empty layers, or without layers, is an empty root', async () => {
     for (const layers of [[EMPTY], [EMPTY, EMPTY], [{ tar: Buffer.alloc(0), how: 'none' as const }], []]) {
       const { manifest, target } = await converted({ layers });
       expect(manifest.layers).toHaveLength(1);
@@ -261,7 +261,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
       }
     });
 
-    it('a layer that lies on others in one image is whole where it lies on none', async () => {
+    it('a layer deduplicated in one image is whole in an image where it is the lowest', async () => {
       const path = fresh();
       const [lower, both] = [file('lower', 'same'), layer(...['a', 'b'].map((name) => member({ name, data: 'same' })))];
       const entries = [
@@ -274,7 +274,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
       expect(await paths(target, 'linux/arm64')).toEqual(['/', '/a', '/b']);
     });
 
-    it('is one manifest when one platform is wanted, an index for several', async () => {
+    it('is one manifest for one requested platform, an index for several', async () => {
       const { source, entries } = manyPlatforms();
       const target = fresh();
       rmSync(target, { recursive: true });
@@ -290,7 +290,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
       ]);
     });
 
-    it('names what there is when a platform is missing, or is none', async () => {
+    it('lists the available platforms when one is missing, and refuses an invalid one', async () => {
       const { source } = manyPlatforms();
       const target = join(fresh(), 'none');
       await expect(
@@ -298,7 +298,7 @@ describe.skipIf(skip.reason)('a converted image', () => {
       ).rejects.toMatchObject({
         code: 'NOT_FOUND',
         message: 'no image for linux/riscv64',
-        hint: 'there is linux/amd64, linux/arm64/v8, linux/arm/v7',
+        hint: 'available: linux/amd64, linux/arm64/v8, linux/arm/v7',
       });
       await expect(convert(source, `oci:${target}:x`, { platforms: ['amd64'] })).rejects.toMatchObject({
         code: 'USAGE',
@@ -315,13 +315,13 @@ describe.skipIf(skip.reason)('a converted image', () => {
       expect(readConverted(target, images[0]!.digest).rafs.blobs).toHaveLength(3);
     });
 
-    it('a platform is also checked of a source that is no index', async () => {
+    it('the platform of a single manifest is checked as well', async () => {
       const source = sourceLayout(fresh(), imageOf('amd64'));
       const target = join(fresh(), 'm');
       await expect(convert(source, `oci:${target}:x`, { platforms: ['linux/arm64'] })).rejects.toMatchObject({
         code: 'NOT_FOUND',
         message: 'no image for linux/arm64',
-        hint: 'there is linux/amd64',
+        hint: 'available: linux/amd64',
       });
       expect((await convert(source, `oci:${target}:x`, { platforms: ['linux/amd64'] })).images).toHaveLength(1);
     });
@@ -334,9 +334,9 @@ describe.skipIf(skip.reason)('a converted image', () => {
     [{ level: 0 }, 'zstd level 0 is not from 1 to 19'],
     [{ level: 2.5 }, 'zstd level 2.5 is'],
     [{ level: Number.NaN }, 'zstd level NaN is'],
-    [{ compressor: 'toString' as 'zstd' }, 'compressor "toString" is none of'],
-    [{ dedup: 'all' as 'merge' }, 'dedup "all" is none of merge, image'],
-    [{ as: 'list' as 'index' }, 'form of the target "list" is none of'],
+    [{ compressor: 'toString' as 'zstd' }, 'compressor "toString" must be one of'],
+    [{ dedup: 'all' as 'merge' }, 'dedup "all" must be one of merge, image'],
+    [{ as: 'list' as 'index' }, 'form of the target "list" must be one of'],
   ])('is not made with %j', async (options, message) => {
     const attempt = convert('oci:/nowhere:x', 'oci:/nowhere:y', options);
     await expect(attempt).rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining(message) });

@@ -39,7 +39,7 @@ describe.skipIf(needs('addon').reason)('mergeBootstraps', () => {
     expect(diffTrees(readRows(fixture('truth/tame-mini.merged.jsonl')), found, { time: nydusImageTime })).toEqual([]);
   });
 
-  it('is given one alone: what it says, whiteouts gone', async () => {
+  it('gives the tree of a single bootstrap without its whiteouts', async () => {
     const [layer] = layers('merged');
     const { bytes, blobs } = await mergeBootstraps([layer!]);
     expect(blobs).toHaveLength(1);

@@ -21,7 +21,7 @@ describe.skipIf(needs('addon').reason)('the name of an image in an archive', () 
     return (await store.resolve(null)).annotations?.['org.opencontainers.image.ref.name'];
   };
 
-  it('is that of the source where the target has none', async () => {
+  it('is taken from the source when the target has no name', async () => {
     const saved = join(dir, 'saved.tar');
     await unpack(source, `docker-archive:${saved}:team/app:v9`, { platform: 'linux/amd64' });
     const path = join(dir, 'lazy.tar');

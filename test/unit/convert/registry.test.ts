@@ -245,7 +245,7 @@ describe.skipIf(skip.reason)('converting at a registry that fails', () => {
       ],
       ['it is down', (row) => (row.method === 'GET' ? null : { kind: 'drop' }), { code: 'UNAVAILABLE' }],
     ];
-    it.each(failures)('%s: an error, no tag', async (_, fault, expected) => {
+    it.each(failures)('%s: the conversion fails and moves no tag', async (_, fault, expected) => {
       await withRegistry(fault, async () => {
         await expect(toRegistry()).rejects.toMatchObject(expected);
         expect(registry.storage.repository('dst').tags.size).toBe(0);

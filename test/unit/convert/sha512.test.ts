@@ -150,7 +150,7 @@ describe.skipIf(skip.reason)('a sha512', () => {
     expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('sha512') });
   });
 
-  test('of an algorithm that is not known here is not damage', async () => {
+  test('of an unsupported algorithm is UNSUPPORTED, not damage', async () => {
     const dir = fresh();
     const digest = `blake3:${'0'.repeat(64)}`;
     const reference = putLayout(dir, putImage(dir, { layers: [layer('a', { descriptor: { digest } })] }));

@@ -114,7 +114,7 @@ describe.skipIf(skip.reason)('a sparse file', () => {
     });
   });
 
-  it('is stored where the other layers are referred to', async () => {
+  it('is stored in a blob although the other layers stay as they are', async () => {
     const at = room();
     const sparse: Sparse = { name: 's', size: 2 * MIB, parts: [[5, 'x']] };
     const plain = Buffer.concat([member({ name: 'plain', data: 'plain' }), END]);

@@ -83,7 +83,7 @@ describe.skipIf(skip.reason)('the target of a conversion', () => {
       for (const { digest: image } of images) expect(readLayoutJson(target, image).artifactType).toBe(NYDUS);
     });
 
-    it('is read as the lazy image, and converted again is what it was', async () => {
+    it('is read as the lazy image, and converting it again gives the same index', async () => {
       const { reference } = await source();
       const target = join(fresh(), 'layout');
       const first = await convert(reference, `oci:${target}:both`, { as: 'index' });

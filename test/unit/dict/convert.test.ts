@@ -99,7 +99,7 @@ describe.skipIf(skip.reason)('a conversion with a dictionary', () => {
     expect(again.digest).toBe(digest);
   });
 
-  it('is what it is without one where a layer becomes a known blob, and keeps layers and history in step', async () => {
+  it('equals a conversion without a dictionary when a layer equals its blob, with as many history entries as layers', async () => {
     const target = join(fresh(), 'l');
     const before = await convert(base, `oci:${target}:base`);
     const known = before.images[0]!.layers[0]!;

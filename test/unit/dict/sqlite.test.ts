@@ -42,7 +42,7 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
   const layerOne = `rafs:${fixture('rafs/chunk-dict/layer1.boot')}`;
   const kind = { digester: 0, chunkSize: 1024 * 1024 } as const;
 
-  it('gives back what it was told, and grows by what is new', async () => {
+  it('returns the blobs that were added, and adds only new ones', async () => {
     const path = join(fresh(), 'chunks.db');
     const [blob] = await readImageBlobs(layerOne);
     const chunks = [...blob!.chunks];
@@ -89,7 +89,7 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
     expect(dict.add([{ ...other, places: [] }])).toEqual({ blobs: 0, chunks: 0, places: 0 });
   });
 
-  it('stays as it was for who has begun, while others add', async () => {
+  it('keeps its snapshot for a reader while others add', async () => {
     const path = join(fresh(), 'chunks.db');
     using reader = await SqliteDict.open(path);
     reader.freeze();
@@ -102,7 +102,7 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
     expect(reader.lookup(digests, kind).size).toBe([...blob!.chunks].length);
   });
 
-  it('is no other file', async () => {
+  it('refuses a file that is not a dictionary', async () => {
     const path = join(fresh(), 'x.db');
     await expect(SqliteDict.open(path, { create: false })).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(SqliteDict.open(join(path, 'no', 'such'))).rejects.toMatchObject({ code: 'NOT_FOUND' });
@@ -112,7 +112,7 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
     const other = sqlite(foreign);
     other.exec('CREATE TABLE t (a)');
     other.close();
-    await expect(SqliteDict.open(foreign)).rejects.toMatchObject({ code: 'FORMAT', message: /no chunk dictionary/ });
+    await expect(SqliteDict.open(foreign)).rejects.toMatchObject({ code: 'FORMAT', message: /not a chunk dictionary/ });
     const newer = join(fresh(), 'newer.db');
     (await SqliteDict.open(newer))[Symbol.dispose]();
     const raised = sqlite(newer);
@@ -177,7 +177,7 @@ describe.skipIf(skip.reason)('a dictionary that grows', () => {
       expect(new Set(digests).size).toBe(1);
     });
 
-    it('is filled with images by hand, and forgets what is gone', async () => {
+    it('is filled with dict add, and dict prune removes missing blobs', async () => {
       await using registry = await startRegistry();
       const path = join(fresh(), 'chunks.db');
       const layout = join(fresh(), 'l');

@@ -88,7 +88,7 @@ describe('bad references', () => {
     ['https://r.example/x', /not a URL/, /docker:\/\//],
     ['dockre://r.example/x', /"dockre:\/\/" is not a transport/, /^did you mean docker:\/\/r\.example\/x\?$/],
     ['Docker://r.example/x', /"Docker:\/\/" is not a transport/, /^did you mean docker:\/\/r\.example\/x\?$/],
-    ['ftp://r.example/x', /"ftp:\/\/" is not a transport/, /^known are docker:\/\/, oci:/],
+    ['ftp://r.example/x', /"ftp:\/\/" is not a transport/, /^supported: docker:\/\/, oci:/],
     ['docker:r.example/x:1', /"docker:" is not a transport/, /did you mean docker:\/\/r\.example\/x:1\?/],
     ['docker:r.example:5000/x', /"docker:" is not a transport/, /did you mean docker:\/\/r\.example:5000\/x\?/],
     ['oci-archve:x.tar', /"oci-archve:" is not a transport/, /did you mean oci-archive:x\.tar\?/],

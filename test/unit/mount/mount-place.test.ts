@@ -34,7 +34,7 @@ describe.skipIf(skip.reason)('the place of a mount', () => {
     expect(readdirSync(join(root, 'mounts'))).toEqual([]);
   });
 
-  it('stays while its target is mounted, whoever served it', async () => {
+  it('stays while its target is mounted, by either driver', async () => {
     const place = await claimPlace(root, '/proc');
     await place.write('/proc', Buffer.alloc(0));
     place.release();

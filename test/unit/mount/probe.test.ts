@@ -44,7 +44,7 @@ describe('row', () => {
 });
 
 describe('canMount', () => {
-  it('holds when all works, and without what is optional', () => {
+  it('is ok when everything works, and when only optional parts are missing', () => {
     expect(canMount(working())).toBe(true);
     expect(canMount(working(['better-sqlite3', 'fuse-native', 'containerd', 'overlay on overlay']))).toBe(true);
   });
@@ -69,7 +69,7 @@ describe('doctor', () => {
   const folder = mkdtempSync(join(tmpdir(), 'lacuna-probe-'));
   afterAll(() => rmSync(folder, { recursive: true }));
 
-  it('tries everything, whoever asks, and leaves nothing behind', { timeout: 60_000 }, async () => {
+  it('runs every probe, as any user, and leaves nothing behind', { timeout: 60_000 }, async () => {
     const { ok, rows } = await doctor({ folder });
     expect(rows.map(({ name }) => name).sort()).toEqual([...NAMES].sort());
     for (const { status, why, hint } of rows) {

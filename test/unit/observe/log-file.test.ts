@@ -27,7 +27,7 @@ describe('a log file', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600);
   });
 
-  it('goes on after the file of an earlier process, whatever its size', () => {
+  it('appends to the file of an earlier process, whatever its size', () => {
     const path = join(dir, 'log');
     openLogFile(path, 1000).write('x'.repeat(990));
     openLogFile(path, 1000).write('line\nanother line\n');

@@ -37,7 +37,7 @@ describe('the screen', () => {
     expect(terminal.text).toBe('c\nd\ne2');
   });
 
-  it('gives way to what others write', () => {
+  it('is cleared while other output is written', () => {
     const terminal = new Terminal();
     const screen = screenOf(terminal);
     screen.draw(['a']);
@@ -64,7 +64,7 @@ describe('a line of progress', () => {
     expect(line).toBe('convert  abc [######------------------]  25 % 5.00 MB / 20.0 MB  2.50 MB/s  ETA 6.00 s');
   });
 
-  it('has no time that is left where nobody knows how much there is', () => {
+  it('shows no remaining time when the total is unknown', () => {
     const line = progressLine({ event: { ...event, total: null }, start: 1000, now: 3000 }, 120);
     expect(line).toBe('convert  abc [------------------------] 5.00 MB  2.50 MB/s');
   });

@@ -12,6 +12,7 @@ import * as limits from '../../../src/formats/rafs/limits.ts';
 import { MAX_MANIFEST_SIZE } from '../../../src/image/manifest.ts';
 import { MAX_KINDS } from '../../../src/observe/limited-log.ts';
 import { MAX_LOG_FILE } from '../../../src/observe/log-file.ts';
+import { MAX_LOOKUPS, MAX_REGISTRY_LOOKUPS } from '../../../src/registry/http/lookups.ts';
 import { MAX_REDIRECTS } from '../../../src/registry/http/redirect.ts';
 import { MAX_ERROR_BODY } from '../../../src/registry/http/response.ts';
 import { MAX_ANNOUNCED } from '../../../src/snapshotter/pulls.ts';
@@ -53,7 +54,7 @@ it('docs/limits.md lists every limit with its value', () => {
     MAX_SOURCES,
     MAX_WAITING: maxWaiting(),
   };
-  const answers = { MAX_REDIRECTS, MAX_ERROR_BODY };
+  const answers = { MAX_REDIRECTS, MAX_ERROR_BODY, MAX_LOOKUPS, MAX_REGISTRY_LOOKUPS };
   const kept = { MAX_KINDS, MAX_LOG_FILE, MAX_ANNOUNCED };
   const others = {
     ...{ MAX_CHUNK_SIZE, MAX_UNIT_SIZE, MAX_MANIFEST_SIZE, MAX_DEPTH, MAX_NAME, MAX_PATH },

@@ -125,7 +125,7 @@ describe.skipIf(skip.reason)('the layers', () => {
 
   test('are refused where the original is not, and say what there is instead', async () => {
     const error = await failure('NOT_FOUND', unpackTo(await lazy('tame-mini'), `oci:${at('x')}:v1`, { layers: true }));
-    expect(error.message).toMatch(/original image sha256:[0-9a-f]{64} is not there/);
+    expect(error.message).toMatch(/original image sha256:[0-9a-f]{64} was not found/);
     expect(error.hint).toMatch(/one layer/);
     await failure('USAGE', unpackTo(source('tame-mini'), at('x'), { layers: true }));
   });
