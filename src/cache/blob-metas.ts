@@ -20,11 +20,13 @@ export interface StoredMeta {
 /** Asked again for the same place, it goes to the next source: what came was wrong. Null when there are no more. */
 export type FetchMeta = (place: MetaPlace) => Promise<StoredMeta | null>;
 
+export type KeptMeta = () => Promise<Buffer>;
+
 export interface MetaSources {
-  /** The plain `blob.meta` of `size` bytes that is kept under a hex digest; null when it is not there. */
-  readonly kept: (name: string, size: number) => Promise<Buffer | null>;
+  /** The plain `blob.meta` of `size` bytes that is kept under a hex digest, not read yet; null when it is not there. */
+  readonly kept: (name: string, size: number) => Promise<KeptMeta | null>;
   readonly fetch: FetchMeta;
-  /** Resolves when so many bytes may be decoded; default: at once. Nothing is waited for of others from then on. */
+  /** Resolves when `size` bytes may be decoded; default: at once. */
   readonly admit?: (size: number) => Promise<void>;
   /** Whose chunk info it is, for messages. */
   readonly subject: string;
@@ -32,7 +34,8 @@ export interface MetaSources {
 
 /**
  * Blob id → plain `blob.meta`, for those of `blobs` that need it. What is fetched is decoded when all of it is here: a few
- * kilobytes may become many megabytes, and nobody's silence keeps these.
+ * kilobytes may become many megabytes, and silence of a source does not keep these. Only where a source sent something
+ * wrong, the next one is waited for later.
  */
 export async function readMetas(
   blobs: readonly RafsBlob[],
@@ -75,7 +78,7 @@ async function locateMeta(
 ): Promise<() => Promise<Buffer>> {
   const size = metaSize(blob);
   const meta = (await kept(blob.id, size)) ?? (await kept(metaNameOf(blob), size));
-  if (meta !== null) return async () => meta;
+  if (meta !== null) return meta;
   const place = metaPlaceOf(blob, subject);
   const next = (): Promise<StoredMeta | null> => explained(blob, subject, () => fetch(place));
   const first = await next();

@@ -5,8 +5,8 @@ import { metaNameOf, needsMeta } from '../formats/rafs/blob.ts';
 import { MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import { metaSize } from '../formats/rafs/meta.ts';
 import { openBootstrap } from '../formats/rafs/open.ts';
-import { readRegular, whenMissing } from '../open-file.ts';
-import type { MetaSources } from './blob-metas.ts';
+import { readRegular, sizeOfRegular, whenMissing } from '../open-file.ts';
+import type { KeptMeta, MetaSources } from './blob-metas.ts';
 
 const fileOf = (name: string): string => `${name}.blob.meta`;
 
@@ -23,7 +23,7 @@ export async function metaFiles(
   for (const blob of openBootstrap(bootstrap, options).blobs.filter(needsMeta)) {
     for (const name of new Set([blob.id, metaNameOf(blob)])) {
       const meta = await kept(name, metaSize(blob));
-      if (meta !== null) files.set(fileOf(name), meta);
+      if (meta !== null) files.set(fileOf(name), await meta());
     }
   }
   return files;
@@ -44,16 +44,25 @@ export async function metaFilesOf(
  */
 export const metasBeside =
   (folder: string) =>
-  async (name: string, size: number): Promise<Buffer | null> => {
+  async (name: string, size: number): Promise<KeptMeta | null> => {
     const subject = join(folder, fileOf(name));
     const purpose = { op: 'read chunk info', within: folder };
-    const meta = await readRegular(subject, MAX_META_SIZE, purpose).catch(whenMissing(null));
-    if (meta === null || meta.length === size) return meta;
-    throw new FormatError('blob.meta', `${meta.length} bytes, not ${size}`, { op: 'read chunk info', subject });
+    const assertSize = (found: number): void => {
+      if (found === size) return;
+      throw new FormatError('blob.meta', `${found} bytes, not ${size}`, { op: 'read chunk info', subject });
+    };
+    const found = await sizeOfRegular(subject, purpose).catch(whenMissing(null));
+    if (found === null) return null;
+    assertSize(found);
+    return async () => {
+      const meta = await readRegular(subject, MAX_META_SIZE, purpose);
+      assertSize(meta.length);
+      return meta;
+    };
   };
 
 /** The chunk info under a name in `metas`, if it has the size: beside lz4 blobs only the header lies there. */
-export function sizedMeta(metas: ReadonlyMap<string, Buffer>, name: string, size: number): Buffer | null {
+export function sizedMeta(metas: ReadonlyMap<string, Buffer>, name: string, size: number): KeptMeta | null {
   const meta = metas.get(name) ?? null;
-  return meta?.length === size ? meta : null;
+  return meta?.length === size ? async () => meta : null;
 }

@@ -88,7 +88,7 @@ export async function openRafsFiles(reference: RafsReference, subject: string): 
     isSelf(id) ? fileSource(reference.bootstrap) : fileSource(join(folder, id), folder);
   const blobId = file.blobId === null ? {} : { blobId: file.blobId };
   const beside = metasBeside(folder);
-  const kept = async (id: string, size: number) => file.metas.get(id) ?? (await beside(id, size));
+  const kept = async (id: string, size: number) => sizedMeta(file.metas, id, size) ?? (await beside(id, size));
   const metas = { kept, fetch: metaFetch(sourceOf, NEVER), subject };
   const rafs = await withMetas(file.bootstrap, { subject, ...blobId }, metas);
   return new LazyImage(subject, rafs, sourceOf, null, async () => {});
