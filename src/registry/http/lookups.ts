@@ -11,8 +11,11 @@ import { resolve } from '../../native/resolve.ts';
 export const MAX_REGISTRY_LOOKUPS = 2;
 export const MAX_LOOKUPS = 64;
 
-/** Milliseconds until a request gives its lookup up. The system waits up to 10 s for a server that answers half of it. */
-const LOOKUP_TIMEOUT = 15_000;
+/**
+ * Milliseconds until a request gives its lookup up. The system asks a second name server after 5 s; the time for a whole
+ * connection, 10 s, must not be over before, so that the message names the lookup.
+ */
+const LOOKUP_TIMEOUT = 9_000;
 
 /** No name server answered in time. */
 class LookupTimeout extends Error {
