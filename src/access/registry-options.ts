@@ -10,7 +10,7 @@ interface RegistryConfig {
 }
 
 /** What a caller says of one registry. */
-interface RegistryWish {
+interface RegistryOverrides {
   readonly host: string;
   /** Null: as configured. */
   readonly plainHttp: boolean | null;
@@ -20,14 +20,14 @@ interface RegistryWish {
 
 /** What the caller says wins over the configuration; null: HTTP for loopback hosts alone. */
 export const plainHttpOf = (
-  { host, plainHttp }: Omit<RegistryWish, 'ca'>,
+  { host, plainHttp }: Omit<RegistryOverrides, 'ca'>,
   plainHosts: readonly string[],
 ): boolean | null => plainHttp ?? (plainHosts.includes(host) ? true : null);
 
 /** The options of a store for the registry. NOT_FOUND, CONFIG or FORBIDDEN for the file of authorities. */
-export async function registryOptions(wish: RegistryWish, config: RegistryConfig) {
-  const plainHttp = plainHttpOf(wish, config.plain_http);
-  const ca = wish.ca || config.ca;
+export async function registryOptions(overrides: RegistryOverrides, config: RegistryConfig) {
+  const plainHttp = plainHttpOf(overrides, config.plain_http);
+  const ca = overrides.ca || config.ca;
   return {
     ...(plainHttp === null ? {} : { plainHttp }),
     ...(ca === '' ? {} : { ca: await readCertificates(ca) }),

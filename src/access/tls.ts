@@ -42,8 +42,8 @@ const MAX_CONTEXTS = 32;
 
 function contextOf({ ca = null, cert = null, key = null }: TlsOptions): SecureContext {
   const name = JSON.stringify([ca, cert, key]);
-  const known = contexts.get(name);
-  if (known !== undefined) return known;
+  const cached = contexts.get(name);
+  if (cached !== undefined) return cached;
   const authorities = ca === null ? [] : certificatesOf(ca);
   if (ca !== null && authorities.length === 0) throw unusable('ca', 'no certificate in PEM form');
   const made = makeContext([...systemAuthorities(), ...authorities], cert, key);

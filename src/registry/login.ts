@@ -22,7 +22,7 @@ export interface LoginResult {
   readonly file: string;
 }
 
-interface Place {
+interface RegistryScope {
   readonly host: string;
   /** Null: the whole registry. */
   readonly repository: string | null;
@@ -34,12 +34,12 @@ export async function login(
   { username, password }: { readonly username: string; readonly password: string },
   options: LoginOptions = {},
 ): Promise<LoginResult> {
-  const place = parsePlace(registry);
+  const scope = parseScope(registry);
   if (username === '' || username.includes(':')) throw usage('a user name is not empty and has no colon', registry);
-  await verify(place, { username, password }, options);
-  const file = await fileFor(place, options);
-  await file.store(place.host, place.repository, username, password);
-  return { registry: nameOfPlace(place), file: file.path };
+  await verify(scope, { username, password }, options);
+  const file = await fileFor(scope, options);
+  await file.store(scope.host, scope.repository, username, password);
+  return { registry: nameOfScope(scope), file: file.path };
 }
 
 /** Forgets the login of `registry`, null: all of them. Resolves with what was forgotten; NOT_FOUND when that is nothing. */
@@ -47,10 +47,10 @@ export async function logout(registry: string | null, options: AuthFileOptions =
   const forgotten: LoginResult[] = [];
   for (const path of authFiles(options)) {
     const names = registry === null ? (await AuthFile.read(path)).names : [registry];
-    const places = registry === null ? names.map(placeOf).filter((place) => place !== null) : names.map(parsePlace);
-    for (const place of places) {
-      const isRemoved = await (await AuthFile.read(path)).remove(place.host, place.repository);
-      if (isRemoved) forgotten.push({ registry: nameOfPlace(place), file: path });
+    const scopes = registry === null ? names.map(scopeOf).filter((scope) => scope !== null) : names.map(parseScope);
+    for (const scope of scopes) {
+      const isRemoved = await (await AuthFile.read(path)).remove(scope.host, scope.repository);
+      if (isRemoved) forgotten.push({ registry: nameOfScope(scope), file: path });
     }
   }
   if (forgotten.length > 0) return forgotten;
@@ -61,20 +61,20 @@ export async function logout(registry: string | null, options: AuthFileOptions =
 }
 
 async function verify(
-  { host, repository }: Place,
+  { host, repository }: RegistryScope,
   credentials: { readonly username: string; readonly password: string },
   options: LoginOptions,
 ): Promise<void> {
   const store = { ...options, credentials: async () => credentials };
   const { http, transport } = await openRegistryHttp(host, store, repository ?? undefined);
   const scopes = repository === null ? [] : [`repository:${repository}:pull`];
-  const purpose = { op: 'log in', subject: host, signal: options.signal ?? null };
+  const context = { op: 'log in', subject: host, signal: options.signal ?? null };
   try {
-    await discard(await http.send({ ...purpose, method: 'GET', url: http.base, scopes, expect: [200] }));
+    await discard(await http.send({ ...context, method: 'GET', url: http.base, scopes, expect: [200] }));
   } catch (error) {
     if (!isLacunaError(error) || error.code !== 'UNAUTHORIZED') throw error;
     throw new LacunaError('UNAUTHORIZED', 'the registry refused the user name or the password', {
-      ...purpose,
+      ...context,
       hint: 'some registries want a token of the account instead of its password',
     });
   } finally {
@@ -82,8 +82,8 @@ async function verify(
   }
 }
 
-/** The file that has a login for this place already, since it would be found first; else docker's. */
-async function fileFor({ host, repository }: Place, options: AuthFileOptions): Promise<AuthFile> {
+/** The file that has a login for this scope already, since it would be found first; else docker's. */
+async function fileFor({ host, repository }: RegistryScope, options: AuthFileOptions): Promise<AuthFile> {
   const paths = authFiles(options);
   if (paths.length === 1) return await AuthFile.read(paths[0]!);
   for (const path of paths) {
@@ -93,10 +93,11 @@ async function fileFor({ host, repository }: Place, options: AuthFileOptions): P
   return await AuthFile.read(dockerConfigFile());
 }
 
-const nameOfPlace = ({ host, repository }: Place): string => (repository === null ? host : `${host}/${repository}`);
+const nameOfScope = ({ host, repository }: RegistryScope): string =>
+  repository === null ? host : `${host}/${repository}`;
 
 /** `HOST[:PORT][/NAMESPACE…]`, also as a URL; null when it is something else. */
-function placeOf(registry: string): Place | null {
+function scopeOf(registry: string): RegistryScope | null {
   const name = nameOf(registry.replace(/^docker:\/\//, ''));
   const slash = name.indexOf('/');
   const [host, repository] = slash < 0 ? [name, null] : [name.slice(0, slash), name.slice(slash + 1)];
@@ -109,11 +110,11 @@ function placeOf(registry: string): Place | null {
   }
 }
 
-function parsePlace(registry: string): Place {
-  const place = placeOf(registry);
+function parseScope(registry: string): RegistryScope {
+  const scope = scopeOf(registry);
   // Not quoted: it may be a password that slipped.
-  if (place === null) throw usage('this is not the name of a registry', null);
-  return place;
+  if (scope === null) throw usage('this is not the name of a registry', null);
+  return scope;
 }
 
 const usage = (problem: string, subject: string | null): LacunaError =>

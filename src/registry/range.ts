@@ -39,9 +39,9 @@ export async function* window(source: AsyncIterable<Buffer>, skip: number, lengt
   for await (const piece of source) {
     const from = Math.min(before, piece.length);
     before -= from;
-    const wanted = piece.subarray(from, Math.min(piece.length, from + left));
-    left -= wanted.length;
-    if (wanted.length > 0) yield wanted;
+    const part = piece.subarray(from, Math.min(piece.length, from + left));
+    left -= part.length;
+    if (part.length > 0) yield part;
     if (left === 0) return;
   }
 }

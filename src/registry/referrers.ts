@@ -8,7 +8,7 @@ import { type Descriptor, type Index, MAX_MANIFEST_SIZE, parseIndex, parseManife
 import { isIndex, isManifest, MEDIA } from '../image/media.ts';
 import type { RegistryHttp } from './http/http.ts';
 import { resolveLocation } from './http/redirect.ts';
-import { type Answer, readBody } from './http/response.ts';
+import { type RegistryResponse, readBody } from './http/response.ts';
 import { discard } from './http/transport.ts';
 import type { SignalOptions } from './store.ts';
 
@@ -102,14 +102,14 @@ export class RegistryReferrers {
     if (artifactType !== null) url.searchParams.set('artifactType', artifactType);
     const entries: Descriptor[] = [];
     for (let page = 0; page < MAX_PAGES; page++) {
-      const answer = await this.#get(url, options);
-      if (isWebPage(answer)) {
-        await discard(answer);
+      const response = await this.#get(url, options);
+      if (isWebPage(response)) {
+        await discard(response);
         return null;
       }
-      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, { op: OP, subject });
+      const bytes = await readBody(response, MAX_MANIFEST_SIZE, { op: OP, subject });
       entries.push(...parseIndex(bytes, `${subject}, referrers`).manifests);
-      const next = nextPage(answer);
+      const next = nextPage(response);
       if (next === null) return entries;
       if (next.origin !== url.origin) break;
       url = next;
@@ -124,8 +124,8 @@ export class RegistryReferrers {
   async #fromTag(digest: string, options: SignalOptions): Promise<Index> {
     const { repository, subject } = this.#options;
     const tag = referrersTag(digest);
-    const answer = await this.#get(new URL(`manifests/${tag}`, repository), options);
-    const bytes = await readBody(answer, MAX_MANIFEST_SIZE, { op: OP, subject });
+    const response = await this.#get(new URL(`manifests/${tag}`, repository), options);
+    const bytes = await readBody(response, MAX_MANIFEST_SIZE, { op: OP, subject });
     try {
       // GitLab's registry takes the tag for the digest and answers with the subject itself, which may be an index.
       if (digestOf(bytes, parseDigest(digest).algorithm) !== digest) return parseIndex(bytes, subject);
@@ -139,7 +139,7 @@ export class RegistryReferrers {
     });
   }
 
-  async #get(url: URL, options: SignalOptions): Promise<Answer> {
+  async #get(url: URL, options: SignalOptions): Promise<RegistryResponse> {
     const { http, pull, subject } = this.#options;
     return await http.send({
       op: OP,
@@ -165,12 +165,13 @@ async function unlessNone<T>(list: () => Promise<T>, none = NO_LIST): Promise<T 
 }
 
 /** A redirect to a login page or a console ends with 200, too. */
-const isWebPage = (answer: Answer): boolean => answer.header('content-type')?.startsWith('text/html') === true;
+const isWebPage = (response: RegistryResponse): boolean =>
+  response.header('content-type')?.startsWith('text/html') === true;
 
 /** RFC 5988: `Link: <URL>; rel="next"`. */
-export function nextPage(answer: Answer): URL | null {
-  const target = /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(answer.header('link') ?? '')?.[1];
+export function nextPage(response: RegistryResponse): URL | null {
+  const target = /<([^<>]*)>\s*;\s*rel="?next"?/i.exec(response.header('link') ?? '')?.[1];
   if (target === undefined) return null;
-  const header = (name: string) => (name === 'location' ? target : answer.header(name));
-  return resolveLocation({ ...answer, header }, { op: OP, subject: answer.url.host });
+  const header = (name: string) => (name === 'location' ? target : response.header(name));
+  return resolveLocation({ ...response, header }, { op: OP, subject: response.url.host });
 }

@@ -25,8 +25,8 @@ export class AgentPool {
   for(url: URL): HttpAgent {
     const proxy = proxyFor(url);
     const key = `${url.protocol}${proxy?.href ?? ''}`;
-    const known = this.#agents.get(key);
-    if (known !== undefined) return known;
+    const existing = this.#agents.get(key);
+    if (existing !== undefined) return existing;
     const made = this.#make(url.protocol === 'https:', proxy);
     this.#agents.set(key, made);
     return made;
@@ -96,8 +96,8 @@ class Tunnel extends HttpsProxyAgent<string> {
 
   override async connect(...[request, options]: Parameters<HttpsProxyAgent<string>['connect']>): Promise<Socket> {
     let status = 200;
-    request.once('proxyConnect', (answer: { statusCode: number }) => {
-      status = answer.statusCode;
+    request.once('proxyConnect', (response: { statusCode: number }) => {
+      status = response.statusCode;
     });
     const clock = new AbortController();
     const timer = setTimeout(() => clock.abort(), this.#timeout);

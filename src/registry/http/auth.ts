@@ -9,7 +9,7 @@ import { parseJson } from '../../image/json.ts';
 import { keepSecret } from '../../secrets.ts';
 import { parseChallenges } from './challenge.ts';
 import { followRedirects } from './redirect.ts';
-import { type Answer, type Purpose, plainUrl, readBody, responseError } from './response.ts';
+import { plainUrl, type RegistryResponse, type RequestContext, readBody, responseError } from './response.ts';
 import { abortError, discard, type Transport, transportError } from './transport.ts';
 
 const MAX_TOKEN_BODY = 1024 * 1024;
@@ -71,8 +71,8 @@ export class Authorizer {
   async header(scopes: readonly string[], signal: AbortSignal | null): Promise<string | null> {
     if (this.#scheme === null) return null;
     const key = keyOf(scopes);
-    const known = this.#headers.get(key);
-    if (known !== undefined && performance.now() < known.usableUntil) return known.header;
+    const cached = this.#headers.get(key);
+    if (cached !== undefined && performance.now() < cached.usableUntil) return cached.header;
     const token = await unlessAborted(this.#obtain(key, this.#scheme, scopes), signal, this.#options.host);
     return token.header;
   }
@@ -82,14 +82,14 @@ export class Authorizer {
    * try. Throws UNAUTHORIZED when there is nothing to try.
    */
   async refused(
-    answer: Answer,
+    response: RegistryResponse,
     scopes: readonly string[],
     used: string | null,
     signal: AbortSignal | null,
   ): Promise<string> {
     const key = keyOf(scopes);
-    const { scheme, scope } = this.#readChallenge(answer);
-    await discard(answer);
+    const { scheme, scope } = this.#readChallenge(response);
+    await discard(response);
     const before = this.#scheme;
     this.#scheme = scheme;
     if (scope.length > 0) this.#learned.set(key, scope);
@@ -106,9 +106,9 @@ export class Authorizer {
     throw this.#unauthorized('there is no way to authenticate');
   }
 
-  #readChallenge(answer: Answer): { scheme: Scheme; scope: string[] } {
+  #readChallenge(response: RegistryResponse): { scheme: Scheme; scope: string[] } {
     const { base, host } = this.#options;
-    const challenges = parseChallenges(answer.header('www-authenticate') ?? '');
+    const challenges = parseChallenges(response.header('www-authenticate') ?? '');
     const bearer = challenges.find((challenge) => challenge.scheme === 'bearer' && challenge.parameters.has('realm'));
     if (bearer !== undefined) {
       const text = bearer.parameters.get('realm')!;
@@ -142,8 +142,8 @@ export class Authorizer {
   #obtain(key: string, scheme: Scheme, scopes: readonly string[]): Promise<Token> {
     const running = this.#pending.get(key);
     if (running !== undefined) return running;
-    const wanted = [...new Set([...scopes, ...(this.#learned.get(key) ?? [])])];
-    const started = this.#make(scheme, wanted).then((token) => {
+    const requested = [...new Set([...scopes, ...(this.#learned.get(key) ?? [])])];
+    const started = this.#make(scheme, requested).then((token) => {
       this.#headers.set(key, token);
       return token;
     });
@@ -155,7 +155,7 @@ export class Authorizer {
 
   async #make(scheme: Scheme, scopes: readonly string[]): Promise<Token> {
     const { credentials: source, host } = this.#options;
-    const credentials = source === null ? null : await askSource(source, host);
+    const credentials = source === null ? null : await callSource(source, host);
     if (credentials !== null)
       keepSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
     if (scheme.scheme === 'bearer') return await this.#requestToken(scheme, scopes, credentials);
@@ -166,28 +166,28 @@ export class Authorizer {
   }
 
   async #requestToken(bearer: Bearer, scopes: readonly string[], credentials: Credentials | null): Promise<Token> {
-    const purpose: Purpose = { op: OP, subject: this.#options.host };
-    const answer = await this.#askTokenServer(bearer, scopes, credentials, purpose);
-    if (answer.status === 401 || answer.status === 403) {
-      await discard(answer);
+    const context: RequestContext = { op: OP, subject: this.#options.host };
+    const response = await this.#callTokenServer(bearer, scopes, credentials, context);
+    if (response.status === 401 || response.status === 403) {
+      await discard(response);
       throw this.#unauthorized(
         credentials === null
           ? 'credentials are required, and there are none for it'
           : 'its token server refused the credentials',
       );
     }
-    if (answer.status !== 200) throw await responseError(answer, purpose);
-    const token = parseToken(await readBody(answer, MAX_TOKEN_BODY, purpose), purpose);
+    if (response.status !== 200) throw await responseError(response, context);
+    const token = parseToken(await readBody(response, MAX_TOKEN_BODY, context), context);
     if (token !== null) return token;
-    throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} answered without a usable token`, purpose);
+    throw new LacunaError('PROTOCOL', `${plainUrl(response.url)} answered without a usable token`, context);
   }
 
-  async #askTokenServer(
+  async #callTokenServer(
     bearer: Bearer,
     scopes: readonly string[],
     credentials: Credentials | null,
-    purpose: Purpose,
-  ): Promise<Answer> {
+    context: RequestContext,
+  ): Promise<RegistryResponse> {
     const { transport } = this.#options;
     const url = new URL(bearer.realm);
     const parameters: [name: string, value: string][] = bearer.service === null ? [] : [['service', bearer.service]];
@@ -208,9 +208,9 @@ export class Authorizer {
       for (const [name, value] of parameters) url.searchParams.append(name, value);
       for (const scope of scopes) url.searchParams.append('scope', scope);
       const own = credentials === null ? null : basic(credentials);
-      return await followRedirects({ ...purpose, method: 'GET', url }, own, async (at, authorization) => {
+      return await followRedirects({ ...context, method: 'GET', url }, own, async (at, authorization) => {
         if (own !== null && authorization === null)
-          throw new LacunaError('PROTOCOL', `${plainUrl(url)} leads to ${at.host}, which gets no credentials`, purpose);
+          throw new LacunaError('PROTOCOL', `${plainUrl(url)} leads to ${at.host}, which gets no credentials`, context);
         const all = authorization === null ? headers : { ...headers, authorization };
         return {
           ...(await transport.request({ method: 'GET', url: at, headers: all, body: null, signal: null })),
@@ -218,7 +218,7 @@ export class Authorizer {
         };
       });
     } catch (error) {
-      throw transportError(error, url, purpose.op, purpose.subject);
+      throw transportError(error, url, context.op, context.subject);
     }
   }
 
@@ -233,10 +233,10 @@ export class Authorizer {
 }
 
 /** The token of a token server's answer, null when there is none that can be used. */
-function parseToken(body: Buffer, purpose: Purpose): Token | null {
+function parseToken(body: Buffer, context: RequestContext): Token | null {
   let value: unknown;
   try {
-    value = parseJson(body, { ...purpose, limit: MAX_TOKEN_BODY });
+    value = parseJson(body, { ...context, limit: MAX_TOKEN_BODY });
   } catch (error) {
     if (error instanceof FormatError) return null;
     throw error;
@@ -250,7 +250,7 @@ function parseToken(body: Buffer, purpose: Purpose): Token | null {
 }
 
 /** Credentials come from somebody else's function, which may fail with anything. */
-async function askSource(source: CredentialSource, host: string): Promise<Credentials | null> {
+async function callSource(source: CredentialSource, host: string): Promise<Credentials | null> {
   try {
     return await source(host);
   } catch (error) {

@@ -67,7 +67,7 @@ export class Lookups {
   for(registry: string): LookupFunction {
     return (name, { all, family }, callback) => {
       this.find(registry, name).then(
-        (found) => answer(name, ofFamily(found, family), all === true, callback),
+        (found) => completeLookup(name, ofFamily(found, family), all === true, callback),
         (error: NodeJS.ErrnoException) => callback(error, []),
       );
     };
@@ -111,7 +111,7 @@ type Callback = Parameters<LookupFunction>[2];
 const ofFamily = (found: readonly LookupAddress[], family: unknown): LookupAddress[] =>
   found.filter((one) => (family !== 4 && family !== 6) || one.family === family);
 
-function answer(name: string, found: LookupAddress[], isAll: boolean, callback: Callback): void {
+function completeLookup(name: string, found: LookupAddress[], isAll: boolean, callback: Callback): void {
   const [first] = found;
   if (first === undefined) {
     callback(Object.assign(new Error(`no address of ${name}`), { code: 'ENOTFOUND' }), []);

@@ -2,7 +2,7 @@
 
 const MAX_BYTES = 4 * 1024 * 1024;
 
-export class RecentManifests {
+export class ManifestCache {
   readonly #entries = new Map<string, Buffer>();
   #size = 0;
 

@@ -7,12 +7,12 @@ import { parseRetryAfter, ResponseError } from './retry.ts';
 import { discard, PROXY_LOGIN, type TransportResponse, transportError } from './transport.ts';
 
 /** A response and the URL that it came from, which is another one than asked for after a redirect. */
-export interface Answer extends TransportResponse {
+export interface RegistryResponse extends TransportResponse {
   readonly url: URL;
 }
 
 /** What an exchange is for, in messages. */
-export interface Purpose {
+export interface RequestContext {
   /** `pull`, `push`, … */
   readonly op: string;
   /** The image or blob. */
@@ -29,22 +29,26 @@ const MAX_ERROR_TEXT = 300;
 export const plainUrl = (url: URL): string => redact(url.origin + url.pathname);
 
 /** The body in pieces; a broken one is UNAVAILABLE or TIMEOUT. */
-export async function* bodyOf(answer: Answer, { op, subject }: Purpose): AsyncGenerator<Buffer> {
+export async function* bodyOf(response: RegistryResponse, { op, subject }: RequestContext): AsyncGenerator<Buffer> {
   try {
-    yield* answer.body;
+    yield* response.body;
   } catch (error) {
-    throw transportError(error, answer.url, op, subject);
+    throw transportError(error, response.url, op, subject);
   }
 }
 
 /** The whole body. A body longer than `limit` bytes is a PROTOCOL error, a cut one UNAVAILABLE. */
-export async function readBody(answer: Answer, limit: number, { op, subject }: Purpose): Promise<Buffer> {
+export async function readBody(
+  response: RegistryResponse,
+  limit: number,
+  { op, subject }: RequestContext,
+): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
-  for await (const piece of bodyOf(answer, { op, subject })) {
+  for await (const piece of bodyOf(response, { op, subject })) {
     size += piece.length;
     if (size > limit) {
-      throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} sent more than ${limit} bytes`, { op, subject });
+      throw new LacunaError('PROTOCOL', `${plainUrl(response.url)} sent more than ${limit} bytes`, { op, subject });
     }
     pieces.push(piece);
   }
@@ -52,13 +56,13 @@ export async function readBody(answer: Answer, limit: number, { op, subject }: P
 }
 
 /** `Content-Length`, null when absent. Throws PROTOCOL when it is not a length. */
-export function contentLength(answer: Answer, { op, subject }: Purpose): number | null {
-  const text = answer.header('content-length');
+export function contentLength(response: RegistryResponse, { op, subject }: RequestContext): number | null {
+  const text = response.header('content-length');
   if (text === null) return null;
   // Sent twice, it is one length all the same (RFC 9110 8.6).
   const [length = null, ...others] = new Set(text.split(',').map(readLength));
   if (length !== null && others.length === 0) return length;
-  throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} sent a Content-Length that is not a length`, {
+  throw new LacunaError('PROTOCOL', `${plainUrl(response.url)} sent a Content-Length that is not a length`, {
     op,
     subject,
   });
@@ -79,14 +83,14 @@ interface RemoteError {
 const lineOf = (text: string): string => printable(redact(text).replace(/\s+/g, ' ').trim()).slice(0, MAX_ERROR_TEXT);
 
 /** The errors of an OCI error body (distribution-spec "Error Codes"), none when it is something else. */
-async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteError[]> {
-  if (answer.status < 400) {
-    await discard(answer);
+async function remoteErrors(response: RegistryResponse, context: RequestContext): Promise<RemoteError[]> {
+  if (response.status < 400) {
+    await discard(response);
     return [];
   }
   try {
-    const body = await readBody(answer, MAX_ERROR_BODY, purpose);
-    const document = parseJson(body, { ...purpose, limit: MAX_ERROR_BODY });
+    const body = await readBody(response, MAX_ERROR_BODY, context);
+    const document = parseJson(body, { ...context, limit: MAX_ERROR_BODY });
     if (typeof document !== 'object' || document === null || !('errors' in document)) return [];
     if (!Array.isArray(document.errors)) return [];
     const rows: unknown[] = document.errors.slice(0, 4);
@@ -142,18 +146,18 @@ const wordsOf = ({ code, message }: RemoteError): string =>
   code === '' || message === '' ? code || message : `${code} (${message})`;
 
 /** The error that an unexpected answer is. Reads its body. */
-export async function responseError(answer: Answer, purpose: Purpose): Promise<ResponseError> {
-  const { op, subject } = purpose;
-  const remote = await remoteErrors(answer, purpose);
-  const code = codeFor(answer.status, remote);
+export async function responseError(response: RegistryResponse, context: RequestContext): Promise<ResponseError> {
+  const { op, subject } = context;
+  const remote = await remoteErrors(response, context);
+  const code = codeFor(response.status, remote);
   const details = remote.map(wordsOf).join(', ');
-  const hint = answer.status === 407 ? PROXY_LOGIN : hintFor(code);
-  const message = `${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
+  const hint = response.status === 407 ? PROXY_LOGIN : hintFor(code);
+  const message = `${plainUrl(response.url)} answered ${response.status}${details === '' ? '' : `: ${details}`}`;
   return new ResponseError(code, message, {
     op,
     subject,
     ...(hint === null ? {} : { hint }),
-    status: answer.status,
-    retryAfter: parseRetryAfter(answer.header('retry-after')),
+    status: response.status,
+    retryAfter: parseRetryAfter(response.header('retry-after')),
   });
 }

@@ -73,10 +73,10 @@ function hostOf(name: string): Host {
 }
 
 /** Something arrived from `host` (`HOST[:PORT]`). */
-export function noteAnswer(host: string): void {
-  const known = hostOf(host);
-  known.hasAnswered = true;
-  known.givenUpUntil = 0;
+export function noteResponse(host: string): void {
+  const seen = hostOf(host);
+  seen.hasAnswered = true;
+  seen.givenUpUntil = 0;
 }
 
 /** Errors that ended somebody's tries: work around that work does not begin again, so retries do not nest. */
@@ -108,10 +108,10 @@ export class Retries {
     if (!isLacunaError(error) || !error.retryable || givenUp.has(error)) throw error;
     const now = performance.now();
     if (this.#failures++ === 0) this.#firstFailure = now;
-    const asked = error instanceof ResponseError ? error.retryAfter : null;
+    const retryAfter = error instanceof ResponseError ? error.retryAfter : null;
     const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
-    const delay = (asked ?? 0) + Math.random() * ceiling;
-    const isTooLong = asked !== null && asked > this.#options.maxRetryAfter;
+    const delay = (retryAfter ?? 0) + Math.random() * ceiling;
+    const isTooLong = retryAfter !== null && retryAfter > this.#options.maxRetryAfter;
     const isTooLate = now + delay - this.#firstFailure > this.#options.total;
     if (this.#failures >= this.#attempts(error) || isTooLong || isTooLate) {
       givenUp.add(error);

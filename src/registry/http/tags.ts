@@ -29,10 +29,10 @@ export async function* listTags(options: TagsOptions, { signal }: SignalOptions)
   let url = new URL('tags/list', repository);
   url.searchParams.set('n', String(PAGE));
   for (let page = 0; page < MAX_PAGES; page++) {
-    const exchange = { op: OP, subject, method: 'GET' as const, url, scopes: pull, signal: signal ?? null };
-    const answer = await http.send({ ...exchange, expect: [200] });
-    yield* tagsIn(await readBody(answer, MAX_MANIFEST_SIZE, { op: OP, subject }), subject);
-    const next = nextPage(answer);
+    const request = { op: OP, subject, method: 'GET' as const, url, scopes: pull, signal: signal ?? null };
+    const response = await http.send({ ...request, expect: [200] });
+    yield* tagsIn(await readBody(response, MAX_MANIFEST_SIZE, { op: OP, subject }), subject);
+    const next = nextPage(response);
     if (next === null) return;
     if (next.origin !== url.origin || next.href === url.href) break;
     url = next;

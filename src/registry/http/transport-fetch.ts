@@ -64,7 +64,7 @@ export function fetchTransport(options: TransportOptions): Transport {
     signal?.addEventListener('abort', stop, { once: true });
     const release = (): void => signal?.removeEventListener('abort', stop);
     try {
-      const answer = fetch(url, {
+      const fetched = fetch(url, {
         method,
         headers,
         body,
@@ -73,7 +73,7 @@ export function fetchTransport(options: TransportOptions): Transport {
         agent: (at) => agents.for(at),
         signal: controller.signal,
       });
-      const response = limit === null ? await answer : await within(limit, answer, stop);
+      const response = limit === null ? await fetched : await within(limit, fetched, stop);
       return {
         status: response.status,
         header: (name) => response.headers.get(name),

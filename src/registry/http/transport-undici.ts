@@ -31,8 +31,8 @@ export function undiciTransport(options: TransportOptions): Transport {
   const tunnels = new Map<string, ProxyAgent>();
 
   function tunnelBy(proxy: URL): ProxyAgent {
-    const known = tunnels.get(proxy.href);
-    if (known !== undefined) return known;
+    const existing = tunnels.get(proxy.href);
+    if (existing !== undefined) return existing;
     const tls = { ...tlsSettings(options.tls), timeout };
     const authorization = proxyAuthorization(proxy);
     const made = new ProxyAgent({
@@ -59,14 +59,14 @@ export function undiciTransport(options: TransportOptions): Transport {
     const dispatcher: Dispatcher = isTunnelled ? tunnelBy(proxy) : agent;
     const target = proxy === null || isTunnelled ? direct(url, headers) : absolute(url, headers, proxy);
     const onInfo = interimClock(headersTimeout || options.timeouts.headers);
-    const answer = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout, onInfo });
+    const response = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout, onInfo });
     return {
-      status: answer.statusCode,
+      status: response.statusCode,
       header(name) {
-        const value = answer.headers[name];
+        const value = response.headers[name];
         return (Array.isArray(value) ? value.join(', ') : value) ?? null;
       },
-      body: answer.body,
+      body: response.body,
     };
   };
 

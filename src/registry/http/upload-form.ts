@@ -44,11 +44,11 @@ export class UploadForms {
   }
 }
 
-const known = new Map<string, UploadForms>();
+const formsByApi = new Map<string, UploadForms>();
 
 /** What is known of the registry whose API is at `base`. */
 export function uploadFormsOf(base: URL): UploadForms {
-  const forms = known.get(base.href) ?? new UploadForms();
-  known.set(base.href, forms);
+  const forms = formsByApi.get(base.href) ?? new UploadForms();
+  formsByApi.set(base.href, forms);
   return forms;
 }

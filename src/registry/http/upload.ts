@@ -5,7 +5,7 @@
 import { LacunaError } from '../../errors.ts';
 import type { BlobUpload } from '../store.ts';
 import { UploadLost, UploadWindow } from '../upload-window.ts';
-import type { Answer } from './response.ts';
+import type { RegistryResponse } from './response.ts';
 import { ResponseError } from './retry.ts';
 import { abortError, type StreamedBody } from './transport.ts';
 import { type UploadForms, uploadFormsOf } from './upload-form.ts';
@@ -30,7 +30,7 @@ const OP = 'push';
 export interface UploadOptions extends SessionOptions {
   readonly signal: AbortSignal | null;
   /** An upload that the registry has already begun. */
-  readonly begun?: Answer;
+  readonly begun?: RegistryResponse;
 }
 
 const statusOf = (error: unknown): number | null => (error instanceof ResponseError ? error.status : null);

@@ -13,7 +13,7 @@ import { ANNOTATION, isIndex, isManifest, MEDIA } from '../../image/media.ts';
 import { dockerArchiveName } from '../../image/reference.ts';
 import { abortError, isAborted } from '../http/transport.ts';
 import type { ArchiveContent, ArchiveFile } from './archive-file.ts';
-import { type BlobPlace, inMemory } from './file-store.ts';
+import { type BlobLocation, inMemory } from './file-store.ts';
 
 const MAX_IMAGES = 4096;
 const MAX_LAYERS = 1024;
@@ -56,7 +56,7 @@ interface Config {
 }
 
 interface Layer {
-  readonly place: BlobPlace;
+  readonly location: BlobLocation;
   readonly mediaType: string;
   /** Absent for a plain tar, whose digest is its diffID. */
   readonly digest?: string;
@@ -66,7 +66,7 @@ class SavedImages implements ArchiveContent {
   readonly entries: Descriptor[] = [];
   readonly #file: ArchiveFile;
   readonly #signal: AbortSignal | null;
-  readonly #places = new Map<string, BlobPlace>();
+  readonly #locations = new Map<string, BlobLocation>();
   /** Config digest → the manifest of an OCI layout that names it, and how many layers that has. */
   readonly #manifests = new Map<string, { readonly descriptor: Descriptor; readonly layers: number }>();
   /** By member: each is read once, however many images name it. */
@@ -79,8 +79,10 @@ class SavedImages implements ArchiveContent {
     this.#signal = signal;
   }
 
-  find(digest: string): BlobPlace | null {
-    return this.#places.get(digest) ?? (isDigest(digest) ? this.#file.find(`blobs/${digest.replace(':', '/')}`) : null);
+  find(digest: string): BlobLocation | null {
+    return (
+      this.#locations.get(digest) ?? (isDigest(digest) ? this.#file.find(`blobs/${digest.replace(':', '/')}`) : null)
+    );
   }
 
   /** Goes through the OCI layout in the archive. An index may list platforms that were not saved. */
@@ -130,7 +132,7 @@ class SavedImages implements ArchiveContent {
         subject: this.#file.subject,
       });
     }
-    this.#places.set(digest, this.#file.find(memberName(name))!);
+    this.#locations.set(digest, this.#file.find(memberName(name))!);
     return { name, digest, size: bytes.length };
   }
 
@@ -163,33 +165,35 @@ class SavedImages implements ArchiveContent {
     };
     const bytes = Buffer.from(JSON.stringify(manifest));
     const made = { mediaType: MEDIA.dockerManifest, digest: digestOf(bytes), size: bytes.length };
-    this.#places.set(made.digest, inMemory(bytes));
+    this.#locations.set(made.digest, inMemory(bytes));
     return made;
   }
 
   async #layer(name: string, diffId: string): Promise<Descriptor> {
     const layer = this.#layers.get(name) ?? (await this.#readLayer(name));
     this.#layers.set(name, layer);
-    const { place, mediaType, digest = diffId } = layer;
-    this.#places.set(digest, place);
-    return { mediaType, digest, size: place.size };
+    const { location, mediaType, digest = diffId } = layer;
+    this.#locations.set(digest, location);
+    return { mediaType, digest, size: location.size };
   }
 
   async #readLayer(name: string): Promise<Layer> {
-    const place = this.#file.find(memberName(name));
-    if (place === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
-    const compression = await compressionOf(place);
+    const location = this.#file.find(memberName(name));
+    if (location === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
+    const compression = await compressionOf(location);
     const mediaType = LAYER_TYPES[compression] ?? MEDIA.dockerLayer;
-    return compression === 'none' ? { place, mediaType } : { place, mediaType, digest: await this.#hash(place) };
+    return compression === 'none'
+      ? { location, mediaType }
+      : { location, mediaType, digest: await this.#hash(location) };
   }
 
-  async #hash(place: BlobPlace): Promise<string> {
+  async #hash(location: BlobLocation): Promise<string> {
     const hash = createHash('sha256');
-    const file = await place.open();
+    const file = await location.open();
     const buffer = Buffer.allocUnsafe(PIECE);
-    for (let at = 0; at < place.size; ) {
+    for (let at = 0; at < location.size; ) {
       if (isAborted(this.#signal)) throw abortError(this.#signal, 'read archive', this.#file.subject);
-      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, place.size - at), place.offset + at);
+      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, location.size - at), location.offset + at);
       if (bytesRead === 0) throw bad(this.#file, 'layer', 'truncated');
       hash.update(buffer.subarray(0, bytesRead));
       at += bytesRead;
@@ -211,10 +215,10 @@ function normalName(name: string): string[] {
   }
 }
 
-async function compressionOf(place: BlobPlace): Promise<Compression> {
-  const file = await place.open();
+async function compressionOf(location: BlobLocation): Promise<Compression> {
+  const file = await location.open();
   const buffer = Buffer.alloc(MAGIC_SIZE);
-  const { bytesRead } = await file.read(buffer, 0, Math.min(MAGIC_SIZE, place.size), place.offset);
+  const { bytesRead } = await file.read(buffer, 0, Math.min(MAGIC_SIZE, location.size), location.offset);
   await file.close();
   return detectCompression(buffer.subarray(0, bytesRead));
 }
@@ -229,15 +233,15 @@ const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
   new FormatError(field, problem, { op: 'read archive', subject: file.subject });
 
 function notSaved(file: ArchiveFile): LacunaError {
-  const purpose = { op: 'open', subject: file.subject };
+  const context = { op: 'open', subject: file.subject };
   if (file.find('repositories') !== null) {
     return new LacunaError('UNSUPPORTED', 'the archive was saved by a Docker older than 1.10', {
-      ...purpose,
+      ...context,
       hint: 'docker load it, and docker save it with a recent engine',
     });
   }
   return new LacunaError('FORMAT', 'not a docker archive: it has no manifest.json', {
-    ...purpose,
+    ...context,
     ...(file.find('index.json') === null ? {} : { hint: `oci-archive:${file.subject} reads an OCI layout in a tar` }),
   });
 }

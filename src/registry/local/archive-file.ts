@@ -17,7 +17,7 @@ import { STREAM } from '../../image/reference.ts';
 import { openRegular } from '../../open-file.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../../tree/tar.ts';
 import { abortError, isAborted } from '../http/transport.ts';
-import type { BlobPlace, ReadableFile } from './file-store.ts';
+import type { BlobLocation, ReadableFile } from './file-store.ts';
 
 /** More than any archive of images has: three members a layer, and some images. */
 export const MAX_ARCHIVE_MEMBERS = 100_000;
@@ -29,21 +29,21 @@ const MAX_LINKS = 4;
 const WINDOW = 64 * 1024;
 
 /** A member with content, or a link to another one. */
-type Member = { readonly offset: number; readonly size: number } | { readonly link: string };
+type IndexedMember = { readonly offset: number; readonly size: number } | { readonly link: string };
 
 /** What an archive holds. */
 export interface ArchiveContent {
   /** Its images; one with several names several times. */
   readonly entries: readonly Descriptor[];
-  find(digest: string): BlobPlace | null;
+  find(digest: string): BlobLocation | null;
 }
 
 export class ArchiveFile {
   readonly subject: string;
   readonly #file: FileHandle;
-  readonly #members: ReadonlyMap<string, Member>;
+  readonly #members: ReadonlyMap<string, IndexedMember>;
 
-  private constructor(subject: string, file: FileHandle, members: ReadonlyMap<string, Member>) {
+  private constructor(subject: string, file: FileHandle, members: ReadonlyMap<string, IndexedMember>) {
     this.subject = subject;
     this.#file = file;
     this.#members = members;
@@ -71,7 +71,7 @@ export class ArchiveFile {
   }
 
   /** Where a member's content is, links followed inside the archive; null when there is none. */
-  find(name: string): BlobPlace | null {
+  find(name: string): BlobLocation | null {
     let member = this.#members.get(name);
     for (let links = 0; member !== undefined && 'link' in member; links++) {
       if (links === MAX_LINKS) throw this.#bad(name, 'goes through a loop of links');
@@ -88,13 +88,13 @@ export class ArchiveFile {
 
   /** The whole content of a small member, null when there is none. */
   async read(name: string): Promise<Buffer | null> {
-    const place = this.find(name);
-    if (place === null) return null;
-    if (place.size > MAX_MANIFEST_SIZE)
-      throw this.#bad(name, `${place.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
-    const bytes = Buffer.alloc(place.size);
-    const { bytesRead } = await this.#file.read(bytes, 0, place.size, place.offset);
-    if (bytesRead !== place.size) throw this.#bad(name, 'truncated');
+    const location = this.find(name);
+    if (location === null) return null;
+    if (location.size > MAX_MANIFEST_SIZE)
+      throw this.#bad(name, `${location.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
+    const bytes = Buffer.alloc(location.size);
+    const { bytesRead } = await this.#file.read(bytes, 0, location.size, location.offset);
+    if (bytesRead !== location.size) throw this.#bad(name, 'truncated');
     return bytes;
   }
 
@@ -140,9 +140,9 @@ async function spool(
   } catch (cause) {
     await file.close();
     if (isAborted(signal)) throw abortError(signal, 'read archive', subject);
-    const purpose = { op: 'read archive', subject, cause };
+    const context = { op: 'read archive', subject, cause };
     const isGarbled = cause instanceof Error && 'code' in cause && /^Z_/.test(String(cause.code));
-    throw isGarbled ? new FormatError('gzip stream', cause.message, purpose) : toLacunaError(cause, purpose);
+    throw isGarbled ? new FormatError('gzip stream', cause.message, context) : toLacunaError(cause, context);
   }
 }
 
@@ -158,7 +158,11 @@ async function isGzip(file: FileHandle, subject: string): Promise<boolean> {
 }
 
 /** The members by name; of several with one name the last counts, as for `docker load`, which extracts the archive. */
-async function indexOf(file: FileHandle, subject: string, signal: AbortSignal | null): Promise<Map<string, Member>> {
+async function indexOf(
+  file: FileHandle,
+  subject: string,
+  signal: AbortSignal | null,
+): Promise<Map<string, IndexedMember>> {
   const { size } = await file.stat();
   const collector = new MemberCollector(subject);
   const parser = new TarParser(collector, { subject });
@@ -179,7 +183,7 @@ async function indexOf(file: FileHandle, subject: string, signal: AbortSignal | 
 }
 
 class MemberCollector implements TarHandler {
-  readonly members = new Map<string, Member>();
+  readonly members = new Map<string, IndexedMember>();
   readonly #subject: string;
   /** The file whose content begins where the parser stopped. */
   #open: { readonly name: string; readonly size: number } | null = null;
@@ -216,7 +220,7 @@ class MemberCollector implements TarHandler {
     if (name !== '') this.members.set(name, { offset: at, size });
   }
 
-  #put(name: string, member: Member): void {
+  #put(name: string, member: IndexedMember): void {
     if (this.members.size === MAX_ARCHIVE_MEMBERS)
       throw this.#bad(name, `the archive has more than ${MAX_ARCHIVE_MEMBERS} members`);
     this.members.set(name, member);

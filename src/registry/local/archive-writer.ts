@@ -15,7 +15,7 @@ import { abortError, isAborted } from '../http/transport.ts';
 import { withOwnErrors } from '../own-errors.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from '../store.ts';
 import { makeScratch, type Scratch } from './archive-scratch.ts';
-import { filePlace, refNameOf } from './file-store.ts';
+import { fileLocation, refNameOf } from './file-store.ts';
 import { writeWhole } from './file-target.ts';
 import { type LayoutStore, openLayout } from './layout.ts';
 import { readEntries } from './layout-index.ts';
@@ -24,7 +24,7 @@ import { readEntries } from './layout-index.ts';
 const LAYOUT = 'layout';
 
 /** A member: its content, or the blob that is its content. */
-type Member = readonly [name: string, content: Buffer | Descriptor];
+type OutputMember = readonly [name: string, content: Buffer | Descriptor];
 
 export class ArchiveWriter implements ImageStore {
   readonly subject: string;
@@ -32,7 +32,7 @@ export class ArchiveWriter implements ImageStore {
   readonly #reference: ArchiveReference;
   /** Of the last push. */
   #signal: AbortSignal | null = null;
-  #workplace: Promise<Workplace> | null = null;
+  #staged: Promise<StagedLayout> | null = null;
 
   constructor(reference: ArchiveReference) {
     this.subject = formatReference(reference);
@@ -86,13 +86,13 @@ export class ArchiveWriter implements ImageStore {
 
   /** Writes the archive, when there is an image to be found in it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const workplace = await this.#workplace?.catch(() => null);
-    if (workplace === null || workplace === undefined) return;
-    const { scratch, layout } = workplace;
+    const staged = await this.#staged?.catch(() => null);
+    if (staged === null || staged === undefined) return;
+    const { scratch, layout } = staged;
     try {
       await layout[Symbol.asyncDispose]();
       const dir = join(scratch.path, LAYOUT);
-      if ((await filePlace(join(dir, 'index.json'), dir)) !== null) await this.#write(workplace, this.#signal);
+      if ((await fileLocation(join(dir, 'index.json'), dir)) !== null) await this.#write(staged, this.#signal);
     } catch (error) {
       throw scratch.explain(error);
     } finally {
@@ -101,11 +101,11 @@ export class ArchiveWriter implements ImageStore {
   }
 
   async #layout(): Promise<LayoutStore> {
-    this.#workplace ??= makeWorkplace(this.#reference.path);
-    return (await this.#workplace).layout;
+    this.#staged ??= stageLayout(this.#reference.path);
+    return (await this.#staged).layout;
   }
 
-  async #write({ scratch, layout }: Workplace, signal: AbortSignal | null): Promise<void> {
+  async #write({ scratch, layout }: StagedLayout, signal: AbortSignal | null): Promise<void> {
     const dir = join(scratch.path, LAYOUT);
     const entries = await readEntries(dir);
     const isDocker = this.#reference.transport === 'docker-archive';
@@ -117,12 +117,12 @@ export class ArchiveWriter implements ImageStore {
 }
 
 /** A layout, with the directory that it lies in. */
-interface Workplace {
+interface StagedLayout {
   readonly scratch: Scratch;
   readonly layout: LayoutStore;
 }
 
-async function makeWorkplace(path: string): Promise<Workplace> {
+async function stageLayout(path: string): Promise<StagedLayout> {
   const scratch = await makeScratch(path);
   const dir = join(scratch.path, LAYOUT);
   try {
@@ -135,8 +135,8 @@ async function makeWorkplace(path: string): Promise<Workplace> {
 }
 
 /** `index.json` last: what comes before it is there when it is read. */
-async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promise<Member[]> {
-  const blobs: Member[] = [];
+async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promise<OutputMember[]> {
+  const blobs: OutputMember[] = [];
   for (const algorithm of (await readdir(join(dir, 'blobs'))).sort()) {
     for (const hex of (await readdir(join(dir, 'blobs', algorithm))).sort()) {
       const { size } = await stat(join(dir, 'blobs', algorithm, hex));
@@ -152,7 +152,7 @@ async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promi
 }
 
 /** As `docker save` and skopeo: layers and configs by their hex, then what they are. */
-async function dockerMembers(layout: LayoutStore, entries: readonly Descriptor[]): Promise<Member[]> {
+async function dockerMembers(layout: LayoutStore, entries: readonly Descriptor[]): Promise<OutputMember[]> {
   const members = new Map<string, Descriptor>();
   const saved = new Map<string, { Config: string; RepoTags: string[]; Layers: string[] }>();
   for (const entry of entries) {
@@ -186,7 +186,7 @@ function refuseUnloadable(bytes: Buffer, mediaType: string, subject: string): vo
 }
 
 async function* tarOf(
-  members: readonly Member[],
+  members: readonly OutputMember[],
   layout: LayoutStore,
   signal: AbortSignal | null,
   subject: string,

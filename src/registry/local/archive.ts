@@ -6,7 +6,7 @@ import { type ArchiveReference, formatReference } from '../../image/reference.ts
 import type { BlobUpload, SignalOptions } from '../store.ts';
 import { readDockerArchive } from './archive-docker.ts';
 import { type ArchiveContent, ArchiveFile } from './archive-file.ts';
-import { type BlobPlace, FileStore } from './file-store.ts';
+import { type BlobLocation, FileStore } from './file-store.ts';
 
 /** An archive that is there already. It is only read: another one is made in its place. */
 export class ArchiveStore extends FileStore {
@@ -24,9 +24,9 @@ export class ArchiveStore extends FileStore {
 
   async resolve(ref: string | null, options: SignalOptions = {}): Promise<Descriptor> {
     const { content } = await this.#open(options);
-    const wanted = ref ?? this.#reference.ref;
-    const numbered = wanted === null ? null : /^@([0-9]+)$/.exec(wanted);
-    if (numbered === null) return await this.choose(content.entries, wanted, options);
+    const name = ref ?? this.#reference.ref;
+    const numbered = name === null ? null : /^@([0-9]+)$/.exec(name);
+    if (numbered === null) return await this.choose(content.entries, name, options);
     const images = [...new Map(content.entries.map((entry) => [entry.digest, entry])).values()];
     const entry = images[Number(numbered[1])];
     if (entry !== undefined) return entry;
@@ -62,7 +62,7 @@ export class ArchiveStore extends FileStore {
     return (await this.#open(options)).content.entries;
   }
 
-  protected async find(digest: string, options: SignalOptions): Promise<BlobPlace | null> {
+  protected async find(digest: string, options: SignalOptions): Promise<BlobLocation | null> {
     return (await this.#open(options)).content.find(digest);
   }
 

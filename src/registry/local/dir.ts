@@ -12,7 +12,7 @@ import { type DirReference, formatReference } from '../../image/reference.ts';
 import { makeDirectory } from '../../make-directory.ts';
 import { readRegular, sizeOfRegular, whenMissing } from '../../open-file.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from '../store.ts';
-import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
+import { type BlobLocation, FileStore, fileLocation } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { replaceFile, sweepTemporary } from './layout-temporary.ts';
 
@@ -84,15 +84,15 @@ export class DirStore extends FileStore {
     return [];
   }
 
-  protected async find(digest: string): Promise<BlobPlace | null> {
+  protected async find(digest: string): Promise<BlobLocation | null> {
     const path = join(this.#dir, hexOf(digest));
-    const found = (await this.#place(path)) ?? (await this.#place(`${path}.${MANIFEST}`));
+    const found = (await this.#locate(path)) ?? (await this.#locate(`${path}.${MANIFEST}`));
     if (found !== null || (await this.#image())?.digest !== digest) return found;
-    return await this.#place(join(this.#dir, MANIFEST));
+    return await this.#locate(join(this.#dir, MANIFEST));
   }
 
-  #place(path: string): Promise<BlobPlace | null> {
-    return filePlace(path, this.#dir);
+  #locate(path: string): Promise<BlobLocation | null> {
+    return fileLocation(path, this.#dir);
   }
 
   #upload(pathOf: (digest: string) => string, options: SignalOptions): FileUpload {
@@ -109,8 +109,8 @@ export class DirStore extends FileStore {
   /** The image of the directory, null while it has none. */
   async #image(): Promise<Descriptor | null> {
     const path = join(this.#dir, MANIFEST);
-    const purpose = { op: 'resolve', within: this.#dir };
-    const bytes = await readRegular(path, MAX_MANIFEST_SIZE, purpose).catch(whenMissing(null));
+    const context = { op: 'resolve', within: this.#dir };
+    const bytes = await readRegular(path, MAX_MANIFEST_SIZE, context).catch(whenMissing(null));
     if (bytes === null) return null;
     return { mediaType: manifestTypeOf(bytes, '', path), digest: digestOf(bytes), size: bytes.length };
   }
@@ -136,8 +136,8 @@ export async function openDir(reference: DirReference, create: boolean): Promise
 /** Nothing is written between files that are not an image's. */
 async function claim(path: string): Promise<void> {
   const version = join(path, VERSION_FILE);
-  const purpose = { op: 'open', within: path };
-  const text = await readRegular(version, MAX_VERSION_FILE, purpose).catch(whenMissing(null));
+  const context = { op: 'open', within: path };
+  const text = await readRegular(version, MAX_VERSION_FILE, context).catch(whenMissing(null));
   if (text !== null) {
     if (!text.toString('latin1').startsWith(VERSION))
       throw new FormatError(VERSION_FILE, `not "${VERSION}1.1"`, { subject: path });

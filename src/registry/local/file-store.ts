@@ -22,7 +22,7 @@ export interface ReadableFile {
 }
 
 /** Where a blob lies. */
-export interface BlobPlace {
+export interface BlobLocation {
   /** Bytes from the start of its file, and of the blob. */
   readonly offset: number;
   readonly size: number;
@@ -31,17 +31,17 @@ export interface BlobPlace {
 }
 
 /** A blob that is a file of its own in `folder`, null when there is none. */
-export async function filePlace(path: string, folder: string): Promise<BlobPlace | null> {
-  const purpose = { op: 'read', within: folder };
-  const size = await sizeOfRegular(path, purpose).catch(whenMissing(null));
-  return size === null ? null : { offset: 0, size, open: async () => (await openRegular(path, purpose)).file };
+export async function fileLocation(path: string, folder: string): Promise<BlobLocation | null> {
+  const context = { op: 'read', within: folder };
+  const size = await sizeOfRegular(path, context).catch(whenMissing(null));
+  return size === null ? null : { offset: 0, size, open: async () => (await openRegular(path, context)).file };
 }
 
 /** The ref name of an entry of an index. */
 export const refNameOf = (entry: Descriptor): string | null => entry.annotations?.[ANNOTATION.refName] ?? null;
 
 /** A blob that is in no file. */
-export const inMemory = (bytes: Buffer): BlobPlace => ({
+export const inMemory = (bytes: Buffer): BlobLocation => ({
   offset: 0,
   size: bytes.length,
   open: async () => ({
@@ -56,7 +56,7 @@ export abstract class FileStore implements ImageStore {
   /** Where layers are that may not be distributed; null: nowhere. */
   foreign: ForeignLayers | null = null;
   /** Digest → an index that is in no file: see {@link #together}. */
-  readonly #made = new Map<string, BlobPlace>();
+  readonly #made = new Map<string, BlobLocation>();
 
   abstract readonly subject: string;
   abstract readonly isPinned: boolean;
@@ -81,7 +81,7 @@ export abstract class FileStore implements ImageStore {
   }
 
   /** Where the blob is, null when there is none. */
-  protected abstract find(digest: string, options: SignalOptions): Promise<BlobPlace | null>;
+  protected abstract find(digest: string, options: SignalOptions): Promise<BlobLocation | null>;
 
   async manifest(descriptor: Descriptor, options: SignalOptions = {}): Promise<Buffer> {
     if (descriptor.size > MAX_MANIFEST_SIZE) {
@@ -102,20 +102,20 @@ export abstract class FileStore implements ImageStore {
     const { partial = false } = options;
     const isWhole = start === 0 && end === descriptor.size && !partial;
     const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
-    const place = this.#made.get(descriptor.digest) ?? (await this.find(descriptor.digest, options));
-    if (place === null && this.foreign !== null && isForeign(descriptor)) {
+    const location = this.#made.get(descriptor.digest) ?? (await this.find(descriptor.digest, options));
+    if (location === null && this.foreign !== null && isForeign(descriptor)) {
       yield* this.foreign.read(descriptor, options);
       return;
     }
-    if (place === null) throw this.#missingBlob(descriptor.digest);
-    const fits = partial ? place.size >= descriptor.size : place.size === descriptor.size;
-    if (!fits) throw sizeMismatch(descriptor, this.subject, String(place.size));
-    const file = await place.open();
+    if (location === null) throw this.#missingBlob(descriptor.digest);
+    const fits = partial ? location.size >= descriptor.size : location.size === descriptor.size;
+    if (!fits) throw sizeMismatch(descriptor, this.subject, String(location.size));
+    const file = await location.open();
     try {
       for (let at = start; at < end; ) {
         if (isAborted(signal)) throw abortError(signal, 'read', this.subject);
         const buffer = Buffer.allocUnsafeSlow(Math.min(READ_SIZE, end - at));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, place.offset + at);
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, location.offset + at);
         if (bytesRead === 0) throw sizeMismatch(descriptor, this.subject, String(at));
         const piece = buffer.subarray(0, bytesRead);
         at += bytesRead;
@@ -136,19 +136,19 @@ export abstract class FileStore implements ImageStore {
   /** Which of `entries` is meant; a digest may also be that of a manifest that no entry, only an index, lists. */
   protected async choose(
     entries: readonly Descriptor[],
-    wanted: string | null,
+    ref: string | null,
     options: SignalOptions,
   ): Promise<Descriptor> {
-    if (wanted === null) return await this.#only(entries, options);
-    const named = entries.filter((entry) => refNameOf(entry) === wanted);
-    if (named.length > 0) return await this.#together(named, wanted, options);
+    if (ref === null) return await this.#only(entries, options);
+    const named = entries.filter((entry) => refNameOf(entry) === ref);
+    if (named.length > 0) return await this.#together(named, ref, options);
     // As in a registry, a name before the digest says nothing more: results are printed so.
-    const digest = wanted.slice(wanted.indexOf('@') + 1);
-    if (!isDigest(digest)) throw this.#notFound(wanted, entries);
+    const digest = ref.slice(ref.indexOf('@') + 1);
+    if (!isDigest(digest)) throw this.#notFound(ref, entries);
     const listed = entries.find((entry) => entry.digest === digest);
     if (listed !== undefined) return this.#image(listed);
     const size = (await this.find(digest, options))?.size;
-    if (size === undefined) throw this.#notFound(wanted, entries);
+    if (size === undefined) throw this.#notFound(ref, entries);
     const bytes = await this.manifest({ mediaType: 'application/json', digest, size }, options);
     return { mediaType: manifestTypeOf(bytes, '', this.subject), digest, size };
   }
@@ -178,10 +178,10 @@ export abstract class FileStore implements ImageStore {
     const [only, ...others] = named.length > 0 ? named : entries;
     // Several names of one image, as `docker save` writes them, are no choice.
     if (only !== undefined && others.every(({ digest }) => digest === only.digest)) return this.#image(only);
-    const purpose = { op: 'resolve', subject: this.subject };
-    if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, purpose);
+    const context = { op: 'resolve', subject: this.subject };
+    if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, context);
     throw new LacunaError('REFERENCE', `${this.subject} has ${entries.length} images`, {
-      ...purpose,
+      ...context,
       hint: `say which: ${names(entries)}`,
     });
   }

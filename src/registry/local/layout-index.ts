@@ -50,16 +50,16 @@ function isReplaced(entry: Descriptor, descriptor: Descriptor, ref: string | nul
 
 /** The raw document, or that of an empty layout. */
 async function readDocument(dir: string): Promise<{ manifests: unknown[]; [field: string]: unknown }> {
-  const purpose = { op: 'read layout', subject: join(dir, FILE) };
+  const context = { op: 'read layout', subject: join(dir, FILE) };
   const bytes = await readIndex(dir);
   if (bytes === null) return { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] };
-  const document = parseRawJson(bytes, { ...purpose, limit: MAX_MANIFEST_SIZE });
+  const document = parseRawJson(bytes, { ...context, limit: MAX_MANIFEST_SIZE });
   if (typeof document !== 'object' || document === null || Array.isArray(document)) {
-    throw new FormatError('document', 'not a JSON object', purpose);
+    throw new FormatError('document', 'not a JSON object', context);
   }
   const { manifests } = document as Record<string, unknown>;
   // As `umoci init` writes an empty one.
   if (manifests === null || manifests === undefined) return { ...document, manifests: [] };
-  if (!Array.isArray(manifests)) throw new FormatError('manifests', 'not a list', purpose);
+  if (!Array.isArray(manifests)) throw new FormatError('manifests', 'not a list', context);
   return { ...document, manifests: manifests as unknown[] };
 }

@@ -14,7 +14,7 @@ import { makeDirectory } from '../../make-directory.ts';
 import { readRegular } from '../../open-file.ts';
 import { referrerOf } from '../referrers.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from '../store.ts';
-import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
+import { type BlobLocation, FileStore, fileLocation } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { putEntry, readEntries } from './layout-index.ts';
 import { replaceFile, sweepTemporary } from './layout-temporary.ts';
@@ -94,8 +94,8 @@ export class LayoutStore extends FileStore {
     return await readEntries(this.#dir);
   }
 
-  protected async find(digest: string): Promise<BlobPlace | null> {
-    return await filePlace(blobPath(this.#dir, digest), this.#dir);
+  protected async find(digest: string): Promise<BlobLocation | null> {
+    return await fileLocation(blobPath(this.#dir, digest), this.#dir);
   }
 
   async #sweepOnce(): Promise<void> {

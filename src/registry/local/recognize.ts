@@ -9,13 +9,13 @@ import { hasTransport, nearTransport } from '../../image/reference-text.ts';
 import { READ_FLAGS } from '../../open-file.ts';
 import { BLOCK, decodeHeader, isZeroBlock } from '../../tree/tarheader.ts';
 
-type Found = readonly [what: string, transport: string];
+type ImageKind = readonly [what: string, transport: string];
 
 /** Archives of images have three members a layer; what identifies them may be their last. */
 const MAX_MEMBERS = 10_000;
 
 /** Bytes at an offset → what the file is. */
-const MAGIC: readonly (readonly [offset: number, bytes: string, found: Found])[] = [
+const MAGIC: readonly (readonly [offset: number, bytes: string, found: ImageKind])[] = [
   [0, '53514c69746520666f726d6174203300', ['a dictionary of chunks', 'sqlite']],
   [0, '1f8b', ['a compressed archive', 'docker-archive']],
   [0, '28b52ffd', ['a compressed archive', 'docker-archive']],
@@ -57,7 +57,7 @@ function splitPath(text: string): [path: string, ref: string] {
 }
 
 /** Null when it is none of ours, or cannot be read. */
-function lookInto(path: string): Found | null {
+function lookInto(path: string): ImageKind | null {
   try {
     const stat = statSync(path);
     if (stat.isDirectory()) return directory(path);
@@ -74,13 +74,13 @@ function lookInto(path: string): Found | null {
   }
 }
 
-function directory(path: string): Found | null {
+function directory(path: string): ImageKind | null {
   if (existsSync(join(path, 'oci-layout'))) return ['an OCI layout', 'oci'];
   const isDir = existsSync(join(path, 'manifest.json')) && existsSync(join(path, 'version'));
   return isDir ? ['an image in a directory', 'dir'] : null;
 }
 
-function magic(file: number): Found | null {
+function magic(file: number): ImageKind | null {
   for (const [offset, hex, found] of MAGIC) {
     const bytes = Buffer.alloc(hex.length / 2);
     readSync(file, bytes, 0, bytes.length, offset);
@@ -89,7 +89,7 @@ function magic(file: number): Found | null {
   return null;
 }
 
-function archive(file: number, path: string): Found | null {
+function archive(file: number, path: string): ImageKind | null {
   const block = Buffer.alloc(BLOCK);
   const names = new Set<string>();
   let offset = 0;

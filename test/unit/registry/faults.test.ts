@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ErrorCode, LacunaError } from '../../../src/errors.ts';
 import type { Descriptor } from '../../../src/image/manifest.ts';
 import { MEDIA } from '../../../src/image/media.ts';
-import { type Answer, contentLength } from '../../../src/registry/http/response.ts';
+import { contentLength, type RegistryResponse } from '../../../src/registry/http/response.ts';
 import type { ImageStore, StoreOptions } from '../../../src/registry/store.ts';
 import { startRegistry, type TestRegistry } from '../../kit/registry.ts';
 import type { Fault } from '../../kit/registry-faults.ts';
@@ -328,7 +328,8 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
         headers: { 'content-type': `${MEDIA.ociManifest}, ${MEDIA.ociManifest}`, 'docker-content-digest': 'x, y' },
       });
       expect(await store.resolve(null)).toEqual(manifest);
-      const answer = (value: string) => ({ header: () => value, url: new URL('http://x/') }) as unknown as Answer;
+      const answer = (value: string) =>
+        ({ header: () => value, url: new URL('http://x/') }) as unknown as RegistryResponse;
       const purpose = { op: 'pull', subject: 'x' };
       expect(contentLength(answer(`${length}, ${length}`), purpose)).toBe(manifest.size);
       for (const odd of [`${length}, 7`, '-1', '1e3', '', '0x10', '9'.repeat(20)]) {
