@@ -1,15 +1,15 @@
-/** How a registry is reached: the one rule for plain HTTP and for the authorities to trust. */
+/** Connection options of a registry: the one rule for plain HTTP and for the certificate authorities to trust. */
 import { readCertificates } from '../config/certificates.ts';
 
 /** The part of the configuration about registries. */
 interface RegistryConfig {
-  /** Hosts reached without TLS besides loopback ones. */
+  /** Hosts that are reached without TLS, in addition to loopback hosts. */
   readonly plain_http: readonly string[];
-  /** Path of a PEM file to trust besides the system's authorities; empty: none. */
+  /** Path of a PEM file of authorities that are trusted in addition to the system's; empty: none. */
   readonly ca: string;
 }
 
-/** What a caller says of one registry. */
+/** Options of the caller for one registry, which win over the configuration. */
 interface RegistryOverrides {
   readonly host: string;
   /** Null: as configured. */
@@ -18,7 +18,7 @@ interface RegistryOverrides {
   readonly ca: string;
 }
 
-/** What the caller says wins over the configuration; null: HTTP for loopback hosts alone. */
+/** Whether to use plain HTTP: the caller's option, else the configuration; null: for loopback hosts only. */
 export const plainHttpOf = (
   { host, plainHttp }: Omit<RegistryOverrides, 'ca'>,
   plainHosts: readonly string[],
