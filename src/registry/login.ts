@@ -1,4 +1,4 @@
-/** Logging in to a registry and out: credentials are tried first, and then kept where docker, podman and skopeo look. */
+/** Login and logout: credentials are verified first, and then stored where docker, podman and skopeo look for them. */
 
 import { AuthFile, nameOf } from '../access/auth-file.ts';
 import { type AuthFileOptions, authFiles, dockerConfigFile } from '../access/credentials.ts';
@@ -14,11 +14,11 @@ export interface LoginOptions
     AuthFileOptions,
     SignalOptions {}
 
-/** Where a login was kept. */
+/** A stored login. */
 export interface LoginResult {
-  /** `HOST[:PORT]`, or a part of one: `HOST/NAMESPACE`. */
+  /** `HOST[:PORT]`, or a part of a registry: `HOST/NAMESPACE`. */
   readonly registry: string;
-  /** Path of the file; it may name a helper that has the password. */
+  /** Path of the file. It may name a credential helper that has the password. */
   readonly file: string;
 }
 
@@ -28,33 +28,34 @@ interface RegistryScope {
   readonly repository: string | null;
 }
 
-/** Tries `username` and `password` at the registry and keeps them. UNAUTHORIZED, and nothing kept, when it refuses them. */
+/** Verifies `username` and `password` at the registry and stores them. UNAUTHORIZED, and nothing stored, if it refuses. */
 export async function login(
   registry: string,
   { username, password }: { readonly username: string; readonly password: string },
   options: LoginOptions = {},
 ): Promise<LoginResult> {
   const scope = parseScope(registry);
-  if (username === '' || username.includes(':')) throw usage('a user name is not empty and has no colon', registry);
+  if (username === '' || username.includes(':'))
+    throw usage('a user name must not be empty or contain a colon', registry);
   await verify(scope, { username, password }, options);
   const file = await fileFor(scope, options);
   await file.store(scope.host, scope.repository, username, password);
   return { registry: nameOfScope(scope), file: file.path };
 }
 
-/** Forgets the login of `registry`, null: all of them. Resolves with what was forgotten; NOT_FOUND when that is nothing. */
+/** Removes the login of `registry`; null: all logins. Resolves with those removed; NOT_FOUND when there are none. */
 export async function logout(registry: string | null, options: AuthFileOptions = {}): Promise<LoginResult[]> {
-  const forgotten: LoginResult[] = [];
+  const removed: LoginResult[] = [];
   for (const path of authFiles(options)) {
     const names = registry === null ? (await AuthFile.read(path)).names : [registry];
     const scopes = registry === null ? names.map(scopeOf).filter((scope) => scope !== null) : names.map(parseScope);
     for (const scope of scopes) {
       const isRemoved = await (await AuthFile.read(path)).remove(scope.host, scope.repository);
-      if (isRemoved) forgotten.push({ registry: nameOfScope(scope), file: path });
+      if (isRemoved) removed.push({ registry: nameOfScope(scope), file: path });
     }
   }
-  if (forgotten.length > 0) return forgotten;
-  throw new LacunaError('NOT_FOUND', registry === null ? 'no logins are kept' : 'not logged in', {
+  if (removed.length > 0) return removed;
+  throw new LacunaError('NOT_FOUND', registry === null ? 'there are no stored logins' : 'not logged in', {
     op: 'log out',
     ...(registry === null ? {} : { subject: registry }),
   });
@@ -75,14 +76,14 @@ async function verify(
     if (!isLacunaError(error) || error.code !== 'UNAUTHORIZED') throw error;
     throw new LacunaError('UNAUTHORIZED', 'the registry refused the user name or the password', {
       ...context,
-      hint: 'some registries want a token of the account instead of its password',
+      hint: 'some registries require an access token instead of the password',
     });
   } finally {
     await transport.close();
   }
 }
 
-/** The file that has a login for this scope already, since it would be found first; else docker's. */
+/** The file that already has a login for this scope, since it is searched first; else docker's. */
 async function fileFor({ host, repository }: RegistryScope, options: AuthFileOptions): Promise<AuthFile> {
   const paths = authFiles(options);
   if (paths.length === 1) return await AuthFile.read(paths[0]!);
@@ -96,7 +97,7 @@ async function fileFor({ host, repository }: RegistryScope, options: AuthFileOpt
 const nameOfScope = ({ host, repository }: RegistryScope): string =>
   repository === null ? host : `${host}/${repository}`;
 
-/** `HOST[:PORT][/NAMESPACE…]`, also as a URL; null when it is something else. */
+/** Parses `HOST[:PORT][/NAMESPACE…]`, also as a URL; null when it is anything else. */
 function scopeOf(registry: string): RegistryScope | null {
   const name = nameOf(registry.replace(/^docker:\/\//, ''));
   const slash = name.indexOf('/');
@@ -112,8 +113,8 @@ function scopeOf(registry: string): RegistryScope | null {
 
 function parseScope(registry: string): RegistryScope {
   const scope = scopeOf(registry);
-  // Not quoted: it may be a password that slipped.
-  if (scope === null) throw usage('this is not the name of a registry', null);
+  // The text is not quoted: it may be a password typed in the wrong place.
+  if (scope === null) throw usage('not the name of a registry', null);
   return scope;
 }
 

@@ -126,7 +126,7 @@ export class RegistryUpload implements BlobUpload {
           subject,
         });
       } catch (error) {
-        this.#window.spoil();
+        this.#window.stopReuse();
         if (error instanceof UploadLost) throw this.#lost('lost', error);
         if (isRefusal(error)) return await this.#chunksInstead(error);
         await retries.pause(error, OP, subject, this.#signal);
@@ -175,7 +175,7 @@ export class RegistryUpload implements BlobUpload {
         at = await this.#session.chunk({ at, size, body: this.#body(at, at + size) });
         if (at === before) throw new LacunaError('UNAVAILABLE', 'the registry took no byte', { op: OP, subject });
       } catch (error) {
-        this.#window.spoil();
+        this.#window.stopReuse();
         at = await this.#afterChunk(error, { at, size }, () => retries.pause(error, OP, subject, this.#signal));
       }
       if (at > before) retries.reset();

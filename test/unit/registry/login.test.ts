@@ -224,7 +224,7 @@ test.each(['', 'user:secret@host', '../..', 'a b', 'host/UP', 'r.example:tag'])(
   '%j is no registry, and is not quoted',
   async (name) => {
     const error = await failure('USAGE', login(name, ada));
-    expect(error.message).toBe('this is not the name of a registry');
+    expect(error.message).toBe('not the name of a registry');
     await failure('USAGE', login('r.example', { username: 'a:b', password: 'x' }));
   },
 );
