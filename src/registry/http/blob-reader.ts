@@ -1,6 +1,6 @@
 /**
- * Reading blobs of a registry, whole or in ranges: one GET for each, no HEAD before it. Where a registry redirects to
- * its storage, that address is used directly for a while, so that a later range costs one round trip and not two.
+ * Reading of blobs from a registry, whole or in ranges: one GET for each, without a HEAD. Where a registry redirects to
+ * its storage, that URL is used directly for a while, so that a later range costs one round trip instead of two.
  */
 import { LacunaError } from '../../errors.ts';
 import type { Descriptor } from '../../image/manifest.ts';
@@ -10,11 +10,11 @@ import type { RegistryHttp, RegistryRequest } from './http.ts';
 import { bodyOf, contentLength, plainUrl, type RegistryResponse } from './response.ts';
 import { abortError, discard, isAborted } from './transport.ts';
 
-/** Milliseconds that a storage address is used. Signed URLs live for 5 minutes and more; a refused one is asked for anew. */
+/** Milliseconds that a storage URL is reused. Signed URLs are valid for at least 5 minutes; a refused one is dropped. */
 const LOCATION_LIFETIME = 60_000;
 const MAX_LOCATIONS = 256;
 
-/** Bytes after which a body that was cut counts as a success of its try: a slow drip must not go on for ever. */
+/** Minimum bytes of a cut body that reset the count of tries: a server that sends a few bytes a try must not loop. */
 const PROGRESS = 64 * 1024;
 
 const OP = 'read';
@@ -23,7 +23,7 @@ export interface BlobReaderOptions {
   readonly http: RegistryHttp;
   /** `https://HOST/v2/NAME/`. */
   readonly repository: URL;
-  /** Where a blob is, when not in the repository. */
+  /** The URL of a blob that is not in the repository. */
   readonly urlOf?: (descriptor: Descriptor) => URL;
   readonly scopes: readonly string[];
   readonly subject: string;
@@ -31,7 +31,7 @@ export interface BlobReaderOptions {
 
 export class BlobReader {
   readonly #options: BlobReaderOptions;
-  /** Digest → where the registry's redirect led. */
+  /** Digest → the storage URL that the registry redirected to. */
   readonly #locations = new Map<string, { readonly url: URL; readonly usableUntil: number }>();
   #hasWarned = false;
 
@@ -68,7 +68,7 @@ export class BlobReader {
     if (descriptor.size === 0) verifier?.finish(subject);
   }
 
-  /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
+  /** A response whose body contains the range: 206 with exactly the range, or 200 with the whole blob. */
   async #get(
     descriptor: Descriptor,
     range: Range,
@@ -98,7 +98,7 @@ export class BlobReader {
     return response;
   }
 
-  /** The answer of the storage behind the registry; null when its address is not known or has stopped to work. */
+  /** The response of the registry's storage; null when its URL is not cached or no longer works. */
   async #getDirectly(descriptor: Descriptor, request: RegistryRequest): Promise<RegistryResponse | null> {
     const location = this.#locations.get(descriptor.digest);
     if (location === undefined) return null;
@@ -113,7 +113,7 @@ export class BlobReader {
     try {
       response = await this.#options.http.follow({ ...request, url: location.url }, null);
     } catch (error) {
-      // The reader tries again, and then from the registry on.
+      // The reader tries again, and then starts at the registry.
       forget();
       throw error;
     }
@@ -140,7 +140,7 @@ export class BlobReader {
     const context = { op: OP, subject };
     const encoding = response.header('content-encoding');
     if (encoding !== null && encoding !== 'identity')
-      throw this.#protocol(response, `compressed the blob (${encoding.slice(0, 32)})`);
+      throw this.#protocol(response, `sent the blob with Content-Encoding ${encoding.slice(0, 32)}`);
     if (response.status === 416) throw sizeMismatch(descriptor, subject, 'less');
     const length = contentLength(response, context);
     if (response.status === 200) {
@@ -153,15 +153,15 @@ export class BlobReader {
     if (content.range.start !== range.start || content.range.end !== range.end) {
       throw this.#protocol(
         response,
-        `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were asked for`,
+        `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were requested`,
       );
     }
     if (content.total !== null && !fits(content.total)) throw sizeMismatch(descriptor, subject, String(content.total));
     if (length !== null && length !== range.end - range.start)
-      throw this.#protocol(response, 'sent another length than its range has');
+      throw this.#protocol(response, 'sent a Content-Length that differs from its Content-Range');
   }
 
-  /** Exactly the bytes of the range, unless the body is cut. */
+  /** Exactly the bytes of the range, or fewer when the body is cut. */
   async *#pieces(
     response: RegistryResponse,
     descriptor: Descriptor,
@@ -174,7 +174,7 @@ export class BlobReader {
       yield* window(body, range.start, length);
       return;
     }
-    // Read to the end of the body, not of the range: only then the connection can be used again.
+    // The body is read to its end, not only to the end of the range: only then the connection can be reused.
     let left = length;
     for await (const piece of body) {
       left -= piece.length;
@@ -201,7 +201,7 @@ export class BlobReader {
     this.#hasWarned = true;
     this.#options.http.log.warn(
       { host: response.url.host },
-      'the registry ignores Range: every read transfers whole blobs',
+      'the registry ignores the Range header: every read transfers a whole blob',
     );
   }
 }

@@ -17,7 +17,7 @@ import { listTags } from './tags.ts';
 import { discard, type Transport } from './transport.ts';
 import { RegistryUpload } from './upload.ts';
 
-/** Answers to a HEAD that only a GET explains: storage refuses one at an address that is signed for GET. */
+/** Statuses of a HEAD that is repeated as a GET: storage refuses a HEAD of a URL that is signed for GET. */
 const NO_HEAD: readonly number[] = [400, 403, 405, 501];
 
 export interface RegistryStoreOptions {
@@ -41,7 +41,7 @@ export class RegistryStore implements ImageStore {
   readonly #reader: BlobReader;
   readonly #foreign: ForeignLayers;
   readonly #manifests = new ManifestCache();
-  /** Repositories whose blobs we may not mount. */
+  /** Repositories whose blobs the account may not mount. */
   readonly #unmountable = new Set<string>();
   readonly #referrers: RegistryReferrers;
 
@@ -72,7 +72,7 @@ export class RegistryStore implements ImageStore {
 
   async resolve(ref: string | null, options: SignalOptions = {}): Promise<Descriptor> {
     const target = ref ?? this.#reference.digest ?? this.#reference.tag;
-    if (target === null) throw this.#usage('it names neither a tag nor a digest');
+    if (target === null) throw this.#usage('the reference has neither a tag nor a digest');
     const { bytes, response } = await this.#getManifest(target, 'resolve', options);
     const algorithm = isDigest(target) ? parseDigest(target).algorithm : 'sha256';
     const digest = digestOf(bytes, algorithm);
@@ -86,10 +86,14 @@ export class RegistryStore implements ImageStore {
     const cached = this.#manifests.get(descriptor.digest);
     if (cached !== null && cached.length === descriptor.size) return cached;
     if (descriptor.size > MAX_MANIFEST_SIZE) {
-      throw new LacunaError('FORMAT', `${descriptor.size} bytes are more than a manifest or config may have`, {
-        op: 'pull',
-        subject: descriptor.digest,
-      });
+      throw new LacunaError(
+        'FORMAT',
+        `${descriptor.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE} for a manifest or config`,
+        {
+          op: 'pull',
+          subject: descriptor.digest,
+        },
+      );
     }
     if (!isDocument(descriptor.mediaType)) {
       const pieces: Buffer[] = [];
@@ -157,10 +161,13 @@ export class RegistryStore implements ImageStore {
       if (response.status !== 201) await this.#startUpload(options, response).abort();
       return response.status === 201;
     } catch (error) {
-      // A registry, or its token server, that cannot or may not mount says so in many ways; uploading the blob shows
-      // whether there is more to it.
+      // Registries and token servers refuse a mount with many different errors; uploading the blob shows whether
+      // anything else is wrong.
       if (!(error instanceof LacunaError) || error.retryable || error.code === 'ABORTED') throw error;
-      this.#http.log.debug({ digest: descriptor.digest, from: source, error: error.message }, 'not mounted');
+      this.#http.log.debug(
+        { digest: descriptor.digest, from: source, error: error.message },
+        'could not mount the blob from another repository; it is uploaded',
+      );
       if (error.code === 'UNAUTHORIZED' || error.code === 'FORBIDDEN') this.#unmountable.add(source);
       return false;
     }
@@ -177,7 +184,8 @@ export class RegistryStore implements ImageStore {
     const expected = ref === null ? own : isDigest(ref) ? ref : null;
     if (target !== null && !isDigest(target) && !isTag(target))
       throw this.#usage(`${JSON.stringify(target)} is not a tag`);
-    if (bytes.length > MAX_MANIFEST_SIZE) throw this.#usage(`a manifest of ${bytes.length} bytes is too large`);
+    if (bytes.length > MAX_MANIFEST_SIZE)
+      throw this.#usage(`the manifest's ${bytes.length} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
     if (expected !== null) this.#compareDigest('push', expected, bytes);
     const descriptor = { mediaType, digest: expected ?? digestOf(bytes), size: bytes.length };
     const response = await this.#http.send({
@@ -194,7 +202,7 @@ export class RegistryStore implements ImageStore {
     await discard(response);
     this.#compareDigest('push', response.header('docker-content-digest'), bytes);
     const referrer = referrerOf(bytes, descriptor, this.subject);
-    // A registry that lists referrers itself says so.
+    // A registry with the referrers API sends this header.
     if (referrer !== null && response.header('oci-subject') === null) await this.#referrers.note(referrer, options);
     return descriptor;
   }
@@ -238,7 +246,7 @@ export class RegistryStore implements ImageStore {
       signal: options.signal ?? null,
       expect: [200],
     };
-    // The body is part of the try: a manifest is small, so a cut one is asked for again as a whole.
+    // The body is part of the try: a manifest is small, so a cut one is requested again as a whole.
     return await this.#http.retrying(request, async () => {
       const response = await this.#http.once(request);
       const bytes = await readBody(response, MAX_MANIFEST_SIZE, request);
@@ -248,20 +256,20 @@ export class RegistryStore implements ImageStore {
     });
   }
 
-  /** Throws DIGEST_MISMATCH unless `claimed` is the digest of `bytes`; what is no digest claims nothing. */
+  /** Throws DIGEST_MISMATCH unless `claimed` is the digest of `bytes`. Text that is not a digest is ignored. */
   #compareDigest(op: string, claimed: string | null, bytes: Buffer): void {
     if (claimed === null || !isDigest(claimed)) return;
     const algorithm: DigestAlgorithm = parseDigest(claimed).algorithm;
-    const found = digestOf(bytes, algorithm);
-    if (found === claimed) return;
-    throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${claimed} and is ${found}`, {
+    const actual = digestOf(bytes, algorithm);
+    if (actual === claimed) return;
+    throw new LacunaError('DIGEST_MISMATCH', `the manifest ${claimed} hashes to ${actual}`, {
       op,
       subject: this.subject,
     });
   }
 
   #mediaType(bytes: Buffer, response: RegistryResponse): string {
-    // Sent twice, the last one counts, as with Go's clients.
+    // Of several headers the last one counts, as in Go's clients.
     const [declared = ''] = (response.header('content-type') ?? '')
       .split(',')
       .at(-1)!

@@ -1,4 +1,4 @@
-/** HTTP to one registry: authenticated, redirects followed without our credentials, tried again where that can help. */
+/** HTTP client of one registry: authentication, redirects without credentials, and retries of temporary errors. */
 import type { Log } from '../../observe/log.ts';
 import type { RetryOptions } from '../store.ts';
 import type { Authorizer } from './auth.ts';
@@ -12,15 +12,15 @@ export interface RegistryRequest extends RequestContext {
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Buffer | StreamedBody;
-  /** What a token must allow, `repository:NAME:pull`. */
+  /** Scopes that a token must have, `repository:NAME:pull`. */
   readonly scopes: readonly string[];
   readonly signal: AbortSignal | null;
-  /** Statuses that are an answer; every other one is thrown. */
+  /** Statuses that are returned; every other one is thrown as an error. */
   readonly expect: readonly number[];
 }
 
 export interface RegistryHttpOptions {
-  /** The registry's API, `https://HOST/v2/`. */
+  /** URL of the registry's API, `https://HOST/v2/`. */
   readonly base: URL;
   readonly transport: Transport;
   readonly authorizer: Authorizer;
@@ -39,17 +39,17 @@ export class RegistryHttp {
     this.#options = options;
   }
 
-  /** A fresh count of tries. */
+  /** A new counter of tries. */
   retries(): Retries {
     return new Retries(this.#options.retry, this.log, this.base.host);
   }
 
-  /** {@link once}, tried again with back-off while the error is retryable. The request must be idempotent. */
+  /** {@link once}, with retries and back-off while the error is retryable. The request must be idempotent. */
   async send(request: RegistryRequest): Promise<RegistryResponse> {
     return await this.retrying(request, () => this.once(request));
   }
 
-  /** Runs `work` until it succeeds or its error is not worth another try. */
+  /** Runs `work` until it succeeds, its error is not retryable, or there are no tries left. */
   async retrying<T>(
     request: RequestContext & { readonly signal: AbortSignal | null },
     work: () => Promise<T>,
@@ -64,11 +64,11 @@ export class RegistryHttp {
     }
   }
 
-  /** One try. A 401 of the registry itself is answered with credentials or a new token, once. */
+  /** One try. After a 401 of the registry itself it is repeated once, with credentials or a new token. */
   async once(request: RegistryRequest): Promise<RegistryResponse> {
     const { authorizer } = this.#options;
     const { scopes, signal } = request;
-    // Credentials are the registry's: an upload may be at another host, which gets none.
+    // Only the registry gets credentials: the location of an upload may be at another host.
     const isOurs = request.url.origin === this.base.origin;
     let authorization = isOurs ? await authorizer.header(scopes, signal) : null;
     let response = await this.follow(request, authorization);
@@ -80,7 +80,7 @@ export class RegistryHttp {
     throw await responseError(response, request);
   }
 
-  /** The request and the redirects it meets, whatever the final status. `authorization` never leaves its origin. */
+  /** Sends the request and follows redirects; any status is returned. `authorization` is sent to its origin only. */
   async follow(request: RegistryRequest, authorization: string | null): Promise<RegistryResponse> {
     return await followRedirects(request, authorization, (url, secret) => this.#request(request, url, secret));
   }
@@ -90,7 +90,7 @@ export class RegistryHttp {
     if (isAborted(signal)) throw abortError(signal, op, subject);
     const headers: Record<string, string> = {
       'user-agent': 'lacuna',
-      // A digest is of the bytes as they are stored.
+      // A digest covers the bytes as they are stored.
       'accept-encoding': 'identity',
       ...request.headers,
       ...(authorization === null ? {} : { authorization }),

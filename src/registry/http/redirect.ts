@@ -1,14 +1,14 @@
-/** Redirects of registries, and of the token servers and storage beside them. */
+/** Redirects of registries, their token servers and their storage. */
 import { LacunaError } from '../../errors.ts';
 import { plainUrl, type RegistryResponse, type RequestContext } from './response.ts';
 import { discard, type Method } from './transport.ts';
 
 export const MAX_REDIRECTS = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
-/** Those that keep the method and the body. */
+/** Redirects that keep the method and the body. */
 const STRICT_REDIRECTS: readonly number[] = [307, 308];
 
-/** What `request` answers at the end of the redirects, whatever the status. `authorization` never leaves its origin. */
+/** The response at the end of the redirects, of any status. `authorization` is sent to its origin only. */
 export async function followRedirects(
   initial: RequestContext & { readonly method: Method; readonly url: URL },
   authorization: string | null,
@@ -33,16 +33,16 @@ export async function followRedirects(
   }
 }
 
-/** Where `Location` points. Throws PROTOCOL when it is missing, not HTTP, or leads from HTTPS to HTTP. */
+/** The URL of `Location`. Throws PROTOCOL when it is missing, not HTTP, or leads from HTTPS to HTTP. */
 export function resolveLocation(response: RegistryResponse, { op, subject }: RequestContext): URL {
   const location = response.header('location');
   const fail = (problem: string): LacunaError =>
     new LacunaError('PROTOCOL', `${plainUrl(response.url)} ${problem}`, { op, subject });
-  if (location === null || !URL.canParse(location, response.url.href)) throw fail('answered without a usable Location');
+  if (location === null || !URL.canParse(location, response.url.href)) throw fail('sent no usable Location');
   const url = new URL(location, response.url);
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw fail('leads to something that is not HTTP');
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw fail('redirects to a URL that is not HTTP or HTTPS');
   if (url.protocol === 'http:' && response.url.protocol === 'https:')
-    throw fail('leads from HTTPS to plain HTTP, which is refused');
+    throw fail('redirects from HTTPS to plain HTTP, which is refused');
   url.username = '';
   url.password = '';
   url.hash = '';

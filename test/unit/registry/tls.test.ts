@@ -61,7 +61,7 @@ describe.skipIf(skip.reason)('a registry with a certificate of an own authority'
       await using store = await open();
       registry.fault = (request) => (request.path.includes('/blobs/') ? { kind: 'redirect', to: plain.origin } : null);
       const error = await failure('PROTOCOL', collect(store.open(blob)));
-      expect(error.message).toContain('leads from HTTPS to plain HTTP, which is refused');
+      expect(error.message).toContain('redirects from HTTPS to plain HTTP, which is refused');
       expect(blobRequests(plain)).toHaveLength(0);
       registry.fault = () => null;
     });
@@ -71,7 +71,7 @@ describe.skipIf(skip.reason)('a registry with a certificate of an own authority'
       const challenge = `Bearer realm="${plain.origin}/token",service="x"`;
       registry.fault = () => ({ kind: 'status', status: 401, headers: { 'www-authenticate': challenge } });
       expect((await failure('PROTOCOL', collect(store.open(blob)))).message).toContain(
-        'the realm of its token server is not an HTTPS URL',
+        "the realm of the registry's token server is not an HTTPS URL",
       );
       expect(plain.requests.filter((row) => row.path === '/token')).toHaveLength(0);
       registry.fault = () => null;
