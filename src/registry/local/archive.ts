@@ -1,4 +1,4 @@
-/** Images read out of a tar file: `oci-archive:` is an OCI layout in a tar, `docker-archive:` what `docker save` writes. */
+/** Images in a tar file: `oci-archive:` is an OCI layout in a tar, `docker-archive:` an archive of `docker save`. */
 import { LacunaError } from '../../errors.ts';
 import { isDigest, parseDigest } from '../../image/digest.ts';
 import { type Descriptor, parseIndex } from '../../image/manifest.ts';
@@ -8,7 +8,7 @@ import { readDockerArchive } from './archive-docker.ts';
 import { type ArchiveContent, ArchiveFile } from './archive-file.ts';
 import { type BlobLocation, FileStore } from './file-store.ts';
 
-/** An archive that is there already. It is only read: another one is made in its place. */
+/** An existing archive, which is only read. A push replaces it by a new one. */
 export class ArchiveStore extends FileStore {
   readonly subject: string;
   readonly isPinned: boolean;
@@ -30,10 +30,14 @@ export class ArchiveStore extends FileStore {
     const images = [...new Map(content.entries.map((entry) => [entry.digest, entry])).values()];
     const entry = images[Number(numbered[1])];
     if (entry !== undefined) return entry;
-    throw new LacunaError('NOT_FOUND', `the archive has ${images.length} images, counted from @0`, {
-      op: 'resolve',
-      subject: this.subject,
-    });
+    throw new LacunaError(
+      'NOT_FOUND',
+      `there is no image ${name}: the archive has ${images.length} images, and the first is @0`,
+      {
+        op: 'resolve',
+        subject: this.subject,
+      },
+    );
   }
 
   upload(): Promise<BlobUpload> {
@@ -66,7 +70,7 @@ export class ArchiveStore extends FileStore {
     return (await this.#open(options)).content.find(digest);
   }
 
-  /** With the first question, so that its signal ends a long copy. */
+  /** Opens the archive with the first call, so that its signal can abort a long copy. */
   #open(options: SignalOptions) {
     this.#opened ??= this.#read(options.signal ?? null);
     return this.#opened;
@@ -84,7 +88,7 @@ export class ArchiveStore extends FileStore {
   }
 
   #readOnly(): LacunaError {
-    return new LacunaError('UNSUPPORTED', 'an existing archive cannot be added to', {
+    return new LacunaError('UNSUPPORTED', 'cannot add to an existing archive', {
       op: 'push',
       subject: this.subject,
       hint: 'name it as the target: a new archive replaces it',

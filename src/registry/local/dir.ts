@@ -1,6 +1,6 @@
 /**
- * One image in a directory as skopeo's `dir:` has it (containers/image directory/): `manifest.json`, `version`, every
- * blob under its hex; of an index also `HEX.manifest.json` for each of its manifests.
+ * One image in a directory in the form of skopeo's `dir:` (containers/image directory/): `manifest.json`, `version`, every
+ * blob under its hex; for an index also `HEX.manifest.json` for each of its manifests.
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -70,7 +70,7 @@ export class DirStore extends FileStore {
     return descriptor;
   }
 
-  /** None: nothing lists what lies in the directory beside its image. */
+  /** Always empty: the directory has no list of referrers. */
   async referrers(): Promise<Descriptor[]> {
     return [];
   }
@@ -79,15 +79,15 @@ export class DirStore extends FileStore {
     for (const upload of [...this.#uploads]) await upload.abort();
   }
 
-  /** The image of a directory has no name. */
+  /** Always empty: the image of a directory has no name. */
   protected async entries(): Promise<Descriptor[]> {
     return [];
   }
 
   protected async find(digest: string): Promise<BlobLocation | null> {
     const path = join(this.#dir, hexOf(digest));
-    const found = (await this.#locate(path)) ?? (await this.#locate(`${path}.${MANIFEST}`));
-    if (found !== null || (await this.#image())?.digest !== digest) return found;
+    const location = (await this.#locate(path)) ?? (await this.#locate(`${path}.${MANIFEST}`));
+    if (location !== null || (await this.#image())?.digest !== digest) return location;
     return await this.#locate(join(this.#dir, MANIFEST));
   }
 
@@ -106,7 +106,7 @@ export class DirStore extends FileStore {
     return upload;
   }
 
-  /** The image of the directory, null while it has none. */
+  /** The image of the directory; null while it has none. */
   async #image(): Promise<Descriptor | null> {
     const path = join(this.#dir, MANIFEST);
     const context = { op: 'resolve', within: this.#dir };
@@ -116,7 +116,7 @@ export class DirStore extends FileStore {
   }
 }
 
-/** Opens a directory with an image. NOT_FOUND without `create`; an empty or missing one is made one with it. */
+/** Opens a directory with an image. NOT_FOUND when there is none; `create` accepts an empty or missing directory. */
 export async function openDir(reference: DirReference, create: boolean): Promise<DirStore> {
   const { path } = reference;
   if (create) {
@@ -133,7 +133,7 @@ export async function openDir(reference: DirReference, create: boolean): Promise
   return new DirStore(reference);
 }
 
-/** Nothing is written between files that are not an image's. */
+/** Prepares a directory for an image. PRECONDITION when it contains other files. */
 async function claim(path: string): Promise<void> {
   const version = join(path, VERSION_FILE);
   const context = { op: 'open', within: path };
@@ -145,7 +145,7 @@ async function claim(path: string): Promise<void> {
     return;
   }
   if ((await readdir(path)).length > 0) {
-    throw new LacunaError('PRECONDITION', 'the directory is not empty and holds no image', {
+    throw new LacunaError('PRECONDITION', 'the directory is not empty and does not contain an image', {
       op: 'open',
       subject: path,
       hint: 'name an empty or a new directory',

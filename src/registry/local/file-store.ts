@@ -1,4 +1,4 @@
-/** What stores made of files have in common: a blob is a range of a file, and reading one is the same everywhere. */
+/** The base of stores in files: a blob is a range of a file, and all these stores read it in the same way. */
 import { LacunaError } from '../../errors.ts';
 import { digestOf, isDigest } from '../../image/digest.ts';
 import { manifestTypeOf, notAnImage } from '../../image/kind.ts';
@@ -12,35 +12,36 @@ import { rangeOf, sizeMismatch, Verifier } from '../range.ts';
 import { ofType, referrerOf } from '../referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from '../store.ts';
 
-/** Bytes read at once. */
+/** Maximum bytes that are read at once. */
 const READ_SIZE = 1024 * 1024;
 
-/** As much of a FileHandle as reading takes. */
+/** The part of a FileHandle that reading needs. */
 export interface ReadableFile {
   read(buffer: Buffer, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
   close(): Promise<void>;
 }
 
-/** Where a blob lies. */
+/** The location of a blob in a file. */
 export interface BlobLocation {
-  /** Bytes from the start of its file, and of the blob. */
+  /** Start of the blob in its file, in bytes. */
   readonly offset: number;
+  /** Size of the blob, in bytes. */
   readonly size: number;
-  /** The file; `close` it after the read. */
+  /** Opens the file; `close` it after the read. */
   open(): Promise<ReadableFile>;
 }
 
-/** A blob that is a file of its own in `folder`, null when there is none. */
+/** The location of a blob that is a whole file in `folder`; null when the file does not exist. */
 export async function fileLocation(path: string, folder: string): Promise<BlobLocation | null> {
   const context = { op: 'read', within: folder };
   const size = await sizeOfRegular(path, context).catch(whenMissing(null));
   return size === null ? null : { offset: 0, size, open: async () => (await openRegular(path, context)).file };
 }
 
-/** The ref name of an entry of an index. */
+/** The ref name of an index entry; null when it has none. */
 export const refNameOf = (entry: Descriptor): string | null => entry.annotations?.[ANNOTATION.refName] ?? null;
 
-/** A blob that is in no file. */
+/** The location of a blob in memory. */
 export const inMemory = (bytes: Buffer): BlobLocation => ({
   offset: 0,
   size: bytes.length,
@@ -53,9 +54,9 @@ export const inMemory = (bytes: Buffer): BlobLocation => ({
 });
 
 export abstract class FileStore implements ImageStore {
-  /** Where layers are that may not be distributed; null: nowhere. */
+  /** Source of layers that may not be distributed; null: none. */
   foreign: ForeignLayers | null = null;
-  /** Digest → an index that is in no file: see {@link #together}. */
+  /** Digest → an index in memory: see {@link #together}. */
   readonly #made = new Map<string, BlobLocation>();
 
   abstract readonly subject: string;
@@ -72,7 +73,7 @@ export abstract class FileStore implements ImageStore {
   ): Promise<Descriptor>;
   abstract referrers(digest: string, artifactType: string | null, options?: SignalOptions): Promise<Descriptor[]>;
   abstract [Symbol.asyncDispose](): Promise<void>;
-  /** What the index lists, in its order. */
+  /** The entries of the index, in its order. */
   protected abstract entries(options: SignalOptions): Promise<readonly Descriptor[]>;
 
   async *tags(options: SignalOptions = {}): AsyncGenerator<string> {
@@ -80,13 +81,13 @@ export abstract class FileStore implements ImageStore {
     yield* new Set(named.filter((name) => name !== null));
   }
 
-  /** Where the blob is, null when there is none. */
+  /** The location of a blob; null when there is none. */
   protected abstract find(digest: string, options: SignalOptions): Promise<BlobLocation | null>;
 
   async manifest(descriptor: Descriptor, options: SignalOptions = {}): Promise<Buffer> {
     if (descriptor.size > MAX_MANIFEST_SIZE) {
-      const problem = `${descriptor.size} bytes, more than a manifest or config may have`;
-      throw new LacunaError('FORMAT', `${descriptor.digest} has ${problem}`, {
+      const problem = `${descriptor.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE} for a manifest or config`;
+      throw new LacunaError('FORMAT', problem, {
         op: 'read',
         subject: descriptor.digest,
       });
@@ -133,7 +134,7 @@ export abstract class FileStore implements ImageStore {
     return (await this.find(descriptor.digest, options))?.size === descriptor.size;
   }
 
-  /** Which of `entries` is meant; a digest may also be that of a manifest that no entry, only an index, lists. */
+  /** The one of `entries` that `ref` names; a digest may also be that of a manifest which only an index lists. */
   protected async choose(
     entries: readonly Descriptor[],
     ref: string | null,
@@ -142,7 +143,7 @@ export abstract class FileStore implements ImageStore {
     if (ref === null) return await this.#only(entries, options);
     const named = entries.filter((entry) => refNameOf(entry) === ref);
     if (named.length > 0) return await this.#together(named, ref, options);
-    // As in a registry, a name before the digest says nothing more: results are printed so.
+    // As for a registry, a name before the digest is ignored: results are printed in this form.
     const digest = ref.slice(ref.indexOf('@') + 1);
     if (!isDigest(digest)) throw this.#notFound(ref, entries);
     const listed = entries.find((entry) => entry.digest === digest);
@@ -153,40 +154,40 @@ export abstract class FileStore implements ImageStore {
     return { mediaType: manifestTypeOf(bytes, '', this.subject), digest, size };
   }
 
-  /** Those of `entries` that point at `digest`. */
+  /** The `entries` whose subject is `digest`. */
   protected async referrersAmong(
     entries: readonly Descriptor[],
     digest: string,
     artifactType: string | null,
     options: SignalOptions,
   ): Promise<Descriptor[]> {
-    const found: Descriptor[] = [];
+    const referrers: Descriptor[] = [];
     for (const entry of new Map(entries.map((listed) => [listed.digest, listed])).values()) {
       if (!isManifest(entry.mediaType) && !isIndex(entry.mediaType)) continue;
       const referrer = referrerOf(await this.manifest(entry, options), entry, this.subject);
-      if (referrer?.subject === digest) found.push(referrer.entry);
+      if (referrer?.subject === digest) referrers.push(referrer.entry);
     }
-    return ofType(found, artifactType);
+    return ofType(referrers, artifactType);
   }
 
   async #only(entries: readonly Descriptor[], options: SignalOptions): Promise<Descriptor> {
-    // Referrers and parts of images are listed without a name.
+    // The index lists referrers and parts of images without a name.
     const named = entries.filter((entry) => refNameOf(entry) !== null);
     const refs = new Set(named.map(refNameOf));
     const [ref] = refs;
     if (refs.size === 1 && ref != null) return await this.#together(named, ref, options);
     const [only, ...others] = named.length > 0 ? named : entries;
-    // Several names of one image, as `docker save` writes them, are no choice.
+    // Several names of one image, as `docker save` writes them, are not ambiguous.
     if (only !== undefined && others.every(({ digest }) => digest === only.digest)) return this.#image(only);
     const context = { op: 'resolve', subject: this.subject };
     if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, context);
     throw new LacunaError('REFERENCE', `${this.subject} has ${entries.length} images`, {
       ...context,
-      hint: `say which: ${names(entries)}`,
+      hint: `name one of them: ${names(entries)}`,
     });
   }
 
-  /** What one name means: its entry, or an index of its entries when they are images of several platforms. */
+  /** The image of one name: its entry, or an index of its entries when they are images of several platforms. */
   async #together(entries: readonly Descriptor[], ref: string, options: SignalOptions): Promise<Descriptor> {
     const [only, ...others] = new Map(entries.map((entry) => [entry.digest, entry])).values();
     if (others.length === 0) return this.#image(only!);
@@ -201,7 +202,7 @@ export abstract class FileStore implements ImageStore {
     return made;
   }
 
-  /** The entry with the platform that its image's config names, where it names none itself. */
+  /** The entry with its platform, which is read from the image's config where the entry has none. */
   async #withPlatform(entry: Descriptor, options: SignalOptions): Promise<Descriptor> {
     if (entry.platform !== undefined || !isManifest(entry.mediaType)) return entry;
     const { config } = parseManifest(await this.manifest(entry, options), entry.digest);
