@@ -46,7 +46,9 @@ export class AuthFile {
     this.#document = document;
   }
 
-  /** A missing file counts as empty. CONFIG when it cannot be read; the error quotes no content, which has passwords. */
+  /**
+   * A missing file counts as empty. CONFIG when it cannot be read; the error quotes no content, which has passwords.
+   */
   static async read(path: string): Promise<AuthFile> {
     const reading = readNamed(path, MAX_AUTH_FILE, { op: OP }).catch(whenMissing(null));
     const text = await reading.catch((cause: unknown) => {
@@ -187,8 +189,8 @@ export class AuthFile {
 const serverOf = (host: string): string => (host === 'docker.io' ? DOCKER_HUB_KEY : host);
 
 /**
- * The registry, or the part of one, that a key of `auths` names. Keys may be URLs with the path of an API, and docker.io
- * has three names.
+ * The registry, or the part of one, that a key of `auths` names. Keys may be URLs with the path of an API, and
+ * docker.io has three names.
  */
 export function nameOf(key: string): string {
   const bare = key.replace(/^https?:\/\//, '');

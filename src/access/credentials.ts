@@ -49,8 +49,8 @@ export function storedCredentials(options: AuthFileOptions = {}): CredentialSour
       });
     }
     for (const path of authFiles(options)) {
-      const found = await (await AuthFile.read(path)).find(host, repository ?? null);
-      if (found !== null) return found;
+      const credentials = await (await AuthFile.read(path)).find(host, repository ?? null);
+      if (credentials !== null) return credentials;
     }
     return null;
   };

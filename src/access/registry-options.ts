@@ -12,7 +12,7 @@ interface RegistryConfig {
 /** Options of the caller for one registry, which win over the configuration. */
 interface RegistryOverrides {
   readonly host: string;
-  /** Null: as configured. */
+  /** Whether to use plain HTTP; null: as configured. */
   readonly plainHttp: boolean | null;
   /** Path of a PEM file; empty: as configured. */
   readonly ca: string;

@@ -1,6 +1,6 @@
 /**
- * Certificate authorities that TLS trusts: the system's, found as Go's crypto/x509 finds them (so that certificates that
- * docker, containerd and curl accept are accepted here), those of `NODE_EXTRA_CA_CERTS`, and those of the caller.
+ * Certificate authorities that TLS trusts: the system's, found as Go's crypto/x509 finds them (so that certificates
+ * that docker, containerd and curl accept are accepted here), those of `NODE_EXTRA_CA_CERTS`, and those of the caller.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -27,7 +27,7 @@ export interface TlsOptions {
   /** PEM texts of the client certificate, and of its key. */
   readonly cert?: string | null;
   readonly key?: string | null;
-  /** False: any certificate is accepted. Default true. */
+  /** Verify the certificate of the server. Default true. */
   readonly verify?: boolean;
 }
 
@@ -84,11 +84,11 @@ export function readAuthorities(
   directories: readonly string[] = DIRECTORIES,
 ): readonly string[] {
   const files = env.SSL_CERT_FILE ? [env.SSL_CERT_FILE] : bundles;
-  const bundle = files.map(readCertificates).find((found) => found.length > 0) ?? [];
+  const bundle = files.map(readCertificates).find((certificates) => certificates.length > 0) ?? [];
   const folders = env.SSL_CERT_DIR ? env.SSL_CERT_DIR.split(':') : bundle.length > 0 ? [] : directories;
-  const found = [...bundle, ...folders.flatMap(readDirectory)];
+  const authorities = [...bundle, ...folders.flatMap(readDirectory)];
   const extra = env.NODE_EXTRA_CA_CERTS ? readCertificates(env.NODE_EXTRA_CA_CERTS) : [];
-  return [...new Set([...(found.length > 0 ? found : rootCertificates), ...extra])];
+  return [...new Set([...(authorities.length > 0 ? authorities : rootCertificates), ...extra])];
 }
 
 function readDirectory(path: string): string[] {

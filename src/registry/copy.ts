@@ -1,4 +1,4 @@
-/** Copying of blobs and whole images between stores; blobs that the target has are not transferred again. */
+/** Copies blobs and whole images between stores; blobs that the target has are not transferred again. */
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, parseArtifact, parseIndex, parseManifest } from '../image/manifest.ts';
 import { isDocument, isIndex, MEDIA } from '../image/media.ts';
@@ -8,7 +8,7 @@ import { uploadBlob } from './upload-blob.ts';
 /** Maximum depth of indexes within indexes. */
 const MAX_DEPTH = 4;
 
-/** How a blob came into a store: it was there, was mounted from another repository, or was copied. */
+/** Way in which a blob came into a store: it was there, was mounted from another repository, or was copied. */
 export type BlobCopy = 'there' | 'mounted' | 'copied';
 
 export interface CopyOptions extends SignalOptions {
@@ -34,8 +34,8 @@ export async function copyBlob(
 }
 
 /**
- * Makes sure that `to` has a manifest of `from` with everything it needs, or an index with all its manifests; `ref` is the
- * name it gets, a tag or its digest, null for the one that the target's reference has.
+ * Makes sure that `to` has a manifest of `from` with everything it needs, or an index with all its manifests; `ref` is
+ * the name it gets, a tag or its digest, null for the one that the target's reference has.
  */
 export async function copyImage(
   from: ImageStore,

@@ -24,11 +24,13 @@ export interface LoginResult {
 
 interface RegistryScope {
   readonly host: string;
-  /** Null: the whole registry. */
+  /** Repository or namespace; null: the whole registry. */
   readonly repository: string | null;
 }
 
-/** Verifies `username` and `password` at the registry and stores them. UNAUTHORIZED, and nothing stored, if it refuses. */
+/**
+ * Verifies `username` and `password` at the registry and stores them. UNAUTHORIZED, and nothing stored, if it refuses.
+ */
 export async function login(
   registry: string,
   { username, password }: { readonly username: string; readonly password: string },

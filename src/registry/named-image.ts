@@ -1,4 +1,4 @@
-/** Resolving of the reference that a store was opened with; when its tag is missing, the error lists existing tags. */
+/** Resolves the reference that a store was opened with; when its tag is missing, the error lists existing tags. */
 import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { nearest } from '../suggest.ts';
@@ -24,11 +24,13 @@ export async function resolveNamed(store: ImageStore, options: SignalOptions): P
   }
 }
 
-/** Only errors of registries have a status; errors of layouts and archives list the names already. */
+/**
+ * Whether a registry answered 404. Only its errors have a status; those of layouts and archives list the names already.
+ */
 const isMissing = (error: unknown): boolean =>
   isLacunaError(error) && error.code === 'NOT_FOUND' && 'status' in error && error.status === 404;
 
-/** Null when the repository does not exist, or its tags cannot be listed. */
+/** A hint with the tags; null when the repository does not exist, or its tags cannot be listed. */
 async function tagsHint(store: ImageStore, options: SignalOptions): Promise<string | null> {
   const tags: string[] = [];
   try {

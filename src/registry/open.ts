@@ -1,4 +1,4 @@
-/** Opening of the store that a reference names. */
+/** Opens the store that a reference names. */
 import { access } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
 import { hostCertificates } from '../access/cert-dir.ts';

@@ -18,9 +18,9 @@ const MAX_PAGES = 64;
 const OP = 'list referrers';
 
 /**
- * Errors that mean that a registry has no such list: the spec requires 404; registries and proxies before them answer 400,
- * 401 (with or without a challenge), 403, 405, 406 or 501, or redirect to a web page. The list is optional: a client that
- * may not read it has none. Errors that are retried, such as a 503 or a timeout, do not mean this.
+ * Errors that mean that a registry has no such list: the spec requires 404; registries and proxies before them answer
+ * 400, 401 (with or without a challenge), 403, 405, 406 or 501, or redirect to a web page. The list is optional: a
+ * client that may not read it has none. Errors that are retried, such as a 503 or a timeout, do not mean this.
  */
 const NO_LIST: readonly ErrorCode[] = ['UNAUTHORIZED', 'FORBIDDEN', 'NOT_FOUND', 'UNSUPPORTED', 'PROTOCOL', 'FORMAT'];
 
@@ -71,7 +71,7 @@ export interface RegistryReferrersOptions {
 /** The referrers in one repository of a registry. */
 export class RegistryReferrers {
   readonly #options: RegistryReferrersOptions;
-  /** Null before the first request. */
+  /** Whether the registry has the API; null before the first request. */
   #hasApi: boolean | null = null;
 
   constructor(options: RegistryReferrersOptions) {
@@ -95,7 +95,7 @@ export class RegistryReferrers {
     await this.#options.push(bytes, referrersTag(subject), options);
   }
 
-  /** Null when the registry has no such API. */
+  /** The list of the API; null when the registry does not have it. */
   async #fromApi(digest: string, artifactType: string | null, options: SignalOptions): Promise<Descriptor[] | null> {
     const { repository, subject } = this.#options;
     let url = new URL(`referrers/${digest}`, repository);
@@ -124,7 +124,9 @@ export class RegistryReferrers {
     );
   }
 
-  /** The list under the tag that replaces the API. NOT_FOUND without the tag, UNSUPPORTED when it names anything else. */
+  /**
+   * The list under the tag that replaces the API. NOT_FOUND without the tag, UNSUPPORTED when it names anything else.
+   */
   async #fromTag(digest: string, options: SignalOptions): Promise<Index> {
     const { repository, subject } = this.#options;
     const tag = referrersTag(digest);

@@ -23,17 +23,20 @@ export interface RetryOptions {
 
 /** Milliseconds without progress after which a request fails with TIMEOUT (and is tried again). */
 export interface TimeoutOptions {
-  /** For connecting, TLS included. */
+  /** Timeout for connecting, including TLS. */
   readonly connect?: number;
-  /** From the end of the request to the head of the response. */
+  /** Timeout from the end of the request to the head of the response. */
   readonly headers?: number;
-  /** Between two pieces of a body. A body must also arrive with at least 1 byte per millisecond over this time. */
+  /**
+   * Timeout between two pieces of a body. A body must also arrive with at least 1 byte per millisecond over this time.
+   */
   readonly body?: number;
 }
 
 /**
- * Whether layers that a store does not have are fetched from the urls of their descriptors: from any address (`always`),
- * never (`never`), or only from public addresses unless the registry itself is in a private network (`public`).
+ * Whether layers that a store does not have are fetched from the urls of their descriptors: from any address
+ * (`always`), never (`never`), or only from public addresses unless the registry itself is in a private network
+ * (`public`).
  */
 export type ForeignLayerPolicy = 'public' | 'always' | 'never';
 
@@ -80,7 +83,7 @@ export interface ReadOptions extends SignalOptions {
   readonly offset?: number;
   /** Number of bytes to read. Default: up to the end. */
   readonly length?: number;
-  /** False when the caller hashes a whole read itself; the size is always checked. Default true. */
+  /** Verify the digest of a whole read; its size is always checked. Default true. */
   readonly verify?: boolean;
   /**
    * True: the blob may be longer than its descriptor's size (the blob table of a Nydus image does not count a blob's
@@ -104,8 +107,8 @@ export interface ImageStore extends AsyncDisposable {
   manifest(descriptor: Descriptor, options?: SignalOptions): Promise<Buffer>;
   /**
    * The bytes of a blob as they arrive. A whole read is verified: DIGEST_MISMATCH or SIZE_MISMATCH is thrown instead of
-   * its last piece. A ranged read delivers exactly the range or fails, and the caller verifies its bytes. A body that is
-   * cut is resumed at the byte reached.
+   * its last piece. A ranged read delivers exactly the range or fails, and the caller verifies its bytes. A body that
+   * is cut is resumed at the byte reached.
    */
   open(descriptor: Descriptor, options?: ReadOptions): AsyncIterable<Buffer>;
   /** Whether the store has the blob. */
@@ -115,14 +118,16 @@ export interface ImageStore extends AsyncDisposable {
   /** Adds a blob of `from` without transferring it. Resolves with false when that is not possible: upload it then. */
   mountFrom(descriptor: Descriptor, from: ImageStore, options?: SignalOptions): Promise<boolean>;
   /**
-   * Stores a manifest, index or artifact under a tag, ref name or digest; null: under the store's own reference. A layout
-   * replaces its index atomically and last; other entries are kept, one of the same name is replaced, and for a digest
-   * only the blob is written. From then on a manifest with a `subject` is listed by {@link referrers} of that subject.
+   * Stores a manifest, index or artifact under a tag, ref name or digest; null: under the store's own reference. A
+   * layout replaces its index atomically and last; other entries are kept, one of the same name is replaced, and for a
+   * digest only the blob is written. From then on a manifest with a `subject` is listed by {@link referrers} of that
+   * subject.
    */
   pushManifest(bytes: Buffer, mediaType: string, ref: string | null, options?: SignalOptions): Promise<Descriptor>;
   /**
-   * Manifests whose `subject` has this digest, in the store's order; only those of `artifactType` unless that is null. The
-   * subject itself need not exist. The list is empty where a registry has neither the API nor the tag that replaces it.
+   * Manifests whose `subject` has this digest, in the store's order; only those of `artifactType` unless that is null.
+   * The subject itself need not exist. The list is empty where a registry has neither the API nor the tag that replaces
+   * it.
    */
   referrers(digest: string, artifactType: string | null, options?: SignalOptions): Promise<Descriptor[]>;
   /** Names of the store's images, in its order: tags, ref names, names of a docker archive. */

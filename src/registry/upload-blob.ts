@@ -1,4 +1,4 @@
-/** Pushing of a blob from a source that can be read again: the one place where a lost upload is repeated. */
+/** Pushes a blob from a source that can be read again: the one place where a lost upload is repeated. */
 
 import { isAborted } from './http/transport.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
@@ -13,8 +13,8 @@ export interface UploadBlobOptions extends SignalOptions {
 }
 
 /**
- * Adds a blob to `to`: `make` writes it to an upload and commits it, or aborts it when there is nothing to add. `make` is
- * called again with a new upload when the registry has lost bytes that are no longer in memory.
+ * Adds a blob to `to`: `make` writes it to an upload and commits it, or aborts it when there is nothing to add. `make`
+ * is called again with a new upload when the registry has lost bytes that are no longer in memory.
  */
 export async function uploadBlob<T>(
   to: ImageStore,

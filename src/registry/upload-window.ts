@@ -1,6 +1,6 @@
 /**
- * The window of a blob that is being uploaded: bytes that wait to be sent, and sent bytes that may be sent again. Memory
- * is bounded: a write waits until older bytes may be dropped.
+ * The window of a blob that is being uploaded: bytes that wait to be sent, and sent bytes that may be sent again.
+ * Memory is bounded: a write waits until older bytes may be dropped.
  */
 import { LacunaError } from '../errors.ts';
 
@@ -55,7 +55,9 @@ export class UploadWindow {
     return at >= this.#start && at <= this.#written;
   }
 
-  /** Sets that sending continues at byte `acknowledged`, and that the last `retained` bytes sent are kept; default all. */
+  /**
+   * Sets that sending continues at byte `acknowledged`, and that the last `retained` bytes sent are kept; default all.
+   */
   keep(acknowledged: number, retained = Number.POSITIVE_INFINITY): void {
     this.#acknowledged = acknowledged;
     this.#sent = acknowledged;

@@ -103,7 +103,7 @@ export class Authorizer {
       this.#scheme = before;
       throw error;
     }
-    throw this.#unauthorized('the registry requires authentication, but named no scheme');
+    throw this.#unauthorized('the registry requires authentication, and no scheme is left to try');
   }
 
   #readChallenge(response: RegistryResponse): { scheme: Scheme; scope: string[] } {

@@ -1,5 +1,5 @@
 /**
- * Reading of blobs from a registry, whole or in ranges: one GET for each, without a HEAD. Where a registry redirects to
+ * Reads blobs of a registry, whole or in ranges: one GET for each, without a HEAD. Where a registry redirects to
  * its storage, that URL is used directly for a while, so that a later range costs one round trip instead of two.
  */
 import { LacunaError } from '../../errors.ts';
@@ -10,7 +10,9 @@ import type { RegistryHttp, RegistryRequest } from './http.ts';
 import { bodyOf, contentLength, plainUrl, type RegistryResponse } from './response.ts';
 import { abortError, discard, isAborted } from './transport.ts';
 
-/** Milliseconds that a storage URL is reused. Signed URLs are valid for at least 5 minutes; a refused one is dropped. */
+/**
+ * Milliseconds that a storage URL is reused. Signed URLs are valid for at least 5 minutes; a refused one is dropped.
+ */
 const LOCATION_LIFETIME = 60_000;
 const MAX_LOCATIONS = 256;
 

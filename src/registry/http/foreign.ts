@@ -1,8 +1,8 @@
 /**
  * Foreign layers: layers that a store does not have because they may not be distributed. Their descriptors name `urls`
- * (image-spec layer.md, "Non-Distributable Layers"). The author of the image chose these URLs, so requests to them carry
- * no credentials, their content is verified as any other, and addresses of this machine or of private networks are
- * refused: an image must not make us send requests there.
+ * (image-spec layer.md, "Non-Distributable Layers"). The author of the image chose these URLs, so requests to them
+ * carry no credentials, their content is verified as any other, and addresses of this machine or of private networks
+ * are refused: an image must not make us send requests there.
  */
 import type { LookupAddress } from 'node:dns';
 import { BlockList, isIP, isIPv6, type LookupFunction } from 'node:net';

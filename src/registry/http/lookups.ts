@@ -46,7 +46,9 @@ export class Lookups {
     this.#timeout = options.timeout ?? LOOKUP_TIMEOUT;
   }
 
-  /** The addresses of a host, on behalf of `registry` (`HOST[:PORT]`). Rejects with {@link LookupTimeout}, or as Node. */
+  /**
+   * The addresses of a host, on behalf of `registry` (`HOST[:PORT]`). Rejects with {@link LookupTimeout}, or as Node.
+   */
   find(registry: string, name: string): Promise<LookupAddress[]> {
     return new Promise((fulfil, reject) => {
       const late = (): void => {
@@ -67,7 +69,7 @@ export class Lookups {
   for(registry: string): LookupFunction {
     return (name, { all, family }, callback) => {
       this.find(registry, name).then(
-        (found) => completeLookup(name, ofFamily(found, family), all === true, callback),
+        (addresses) => completeLookup(name, ofFamily(addresses, family), all === true, callback),
         (error: NodeJS.ErrnoException) => callback(error, []),
       );
     };
@@ -108,13 +110,13 @@ export const lookups = new Lookups();
 
 type Callback = Parameters<LookupFunction>[2];
 
-const ofFamily = (found: readonly LookupAddress[], family: unknown): LookupAddress[] =>
-  found.filter((one) => (family !== 4 && family !== 6) || one.family === family);
+const ofFamily = (addresses: readonly LookupAddress[], family: unknown): LookupAddress[] =>
+  addresses.filter((one) => (family !== 4 && family !== 6) || one.family === family);
 
-function completeLookup(name: string, found: LookupAddress[], isAll: boolean, callback: Callback): void {
-  const [first] = found;
+function completeLookup(name: string, addresses: LookupAddress[], isAll: boolean, callback: Callback): void {
+  const [first] = addresses;
   if (first === undefined) {
     callback(Object.assign(new Error(`no address of ${name}`), { code: 'ENOTFOUND' }), []);
-  } else if (isAll) callback(null, found);
+  } else if (isAll) callback(null, addresses);
   else callback(null, first.address, first.family);
 }

@@ -55,8 +55,8 @@ function decoded(text: string): string | null {
 }
 
 /**
- * Whether a URL is reached without a proxy: loopback hosts, and entries of `noProxy`: `*`, addresses, CIDRs, domains with
- * their subdomains, each optionally with a port.
+ * Whether a URL is reached without a proxy: loopback hosts, and entries of `noProxy`: `*`, addresses, CIDRs, domains
+ * with their subdomains, each optionally with a port.
  */
 function isExempt(url: URL, noProxy: string): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, '').toLowerCase();

@@ -23,8 +23,8 @@ export const MAX_ERROR_BODY = 64 * 1024;
 const MAX_ERROR_TEXT = 300;
 
 /**
- * A URL for messages and logs: without its query and user, which may contain tokens and signatures, and with secrets that
- * we sent removed from its path, where a redirect may repeat them.
+ * A URL for messages and logs: without its query and user, which may contain tokens and signatures, and with secrets
+ * that we sent removed from its path, where a redirect may repeat them.
  */
 export const plainUrl = (url: URL): string => redact(url.origin + url.pathname);
 

@@ -1,12 +1,13 @@
-/** Sending of a body that is produced while it is sent, for both transports. */
+/** Sends a body that is produced while it is sent, for both transports. */
 import type { TimeoutOptions } from '../store.ts';
 import { type StreamedBody, type TransportRequest, type TransportResponse, TransportTimeout } from './transport.ts';
 
 type Timeouts = Required<TimeoutOptions>;
 
 /**
- * A body that a transport sends, with timeouts: the transport must take each piece within `timeouts.body`, and the response
- * must arrive within `timeouts.headers` after the last one. Time that the source of the body takes does not count.
+ * A body that a transport sends, with timeouts: the transport must take each piece within `timeouts.body`, and the
+ * response must arrive within `timeouts.headers` after the last one. Time that the source of the body takes does not
+ * count.
  */
 class BodySender implements AsyncIterableIterator<Buffer> {
   readonly #source: AsyncIterator<Buffer>;
@@ -56,8 +57,8 @@ class BodySender implements AsyncIterableIterator<Buffer> {
 }
 
 /**
- * Sends a request with a streamed body with `send`. The response may arrive before the body has ended; the rest of the body
- * is sent until the response has been read.
+ * Sends a request with a streamed body with `send`. The response may arrive before the body has ended; the rest of the
+ * body is sent until the response has been read.
  */
 export async function sendStreamed(
   body: StreamedBody,

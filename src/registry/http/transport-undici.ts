@@ -87,7 +87,9 @@ export function undiciTransport(options: TransportOptions): Transport {
   };
 }
 
-/** Limits the time of interim responses (1xx), whose number is unbounded and each of which restarts undici's timeout. */
+/**
+ * Limits the time of interim responses (1xx), whose number is unbounded and each of which restarts undici's timeout.
+ */
 function interimTimeout(limit: number): () => void {
   let began: number | null = null;
   return () => {

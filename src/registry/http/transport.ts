@@ -1,6 +1,6 @@
 /**
- * The interface of HTTP clients: one request and its response, without redirects, retries, decompression or cookies. The
- * callers implement redirects and retries, so that all transports behave the same.
+ * The interface of HTTP clients: one request and its response, without redirects, retries, decompression or cookies.
+ * The callers implement redirects and retries, so that all transports behave the same.
  */
 import type { LookupFunction } from 'node:net';
 import type { TlsOptions } from '../../access/tls.ts';

@@ -1,6 +1,7 @@
 /**
- * Pushing of a blob. A small one takes one POST and one PUT; a larger one is streamed in one PATCH while it is produced, as
- * docker does and every registry accepts. Chunks resume a cut stream, and serve registries that refuse streams.
+ * Pushes a blob. A small one takes one POST and one PUT; a larger one is streamed in one PATCH while it is
+ * produced, as docker does and every registry accepts. Chunks resume a cut stream, and serve registries that refuse
+ * streams.
  */
 import { LacunaError } from '../../errors.ts';
 import type { BlobUpload } from '../store.ts';

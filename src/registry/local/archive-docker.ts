@@ -1,7 +1,7 @@
 /**
  * Archives of `docker save`, read as images with manifests. `manifest.json` lists configs and layers by member name; a
- * layer is a plain tar, whose digest is its diffID, or (from other tools) a compressed one. Since Docker 25 the tar is an
- * OCI layout, too; its manifest, which is the registry's, is used where there is one.
+ * layer is a plain tar, whose digest is its diffID, or (from other tools) a compressed one. Since Docker 25 the tar is
+ * an OCI layout, too; its manifest, which is the registry's, is used where there is one.
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';

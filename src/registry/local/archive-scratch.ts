@@ -1,7 +1,7 @@
 /**
- * The private directory (0700) in which a new archive is assembled: beside the archive, or for a stream in the folder of
- * temporary files. Other users may own the folder around it. So its files are reached through its file descriptor only: a
- * user who renames or replaces it cannot redirect what is written, read or deleted.
+ * The private directory (0700) in which a new archive is assembled: beside the archive, or for a stream in the folder
+ * of temporary files. Other users may own the folder around it. So its files are reached through its file descriptor
+ * only: a user who renames or replaces it cannot redirect what is written, read or deleted.
  */
 import { fchmodSync, readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
 import { mkdtemp, readdir, rm, rmdir, stat } from 'node:fs/promises';

@@ -84,7 +84,7 @@ export class ArchiveWriter implements ImageStore {
     return (await this.#layout()).referrers(digest, artifactType, options);
   }
 
-  /** Writes the archive if an image was pushed by name. */
+  /** Writes the archive, if its index lists an image. */
   async [Symbol.asyncDispose](): Promise<void> {
     const staged = await this.#staged?.catch(() => null);
     if (staged === null || staged === undefined) return;

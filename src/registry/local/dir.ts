@@ -1,6 +1,6 @@
 /**
- * One image in a directory in the form of skopeo's `dir:` (containers/image directory/): `manifest.json`, `version`, every
- * blob under its hex; for an index also `HEX.manifest.json` for each of its manifests.
+ * One image in a directory in the form of skopeo's `dir:` (containers/image directory/): `manifest.json`, `version`,
+ * every blob under its hex; for an index also `HEX.manifest.json` for each of its manifests.
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';

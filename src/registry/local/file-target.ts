@@ -1,9 +1,9 @@
-/** Writing of a file that appears only when it is complete. */
+/** Writes a file that appears only when it is complete. */
 import { open, rename, rm, stat } from 'node:fs/promises';
 
 /**
- * Writes `pieces` to `temporary`, and renames it to `path` when it is complete; after an error it is removed. A device or a
- * pipe at `path` is not replaced but written to.
+ * Writes `pieces` to `temporary`, and renames it to `path` when it is complete; after an error it is removed. A device
+ * or a pipe at `path` is not replaced but written to.
  */
 export async function writeWhole(path: string, temporary: string, pieces: AsyncIterable<Buffer>): Promise<void> {
   if (await isDeviceOrPipe(path)) return await writeTo(path, 'w', pieces);

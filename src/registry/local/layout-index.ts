@@ -26,8 +26,8 @@ const readIndex = (dir: string): Promise<Buffer | null> =>
   readRegular(join(dir, FILE), MAX_MANIFEST_SIZE, { op: 'read layout', within: dir }).catch(whenMissing(null));
 
 /**
- * Adds `descriptor` to the index under the name `ref` (null: without a name). An entry of that name is replaced; all other
- * ones are kept with their unknown fields. The file is replaced atomically.
+ * Adds `descriptor` to the index under the name `ref` (null: without a name). An entry of that name is replaced; all
+ * other ones are kept with their unknown fields. The file is replaced atomically.
  */
 export async function putEntry(dir: string, descriptor: Descriptor, ref: string | null): Promise<void> {
   await withLayoutLock(dir, async () => {

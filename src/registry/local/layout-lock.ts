@@ -1,7 +1,7 @@
 /**
- * The lock of a layout's index, within and between processes: a lock on a file in the layout's folder of unfinished files,
- * which only users who may write there can open. The file is removed with the last unfinished one. Where files cannot be
- * locked, a name of an abstract socket of Linux takes its place.
+ * The lock of a layout's index, within and between processes: a lock on a file in the layout's folder of unfinished
+ * files, which only users who may write there can open. The file is removed with the last unfinished one. Where files
+ * cannot be locked, a name of an abstract socket of Linux takes its place.
  */
 import { access, constants, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -18,7 +18,7 @@ const TIMEOUT = 10_000;
 /** Minimum milliseconds between two tries. */
 const PAUSE = 10;
 
-/** For each directory the last holder of its lock, or waiter for it, in this process. */
+/** The end of the queue for each directory's lock in this process. */
 const queues = new Map<string, Promise<unknown>>();
 
 /** Runs `work` with the directory's lock. LOCKED when another process holds it for more than {@link TIMEOUT}. */
@@ -67,7 +67,9 @@ async function waitFor(dir: string, name: string): Promise<IndexLock> {
   }
 }
 
-/** Null while another process has the lock, or when its folder was just removed. FORBIDDEN where writing is. */
+/**
+ * Takes the lock; null while another process has it, or its folder was just removed. FORBIDDEN in a read-only folder.
+ */
 async function lockIn(path: string, name: string): Promise<IndexLock | null> {
   try {
     await makeDirectory(dirname(path));

@@ -1,6 +1,6 @@
 /**
- * Unfinished files of a layout, in a folder beside `blobs`, so that no reader takes one for a blob. Each is locked while it
- * is written: a file without a lock was left by a killed process, in whatever namespaces that ran.
+ * Unfinished files of a layout, in a folder beside `blobs`, so that no reader takes one for a blob. Each is locked
+ * while it is written: a file without a lock was left by a killed process, in whatever namespaces that ran.
  */
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
@@ -16,7 +16,9 @@ const NAME = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^index\.lock$/;
 
 /** Maximum tries: another writer may remove the folder before it is used, or the file before it is locked. */
 const MAX_TRIES = 100;
-/** Lock where files cannot be locked: without the native addon, and on some network file systems, where none is swept. */
+/**
+ * Lock where files cannot be locked: without the native addon, and on some network file systems, where none is swept.
+ */
 const NO_LOCK: FileLock = { fd: -1, isOwn: false, close: () => {} };
 
 export const hasCode = (error: unknown, code: string): boolean =>
@@ -98,8 +100,8 @@ export async function replaceFile(dir: string, path: string, content: string | B
 }
 
 /**
- * Removes unfinished files of killed processes: this user's files without a lock. It follows no links. A file that cannot
- * be removed is left; without /proc all of them are.
+ * Removes unfinished files of killed processes: this user's files without a lock. It follows no links. A file that
+ * cannot be removed is left; without /proc all of them are.
  */
 export async function sweepTemporary(dir: string): Promise<void> {
   const path = join(dir, FOLDER);

@@ -1,8 +1,8 @@
 /**
  * An OCI image layout (image-spec image-layout.md): `oci-layout`, `index.json`, `blobs/ALGORITHM/HEX`.
  *
- * Blobs and the index are renamed into place, so a killed process leaves a valid layout. There is no fsync: after a power
- * cut a blob may be damaged, which every verified read detects.
+ * Blobs and the index are renamed into place, so a killed process leaves a valid layout. There is no fsync: after a
+ * power cut a blob may be damaged, which every verified read detects.
  */
 import { join } from 'node:path';
 import { FormatError, isLacunaError, LacunaError } from '../../errors.ts';
@@ -77,7 +77,7 @@ export class LayoutStore extends FileStore {
     await upload.commit(descriptor.digest, descriptor.size);
     const referrer = referrerOf(bytes, descriptor, this.subject);
     if (target === null || !isDigest(target)) await putEntry(this.#dir, descriptor, target);
-    // Referrers are searched among the index's entries only (image-spec, "Image Layout": index.json is the entry point).
+    // Referrers are searched among the index's entries (image-spec, "Image Layout": index.json is the entry point).
     else if (referrer !== null) await putEntry(this.#dir, referrer.entry, null);
     return descriptor;
   }
@@ -105,7 +105,10 @@ export class LayoutStore extends FileStore {
   }
 }
 
-/** Opens a layout. NOT_FOUND when it does not exist and `create` is not set; FORMAT for an unknown version. */
+/**
+ * Opens a layout. NOT_FOUND when it does not exist and `create` is not set; FORMAT when its `oci-layout` file is
+ * invalid.
+ */
 export async function openLayout(reference: OciReference, create: boolean): Promise<LayoutStore> {
   const dir = reference.path;
   const marker = join(dir, 'oci-layout');

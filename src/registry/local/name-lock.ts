@@ -5,7 +5,9 @@
 import { createServer } from 'node:net';
 import { hasCode } from './layout-temporary.ts';
 
-/** Takes the lock; null while another process has it. On other systems than Linux it always succeeds and locks nothing. */
+/**
+ * Takes the lock; null while another process has it. On other systems than Linux it always succeeds and locks nothing.
+ */
 export function tryName(name: string): Promise<{ close(): Promise<void> } | null> {
   if (process.platform !== 'linux') return Promise.resolve({ close: async () => {} });
   return new Promise((resolve, reject) => {

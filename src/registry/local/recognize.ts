@@ -1,6 +1,6 @@
 /**
- * Detection of the kind of image in a file or directory, for a name without a transport: an existing path would be taken
- * for a repository of Docker Hub, so the error names the reference that was meant before any request is made.
+ * Detects the kind of image in a file or directory, for a name without a transport: an existing path would be
+ * taken for a repository of Docker Hub, so the error names the reference that was meant before any request is made.
  */
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,9 @@ import { BLOCK, decodeHeader, isZeroBlock } from '../../tree/tarheader.ts';
 
 type ImageKind = readonly [what: string, transport: string];
 
-/** Maximum members that are read. Archives have three members per layer, and the one that identifies them may be last. */
+/**
+ * Maximum members that are read. Archives have three members per layer, and the one that identifies them may be last.
+ */
 const MAX_MEMBERS = 10_000;
 
 /** Magic bytes at an offset → the kind of file. */
