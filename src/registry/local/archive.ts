@@ -8,7 +8,7 @@ import { readDockerArchive } from './archive-docker.ts';
 import { type ArchiveContent, ArchiveFile } from './archive-file.ts';
 import { type BlobLocation, FileStore } from './file-store.ts';
 
-/** An existing archive, which is only read. A push replaces it by a new one. */
+/** An existing archive, which is only read: an ArchiveWriter replaces it. */
 export class ArchiveStore extends FileStore {
   readonly subject: string;
   readonly isPinned: boolean;
