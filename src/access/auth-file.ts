@@ -1,6 +1,6 @@
 /**
  * One file of credentials: docker's config.json, or auth.json of podman and skopeo (containers-auth.json(5)), which has
- * keys for parts of a registry too. Both hold `auths`, `credHelpers` and `credsStore`; what else is in one is kept.
+ * keys for parts of a registry too. Both hold `auths`, `credHelpers` and `credsStore`; other fields are kept.
  */
 import { randomBytes } from 'node:crypto';
 import { open, realpath, rename, rm } from 'node:fs/promises';
@@ -18,7 +18,7 @@ const OP = 'read credentials';
 /** Bytes: a login is a few kilobytes at most. */
 export const MAX_AUTH_FILE = 4 * 1024 * 1024;
 
-/** How docker.io is called by docker, in its file and to helpers. */
+/** Docker's key for docker.io, in its file and for its helpers. */
 const DOCKER_HUB_KEY = 'https://index.docker.io/v1/';
 
 const authEntry = z.looseObject({
@@ -46,49 +46,58 @@ export class AuthFile {
     this.#document = document;
   }
 
-  /** A missing file is an empty one. CONFIG when it cannot be read; nothing of it is quoted, as it holds passwords. */
+  /**
+   * A missing file counts as empty. CONFIG when it cannot be read; the error quotes no content, which has passwords.
+   */
   static async read(path: string): Promise<AuthFile> {
-    const found = readNamed(path, MAX_AUTH_FILE, { op: OP }).catch(whenMissing(null));
-    const text = await found.catch((cause: unknown) => {
+    const reading = readNamed(path, MAX_AUTH_FILE, { op: OP }).catch(whenMissing(null));
+    const text = await reading.catch((cause: unknown) => {
       throw new LacunaError('CONFIG', `${path} cannot be read`, { op: OP, subject: path, cause });
     });
     if (text === null) return new AuthFile(path, {});
-    // podman and skopeo make an empty file for a login that is to come.
+    // podman and skopeo create an empty file before the first login.
     const result = authFile.safeParse(text.trim() === '' ? {} : parseSecretJson(text));
     if (result.success) return new AuthFile(path, result.data);
     const where = result.error.issues[0]?.path.join('.') || 'the document';
-    throw new LacunaError('CONFIG', `${path}: ${where} is not what docker login writes`, { op: OP, subject: path });
+    throw new LacunaError('CONFIG', `${path}: ${where} does not have the form that docker login writes`, {
+      op: OP,
+      subject: path,
+    });
   }
 
-  /** What it has for a repository, most special first: the repository, its namespaces, the registry. */
+  /** The credentials for a repository, from its most specific entry: the repository, its namespaces, the registry. */
   async find(host: string, repository: string | null): Promise<Credentials | null> {
     const helper = this.#helperOf(host);
-    const helped = helper === null ? null : await helper.get(serverOf(host));
-    if (helped !== null) return helped;
+    const credentials = helper === null ? null : await helper.get(serverOf(host));
+    if (credentials !== null) return credentials;
     const key = this.#keysOf(host, repository)[0];
     return key === undefined ? null : this.#read(this.#document.auths![key]!, host);
   }
 
-  /** Whether it has an entry for just this registry or part of one, however its key is written. */
+  /** Whether the file has an entry for exactly this registry or part of one, in any spelling of its key. */
   has(host: string, repository: string | null): boolean {
     return this.#own(host, repository).length > 0;
   }
 
-  /** Registries and parts of them that have an entry. */
+  /** Registries, and parts of registries, that have an entry. */
   get names(): string[] {
     const { auths, credHelpers } = this.#document;
     const keys = [...Object.keys(auths ?? {}).map(nameOf), ...Object.keys(credHelpers ?? {}).map(nameOf)];
     return [...new Set(keys)];
   }
 
-  /** Stores a login with the helper that the file names for the registry, or in the file. */
+  /** Stores a login with the credential helper that the file names for the registry, or in the file itself. */
   async store(host: string, repository: string | null, username: string, password: string): Promise<void> {
     const helper = this.#helperOf(host);
     if (helper !== null && repository !== null) {
-      throw new LacunaError('UNSUPPORTED', 'credential helpers keep one login for a registry, not for parts of it', {
-        op: 'log in',
-        subject: `${host}/${repository}`,
-      });
+      throw new LacunaError(
+        'UNSUPPORTED',
+        'a credential helper stores one login per registry, none for parts of a registry',
+        {
+          op: 'log in',
+          subject: `${host}/${repository}`,
+        },
+      );
     }
     await helper?.store(serverOf(host), username, password);
     const auth = Buffer.from(`${username}:${password}`).toString('base64');
@@ -97,7 +106,7 @@ export class AuthFile {
     await this.#write({ ...this.#document, auths });
   }
 
-  /** False: there was nothing to remove. */
+  /** Removes a login. Resolves with false when there was none. */
   async remove(host: string, repository: string | null): Promise<boolean> {
     const helper = repository === null ? this.#helperOf(host) : null;
     const isErased = (await helper?.erase(serverOf(host))) ?? false;
@@ -112,7 +121,7 @@ export class AuthFile {
     return name ? new CredentialHelper(name, this.path) : null;
   }
 
-  /** Keys of `auths` whose entries are for the repository, the best first. */
+  /** Keys of `auths` whose entries apply to the repository, the most specific first. */
   #keysOf(host: string, repository: string | null): string[] {
     const parts = repository === null ? [] : repository.split('/');
     const namespaces = parts.map((_, at) => [host, ...parts.slice(0, parts.length - at)].join('/'));
@@ -142,18 +151,22 @@ export class AuthFile {
       const text = Buffer.from(entry.auth, 'base64').toString('utf8');
       const colon = text.indexOf(':');
       if (colon >= 1) {
-        // Docker pads with NULs.
+        // Docker pads the text with NULs.
         return { username: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, '') };
       }
-      throw new LacunaError('CONFIG', `${this.path}: auths: the entry of ${host} is not base64 of USER:PASSWORD`, {
-        op: OP,
-        subject: this.path,
-      });
+      throw new LacunaError(
+        'CONFIG',
+        `${this.path}: the entry of ${host} in auths is not the base64 form of USER:PASSWORD`,
+        {
+          op: OP,
+          subject: this.path,
+        },
+      );
     }
     return entry.username ? { username: entry.username, password: entry.password ?? '' } : null;
   }
 
-  /** Renamed into place, and only its owner may read it. A link stays one. */
+  /** Replaces the file by renaming; only its owner may read it. A symbolic link stays, and its target is replaced. */
   async #write(document: AuthDocument): Promise<void> {
     const target = await realpath(this.path).catch(() => this.path);
     const temporary = `${target}.${randomBytes(6).toString('hex')}.tmp`;
@@ -172,10 +185,13 @@ export class AuthFile {
   }
 }
 
-/** What docker and its helpers call a registry. */
+/** Docker's key for a registry, in its file and for its helpers. */
 const serverOf = (host: string): string => (host === 'docker.io' ? DOCKER_HUB_KEY : host);
 
-/** What a key of `auths` is for: keys may be URLs, with the path of an API, and docker.io has three names. */
+/**
+ * The registry, or the part of one, that a key of `auths` names. Keys may be URLs with the path of an API, and
+ * docker.io has three names.
+ */
 export function nameOf(key: string): string {
   const bare = key.replace(/^https?:\/\//, '');
   const name = bare === key ? bare.replace(/\/v[12]\/?$|\/$/, '') : bare.replace(/\/.*$/, '');

@@ -6,15 +6,18 @@ import { readCertificates } from '../config/certificates.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { TlsOptions } from './tls.ts';
 
-/** Where a registry has a folder of its name, the first that is there. */
-const places = (): string[] => [
+/** Folders that have one folder for each registry; the first that has the registry's counts. */
+const certificateRoots = (): string[] => [
   join(homedir(), '.config/containers/certs.d'),
   '/etc/containers/certs.d',
   '/etc/docker/certs.d',
 ];
 
 /** The certificates that the system keeps for `host` (`HOST[:PORT]`); none where it has no folder. */
-export async function hostCertificates(host: string, roots: readonly string[] = places()): Promise<TlsOptions> {
+export async function hostCertificates(
+  host: string,
+  roots: readonly string[] = certificateRoots(),
+): Promise<TlsOptions> {
   for (const root of roots) {
     const dir = join(root, host);
     const names = await readdir(dir).catch(() => null);
@@ -39,7 +42,7 @@ async function certificatesIn(dir: string, names: readonly string[]): Promise<Tl
   if (own === undefined) return ca;
   const key = own.replace(/cert$/, 'key');
   if (names.includes(key)) return { ...ca, cert: await read(own), key: await read(key) };
-  throw new LacunaError('CONFIG', `missing key ${key} of the client certificate ${own}`, {
+  throw new LacunaError('CONFIG', `the client certificate ${own} has no key: ${key} is missing`, {
     op: 'read certificates',
     subject: dir,
     hint: 'CA certificates have names that end in .crt, not in .cert',

@@ -1,6 +1,6 @@
 /**
  * `docker-credential-*` programs, which keep credentials in key rings. Their protocol is that of
- * https://github.com/docker/docker-credential-helpers: a word says what to do, the rest goes over stdin and stdout.
+ * https://github.com/docker/docker-credential-helpers: an argument names the action, stdin and stdout carry the data.
  */
 import { spawn } from 'node:child_process';
 import { z } from 'zod';
@@ -9,34 +9,37 @@ import { parseSecretJson } from '../image/json.ts';
 import type { Credentials } from './credential-source.ts';
 
 const OP = 'read credentials';
-/** Milliseconds. A helper may ask a key ring that has to be unlocked. */
-const PATIENCE = 30_000;
+/** Milliseconds. A helper may wait until the user unlocks a key ring. */
+const DEFAULT_TIMEOUT = 30_000;
 const MAX_OUTPUT = 1024 * 1024;
 
-const answer = z.looseObject({ Username: z.string(), Secret: z.string() });
+const helperOutput = z.looseObject({ Username: z.string(), Secret: z.string() });
 
 export class CredentialHelper {
   readonly #program: string;
-  readonly #patience: number;
+  readonly #timeout: number;
 
-  /** `name`: what follows `docker-credential-`; `path`: the file that names it. */
-  constructor(name: string, path: string, patience = PATIENCE) {
+  /** `name`: without `docker-credential-`; `path`: the file that names the helper; `timeout`: milliseconds. */
+  constructor(name: string, path: string, timeout = DEFAULT_TIMEOUT) {
     if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(name)) {
-      throw new LacunaError('CONFIG', `${path}: not the name of a credential helper`, { op: OP, subject: path });
+      throw new LacunaError('CONFIG', `${path}: the name of a credential helper is not valid`, {
+        op: OP,
+        subject: path,
+      });
     }
     this.#program = `docker-credential-${name}`;
-    this.#patience = patience;
+    this.#timeout = timeout;
   }
 
-  /** Null: it knows nobody there. */
+  /** The credentials for a server; null when the helper has none. */
   async get(server: string): Promise<Credentials | null> {
     const { status, stdout } = await this.#run('get', server);
     if (status !== 0) {
       if (stdout.includes('credentials not found')) return null;
-      throw this.#error(`ended with status ${status} when asked for ${server}`);
+      throw this.#error(`exited with status ${status} for get ${server}`);
     }
-    const result = answer.safeParse(parseSecretJson(stdout));
-    if (!result.success) throw this.#error('answered with something that is not its protocol');
+    const result = helperOutput.safeParse(parseSecretJson(stdout));
+    if (!result.success) throw this.#error('printed credentials in an unknown form');
     const { Username, Secret } = result.data;
     if (Username === '' && Secret === '') return null;
     return Username === '<token>' ? { identityToken: Secret } : { username: Username, password: Secret };
@@ -45,10 +48,10 @@ export class CredentialHelper {
   async store(server: string, username: string, password: string): Promise<void> {
     const document = { ServerURL: server, Username: username, Secret: password };
     const { status } = await this.#run('store', JSON.stringify(document));
-    if (status !== 0) throw this.#error(`ended with status ${status} when it should keep a password for ${server}`);
+    if (status !== 0) throw this.#error(`exited with status ${status} for store ${server}`);
   }
 
-  /** False: there was nothing to erase. */
+  /** Resolves with false when there was nothing to erase. */
   async erase(server: string): Promise<boolean> {
     return (await this.#run('erase', server)).status === 0;
   }
@@ -64,22 +67,22 @@ export class CredentialHelper {
 
   #run(action: string, input: string): Promise<{ status: number; stdout: string }> {
     return new Promise((resolve, reject) => {
-      // Its stderr goes nowhere: helpers print there what they like, secrets included.
+      // Its stderr is dropped: helpers may print secrets there.
       const child = spawn(this.#program, [action], { stdio: ['pipe', 'pipe', 'ignore'] });
       const output: Buffer[] = [];
       let size = 0;
       const fail = (problem: string): void => {
         clearTimeout(timer);
         child.kill('SIGKILL');
-        // What it has started may live on with the other ends.
+        // A process that the helper started may outlive it and hold the other ends of the pipes.
         child.stdout.destroy();
         child.stdin.destroy();
         reject(this.#error(problem));
       };
-      const timer = setTimeout(() => fail(`did not answer within ${this.#patience / 1000} s`), this.#patience);
+      const timer = setTimeout(() => fail(`did not finish within ${this.#timeout / 1000} s`), this.#timeout);
       child.stdout.on('data', (piece: Buffer) => {
         size += piece.length;
-        if (size > MAX_OUTPUT) fail('answered with too much');
+        if (size > MAX_OUTPUT) fail(`printed more than ${MAX_OUTPUT} bytes`);
         else output.push(piece);
       });
       child.on('error', (error) => {
@@ -87,10 +90,10 @@ export class CredentialHelper {
       });
       child.on('close', (code, killedBy) => {
         clearTimeout(timer);
-        if (code === null) reject(this.#error(`was ended by ${killedBy}`));
+        if (code === null) reject(this.#error(`was killed by ${killedBy}`));
         else resolve({ status: code, stdout: Buffer.concat(output).toString('utf8') });
       });
-      // A helper that exits without reading its input closes the pipe; its status tells the rest.
+      // A helper that exits without reading its input closes the pipe; its exit status tells the outcome.
       child.stdin.on('error', () => {});
       child.stdin.end(input);
     });

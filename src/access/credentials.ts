@@ -1,6 +1,6 @@
 /**
- * Credentials from where logins are kept: the files of docker, podman and skopeo, and the helpers that they name. Read
- * anew each time, so that a new login is seen.
+ * Credentials from stored logins: the files of docker, podman and skopeo, and the helpers that these files name. Files
+ * are read at each use, so a new login takes effect at once.
  */
 import { access } from 'node:fs/promises';
 import { homedir } from 'node:os';
@@ -9,19 +9,19 @@ import { toLacunaError } from '../errors.ts';
 import { AuthFile } from './auth-file.ts';
 import type { CredentialSource } from './credential-source.ts';
 
-/** Where stored logins are looked for. */
+/** Options for finding stored logins. */
 export interface AuthFileOptions {
-  /** The only file that is looked at; default: those of {@link authFiles}. */
+  /** The only file that is read; default: those of {@link authFiles}. */
   readonly authFile?: string;
 }
 
-/** Docker's own: in `$DOCKER_CONFIG`, else in `~/.docker`. */
+/** The path of Docker's config.json: in `$DOCKER_CONFIG`, else in `~/.docker`. */
 export const dockerConfigFile = (dir = process.env.DOCKER_CONFIG || join(homedir(), '.docker')): string =>
   join(dir, 'config.json');
 
 /**
- * Where logins are kept, first come first served: `$REGISTRY_AUTH_FILE` alone when it is set, else `$DOCKER_CONFIG` when
- * it is set, podman's of this session and of this user, and docker's.
+ * Paths of the files with logins, in the order in which they are searched: `$REGISTRY_AUTH_FILE` alone when it is set;
+ * else `$DOCKER_CONFIG` when it is set, podman's files of this session and of this user, and docker's.
  */
 export function authFiles({ authFile }: AuthFileOptions = {}): string[] {
   const {
@@ -39,7 +39,7 @@ export function authFiles({ authFile }: AuthFileOptions = {}): string[] {
   return own ? [dockerConfigFile(), ...podman] : [...podman, dockerConfigFile()];
 }
 
-/** Credentials of every place where logins are kept. A missing file knows nobody, unless it was named. */
+/** Credentials from all files with logins. A missing file counts as empty, but is an error when `authFile` names it. */
 export function storedCredentials(options: AuthFileOptions = {}): CredentialSource {
   return async (host, repository) => {
     const { authFile } = options;
@@ -49,14 +49,14 @@ export function storedCredentials(options: AuthFileOptions = {}): CredentialSour
       });
     }
     for (const path of authFiles(options)) {
-      const found = await (await AuthFile.read(path)).find(host, repository ?? null);
-      if (found !== null) return found;
+      const credentials = await (await AuthFile.read(path)).find(host, repository ?? null);
+      if (credentials !== null) return credentials;
     }
     return null;
   };
 }
 
-/** Credentials of Docker's config alone: `dir`, else `$DOCKER_CONFIG`, else `~/.docker`. A missing file knows nobody. */
+/** Credentials from Docker's config alone: `dir`, else `$DOCKER_CONFIG`, else `~/.docker`. A missing file has none. */
 export function dockerConfigCredentials(options: { readonly dir?: string } = {}): CredentialSource {
   return async (host, repository) =>
     (await AuthFile.read(dockerConfigFile(options.dir))).find(host, repository ?? null);

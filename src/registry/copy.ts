@@ -1,18 +1,18 @@
-/** Copies blobs and whole images from one store to another, moving no byte that need not move. */
+/** Copies blobs and whole images between stores; blobs that the target has are not transferred again. */
 import { LacunaError } from '../errors.ts';
 import { type Descriptor, parseArtifact, parseIndex, parseManifest } from '../image/manifest.ts';
 import { isDocument, isIndex, MEDIA } from '../image/media.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 import { uploadBlob } from './upload-blob.ts';
 
-/** How deep indexes of indexes are followed. */
+/** Maximum depth of indexes within indexes. */
 const MAX_DEPTH = 4;
 
-/** What it took to have a blob in a store. */
+/** Way in which a blob came into a store: it was there, was mounted from another repository, or was copied. */
 export type BlobCopy = 'there' | 'mounted' | 'copied';
 
 export interface CopyOptions extends SignalOptions {
-  /** Told of every config and layer. */
+  /** Called for every config and layer, with its size in bytes. */
   readonly onCopy?: (how: BlobCopy, bytes: number) => void;
 }
 
@@ -34,8 +34,8 @@ export async function copyBlob(
 }
 
 /**
- * Makes sure that `to` has a manifest of `from` with everything it needs, or an index with all its manifests; `ref` is the
- * name it gets, a tag or its digest, null for the one that the target's reference has.
+ * Makes sure that `to` has a manifest of `from` with everything it needs, or an index with all its manifests; `ref` is
+ * the name it gets, a tag or its digest, null for the one that the target's reference has.
  */
 export async function copyImage(
   from: ImageStore,
@@ -55,12 +55,12 @@ async function copyTree(
   options: CopyOptions,
   depth: number,
 ): Promise<void> {
-  // An index may list what is neither a manifest nor an index: nobody can say more of it than that it is a blob.
+  // An index may list something that is neither a manifest nor an index: it is copied as a blob.
   if (!isDocument(image.mediaType)) {
     await copyBlob(from, to, image, options);
     return;
   }
-  // A manifest is pushed behind its parts, so where it is they are.
+  // A manifest is pushed after its parts, so a store that has it has them.
   const isThere = await to.has(image, options);
   if (isThere && ref === image.digest) return;
   const bytes = await from.manifest(image, options);
@@ -70,9 +70,9 @@ async function copyTree(
     for (const child of manifests) await copyTree(from, to, child, child.digest, options, depth + 1);
   } else if (!isThere) {
     for (const part of partsOf(bytes, image, from.subject)) {
-      // Layers that may not be distributed are elsewhere, and fetched from there.
+      // Layers that may not be distributed stay at their urls, and are fetched from there.
       if (part.urls !== undefined && !(await from.has(part, options))) continue;
-      // Not within the call: without a callback nothing would be copied.
+      // The copy is not an argument of the optional call: without a callback it would not run.
       const how = await copyBlob(from, to, part, options);
       options.onCopy?.(how, part.size);
     }
@@ -88,7 +88,7 @@ function partsOf(bytes: Buffer, { mediaType }: Descriptor, subject: string): Des
 }
 
 const tooDeep = (from: ImageStore): LacunaError =>
-  new LacunaError('UNSUPPORTED', `indexes of indexes, more than ${MAX_DEPTH} deep`, {
+  new LacunaError('UNSUPPORTED', `indexes are nested more than ${MAX_DEPTH} levels deep`, {
     op: 'copy',
     subject: from.subject,
   });

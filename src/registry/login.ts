@@ -1,4 +1,4 @@
-/** Logging in to a registry and out: credentials are tried first, and then kept where docker, podman and skopeo look. */
+/** Login and logout: credentials are verified first, and then stored where docker, podman and skopeo look for them. */
 
 import { AuthFile, nameOf } from '../access/auth-file.ts';
 import { type AuthFileOptions, authFiles, dockerConfigFile } from '../access/credentials.ts';
@@ -14,76 +14,79 @@ export interface LoginOptions
     AuthFileOptions,
     SignalOptions {}
 
-/** Where a login was kept. */
+/** A stored login. */
 export interface LoginResult {
-  /** `HOST[:PORT]`, or a part of one: `HOST/NAMESPACE`. */
+  /** `HOST[:PORT]`, or a part of a registry: `HOST/NAMESPACE`. */
   readonly registry: string;
-  /** Path of the file; it may name a helper that has the password. */
+  /** Path of the file. It may name a credential helper that has the password. */
   readonly file: string;
 }
 
-interface Place {
+interface RegistryScope {
   readonly host: string;
-  /** Null: the whole registry. */
+  /** Repository or namespace; null: the whole registry. */
   readonly repository: string | null;
 }
 
-/** Tries `username` and `password` at the registry and keeps them. UNAUTHORIZED, and nothing kept, when it refuses them. */
+/**
+ * Verifies `username` and `password` at the registry and stores them. UNAUTHORIZED, and nothing stored, if it refuses.
+ */
 export async function login(
   registry: string,
   { username, password }: { readonly username: string; readonly password: string },
   options: LoginOptions = {},
 ): Promise<LoginResult> {
-  const place = parsePlace(registry);
-  if (username === '' || username.includes(':')) throw usage('a user name is not empty and has no colon', registry);
-  await verify(place, { username, password }, options);
-  const file = await fileFor(place, options);
-  await file.store(place.host, place.repository, username, password);
-  return { registry: nameOfPlace(place), file: file.path };
+  const scope = parseScope(registry);
+  if (username === '' || username.includes(':'))
+    throw usage('a user name must not be empty or contain a colon', registry);
+  await verify(scope, { username, password }, options);
+  const file = await fileFor(scope, options);
+  await file.store(scope.host, scope.repository, username, password);
+  return { registry: nameOfScope(scope), file: file.path };
 }
 
-/** Forgets the login of `registry`, null: all of them. Resolves with what was forgotten; NOT_FOUND when that is nothing. */
+/** Removes the login of `registry`; null: all logins. Resolves with those removed; NOT_FOUND when there are none. */
 export async function logout(registry: string | null, options: AuthFileOptions = {}): Promise<LoginResult[]> {
-  const forgotten: LoginResult[] = [];
+  const removed: LoginResult[] = [];
   for (const path of authFiles(options)) {
     const names = registry === null ? (await AuthFile.read(path)).names : [registry];
-    const places = registry === null ? names.map(placeOf).filter((place) => place !== null) : names.map(parsePlace);
-    for (const place of places) {
-      const isRemoved = await (await AuthFile.read(path)).remove(place.host, place.repository);
-      if (isRemoved) forgotten.push({ registry: nameOfPlace(place), file: path });
+    const scopes = registry === null ? names.map(scopeOf).filter((scope) => scope !== null) : names.map(parseScope);
+    for (const scope of scopes) {
+      const isRemoved = await (await AuthFile.read(path)).remove(scope.host, scope.repository);
+      if (isRemoved) removed.push({ registry: nameOfScope(scope), file: path });
     }
   }
-  if (forgotten.length > 0) return forgotten;
-  throw new LacunaError('NOT_FOUND', registry === null ? 'no logins are kept' : 'not logged in', {
+  if (removed.length > 0) return removed;
+  throw new LacunaError('NOT_FOUND', registry === null ? 'there are no stored logins' : 'not logged in', {
     op: 'log out',
     ...(registry === null ? {} : { subject: registry }),
   });
 }
 
 async function verify(
-  { host, repository }: Place,
+  { host, repository }: RegistryScope,
   credentials: { readonly username: string; readonly password: string },
   options: LoginOptions,
 ): Promise<void> {
   const store = { ...options, credentials: async () => credentials };
   const { http, transport } = await openRegistryHttp(host, store, repository ?? undefined);
   const scopes = repository === null ? [] : [`repository:${repository}:pull`];
-  const purpose = { op: 'log in', subject: host, signal: options.signal ?? null };
+  const context = { op: 'log in', subject: host, signal: options.signal ?? null };
   try {
-    await discard(await http.send({ ...purpose, method: 'GET', url: http.base, scopes, expect: [200] }));
+    await discard(await http.send({ ...context, method: 'GET', url: http.base, scopes, expect: [200] }));
   } catch (error) {
     if (!isLacunaError(error) || error.code !== 'UNAUTHORIZED') throw error;
     throw new LacunaError('UNAUTHORIZED', 'the registry refused the user name or the password', {
-      ...purpose,
-      hint: 'some registries want a token of the account instead of its password',
+      ...context,
+      hint: 'some registries require an access token instead of the password',
     });
   } finally {
     await transport.close();
   }
 }
 
-/** The file that has a login for this place already, since it would be found first; else docker's. */
-async function fileFor({ host, repository }: Place, options: AuthFileOptions): Promise<AuthFile> {
+/** The file that already has a login for this scope, since it is searched first; else docker's. */
+async function fileFor({ host, repository }: RegistryScope, options: AuthFileOptions): Promise<AuthFile> {
   const paths = authFiles(options);
   if (paths.length === 1) return await AuthFile.read(paths[0]!);
   for (const path of paths) {
@@ -93,10 +96,11 @@ async function fileFor({ host, repository }: Place, options: AuthFileOptions): P
   return await AuthFile.read(dockerConfigFile());
 }
 
-const nameOfPlace = ({ host, repository }: Place): string => (repository === null ? host : `${host}/${repository}`);
+const nameOfScope = ({ host, repository }: RegistryScope): string =>
+  repository === null ? host : `${host}/${repository}`;
 
-/** `HOST[:PORT][/NAMESPACE…]`, also as a URL; null when it is something else. */
-function placeOf(registry: string): Place | null {
+/** Parses `HOST[:PORT][/NAMESPACE…]`, also as a URL; null when it is anything else. */
+function scopeOf(registry: string): RegistryScope | null {
   const name = nameOf(registry.replace(/^docker:\/\//, ''));
   const slash = name.indexOf('/');
   const [host, repository] = slash < 0 ? [name, null] : [name.slice(0, slash), name.slice(slash + 1)];
@@ -109,11 +113,11 @@ function placeOf(registry: string): Place | null {
   }
 }
 
-function parsePlace(registry: string): Place {
-  const place = placeOf(registry);
-  // Not quoted: it may be a password that slipped.
-  if (place === null) throw usage('this is not the name of a registry', null);
-  return place;
+function parseScope(registry: string): RegistryScope {
+  const scope = scopeOf(registry);
+  // The text is not quoted: it may be a password typed in the wrong place.
+  if (scope === null) throw usage('not the name of a registry', null);
+  return scope;
 }
 
 const usage = (problem: string, subject: string | null): LacunaError =>

@@ -1,14 +1,14 @@
-/** What a store's own reference names, for people: where a tag is missing, the error lists those that are there. */
+/** Resolves the reference that a store was opened with; when its tag is missing, the error lists existing tags. */
 import { isLacunaError, LacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import { nearest } from '../suggest.ts';
 import type { ImageStore, SignalOptions } from './store.ts';
 
-/** One page of most registries. */
+/** Maximum number of tags that are read to find similar ones: one page of most registries. */
 const MAX_TAGS = 1000;
 const MAX_SHOWN = 8;
 
-/** As {@link ImageStore.resolve} of no ref. */
+/** As {@link ImageStore.resolve} with null, with a hint about tags in the error. */
 export async function resolveNamed(store: ImageStore, options: SignalOptions): Promise<Descriptor> {
   try {
     return await store.resolve(null, options);
@@ -24,11 +24,13 @@ export async function resolveNamed(store: ImageStore, options: SignalOptions): P
   }
 }
 
-/** Only registries answer with a status; layouts and archives list their names themselves. */
+/**
+ * Whether a registry answered 404. Only its errors have a status; those of layouts and archives list the names already.
+ */
 const isMissing = (error: unknown): boolean =>
   isLacunaError(error) && error.code === 'NOT_FOUND' && 'status' in error && error.status === 404;
 
-/** Null where there is no such repository, or no list for us. */
+/** A hint with the tags; null when the repository does not exist, or its tags cannot be listed. */
 async function tagsHint(store: ImageStore, options: SignalOptions): Promise<string | null> {
   const tags: string[] = [];
   try {

@@ -1,4 +1,4 @@
-/** From a reference to the store it names. */
+/** Opens the store that a reference names. */
 import { access } from 'node:fs/promises';
 import { isIPv4 } from 'node:net';
 import { hostCertificates } from '../access/cert-dir.ts';
@@ -28,10 +28,10 @@ import { openLayout } from './local/layout.ts';
 import { withOwnErrors } from './own-errors.ts';
 import type { ImageStore, StoreOptions } from './store.ts';
 
-/** Where the API of a registry is when not at its name. */
+/** Hosts of registry APIs that differ from the registry's name. */
 const API_HOSTS: Readonly<Record<string, string>> = { 'docker.io': 'registry-1.docker.io' };
 
-/** Whether a registry of this name is on this machine, where plain HTTP is the custom. */
+/** Whether a registry of this name is on this machine; such registries speak plain HTTP by default. */
 export function isLoopback(host: string): boolean {
   const name = host.replace(/:[0-9]+$/, '');
   return name === 'localhost' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'));
@@ -58,7 +58,7 @@ async function openUnguarded(reference: Reference, options: StoreOptions): Promi
     case 'dir':
       return withForeign(await openDir(reference, options.create ?? false), options);
     case 'rafs':
-      throw new LacunaError('UNSUPPORTED', 'rafs: names bare files, not a store of images', {
+      throw new LacunaError('UNSUPPORTED', 'rafs: names files of one image, not a store of images', {
         op: 'open',
         subject: reference.bootstrap,
         hint: 'use docker:// or oci:',
@@ -66,10 +66,10 @@ async function openUnguarded(reference: Reference, options: StoreOptions): Promi
   }
 }
 
-/** An archive is read, or with `create` made anew: nothing is added to one. */
+/** Opens an archive to read it, or with `create` to write a new one. Existing archives are never added to. */
 async function openArchive(reference: ArchiveReference, options: StoreOptions): Promise<ImageStore> {
   if (options.create === true) return new ArchiveWriter(reference);
-  // A missing file is missing now, not with the first question.
+  // A missing file is reported now, not by the first read.
   if (reference.path !== STREAM) await access(reference.path).catch(cannotOpen(reference.path));
   return withForeign(new ArchiveStore(reference), options);
 }
@@ -79,12 +79,12 @@ function withForeign(store: FileStore, options: StoreOptions): FileStore {
   return store;
 }
 
-/** `registry`: the host that the image is from, null for files. */
+/** `registry`: the host that the image comes from; null for files. */
 const foreignLayers = (registry: string | null, options: StoreOptions): ForeignLayers =>
   new ForeignLayers({
     policy: options.foreignLayers ?? 'public',
     registry,
-    // Neither our certificate nor what is trusted without checking is for whoever an image names.
+    // Hosts that an image names get no client certificate, and their certificates are always verified.
     connect: (lookup) =>
       openTransport(options.transport ?? 'undici', {
         tls: options.ca === undefined ? {} : { ca: options.ca },
@@ -104,18 +104,18 @@ async function openRegistry(reference: DockerReference, options: StoreOptions): 
   return new RegistryStore({ reference, http, transport, foreign: foreignLayers(reference.host, options) });
 }
 
-/** HTTP to the registry `host`, with what `options` say of it; the caller closes the transport. */
+/** HTTP to the registry `host` with `options`; the caller closes the transport. */
 export async function openRegistryHttp(
   host: string,
   options: StoreOptions,
   repository?: string,
 ): Promise<{ http: RegistryHttp; transport: Transport }> {
   const { ca, cert, key, credentials: source, log = silentLog } = options;
-  const kept = options.plainHttp === true ? {} : await hostCertificates(host);
-  const authorities = [kept.ca, ca].filter((text) => text != null).join('\n');
+  const stored = options.plainHttp === true ? {} : await hostCertificates(host);
+  const authorities = [stored.ca, ca].filter((text) => text != null).join('\n');
   const transport = await openTransport(options.transport ?? 'undici', {
     tls: {
-      ...kept,
+      ...stored,
       ...(authorities === '' ? {} : { ca: authorities }),
       ...(cert === undefined && key === undefined ? {} : { cert: cert ?? null, key: key ?? null }),
       verify: options.tlsVerify !== false,
@@ -138,7 +138,7 @@ async function schemeOf(address: string, options: StoreOptions, transport: Trans
   if (plainHttp !== undefined) return plainHttp ? 'http' : 'https';
   if (tlsVerify === undefined) return isLoopback(address) ? 'http' : 'https';
   if (tlsVerify) return 'https';
-  // As docker and skopeo do with a registry that need not be verified.
+  // Docker and skopeo do the same with a registry that need not be verified.
   try {
     const url = new URL(`https://${address}/v2/`);
     await discard(await transport.request({ method: 'GET', url, headers: {}, body: null, signal: null }));
@@ -148,7 +148,7 @@ async function schemeOf(address: string, options: StoreOptions, transport: Trans
   }
 }
 
-/** Loads the default HTTP client ahead of the first request, for processes that wait for work: it takes 0.1 s. */
+/** Loads the default HTTP client before the first request, for long-running processes: loading takes 0.1 s. */
 export async function preloadTransport(): Promise<void> {
   await import('./http/transport-undici.ts');
 }
@@ -159,7 +159,7 @@ async function openTransport(name: 'undici' | 'node-fetch', options: TransportOp
 
 async function loadTransport(name: 'undici' | 'node-fetch', options: TransportOptions): Promise<Transport> {
   if (name === 'undici') {
-    // undici is CommonJS, which esbuild cannot take along into an ES module that it makes of a whole program.
+    // undici is CommonJS, which esbuild cannot bundle into an ES module.
     const loaded = await import('./http/transport-undici.ts').catch(() => null);
     if (loaded !== null) return loaded.undiciTransport(options);
   }

@@ -1,6 +1,6 @@
 /**
- * The seam of every store: whatever a file system, a library or a mistake of ours throws inside, what leaves is a
- * LacunaError that says which operation failed on what, with the original as its cause.
+ * The error boundary of every store: any error of a file system, a library or a bug of ours leaves it as a LacunaError
+ * with the operation and the subject, and the original as its cause.
  */
 import { type LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobUpload, ImageStore } from './store.ts';
@@ -17,10 +17,10 @@ const STORE_OPS = {
 
 const UPLOAD_OPS = { write: 'push', commit: 'push' } as const;
 
-/** What leaves a store in place of an error. */
+/** Makes the error that a store throws out of one that was thrown inside of it. */
 export type Describe = (error: unknown, about: { readonly op: string; readonly subject: string }) => LacunaError;
 
-/** `store` itself: other stores of its class know it by its private fields. */
+/** Wraps the methods of `store` itself, not of a copy: other stores of its class use its private fields. */
 export function withOwnErrors<T extends ImageStore>(store: T, describe: Describe = toLacunaError): T {
   const { subject } = store;
   const describeAs = (op: string) => (error: unknown) => describe(error, { op, subject });
@@ -39,9 +39,9 @@ function guard<T extends object>(
   for (const [name, op] of Object.entries(ops)) {
     const method: unknown = Reflect.get(target, name);
     if (typeof method !== 'function') continue;
-    Reflect.set(target, name, async (...given: unknown[]): Promise<unknown> => {
+    Reflect.set(target, name, async (...parameters: unknown[]): Promise<unknown> => {
       try {
-        return await Reflect.apply(method, target, given);
+        return await Reflect.apply(method, target, parameters);
       } catch (error) {
         throw describe(op)(error);
       }

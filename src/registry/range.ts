@@ -1,22 +1,22 @@
-/** Which bytes were asked for, and getting exactly them out of what a server or a file sends. */
+/** Byte ranges of blobs: the requested one, the one that a server sends, and exactly its bytes out of a stream. */
 import type { Hash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
 import { hasherFor } from '../image/digest.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { ReadOptions } from './store.ts';
 
-/** Bytes start…end−1 of a blob. */
+/** Bytes `start` to `end − 1` of a blob. */
 export interface Range {
   readonly start: number;
   readonly end: number;
 }
 
-/** The range that `options` ask of a blob. Throws USAGE when it does not lie in it. */
+/** The range of a blob that `options` request. Throws USAGE when it does not lie within the blob. */
 export function rangeOf(descriptor: Descriptor, options: ReadOptions): Range {
   const start = options.offset ?? 0;
   const end = start + (options.length ?? descriptor.size - start);
   if (!Number.isSafeInteger(start) || !Number.isSafeInteger(end) || start < 0 || end < start || end > descriptor.size) {
-    throw new LacunaError('USAGE', `bytes ${start} to ${end} are not in its ${descriptor.size} bytes`, {
+    throw new LacunaError('USAGE', `the range from ${start} to ${end} exceeds the blob's ${descriptor.size} bytes`, {
       op: 'read',
       subject: descriptor.digest,
     });
@@ -24,7 +24,7 @@ export function rangeOf(descriptor: Descriptor, options: ReadOptions): Range {
   return { start, end };
 }
 
-/** `bytes START-LAST/TOTAL` (RFC 9110 14.4), null when it is anything else. */
+/** Parses `bytes START-LAST/TOTAL` (RFC 9110 14.4); null when it is anything else. */
 export function parseContentRange(value: string | null): { range: Range; total: number | null } | null {
   const match = /^bytes ([0-9]{1,15})-([0-9]{1,15})\/([0-9]{1,15}|\*)$/.exec(value ?? '');
   if (match === null) return null;
@@ -32,21 +32,21 @@ export function parseContentRange(value: string | null): { range: Range; total: 
   return { range: { start: Number(match[1]), end: Number(match[2]) + 1 }, total };
 }
 
-/** Bytes `skip`…`skip + length − 1` of a stream. Whatever follows is left unread. */
+/** Bytes `skip` to `skip + length − 1` of a stream. The rest is left unread. */
 export async function* window(source: AsyncIterable<Buffer>, skip: number, length: number): AsyncGenerator<Buffer> {
   let before = skip;
   let left = length;
   for await (const piece of source) {
     const from = Math.min(before, piece.length);
     before -= from;
-    const wanted = piece.subarray(from, Math.min(piece.length, from + left));
-    left -= wanted.length;
-    if (wanted.length > 0) yield wanted;
+    const part = piece.subarray(from, Math.min(piece.length, from + left));
+    left -= part.length;
+    if (part.length > 0) yield part;
     if (left === 0) return;
   }
 }
 
-/** Hashes a whole read and compares before its last piece is given out. */
+/** Hashes a whole read, and compares the digest before the last piece is delivered. */
 export class Verifier {
   readonly #descriptor: Descriptor;
   readonly #hash: Hash;
@@ -63,17 +63,17 @@ export class Verifier {
   /** Throws DIGEST_MISMATCH. Call it once, after the last piece. */
   finish(subject: string): void {
     const { digest } = this.#descriptor;
-    const found = `${digest.slice(0, digest.indexOf(':'))}:${this.#hash.digest('hex')}`;
-    if (found === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `the bytes of ${digest} hash to ${found}`, {
+    const actual = `${digest.slice(0, digest.indexOf(':'))}:${this.#hash.digest('hex')}`;
+    if (actual === digest) return;
+    throw new LacunaError('DIGEST_MISMATCH', `the bytes of ${digest} hash to ${actual}`, {
       op: 'read',
       subject,
-      hint: 'the blob is damaged where it is stored or on its way',
+      hint: 'the blob was damaged in its store or in transit',
     });
   }
 }
 
-/** The error of a blob that is not as long as its descriptor says. */
+/** The error of a blob whose size differs from that of its descriptor. */
 export const sizeMismatch = (descriptor: Descriptor, subject: string, found: string): LacunaError =>
   new LacunaError('SIZE_MISMATCH', `${descriptor.digest} should have ${descriptor.size} bytes and has ${found}`, {
     op: 'read',

@@ -1,20 +1,20 @@
-/** Pushing a blob from a source that can be read again: the one place where a lost upload is repeated. */
+/** Pushes a blob from a source that can be read again: the one place where a lost upload is repeated. */
 
 import { isAborted } from './http/transport.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from './store.ts';
 import { UploadLost } from './upload-window.ts';
 
-/** A stream that was cut, chunks that are refused then, and a stream once more. */
+/** Three tries: a stream that is cut, then chunks that are refused, then a stream again. */
 const MAX_TRIES = 3;
 
 export interface UploadBlobOptions extends SignalOptions {
-  /** Called before the blob is made once more. */
+  /** Called before the blob is written again. */
   readonly onRepeat?: (error: Error, tries: number) => void;
 }
 
 /**
- * Makes a blob of `to`: `make` writes it to an upload and commits that (or aborts it when there is nothing). It is called
- * again, with another upload, when the registry has lost what was sent before and cannot be sent again from memory.
+ * Adds a blob to `to`: `make` writes it to an upload and commits it, or aborts it when there is nothing to add. `make`
+ * is called again with a new upload when the registry has lost bytes that are no longer in memory.
  */
 export async function uploadBlob<T>(
   to: ImageStore,

@@ -1,15 +1,15 @@
 /**
- * The last bytes of a blob that is being uploaded: those that wait to be sent, and those sent that may be needed again.
- * Memory is bounded: whoever writes waits until what is held may be dropped.
+ * The window of a blob that is being uploaded: bytes that wait to be sent, and sent bytes that may be sent again.
+ * Memory is bounded: a write waits until older bytes may be dropped.
  */
 import { LacunaError } from '../errors.ts';
 
 const SLAB = 256 * 1024;
 
-/** The registry has lost an upload, and its beginning is not held any more: only its source can repeat it. */
+/** The registry has lost an upload whose first bytes are no longer in memory: only its source can repeat it. */
 export class UploadLost extends LacunaError {
   constructor(subject: string, cause?: unknown) {
-    super('UNAVAILABLE', 'the registry has lost an upload, and its first bytes are no longer held in memory', {
+    super('UNAVAILABLE', 'the registry has lost an upload, and its first bytes are no longer in memory', {
       op: 'push',
       subject,
       hint: 'push again',
@@ -32,7 +32,7 @@ export class UploadWindow {
   #reuses = true;
   #hasEnded = false;
   #failure: { readonly error: unknown } | null = null;
-  /** Bytes that are held at most. */
+  /** Maximum bytes in memory. */
   capacity: number;
 
   constructor(subject: string, capacity: number) {
@@ -50,12 +50,14 @@ export class UploadWindow {
     return this.#hasEnded && this.#sent === this.#written;
   }
 
-  /** Whether a request can begin at this byte. */
+  /** Whether a request can start at this byte. */
   holds(at: number): boolean {
     return at >= this.#start && at <= this.#written;
   }
 
-  /** Sending goes on at byte `acknowledged`; of what is sent then, `retained` bytes are kept: all when it is not given. */
+  /**
+   * Sets that sending continues at byte `acknowledged`, and that the last `retained` bytes sent are kept; default all.
+   */
   keep(acknowledged: number, retained = Number.POSITIVE_INFINITY): void {
     this.#acknowledged = acknowledged;
     this.#sent = acknowledged;
@@ -63,8 +65,8 @@ export class UploadWindow {
     this.#changed();
   }
 
-  /** A request failed: its connection may still hold the memory of what it was to send. */
-  spoil(): void {
+  /** Stops the reuse of slabs after a failed request: its connection may still read their memory. */
+  stopReuse(): void {
     this.#reuses = false;
     this.#free.length = 0;
   }
@@ -90,13 +92,13 @@ export class UploadWindow {
     this.#changed();
   }
 
-  /** Whoever writes or reads gets this error from now on. */
+  /** Makes all later writes and reads fail with this error. */
   fail(error: unknown): void {
     this.#failure ??= { error };
     this.#changed();
   }
 
-  /** Waits until `size` bytes from `at` on are there, or all up to the end. Returns how many. */
+  /** Waits for `size` bytes from `at` on, or for the end of the blob. Returns how many there are. */
   async available(at: number, size: number): Promise<number> {
     while (!this.#hasEnded && this.#written - at < size) {
       this.#throwFailure();
@@ -105,7 +107,7 @@ export class UploadWindow {
     return Math.min(size, this.#written - at);
   }
 
-  /** Bytes `from`…`to − 1`, as they come; up to the end for null. */
+  /** Bytes `from` to `to − 1` as they are written; up to the end of the blob for null. */
   read(from: number, to: number | null): AsyncIterator<Buffer> {
     let at = from;
     let isOver = false;

@@ -1,4 +1,4 @@
-/** Node's HTTP agents for the transport over node-fetch: straight or by a proxy, with a clock for connecting. */
+/** Node's HTTP agents for the transport over node-fetch: direct or through a proxy, with a timeout for connecting. */
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Socket } from 'node:net';
@@ -15,7 +15,7 @@ type TlsSettings = Partial<ReturnType<typeof tlsSettings>>;
 
 export class AgentPool {
   readonly #options: TransportOptions;
-  /** By scheme and proxy. */
+  /** Agents by scheme and proxy. */
   readonly #agents = new Map<string, HttpAgent>();
 
   constructor(options: TransportOptions) {
@@ -25,8 +25,8 @@ export class AgentPool {
   for(url: URL): HttpAgent {
     const proxy = proxyFor(url);
     const key = `${url.protocol}${proxy?.href ?? ''}`;
-    const known = this.#agents.get(key);
-    if (known !== undefined) return known;
+    const existing = this.#agents.get(key);
+    if (existing !== undefined) return existing;
     const made = this.#make(url.protocol === 'https:', proxy);
     this.#agents.set(key, made);
     return made;
@@ -54,7 +54,7 @@ export class AgentPool {
   }
 }
 
-/** Gives a socket up that is not connected after `timeout` milliseconds. */
+/** Destroys a socket that is not connected after `timeout` milliseconds. */
 function limit(socket: Duplex, event: string, timeout: number): void {
   const timer = setTimeout(() => socket.destroy(new ConnectTimeout('no connection in time')), timeout);
   const stop = (): void => clearTimeout(timer);
@@ -67,7 +67,7 @@ function proxyHeaders(proxy: URL): Record<string, string> {
   return authorization === null ? {} : { 'proxy-authorization': authorization };
 }
 
-/** Plain HTTP: the proxy gets the requests themselves. */
+/** Agent for plain HTTP: it sends the requests themselves to the proxy. */
 class Forward extends HttpProxyAgent<string> {
   readonly #timeout: number;
 
@@ -83,7 +83,7 @@ class Forward extends HttpProxyAgent<string> {
   }
 }
 
-/** HTTPS: the proxy opens a way to the host, and TLS is spoken with that. */
+/** Agent for HTTPS: the proxy opens a tunnel to the host, and TLS runs between us and the host. */
 class Tunnel extends HttpsProxyAgent<string> {
   readonly #settings: TlsSettings;
   readonly #timeout: number;
@@ -96,20 +96,20 @@ class Tunnel extends HttpsProxyAgent<string> {
 
   override async connect(...[request, options]: Parameters<HttpsProxyAgent<string>['connect']>): Promise<Socket> {
     let status = 200;
-    request.once('proxyConnect', (answer: { statusCode: number }) => {
-      status = answer.statusCode;
+    request.once('proxyConnect', (response: { statusCode: number }) => {
+      status = response.statusCode;
     });
-    const clock = new AbortController();
-    const timer = setTimeout(() => clock.abort(), this.#timeout);
+    const deadline = new AbortController();
+    const timer = setTimeout(() => deadline.abort(), this.#timeout);
     try {
-      // Taken for the socket that the library is about to make.
-      Object.assign(this.connectOpts, { signal: clock.signal });
+      // The library passes these options to the socket that it creates next.
+      Object.assign(this.connectOpts, { signal: deadline.signal });
       const socket = await super.connect(request, { ...options, ...this.#settings });
       if (status === 200) return socket;
       socket.destroy();
       throw new ProxyRefusal(status);
     } catch (error) {
-      throw clock.signal.aborted ? new ConnectTimeout('no connection in time') : error;
+      throw deadline.signal.aborted ? new ConnectTimeout('no connection in time') : error;
     } finally {
       clearTimeout(timer);
     }

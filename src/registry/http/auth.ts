@@ -1,6 +1,6 @@
 /**
- * Who we are to one registry: Basic, or Bearer tokens by scope (distribution spec, "Token Authentication"), kept until
- * shortly before they expire and asked for once however many requests wait for one.
+ * Authentication at one registry: Basic, or Bearer tokens by scope (distribution spec, "Token Authentication"). Tokens
+ * are cached until shortly before they expire, and requests that need the same token share one token request.
  */
 import { z } from 'zod';
 import type { CredentialSource, Credentials } from '../../access/credential-source.ts';
@@ -9,18 +9,18 @@ import { parseJson } from '../../image/json.ts';
 import { keepSecret } from '../../secrets.ts';
 import { parseChallenges } from './challenge.ts';
 import { followRedirects } from './redirect.ts';
-import { type Answer, type Purpose, plainUrl, readBody, responseError } from './response.ts';
+import { plainUrl, type RegistryResponse, type RequestContext, readBody, responseError } from './response.ts';
 import { abortError, discard, type Transport, transportError } from './transport.ts';
 
 const MAX_TOKEN_BODY = 1024 * 1024;
-/** Seconds that a token lives when its server does not say; the specification's own default. */
+/** Lifetime of a token in seconds when its server does not say; the default of the specification. */
 const DEFAULT_LIFETIME = 60;
-/** The part of a token's life after which it is not used any more, so that none expires on its way. */
+/** Fraction of a token's lifetime during which it is used, so that it does not expire in transit. */
 const USABLE_LIFETIME = 0.9;
 const CLIENT_ID = 'lacuna';
 const OP = 'authenticate';
 
-/** What is odd is absent: only the token is needed. */
+/** Response of a token server. Fields of a wrong type count as absent: only the token is needed. */
 const tokenResponse = z.object({
   token: z.string().optional().catch(undefined),
   access_token: z.string().optional().catch(undefined),
@@ -38,18 +38,18 @@ type Scheme = Bearer | { readonly scheme: 'basic' };
 
 interface Token {
   readonly header: string;
-  /** On the clock of `performance.now()`, which nobody sets back. Milliseconds. */
+  /** Milliseconds on the clock of `performance.now()`, which is monotonic. */
   readonly usableUntil: number;
 }
 
-/** What a token must be made of to go into a header (RFC 6750 2.1 is narrower than what servers send). */
+/** Characters of a token that may go into a header (servers send more than RFC 6750 2.1 allows). */
 const TOKEN = /^[\x21-\x7e]+$/;
 const SCOPE = /^[a-z]+(?:\([a-z]+\))?:[^\s"]{1,512}:[a-z*,]{1,64}$/;
 
 export interface AuthorizerOptions {
-  /** As in references and docker config. */
+  /** The registry's name as in references and Docker's config. */
   readonly host: string;
-  /** The registry's API. */
+  /** URL of the registry's API. */
   readonly base: URL;
   readonly credentials: CredentialSource | null;
   readonly transport: Transport;
@@ -60,55 +60,55 @@ export class Authorizer {
   #scheme: Scheme | null = null;
   readonly #headers = new Map<string, Token>();
   readonly #pending = new Map<string, Promise<Token>>();
-  /** Scopes that the registry asked for beside ours, by the key of ours. */
+  /** Scopes that the registry required in addition to ours, by the key of ours. */
   readonly #learned = new Map<string, readonly string[]>();
 
   constructor(options: AuthorizerOptions) {
     this.#options = options;
   }
 
-  /** The `Authorization` header for a request with these scopes; null while the registry has not asked for one. */
+  /** The `Authorization` header for a request with these scopes; null while the registry has not required one. */
   async header(scopes: readonly string[], signal: AbortSignal | null): Promise<string | null> {
     if (this.#scheme === null) return null;
     const key = keyOf(scopes);
-    const known = this.#headers.get(key);
-    if (known !== undefined && performance.now() < known.usableUntil) return known.header;
+    const cached = this.#headers.get(key);
+    if (cached !== undefined && performance.now() < cached.usableUntil) return cached.header;
     const token = await unlessAborted(this.#obtain(key, this.#scheme, scopes), signal, this.#options.host);
     return token.header;
   }
 
   /**
-   * A registry refused a request that was sent with `used`: learns what it wants, and returns the header for another
-   * try. Throws UNAUTHORIZED when there is nothing to try.
+   * Reads the challenge of a registry that refused a request with the header `used`, and returns the header for another
+   * try. Throws UNAUTHORIZED when there are no credentials to try.
    */
   async refused(
-    answer: Answer,
+    response: RegistryResponse,
     scopes: readonly string[],
     used: string | null,
     signal: AbortSignal | null,
   ): Promise<string> {
     const key = keyOf(scopes);
-    const { scheme, scope } = this.#readChallenge(answer);
-    await discard(answer);
+    const { scheme, scope } = this.#readChallenge(response);
+    await discard(response);
     const before = this.#scheme;
     this.#scheme = scheme;
     if (scope.length > 0) this.#learned.set(key, scope);
-    // Another request may have got a new one in the meantime.
+    // Another request may have received a new token in the meantime.
     if (used !== null && this.#headers.get(key)?.header === used) this.#headers.delete(key);
     try {
       const header = await this.header(scopes, signal);
       if (header !== null) return header;
     } catch (error) {
-      // Others may not need what cannot be had: one part of a registry may be closed, and the rest open to anybody.
+      // Other requests may not need credentials: one part of a registry may be private and the rest public.
       this.#scheme = before;
       throw error;
     }
-    throw this.#unauthorized('there is no way to authenticate');
+    throw this.#unauthorized('the registry requires authentication, and no scheme is left to try');
   }
 
-  #readChallenge(answer: Answer): { scheme: Scheme; scope: string[] } {
+  #readChallenge(response: RegistryResponse): { scheme: Scheme; scope: string[] } {
     const { base, host } = this.#options;
-    const challenges = parseChallenges(answer.header('www-authenticate') ?? '');
+    const challenges = parseChallenges(response.header('www-authenticate') ?? '');
     const bearer = challenges.find((challenge) => challenge.scheme === 'bearer' && challenge.parameters.has('realm'));
     if (bearer !== undefined) {
       const text = bearer.parameters.get('realm')!;
@@ -117,7 +117,7 @@ export class Authorizer {
       if (realm === null || !isSafe) {
         throw new LacunaError(
           'PROTOCOL',
-          `the realm of its token server is not an ${base.protocol === 'http:' ? 'HTTP' : 'HTTPS'} URL`,
+          `the realm of the registry's token server is not an ${base.protocol === 'http:' ? 'HTTP' : 'HTTPS'} URL`,
           { op: OP, subject: host },
         );
       }
@@ -133,17 +133,17 @@ export class Authorizer {
     const schemes = challenges.map((challenge) => challenge.scheme.slice(0, 32)).join(', ');
     throw this.#unauthorized(
       schemes === ''
-        ? 'it does not say how to authenticate (no WWW-Authenticate header)'
+        ? 'the registry does not say how to authenticate (no WWW-Authenticate header)'
         : `unsupported authentication scheme ${JSON.stringify(schemes)} (supported: Bearer, Basic)`,
     );
   }
 
-  /** One request for a token, whoever waits for it. */
+  /** Requests a token; callers that need the same one share the request. */
   #obtain(key: string, scheme: Scheme, scopes: readonly string[]): Promise<Token> {
     const running = this.#pending.get(key);
     if (running !== undefined) return running;
-    const wanted = [...new Set([...scopes, ...(this.#learned.get(key) ?? [])])];
-    const started = this.#make(scheme, wanted).then((token) => {
+    const requested = [...new Set([...scopes, ...(this.#learned.get(key) ?? [])])];
+    const started = this.#make(scheme, requested).then((token) => {
       this.#headers.set(key, token);
       return token;
     });
@@ -155,39 +155,40 @@ export class Authorizer {
 
   async #make(scheme: Scheme, scopes: readonly string[]): Promise<Token> {
     const { credentials: source, host } = this.#options;
-    const credentials = source === null ? null : await askSource(source, host);
+    const credentials = source === null ? null : await callSource(source, host);
     if (credentials !== null)
       keepSecret('identityToken' in credentials ? credentials.identityToken : credentials.password);
     if (scheme.scheme === 'bearer') return await this.#requestToken(scheme, scopes, credentials);
-    if (credentials === null) throw this.#unauthorized('credentials are required, and there are none for it');
+    if (credentials === null)
+      throw this.#unauthorized('credentials are required, and there are none for this registry');
     if ('identityToken' in credentials)
-      throw this.#unauthorized('a password is required, and docker login has an identity token');
+      throw this.#unauthorized('a password is required, and the stored login has only an identity token');
     return { header: basic(credentials), usableUntil: Number.POSITIVE_INFINITY };
   }
 
   async #requestToken(bearer: Bearer, scopes: readonly string[], credentials: Credentials | null): Promise<Token> {
-    const purpose: Purpose = { op: OP, subject: this.#options.host };
-    const answer = await this.#askTokenServer(bearer, scopes, credentials, purpose);
-    if (answer.status === 401 || answer.status === 403) {
-      await discard(answer);
+    const context: RequestContext = { op: OP, subject: this.#options.host };
+    const response = await this.#callTokenServer(bearer, scopes, credentials, context);
+    if (response.status === 401 || response.status === 403) {
+      await discard(response);
       throw this.#unauthorized(
         credentials === null
-          ? 'credentials are required, and there are none for it'
-          : 'its token server refused the credentials',
+          ? 'credentials are required, and there are none for this registry'
+          : "the registry's token server refused the credentials",
       );
     }
-    if (answer.status !== 200) throw await responseError(answer, purpose);
-    const token = parseToken(await readBody(answer, MAX_TOKEN_BODY, purpose), purpose);
+    if (response.status !== 200) throw await responseError(response, context);
+    const token = parseToken(await readBody(response, MAX_TOKEN_BODY, context), context);
     if (token !== null) return token;
-    throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} answered without a usable token`, purpose);
+    throw new LacunaError('PROTOCOL', `the response of ${plainUrl(response.url)} has no usable token`, context);
   }
 
-  async #askTokenServer(
+  async #callTokenServer(
     bearer: Bearer,
     scopes: readonly string[],
     credentials: Credentials | null,
-    purpose: Purpose,
-  ): Promise<Answer> {
+    context: RequestContext,
+  ): Promise<RegistryResponse> {
     const { transport } = this.#options;
     const url = new URL(bearer.realm);
     const parameters: [name: string, value: string][] = bearer.service === null ? [] : [['service', bearer.service]];
@@ -208,9 +209,13 @@ export class Authorizer {
       for (const [name, value] of parameters) url.searchParams.append(name, value);
       for (const scope of scopes) url.searchParams.append('scope', scope);
       const own = credentials === null ? null : basic(credentials);
-      return await followRedirects({ ...purpose, method: 'GET', url }, own, async (at, authorization) => {
+      return await followRedirects({ ...context, method: 'GET', url }, own, async (at, authorization) => {
         if (own !== null && authorization === null)
-          throw new LacunaError('PROTOCOL', `${plainUrl(url)} leads to ${at.host}, which gets no credentials`, purpose);
+          throw new LacunaError(
+            'PROTOCOL',
+            `${plainUrl(url)} redirects to ${at.host}, and credentials are not sent to another host`,
+            context,
+          );
         const all = authorization === null ? headers : { ...headers, authorization };
         return {
           ...(await transport.request({ method: 'GET', url: at, headers: all, body: null, signal: null })),
@@ -218,7 +223,7 @@ export class Authorizer {
         };
       });
     } catch (error) {
-      throw transportError(error, url, purpose.op, purpose.subject);
+      throw transportError(error, url, context.op, context.subject);
     }
   }
 
@@ -232,11 +237,11 @@ export class Authorizer {
   }
 }
 
-/** The token of a token server's answer, null when there is none that can be used. */
-function parseToken(body: Buffer, purpose: Purpose): Token | null {
+/** The token in the response of a token server; null when it has no usable one. */
+function parseToken(body: Buffer, context: RequestContext): Token | null {
   let value: unknown;
   try {
-    value = parseJson(body, { ...purpose, limit: MAX_TOKEN_BODY });
+    value = parseJson(body, { ...context, limit: MAX_TOKEN_BODY });
   } catch (error) {
     if (error instanceof FormatError) return null;
     throw error;
@@ -249,8 +254,8 @@ function parseToken(body: Buffer, purpose: Purpose): Token | null {
   return { header: `Bearer ${token}`, usableUntil: performance.now() + lifetime * USABLE_LIFETIME };
 }
 
-/** Credentials come from somebody else's function, which may fail with anything. */
-async function askSource(source: CredentialSource, host: string): Promise<Credentials | null> {
+/** Calls the caller's function for credentials, whose errors may be of any type. */
+async function callSource(source: CredentialSource, host: string): Promise<Credentials | null> {
   try {
     return await source(host);
   } catch (error) {
@@ -266,7 +271,7 @@ function basic(credentials: { readonly username: string; readonly password: stri
   return `Basic ${encoded}`;
 }
 
-/** `work` goes on for the others when one of those who wait for it is aborted. */
+/** Waits for `work`, or for `signal`; `work` continues for other waiting callers when the signal aborts this one. */
 async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | null, subject: string): Promise<T> {
   if (signal === null) return await work;
   if (signal.aborted) throw abortError(signal, OP, subject);

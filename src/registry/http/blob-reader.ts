@@ -1,20 +1,22 @@
 /**
- * Reading blobs of a registry, whole or in ranges: one GET for each, no HEAD before it. Where a registry redirects to
- * its storage, that address is used directly for a while, so that a later range costs one round trip and not two.
+ * Reads blobs of a registry, whole or in ranges: one GET for each, without a HEAD. Where a registry redirects to
+ * its storage, that URL is used directly for a while, so that a later range costs one round trip instead of two.
  */
 import { LacunaError } from '../../errors.ts';
 import type { Descriptor } from '../../image/manifest.ts';
 import { parseContentRange, type Range, rangeOf, sizeMismatch, Verifier, window } from '../range.ts';
 import type { ReadOptions } from '../store.ts';
-import type { Exchange, RegistryHttp } from './http.ts';
-import { type Answer, bodyOf, contentLength, plainUrl } from './response.ts';
+import type { RegistryHttp, RegistryRequest } from './http.ts';
+import { bodyOf, contentLength, plainUrl, type RegistryResponse } from './response.ts';
 import { abortError, discard, isAborted } from './transport.ts';
 
-/** Milliseconds that a storage address is used. Signed URLs live for 5 minutes and more; a refused one is asked for anew. */
+/**
+ * Milliseconds that a storage URL is reused. Signed URLs are valid for at least 5 minutes; a refused one is dropped.
+ */
 const LOCATION_LIFETIME = 60_000;
 const MAX_LOCATIONS = 256;
 
-/** Bytes after which a body that was cut counts as a success of its try: a slow drip must not go on for ever. */
+/** Minimum bytes of a cut body that reset the count of tries: a server that sends a few bytes a try must not loop. */
 const PROGRESS = 64 * 1024;
 
 const OP = 'read';
@@ -23,7 +25,7 @@ export interface BlobReaderOptions {
   readonly http: RegistryHttp;
   /** `https://HOST/v2/NAME/`. */
   readonly repository: URL;
-  /** Where a blob is, when not in the repository. */
+  /** The URL of a blob that is not in the repository. */
   readonly urlOf?: (descriptor: Descriptor) => URL;
   readonly scopes: readonly string[];
   readonly subject: string;
@@ -31,7 +33,7 @@ export interface BlobReaderOptions {
 
 export class BlobReader {
   readonly #options: BlobReaderOptions;
-  /** Digest → where the registry's redirect led. */
+  /** Digest → the storage URL that the registry redirected to. */
   readonly #locations = new Map<string, { readonly url: URL; readonly usableUntil: number }>();
   #hasWarned = false;
 
@@ -51,8 +53,8 @@ export class BlobReader {
     while (at < end) {
       const began = at;
       try {
-        const answer = await this.#get(descriptor, { start: at, end }, partial, signal);
-        for await (const piece of this.#pieces(answer, descriptor, { start: at, end }, partial)) {
+        const response = await this.#get(descriptor, { start: at, end }, partial, signal);
+        for await (const piece of this.#pieces(response, descriptor, { start: at, end }, partial)) {
           at += piece.length;
           verifier?.update(piece);
           if (at === end) verifier?.finish(subject);
@@ -68,11 +70,16 @@ export class BlobReader {
     if (descriptor.size === 0) verifier?.finish(subject);
   }
 
-  /** An answer whose body has the range in it: 206 with exactly it, or 200 with the whole blob. */
-  async #get(descriptor: Descriptor, range: Range, partial: boolean, signal: AbortSignal | null): Promise<Answer> {
+  /** A response whose body contains the range: 206 with exactly the range, or 200 with the whole blob. */
+  async #get(
+    descriptor: Descriptor,
+    range: Range,
+    partial: boolean,
+    signal: AbortSignal | null,
+  ): Promise<RegistryResponse> {
     const { http, scopes, subject, repository, urlOf } = this.#options;
     const isWhole = range.start === 0 && range.end === descriptor.size && !partial;
-    const exchange: Exchange = {
+    const request: RegistryRequest = {
       op: OP,
       subject,
       method: 'GET',
@@ -82,39 +89,39 @@ export class BlobReader {
       signal,
       expect: [200, 206, 416],
     };
-    const answer = (await this.#getDirectly(descriptor, exchange)) ?? (await http.once(exchange));
-    if (answer.url.origin !== http.base.origin) this.#remember(descriptor.digest, answer.url);
+    const response = (await this.#getDirectly(descriptor, request)) ?? (await http.once(request));
+    if (response.url.origin !== http.base.origin) this.#remember(descriptor.digest, response.url);
     try {
-      this.#check(answer, descriptor, range, { isWhole, partial });
+      this.#check(response, descriptor, range, { isWhole, partial });
     } catch (error) {
-      await discard(answer);
+      await discard(response);
       throw error;
     }
-    return answer;
+    return response;
   }
 
-  /** The answer of the storage behind the registry; null when its address is not known or has stopped to work. */
-  async #getDirectly(descriptor: Descriptor, exchange: Exchange): Promise<Answer | null> {
-    const known = this.#locations.get(descriptor.digest);
-    if (known === undefined) return null;
+  /** The response of the registry's storage; null when its URL is not cached or no longer works. */
+  async #getDirectly(descriptor: Descriptor, request: RegistryRequest): Promise<RegistryResponse | null> {
+    const location = this.#locations.get(descriptor.digest);
+    if (location === undefined) return null;
     const forget = (): void => {
-      if (this.#locations.get(descriptor.digest) === known) this.#locations.delete(descriptor.digest);
+      if (this.#locations.get(descriptor.digest) === location) this.#locations.delete(descriptor.digest);
     };
-    if (performance.now() >= known.usableUntil) {
+    if (performance.now() >= location.usableUntil) {
       forget();
       return null;
     }
-    let answer: Answer;
+    let response: RegistryResponse;
     try {
-      answer = await this.#options.http.follow({ ...exchange, url: known.url }, null);
+      response = await this.#options.http.follow({ ...request, url: location.url }, null);
     } catch (error) {
-      // The reader tries again, and then from the registry on.
+      // The reader tries again, and then starts at the registry.
       forget();
       throw error;
     }
-    if (answer.status === 200 || answer.status === 206) return answer;
+    if (response.status === 200 || response.status === 206) return response;
     forget();
-    await discard(answer);
+    await discard(response);
     return null;
   }
 
@@ -125,46 +132,51 @@ export class BlobReader {
   }
 
   #check(
-    answer: Answer,
+    response: RegistryResponse,
     descriptor: Descriptor,
     range: Range,
     { isWhole, partial }: { isWhole: boolean; partial: boolean },
   ): void {
     const { subject } = this.#options;
     const fits = (size: number): boolean => (partial ? size >= descriptor.size : size === descriptor.size);
-    const purpose = { op: OP, subject };
-    const encoding = answer.header('content-encoding');
+    const context = { op: OP, subject };
+    const encoding = response.header('content-encoding');
     if (encoding !== null && encoding !== 'identity')
-      throw this.#protocol(answer, `compressed the blob (${encoding.slice(0, 32)})`);
-    if (answer.status === 416) throw sizeMismatch(descriptor, subject, 'less');
-    const length = contentLength(answer, purpose);
-    if (answer.status === 200) {
+      throw this.#protocol(response, `sent the blob with Content-Encoding ${encoding.slice(0, 32)}`);
+    if (response.status === 416) throw sizeMismatch(descriptor, subject, 'less');
+    const length = contentLength(response, context);
+    if (response.status === 200) {
       if (length !== null && !fits(length)) throw sizeMismatch(descriptor, subject, String(length));
-      if (!isWhole) this.#warn(answer);
+      if (!isWhole) this.#warn(response);
       return;
     }
-    const content = parseContentRange(answer.header('content-range'));
-    if (isWhole || content === null) throw this.#protocol(answer, 'answered 206 without a usable Content-Range');
+    const content = parseContentRange(response.header('content-range'));
+    if (isWhole || content === null) throw this.#protocol(response, 'answered 206 without a usable Content-Range');
     if (content.range.start !== range.start || content.range.end !== range.end) {
       throw this.#protocol(
-        answer,
-        `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were asked for`,
+        response,
+        `sent bytes ${content.range.start} to ${content.range.end} where ${range.start} to ${range.end} were requested`,
       );
     }
     if (content.total !== null && !fits(content.total)) throw sizeMismatch(descriptor, subject, String(content.total));
     if (length !== null && length !== range.end - range.start)
-      throw this.#protocol(answer, 'sent another length than its range has');
+      throw this.#protocol(response, 'sent a Content-Length that differs from its Content-Range');
   }
 
-  /** Exactly the bytes of the range, unless the body is cut. */
-  async *#pieces(answer: Answer, descriptor: Descriptor, range: Range, partial: boolean): AsyncGenerator<Buffer> {
+  /** Exactly the bytes of the range, or fewer when the body is cut. */
+  async *#pieces(
+    response: RegistryResponse,
+    descriptor: Descriptor,
+    range: Range,
+    partial: boolean,
+  ): AsyncGenerator<Buffer> {
     const length = range.end - range.start;
-    const body = bodyOf(answer, { op: OP, subject: this.#options.subject });
-    if (answer.status === 200 && (partial || length < descriptor.size)) {
+    const body = bodyOf(response, { op: OP, subject: this.#options.subject });
+    if (response.status === 200 && (partial || length < descriptor.size)) {
       yield* window(body, range.start, length);
       return;
     }
-    // Read to the end of the body, not of the range: only then the connection can be used again.
+    // The body is read to its end, not only to the end of the range: only then the connection can be reused.
     let left = length;
     for await (const piece of body) {
       left -= piece.length;
@@ -181,17 +193,17 @@ export class BlobReader {
     });
   }
 
-  #protocol(answer: Answer, problem: string): LacunaError {
+  #protocol(response: RegistryResponse, problem: string): LacunaError {
     const { subject } = this.#options;
-    return new LacunaError('PROTOCOL', `${plainUrl(answer.url)} ${problem}`, { op: OP, subject });
+    return new LacunaError('PROTOCOL', `${plainUrl(response.url)} ${problem}`, { op: OP, subject });
   }
 
-  #warn(answer: Answer): void {
+  #warn(response: RegistryResponse): void {
     if (this.#hasWarned) return;
     this.#hasWarned = true;
     this.#options.http.log.warn(
-      { host: answer.url.host },
-      'the registry ignores Range: every read transfers whole blobs',
+      { host: response.url.host },
+      'the registry ignores the Range header: every read transfers a whole blob',
     );
   }
 }

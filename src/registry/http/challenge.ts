@@ -1,16 +1,16 @@
-/** `WWW-Authenticate` (RFC 9110 11.6.1): which schemes a registry takes, and where its tokens come from. */
+/** The `WWW-Authenticate` header (RFC 9110 11.6.1): the schemes that a registry supports, and its token server. */
 
 export interface Challenge {
-  /** Lower case: `basic`, `bearer`. */
+  /** Scheme in lower case: `basic`, `bearer`. */
   readonly scheme: string;
-  /** Lower-case names. */
+  /** Parameters by their names in lower case. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
 // A token alone begins a scheme; a token with = and a value is a parameter of the scheme before it.
 const PART = /([A-Za-z0-9!#$%&'*+.^_`|~-]+)(?:[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?/g;
 
-/** Every challenge of the header, in its order. Never throws: what is no challenge is left out. */
+/** Every challenge of the header, in its order. Never throws: text that is not a challenge is left out. */
 export function parseChallenges(header: string): Challenge[] {
   const challenges: { scheme: string; parameters: Map<string, string> }[] = [];
   for (const [, name, quoted, bare] of header.matchAll(PART)) {

@@ -11,13 +11,13 @@ import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from '../stor
 import { BlobReader } from './blob-reader.ts';
 import { type ForeignLayers, isForeign, storedOrForeign } from './foreign.ts';
 import type { RegistryHttp } from './http.ts';
-import { RecentManifests } from './manifest-cache.ts';
-import { type Answer, contentLength, readBody } from './response.ts';
+import { ManifestCache } from './manifest-cache.ts';
+import { contentLength, type RegistryResponse, readBody } from './response.ts';
 import { listTags } from './tags.ts';
 import { discard, type Transport } from './transport.ts';
 import { RegistryUpload } from './upload.ts';
 
-/** Answers to a HEAD that only a GET explains: storage refuses one at an address that is signed for GET. */
+/** Statuses of a HEAD that is repeated as a GET: storage refuses a HEAD of a URL that is signed for GET. */
 const NO_HEAD: readonly number[] = [400, 403, 405, 501];
 
 export interface RegistryStoreOptions {
@@ -40,8 +40,8 @@ export class RegistryStore implements ImageStore {
   readonly #push: readonly string[];
   readonly #reader: BlobReader;
   readonly #foreign: ForeignLayers;
-  readonly #recent = new RecentManifests();
-  /** Repositories whose blobs we may not mount. */
+  readonly #manifests = new ManifestCache();
+  /** Repositories whose blobs the account may not mount. */
   readonly #unmountable = new Set<string>();
   readonly #referrers: RegistryReferrers;
 
@@ -71,25 +71,29 @@ export class RegistryStore implements ImageStore {
   }
 
   async resolve(ref: string | null, options: SignalOptions = {}): Promise<Descriptor> {
-    const wanted = ref ?? this.#reference.digest ?? this.#reference.tag;
-    if (wanted === null) throw this.#usage('it names neither a tag nor a digest');
-    const { bytes, answer } = await this.#getManifest(wanted, 'resolve', options);
-    const algorithm = isDigest(wanted) ? parseDigest(wanted).algorithm : 'sha256';
+    const target = ref ?? this.#reference.digest ?? this.#reference.tag;
+    if (target === null) throw this.#usage('the reference has neither a tag nor a digest');
+    const { bytes, response } = await this.#getManifest(target, 'resolve', options);
+    const algorithm = isDigest(target) ? parseDigest(target).algorithm : 'sha256';
     const digest = digestOf(bytes, algorithm);
-    this.#compareDigest('resolve', isDigest(wanted) ? wanted : answer.header('docker-content-digest'), bytes);
-    const descriptor = { mediaType: this.#mediaType(bytes, answer), digest, size: bytes.length };
-    this.#recent.put(digest, bytes);
+    this.#compareDigest('resolve', isDigest(target) ? target : response.header('docker-content-digest'), bytes);
+    const descriptor = { mediaType: this.#mediaType(bytes, response), digest, size: bytes.length };
+    this.#manifests.put(digest, bytes);
     return descriptor;
   }
 
   async manifest(descriptor: Descriptor, options: SignalOptions = {}): Promise<Buffer> {
-    const known = this.#recent.get(descriptor.digest);
-    if (known !== null && known.length === descriptor.size) return known;
+    const cached = this.#manifests.get(descriptor.digest);
+    if (cached !== null && cached.length === descriptor.size) return cached;
     if (descriptor.size > MAX_MANIFEST_SIZE) {
-      throw new LacunaError('FORMAT', `${descriptor.size} bytes are more than a manifest or config may have`, {
-        op: 'pull',
-        subject: descriptor.digest,
-      });
+      throw new LacunaError(
+        'FORMAT',
+        `${descriptor.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE} for a manifest or config`,
+        {
+          op: 'pull',
+          subject: descriptor.digest,
+        },
+      );
     }
     if (!isDocument(descriptor.mediaType)) {
       const pieces: Buffer[] = [];
@@ -99,7 +103,7 @@ export class RegistryStore implements ImageStore {
     const { bytes } = await this.#getManifest(descriptor.digest, 'pull', options);
     if (bytes.length !== descriptor.size) throw sizeMismatch(descriptor, this.subject, String(bytes.length));
     this.#compareDigest('pull', descriptor.digest, bytes);
-    this.#recent.put(descriptor.digest, bytes);
+    this.#manifests.put(descriptor.digest, bytes);
     return bytes;
   }
 
@@ -109,11 +113,11 @@ export class RegistryStore implements ImageStore {
   }
 
   async has(descriptor: Descriptor, options: SignalOptions = {}): Promise<boolean> {
-    const purpose = { op: 'look up', subject: this.subject };
+    const context = { op: 'look up', subject: this.subject };
     const kind = isDocument(descriptor.mediaType) ? 'manifests' : 'blobs';
-    const ask = async (method: 'HEAD' | 'GET'): Promise<Answer> => {
-      const answer = await this.#http.send({
-        ...purpose,
+    const lookUp = async (method: 'HEAD' | 'GET'): Promise<RegistryResponse> => {
+      const response = await this.#http.send({
+        ...context,
         method,
         url: new URL(`${kind}/${descriptor.digest}`, this.#url),
         headers: kind === 'manifests' ? { accept: MANIFEST_ACCEPT } : {},
@@ -121,13 +125,13 @@ export class RegistryStore implements ImageStore {
         signal: options.signal ?? null,
         expect: method === 'HEAD' ? [200, 404, ...NO_HEAD] : [200, 404, 405, 501],
       });
-      await discard(answer);
-      return answer;
+      await discard(response);
+      return response;
     };
-    const head = await ask('HEAD');
-    const answer = NO_HEAD.includes(head.status) ? await ask('GET') : head;
-    if (answer.status !== 200) return false;
-    const length = contentLength(answer, purpose);
+    const head = await lookUp('HEAD');
+    const response = NO_HEAD.includes(head.status) ? await lookUp('GET') : head;
+    if (response.status !== 200) return false;
+    const length = contentLength(response, context);
     return length === null || length === descriptor.size;
   }
 
@@ -144,7 +148,7 @@ export class RegistryStore implements ImageStore {
     url.searchParams.set('mount', descriptor.digest);
     url.searchParams.set('from', source);
     try {
-      const answer = await this.#http.send({
+      const response = await this.#http.send({
         op: 'mount',
         subject: this.subject,
         method: 'POST',
@@ -153,14 +157,17 @@ export class RegistryStore implements ImageStore {
         signal: options.signal ?? null,
         expect: [200, 201, 202, 204],
       });
-      await discard(answer);
-      if (answer.status !== 201) await this.#startUpload(options, answer).abort();
-      return answer.status === 201;
+      await discard(response);
+      if (response.status !== 201) await this.#startUpload(options, response).abort();
+      return response.status === 201;
     } catch (error) {
-      // A registry, or its token server, that cannot or may not mount says so in many ways; uploading the blob shows
-      // whether there is more to it.
+      // Registries and token servers refuse a mount with many different errors; uploading the blob shows whether
+      // anything else is wrong.
       if (!(error instanceof LacunaError) || error.retryable || error.code === 'ABORTED') throw error;
-      this.#http.log.debug({ digest: descriptor.digest, from: source, error: error.message }, 'not mounted');
+      this.#http.log.debug(
+        { digest: descriptor.digest, from: source, error: error.message },
+        'could not mount the blob from another repository; it is uploaded',
+      );
       if (error.code === 'UNAUTHORIZED' || error.code === 'FORBIDDEN') this.#unmountable.add(source);
       return false;
     }
@@ -177,10 +184,11 @@ export class RegistryStore implements ImageStore {
     const expected = ref === null ? own : isDigest(ref) ? ref : null;
     if (target !== null && !isDigest(target) && !isTag(target))
       throw this.#usage(`${JSON.stringify(target)} is not a tag`);
-    if (bytes.length > MAX_MANIFEST_SIZE) throw this.#usage(`a manifest of ${bytes.length} bytes is too large`);
+    if (bytes.length > MAX_MANIFEST_SIZE)
+      throw this.#usage(`the manifest's ${bytes.length} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
     if (expected !== null) this.#compareDigest('push', expected, bytes);
     const descriptor = { mediaType, digest: expected ?? digestOf(bytes), size: bytes.length };
-    const answer = await this.#http.send({
+    const response = await this.#http.send({
       op: 'push',
       subject: this.subject,
       method: 'PUT',
@@ -191,11 +199,11 @@ export class RegistryStore implements ImageStore {
       signal: options.signal ?? null,
       expect: [201, 200, 202, 204],
     });
-    await discard(answer);
-    this.#compareDigest('push', answer.header('docker-content-digest'), bytes);
+    await discard(response);
+    this.#compareDigest('push', response.header('docker-content-digest'), bytes);
     const referrer = referrerOf(bytes, descriptor, this.subject);
-    // A registry that lists referrers itself says so.
-    if (referrer !== null && answer.header('oci-subject') === null) await this.#referrers.note(referrer, options);
+    // A registry with the referrers API sends this header.
+    if (referrer !== null && response.header('oci-subject') === null) await this.#referrers.note(referrer, options);
     return descriptor;
   }
 
@@ -212,7 +220,7 @@ export class RegistryStore implements ImageStore {
     await this.#transport.close();
   }
 
-  #startUpload(options: SignalOptions, begun?: Answer): RegistryUpload {
+  #startUpload(options: SignalOptions, begun?: RegistryResponse): RegistryUpload {
     return new RegistryUpload({
       http: this.#http,
       repository: this.#url,
@@ -223,8 +231,12 @@ export class RegistryStore implements ImageStore {
     });
   }
 
-  async #getManifest(ref: string, op: string, options: SignalOptions): Promise<{ bytes: Buffer; answer: Answer }> {
-    const exchange = {
+  async #getManifest(
+    ref: string,
+    op: string,
+    options: SignalOptions,
+  ): Promise<{ bytes: Buffer; response: RegistryResponse }> {
+    const request = {
       op,
       subject: this.subject,
       method: 'GET' as const,
@@ -234,32 +246,37 @@ export class RegistryStore implements ImageStore {
       signal: options.signal ?? null,
       expect: [200],
     };
-    // The body is part of the try: a manifest is small, so a cut one is asked for again as a whole.
-    return await this.#http.retrying(exchange, async () => {
-      const answer = await this.#http.once(exchange);
-      const bytes = await readBody(answer, MAX_MANIFEST_SIZE, exchange);
-      const length = contentLength(answer, exchange);
-      if (length === null || length === bytes.length) return { bytes, answer };
-      throw new LacunaError('UNAVAILABLE', `the manifest's body ended at byte ${bytes.length}`, exchange);
+    // The body is part of the try: a manifest is small, so a cut one is requested again as a whole.
+    return await this.#http.retrying(request, async () => {
+      const response = await this.#http.once(request);
+      const bytes = await readBody(response, MAX_MANIFEST_SIZE, request);
+      const length = contentLength(response, request);
+      if (length === null || length === bytes.length) return { bytes, response };
+      throw new LacunaError('UNAVAILABLE', `the manifest's body ended at byte ${bytes.length}`, request);
     });
   }
 
-  /** Throws DIGEST_MISMATCH unless `claimed` is the digest of `bytes`; what is no digest claims nothing. */
+  /** Throws DIGEST_MISMATCH unless `claimed` is the digest of `bytes`. Text that is not a digest is ignored. */
   #compareDigest(op: string, claimed: string | null, bytes: Buffer): void {
     if (claimed === null || !isDigest(claimed)) return;
     const algorithm: DigestAlgorithm = parseDigest(claimed).algorithm;
-    const found = digestOf(bytes, algorithm);
-    if (found === claimed) return;
-    throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${claimed} and is ${found}`, {
+    const actual = digestOf(bytes, algorithm);
+    if (actual === claimed) return;
+    throw new LacunaError('DIGEST_MISMATCH', `the manifest ${claimed} hashes to ${actual}`, {
       op,
       subject: this.subject,
     });
   }
 
-  #mediaType(bytes: Buffer, answer: Answer): string {
-    // Sent twice, the last one counts, as with Go's clients.
-    const [said = ''] = (answer.header('content-type') ?? '').split(',').at(-1)!.trim().toLowerCase().split(/[ ;]/);
-    return manifestTypeOf(bytes, said, this.subject);
+  #mediaType(bytes: Buffer, response: RegistryResponse): string {
+    // Of several headers the last one counts, as in Go's clients.
+    const [declared = ''] = (response.header('content-type') ?? '')
+      .split(',')
+      .at(-1)!
+      .trim()
+      .toLowerCase()
+      .split(/[ ;]/);
+    return manifestTypeOf(bytes, declared, this.subject);
   }
 
   #usage(problem: string): LacunaError {

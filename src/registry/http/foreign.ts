@@ -1,8 +1,8 @@
 /**
- * Layers that their store does not have because they may not be distributed: their descriptors say where else they are
- * (`urls`; image-spec layer.md, "Non-Distributable Layers"). Whoever wrote the image chose those addresses, so what is
- * fetched from them carries no credentials and is verified as everything, and addresses that only this machine or this
- * network can reach are not asked, lest an image makes us ask them.
+ * Foreign layers: layers that a store does not have because they may not be distributed. Their descriptors name `urls`
+ * (image-spec layer.md, "Non-Distributable Layers"). The author of the image chose these URLs, so requests to them
+ * carry no credentials, their content is verified as any other, and addresses of this machine or of private networks
+ * are refused: an image must not make us send requests there.
  */
 import type { LookupAddress } from 'node:dns';
 import { BlockList, isIP, isIPv6, type LookupFunction } from 'node:net';
@@ -18,10 +18,10 @@ import { lookups } from './lookups.ts';
 import type { Transport } from './transport.ts';
 
 const OP = 'fetch foreign layer';
-/** URLs of one layer that are tried. */
+/** Maximum number of URLs of one layer that are tried. */
 const MAX_URLS = 8;
 
-/** Networks that are not the Internet (IANA special-purpose address registries). */
+/** Networks that are not public (IANA special-purpose address registries). */
 const LOCAL: ReadonlyArray<readonly [network: string, prefix: number]> = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
@@ -44,7 +44,7 @@ const LOCAL: ReadonlyArray<readonly [network: string, prefix: number]> = [
 const local = new BlockList();
 for (const [network, prefix] of LOCAL) local.addSubnet(network, prefix, isIPv6(network) ? 'ipv6' : 'ipv4');
 
-/** Whether an address is one of this machine, its network, or of no host. IPv4 addresses within IPv6 ones count as such. */
+/** Whether an address is not public: of this machine, a private network, or no host; also an IPv4 one within IPv6. */
 export const isLocalAddress = (address: string): boolean => local.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
 
 const hostname = (host: string): string => host.replace(/^\[|\]$/g, '');
@@ -53,32 +53,32 @@ const hostname = (host: string): string => host.replace(/^\[|\]$/g, '');
 async function isLocalHost(host: string, asking: string): Promise<boolean> {
   const name = hostname(host);
   if (isIP(name) !== 0) return isLocalAddress(name);
-  const found = await lookups.find(asking, name);
-  return found.some(({ address }) => isLocalAddress(address));
+  const addresses = await lookups.find(asking, name);
+  return addresses.some(({ address }) => isLocalAddress(address));
 }
 
-/** Whose lookups these are: of all images' urls together. */
+/** Name under which the lookups for urls of all images share their limit. */
 export const URLS = 'urls of layers';
 const lookup = lookups.for(URLS);
 
-/** As `dns.lookup`, without addresses of {@link LOCAL}: what a name stands for may have changed since it was checked. */
+/** As `dns.lookup`, but refuses addresses of {@link LOCAL}: a name's addresses may have changed since the check. */
 const publicLookup: LookupFunction = (name, options, callback) => {
   lookup(name, options, (error, address: string | LookupAddress[], family) => {
-    const found = typeof address === 'string' ? [address] : (address ?? []).map((one) => one.address);
-    const refused = error === null && found.some(isLocalAddress);
+    const addresses = typeof address === 'string' ? [address] : (address ?? []).map((one) => one.address);
+    const refused = error === null && addresses.some(isLocalAddress);
     callback(refused ? Object.assign(new Error('a local address'), { code: 'EACCES' }) : error, address, family);
   });
 };
 
-/** Whether a descriptor's bytes may be elsewhere than in its store. */
+/** Whether a layer may have to be fetched from the urls of its descriptor. */
 export const isForeign = ({ urls, mediaType }: Descriptor): boolean =>
   (urls !== undefined && urls.length > 0) || isForeignLayer(mediaType);
 
 export interface ForeignLayersOptions {
   readonly policy: ForeignLayerPolicy;
-  /** Host name of the registry that has the image, null where there is none. */
+  /** Host name of the image's registry; null where there is none. */
   readonly registry: string | null;
-  /** A new transport, which resolves names with this function; null: as it does anyhow. */
+  /** Makes a transport that resolves names with this function; null: with the default one. */
   readonly connect: (lookup: LookupFunction | null) => Promise<Transport>;
   readonly retry: Required<RetryOptions>;
   readonly log: Log;
@@ -93,7 +93,7 @@ export class ForeignLayers {
 
   /**
    * The bytes of a layer that its store does not have, from the first of its urls that has them; as `ImageStore.open`.
-   * UNSUPPORTED, with the host, when none may be asked or none answers.
+   * UNSUPPORTED, with the host, when every url is refused or fails.
    */
   async *read(descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Buffer> {
     const urls = (descriptor.urls ?? []).slice(0, MAX_URLS);
@@ -116,10 +116,11 @@ export class ForeignLayers {
 
   async *#readFrom(text: string, descriptor: Descriptor, options: ReadOptions): AsyncGenerator<Buffer> {
     const { policy, connect, retry, log } = this.#options;
-    if (policy === 'never') throw refused(hostOf(text), 'foreign layers are not fetched by this setting');
-    if (!URL.canParse(text)) throw refused('its url', 'it is not a URL');
+    if (policy === 'never') throw refused(hostOf(text), 'the policy for foreign layers is "never"');
+    if (!URL.canParse(text)) throw refused('its url', 'it cannot be parsed');
     const url = new URL(text);
-    if (url.protocol !== 'https:' && url.protocol !== 'http:') throw refused(url.host || url.protocol, 'not HTTP');
+    if (url.protocol !== 'https:' && url.protocol !== 'http:')
+      throw refused(url.host || url.protocol, 'the protocol is not HTTP or HTTPS');
     url.username = '';
     url.password = '';
     url.hash = '';
@@ -135,29 +136,29 @@ export class ForeignLayers {
     }
   }
 
-  /** Whoever uses a registry of this machine or network trusts it with addresses there. */
+  /** Whether the registry is on this machine or in a private network: its images may then name addresses there. */
   async #isRegistryLocal(): Promise<boolean> {
     const { registry } = this.#options;
     if (registry === null) return false;
     try {
       return await isLocalHost(registry.replace(/:[0-9]+$/, ''), registry);
     } catch {
-      // Behind a proxy names need not resolve.
+      // Names need not resolve where a proxy resolves them.
       return false;
     }
   }
 }
 
-/** No URL has this origin: nothing that is asked is a registry of ours, so nobody's credentials are looked for. */
+/** Base URL whose origin matches no request, so that no credentials are looked up or sent. */
 const NO_REGISTRY = new URL('about:blank');
 const NOBODY = {} as Authorizer;
 
-/** Refuses every request to a local address, those that redirects lead to included. */
+/** Refuses every request to a local address, also after a redirect. */
 const publicOnly = (transport: Transport): Transport => ({
   async request(request) {
     const { host, hostname: name } = request.url;
     const isLocal = await isLocalHost(name, URLS).catch(() => false);
-    if (isLocal) throw refused(host, 'it is at an address of this machine or network, and the registry is not');
+    if (isLocal) throw refused(host, 'its address is of this machine or a private network, and the registry is not');
     return await transport.request(request);
   },
   close: () => transport.close(),
@@ -166,21 +167,25 @@ const publicOnly = (transport: Transport): Transport => ({
 const hostOf = (text: string): string => (URL.canParse(text) ? new URL(text).host : 'its url');
 
 const refused = (host: string, why: string): LacunaError =>
-  new LacunaError('UNSUPPORTED', `${host} is not asked: ${why}`, { op: OP, subject: host });
+  new LacunaError('UNSUPPORTED', `no request is sent to ${host}: ${why}`, { op: OP, subject: host });
 
-/** What came is not the layer, or nobody wants it any more: another url does not help. */
+/** Whether an error is about the layer's content or an abort: another url does not help. */
 const isAboutBytes = (error: unknown): boolean =>
   ['ABORTED', 'DIGEST_MISMATCH', 'SIZE_MISMATCH'].includes(toLacunaError(error).code);
 
 const unavailable = ({ digest }: Descriptor, why: string, cause?: unknown): LacunaError =>
-  new LacunaError('UNSUPPORTED', `the foreign layer ${digest} is not in the store, and could not be fetched: ${why}`, {
-    op: OP,
-    subject: digest,
-    hint: 'layers that may not be distributed are fetched from the urls of their descriptor, see --foreign-layers',
-    ...(cause === undefined ? {} : { cause }),
-  });
+  new LacunaError(
+    'UNSUPPORTED',
+    `the foreign layer ${digest} is not in the store, and could not be fetched from its urls: ${why}`,
+    {
+      op: OP,
+      subject: digest,
+      hint: 'layers that may not be distributed are fetched from the urls of their descriptors: see --foreign-layers',
+      ...(cause === undefined ? {} : { cause }),
+    },
+  );
 
-/** What the store has of `descriptor`; where it has nothing at all, what the layer's urls have. */
+/** The bytes of `descriptor` from the store, or from the layer's urls where the store does not have it. */
 export async function* storedOrForeign(
   stored: AsyncIterable<Buffer>,
   foreign: ForeignLayers,

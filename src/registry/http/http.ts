@@ -1,26 +1,26 @@
-/** HTTP to one registry: authenticated, redirects followed without our credentials, tried again where that can help. */
+/** HTTP client of one registry: authentication, redirects without credentials, and retries of temporary errors. */
 import type { Log } from '../../observe/log.ts';
 import type { RetryOptions } from '../store.ts';
 import type { Authorizer } from './auth.ts';
 import { followRedirects } from './redirect.ts';
-import { type Answer, type Purpose, plainUrl, responseError } from './response.ts';
-import { noteAnswer, Retries } from './retry.ts';
+import { plainUrl, type RegistryResponse, type RequestContext, responseError } from './response.ts';
+import { noteResponse, Retries } from './retry.ts';
 import { abortError, isAborted, type Method, type StreamedBody, type Transport, transportError } from './transport.ts';
 
-export interface Exchange extends Purpose {
+export interface RegistryRequest extends RequestContext {
   readonly method: Method;
   readonly url: URL;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: Buffer | StreamedBody;
-  /** What a token must allow, `repository:NAME:pull`. */
+  /** Scopes that a token must have, `repository:NAME:pull`. */
   readonly scopes: readonly string[];
   readonly signal: AbortSignal | null;
-  /** Statuses that are an answer; every other one is thrown. */
+  /** Statuses that are returned; every other one is thrown as an error. */
   readonly expect: readonly number[];
 }
 
 export interface RegistryHttpOptions {
-  /** The registry's API, `https://HOST/v2/`. */
+  /** URL of the registry's API, `https://HOST/v2/`. */
   readonly base: URL;
   readonly transport: Transport;
   readonly authorizer: Authorizer;
@@ -39,57 +39,60 @@ export class RegistryHttp {
     this.#options = options;
   }
 
-  /** A fresh count of tries. */
+  /** A new counter of tries. */
   retries(): Retries {
     return new Retries(this.#options.retry, this.log, this.base.host);
   }
 
-  /** {@link once}, tried again with back-off while the error is retryable. The request must be idempotent. */
-  async send(exchange: Exchange): Promise<Answer> {
-    return await this.retrying(exchange, () => this.once(exchange));
+  /** {@link once}, with retries and back-off while the error is retryable. The request must be idempotent. */
+  async send(request: RegistryRequest): Promise<RegistryResponse> {
+    return await this.retrying(request, () => this.once(request));
   }
 
-  /** Runs `work` until it succeeds or its error is not worth another try. */
-  async retrying<T>(exchange: Purpose & { readonly signal: AbortSignal | null }, work: () => Promise<T>): Promise<T> {
+  /** Runs `work` until it succeeds, its error is not retryable, or there are no tries left. */
+  async retrying<T>(
+    request: RequestContext & { readonly signal: AbortSignal | null },
+    work: () => Promise<T>,
+  ): Promise<T> {
     const retries = this.retries();
     for (;;) {
       try {
         return await work();
       } catch (error) {
-        await retries.pause(error, exchange.op, exchange.subject, exchange.signal);
+        await retries.pause(error, request.op, request.subject, request.signal);
       }
     }
   }
 
-  /** One try. A 401 of the registry itself is answered with credentials or a new token, once. */
-  async once(exchange: Exchange): Promise<Answer> {
+  /** One try. After a 401 of the registry itself it is repeated once, with credentials or a new token. */
+  async once(request: RegistryRequest): Promise<RegistryResponse> {
     const { authorizer } = this.#options;
-    const { scopes, signal } = exchange;
-    // Credentials are the registry's: an upload may be at another host, which gets none.
-    const isOurs = exchange.url.origin === this.base.origin;
+    const { scopes, signal } = request;
+    // Only the registry gets credentials: the location of an upload may be at another host.
+    const isOurs = request.url.origin === this.base.origin;
     let authorization = isOurs ? await authorizer.header(scopes, signal) : null;
-    let answer = await this.follow(exchange, authorization);
-    if (answer.status === 401 && answer.url.origin === this.base.origin && isOurs) {
-      authorization = await authorizer.refused(answer, scopes, authorization, signal);
-      answer = await this.follow(exchange, authorization);
+    let response = await this.follow(request, authorization);
+    if (response.status === 401 && response.url.origin === this.base.origin && isOurs) {
+      authorization = await authorizer.refused(response, scopes, authorization, signal);
+      response = await this.follow(request, authorization);
     }
-    if (exchange.expect.includes(answer.status)) return answer;
-    throw await responseError(answer, exchange);
+    if (request.expect.includes(response.status)) return response;
+    throw await responseError(response, request);
   }
 
-  /** The request and the redirects it meets, whatever the final status. `authorization` never leaves its origin. */
-  async follow(exchange: Exchange, authorization: string | null): Promise<Answer> {
-    return await followRedirects(exchange, authorization, (url, secret) => this.#request(exchange, url, secret));
+  /** Sends the request and follows redirects; any status is returned. `authorization` is sent to its origin only. */
+  async follow(request: RegistryRequest, authorization: string | null): Promise<RegistryResponse> {
+    return await followRedirects(request, authorization, (url, secret) => this.#request(request, url, secret));
   }
 
-  async #request(exchange: Exchange, url: URL, authorization: string | null): Promise<Answer> {
-    const { method, op, subject, signal } = exchange;
+  async #request(request: RegistryRequest, url: URL, authorization: string | null): Promise<RegistryResponse> {
+    const { method, op, subject, signal } = request;
     if (isAborted(signal)) throw abortError(signal, op, subject);
     const headers: Record<string, string> = {
       'user-agent': 'lacuna',
-      // A digest is of the bytes as they are stored.
+      // A digest covers the bytes as they are stored.
       'accept-encoding': 'identity',
-      ...exchange.headers,
+      ...request.headers,
       ...(authorization === null ? {} : { authorization }),
     };
     try {
@@ -97,10 +100,10 @@ export class RegistryHttp {
         method,
         url,
         headers,
-        body: exchange.body ?? null,
+        body: request.body ?? null,
         signal,
       });
-      noteAnswer(url.host);
+      noteResponse(url.host);
       this.log.debug({ method, url: plainUrl(url), status: response.status }, 'request');
       return { status: response.status, header: (name) => response.header(name), body: response.body, url };
     } catch (error) {

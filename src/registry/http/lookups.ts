@@ -1,21 +1,18 @@
 /**
- * Lookups of host names, shared out. A registry may redirect to names whose name servers never answer; a lookup of such a
- * one cannot be stopped, and holds a thread until the system gives it up. So a registry has few under way, those that
- * nobody waits for any more included, and others neither wait for them nor run out of threads.
+ * Lookups of host names, with a limit for each registry. A registry may redirect to names whose name servers never
+ * answer; such a lookup cannot be stopped, and holds a thread until the system gives up. The limit counts lookups whose
+ * callers have given up, too, so that other registries neither wait for them nor run out of threads.
  */
 import type { LookupAddress } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import { resolve } from '../../native/resolve.ts';
 
-/** Lookups under way for one registry and wherever it redirects to, and in all. */
+/** Maximum lookups in flight for one registry and the hosts that it redirects to, and in total. */
 export const MAX_REGISTRY_LOOKUPS = 2;
 export const MAX_LOOKUPS = 64;
 
-/**
- * Milliseconds until a request gives its lookup up. The system asks a second name server after 5 s; the time for a whole
- * connection, 10 s, must not be over before, so that the message names the lookup.
- */
-const LOOKUP_TIMEOUT = 9_000;
+/** Milliseconds until a request gives up its lookup. The system tries a second name server after 5 s. */
+const LOOKUP_TIMEOUT = 7_000;
 
 /** No name server answered in time. */
 class LookupTimeout extends Error {
@@ -29,7 +26,7 @@ interface Request {
 }
 
 export interface LookupsOptions {
-  /** Default: as the system does. */
+  /** Resolves a name. Default: the system's resolver. */
   readonly resolve?: (name: string) => Promise<LookupAddress[]>;
   /** Milliseconds; default {@link LOOKUP_TIMEOUT}. */
   readonly timeout?: number;
@@ -38,10 +35,10 @@ export interface LookupsOptions {
 export class Lookups {
   readonly #resolve: (name: string) => Promise<LookupAddress[]>;
   readonly #timeout: number;
-  /** By name: whoever asks for it, it is looked up once. */
+  /** Lookups in flight by name; registries share the lookup of one name. */
   readonly #running = new Map<string, Promise<LookupAddress[]>>();
   readonly #held = new Map<string, number>();
-  /** In the order of their coming. */
+  /** Requests in their order of arrival. */
   readonly #waiting = new Set<Request>();
 
   constructor(options: LookupsOptions = {}) {
@@ -49,12 +46,14 @@ export class Lookups {
     this.#timeout = options.timeout ?? LOOKUP_TIMEOUT;
   }
 
-  /** The addresses of a host that `registry` (`HOST[:PORT]`) is, or led to. Rejects with {@link LookupTimeout}, or as Node does. */
+  /**
+   * The addresses of a host, on behalf of `registry` (`HOST[:PORT]`). Rejects with {@link LookupTimeout}, or as Node.
+   */
   find(registry: string, name: string): Promise<LookupAddress[]> {
     return new Promise((fulfil, reject) => {
       const late = (): void => {
         this.#waiting.delete(request);
-        reject(new LookupTimeout(`${name} was not found in time`));
+        reject(new LookupTimeout(`no name server answered for ${name} in time`));
       };
       const timer = setTimeout(late, this.#timeout);
       const take = (result: Promise<LookupAddress[]>): void => {
@@ -66,11 +65,11 @@ export class Lookups {
     });
   }
 
-  /** For sockets: what connections of `registry` look names up with. */
+  /** The lookup function for sockets of `registry`. */
   for(registry: string): LookupFunction {
     return (name, { all, family }, callback) => {
       this.find(registry, name).then(
-        (found) => answer(name, ofFamily(found, family), all === true, callback),
+        (addresses) => completeLookup(name, ofFamily(addresses, family), all === true, callback),
         (error: NodeJS.ErrnoException) => callback(error, []),
       );
     };
@@ -85,7 +84,7 @@ export class Lookups {
     }
   }
 
-  /** Null while its registry, or all together, have enough under way. */
+  /** Starts a lookup; null while its registry, or all registries together, are at their limit. */
   #begin({ registry, name }: Request): Promise<LookupAddress[]> | null {
     const held = this.#held.get(registry) ?? 0;
     if (held >= MAX_REGISTRY_LOOKUPS || this.#running.size >= MAX_LOOKUPS) return null;
@@ -106,18 +105,18 @@ export class Lookups {
   }
 }
 
-/** This process's. */
+/** Lookups of this process. */
 export const lookups = new Lookups();
 
 type Callback = Parameters<LookupFunction>[2];
 
-const ofFamily = (found: readonly LookupAddress[], family: unknown): LookupAddress[] =>
-  found.filter((one) => (family !== 4 && family !== 6) || one.family === family);
+const ofFamily = (addresses: readonly LookupAddress[], family: unknown): LookupAddress[] =>
+  addresses.filter((one) => (family !== 4 && family !== 6) || one.family === family);
 
-function answer(name: string, found: LookupAddress[], isAll: boolean, callback: Callback): void {
-  const [first] = found;
+function completeLookup(name: string, addresses: LookupAddress[], isAll: boolean, callback: Callback): void {
+  const [first] = addresses;
   if (first === undefined) {
     callback(Object.assign(new Error(`no address of ${name}`), { code: 'ENOTFOUND' }), []);
-  } else if (isAll) callback(null, found);
+  } else if (isAll) callback(null, addresses);
   else callback(null, first.address, first.family);
 }

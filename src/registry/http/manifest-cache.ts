@@ -1,8 +1,8 @@
-/** The manifests read last, so that resolving a tag and reading what it names is one request. */
+/** Cache of the last manifests, so that resolving a tag and reading its manifest is one request. */
 
 const MAX_BYTES = 4 * 1024 * 1024;
 
-export class RecentManifests {
+export class ManifestCache {
   readonly #entries = new Map<string, Buffer>();
   #size = 0;
 
@@ -10,7 +10,7 @@ export class RecentManifests {
     return this.#entries.get(digest) ?? null;
   }
 
-  /** Keeps `bytes`, which must hash to `digest`, and lets the oldest go. */
+  /** Adds `bytes`, which must hash to `digest`, and evicts the oldest entries. */
   put(digest: string, bytes: Buffer): void {
     if (this.#entries.has(digest) || bytes.length > MAX_BYTES) return;
     this.#entries.set(digest, bytes);

@@ -1,15 +1,15 @@
 /**
- * A least pace of bodies. A transport's own clock begins again with every byte, so a peer that drips would be listened to
- * for ever.
+ * A minimum rate for bodies. A transport's own timeout starts again with every byte, so a peer that sends single bytes
+ * would keep a connection open without end.
  */
 import { type Transport, TransportTimeout } from './transport.ts';
 
-/** A download slower than this is taken for stuck. Bytes per millisecond. */
+/** Minimum rate of a download. Bytes per millisecond. */
 const SLOWEST_DOWNLOAD = 1;
 
 /**
- * `inner`, whose bodies fail with a timeout when less than {@link SLOWEST_DOWNLOAD} has come within `window` milliseconds of
- * waiting. What their reader does with the bytes takes none of that time.
+ * A transport like `inner` whose bodies fail with a timeout when they stay below {@link SLOWEST_DOWNLOAD} over `window`
+ * milliseconds of waiting. Time that the reader spends on the bytes does not count.
  */
 export const paced = (inner: Transport, window: number): Transport => ({
   async request(request) {
@@ -31,14 +31,14 @@ async function* atPace(body: AsyncIterable<Buffer>, window: number): AsyncGenera
       waited += performance.now() - began;
       bytes += next.value.length;
       if (waited >= window) {
-        if (bytes < window * SLOWEST_DOWNLOAD) throw new TransportTimeout('the body comes too slowly');
+        if (bytes < window * SLOWEST_DOWNLOAD) throw new TransportTimeout('the body arrives too slowly');
         waited = 0;
         bytes = 0;
       }
       yield next.value;
     }
   } finally {
-    // Ends the stream, and with it the connection of a body that was not read to its end.
+    // This ends the stream, and the connection of a body that was not read to its end.
     await iterator.return?.();
   }
 }

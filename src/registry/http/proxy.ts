@@ -1,6 +1,6 @@
 /**
- * Which proxy leads to a URL, from the environment as Go programs read it (golang.org/x/net/http/httpproxy), so that
- * what works for docker, containerd and skopeo works here. The URL of a proxy may hold a password and is never printed.
+ * The proxy for a URL, from the environment as Go programs read it (golang.org/x/net/http/httpproxy), so that settings
+ * for docker, containerd and skopeo work here. The URL of a proxy may contain a password and is never printed.
  */
 import { BlockList, isIP, isIPv6 } from 'node:net';
 import { domainToASCII } from 'node:url';
@@ -9,7 +9,7 @@ import { keepSecret } from '../../secrets.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** The proxy for requests to `url`, null when they go straight. CONFIG when the environment names an impossible one. */
+/** The proxy for requests to `url`; null for direct ones. CONFIG or UNSUPPORTED for a proxy that cannot be used. */
 export function proxyFor(url: URL, env: Environment = process.env): URL | null {
   const isSecure = url.protocol === 'https:';
   const names = isSecure ? ['HTTPS_PROXY', 'https_proxy'] : ['HTTP_PROXY', 'http_proxy'];
@@ -21,7 +21,7 @@ export function proxyFor(url: URL, env: Environment = process.env): URL | null {
   return parseProxy(name, env[name]!);
 }
 
-/** `Basic …` for a proxy whose URL has a user, else null. */
+/** The header `Basic …` for a proxy whose URL has a user; else null. */
 export function proxyAuthorization(proxy: URL): string | null {
   if (proxy.username === '') return null;
   const pair = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
@@ -45,7 +45,7 @@ function parseProxy(name: string, text: string): URL {
   );
 }
 
-/** Null when it is not percent-encoded UTF-8. */
+/** The decoded text; null when it is not percent-encoded UTF-8. */
 function decoded(text: string): string | null {
   try {
     return decodeURIComponent(text);
@@ -54,7 +54,10 @@ function decoded(text: string): string | null {
   }
 }
 
-/** Loopback hosts and what `noProxy` lists: `*`, addresses, CIDRs, domains with their subdomains, each with a port or not. */
+/**
+ * Whether a URL is reached without a proxy: loopback hosts, and entries of `noProxy`: `*`, addresses, CIDRs, domains
+ * with their subdomains, each optionally with a port.
+ */
 function isExempt(url: URL, noProxy: string): boolean {
   const host = url.hostname.replace(/^\[|\]$/g, '').toLowerCase();
   const port = url.port || (url.protocol === 'https:' ? '443' : '80');

@@ -1,48 +1,48 @@
-/** Redirects of registries, and of the token servers and storage beside them. */
+/** Redirects of registries, their token servers and their storage. */
 import { LacunaError } from '../../errors.ts';
-import { type Answer, type Purpose, plainUrl } from './response.ts';
+import { plainUrl, type RegistryResponse, type RequestContext } from './response.ts';
 import { discard, type Method } from './transport.ts';
 
 export const MAX_REDIRECTS = 5;
 const REDIRECTS: readonly number[] = [301, 302, 303, 307, 308];
-/** Those that keep the method and the body. */
+/** Redirects that keep the method and the body. */
 const STRICT_REDIRECTS: readonly number[] = [307, 308];
 
-/** What `request` answers at the end of the redirects, whatever the status. `authorization` never leaves its origin. */
+/** The response at the end of the redirects, of any status. `authorization` is sent to its origin only. */
 export async function followRedirects(
-  exchange: Purpose & { readonly method: Method; readonly url: URL },
+  initial: RequestContext & { readonly method: Method; readonly url: URL },
   authorization: string | null,
-  request: (url: URL, authorization: string | null) => Promise<Answer>,
-): Promise<Answer> {
-  const { method, op, subject } = exchange;
-  let url = exchange.url;
+  request: (url: URL, authorization: string | null) => Promise<RegistryResponse>,
+): Promise<RegistryResponse> {
+  const { method, op, subject } = initial;
+  let url = initial.url;
   let secret = authorization;
   for (let hop = 0; ; hop++) {
-    const answer = await request(url, secret);
-    if (!REDIRECTS.includes(answer.status)) return answer;
-    await discard(answer);
-    const next = resolveLocation(answer, exchange);
+    const response = await request(url, secret);
+    if (!REDIRECTS.includes(response.status)) return response;
+    await discard(response);
+    const next = resolveLocation(response, initial);
     const isRead = method === 'GET' || method === 'HEAD';
-    if (hop === MAX_REDIRECTS || (!isRead && !STRICT_REDIRECTS.includes(answer.status))) {
+    if (hop === MAX_REDIRECTS || (!isRead && !STRICT_REDIRECTS.includes(response.status))) {
       const problem =
-        hop === MAX_REDIRECTS ? `more than ${MAX_REDIRECTS} redirects` : `a ${answer.status} redirect of a ${method}`;
-      throw new LacunaError('PROTOCOL', `${plainUrl(exchange.url)}: ${problem}`, { op, subject });
+        hop === MAX_REDIRECTS ? `more than ${MAX_REDIRECTS} redirects` : `a ${response.status} redirect of a ${method}`;
+      throw new LacunaError('PROTOCOL', `${plainUrl(initial.url)}: ${problem}`, { op, subject });
     }
     if (next.origin !== url.origin) secret = null;
     url = next;
   }
 }
 
-/** Where `Location` points. Throws PROTOCOL when it is missing, not HTTP, or leads from HTTPS to HTTP. */
-export function resolveLocation(answer: Answer, { op, subject }: Purpose): URL {
-  const location = answer.header('location');
+/** The URL of `Location`. Throws PROTOCOL when it is missing, not HTTP, or leads from HTTPS to HTTP. */
+export function resolveLocation(response: RegistryResponse, { op, subject }: RequestContext): URL {
+  const location = response.header('location');
   const fail = (problem: string): LacunaError =>
-    new LacunaError('PROTOCOL', `${plainUrl(answer.url)} ${problem}`, { op, subject });
-  if (location === null || !URL.canParse(location, answer.url.href)) throw fail('answered without a usable Location');
-  const url = new URL(location, answer.url);
-  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw fail('leads to something that is not HTTP');
-  if (url.protocol === 'http:' && answer.url.protocol === 'https:')
-    throw fail('leads from HTTPS to plain HTTP, which is refused');
+    new LacunaError('PROTOCOL', `${plainUrl(response.url)} ${problem}`, { op, subject });
+  if (location === null || !URL.canParse(location, response.url.href)) throw fail('sent no usable Location');
+  const url = new URL(location, response.url);
+  if (url.protocol !== 'https:' && url.protocol !== 'http:') throw fail('redirects to a URL that is not HTTP or HTTPS');
+  if (url.protocol === 'http:' && response.url.protocol === 'https:')
+    throw fail('redirects from HTTPS to plain HTTP, which is refused');
   url.username = '';
   url.password = '';
   url.hash = '';

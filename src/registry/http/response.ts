@@ -1,4 +1,4 @@
-/** What a registry answered: bounded bodies, error answers as errors, and URLs without their secrets. */
+/** Responses of registries: bodies of bounded length, error responses as errors, and URLs without their secrets. */
 import { type ErrorCode, LacunaError } from '../../errors.ts';
 import { parseJson } from '../../image/json.ts';
 import { printable } from '../../printable.ts';
@@ -6,16 +6,16 @@ import { redact } from '../../secrets.ts';
 import { parseRetryAfter, ResponseError } from './retry.ts';
 import { discard, PROXY_LOGIN, type TransportResponse, transportError } from './transport.ts';
 
-/** A response and the URL that it came from, which is another one than asked for after a redirect. */
-export interface Answer extends TransportResponse {
+/** A response with the URL that it came from, which after a redirect differs from the requested one. */
+export interface RegistryResponse extends TransportResponse {
   readonly url: URL;
 }
 
-/** What an exchange is for, in messages. */
-export interface Purpose {
-  /** `pull`, `push`, … */
+/** The operation that a request is part of, for messages. */
+export interface RequestContext {
+  /** Operation: `pull`, `push`, … */
   readonly op: string;
-  /** The image or blob. */
+  /** Image or blob that the operation is about. */
   readonly subject: string;
 }
 
@@ -23,48 +23,52 @@ export const MAX_ERROR_BODY = 64 * 1024;
 const MAX_ERROR_TEXT = 300;
 
 /**
- * A URL for messages and logs. Without query and user: they hold tokens and signatures; without what we sent, which a
- * redirect may have in its path.
+ * A URL for messages and logs: without its query and user, which may contain tokens and signatures, and with secrets
+ * that we sent removed from its path, where a redirect may repeat them.
  */
 export const plainUrl = (url: URL): string => redact(url.origin + url.pathname);
 
-/** The body in pieces; a broken one is UNAVAILABLE or TIMEOUT. */
-export async function* bodyOf(answer: Answer, { op, subject }: Purpose): AsyncGenerator<Buffer> {
+/** The body in pieces. UNAVAILABLE or TIMEOUT when the connection breaks. */
+export async function* bodyOf(response: RegistryResponse, { op, subject }: RequestContext): AsyncGenerator<Buffer> {
   try {
-    yield* answer.body;
+    yield* response.body;
   } catch (error) {
-    throw transportError(error, answer.url, op, subject);
+    throw transportError(error, response.url, op, subject);
   }
 }
 
 /** The whole body. A body longer than `limit` bytes is a PROTOCOL error, a cut one UNAVAILABLE. */
-export async function readBody(answer: Answer, limit: number, { op, subject }: Purpose): Promise<Buffer> {
+export async function readBody(
+  response: RegistryResponse,
+  limit: number,
+  { op, subject }: RequestContext,
+): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
-  for await (const piece of bodyOf(answer, { op, subject })) {
+  for await (const piece of bodyOf(response, { op, subject })) {
     size += piece.length;
     if (size > limit) {
-      throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} sent more than ${limit} bytes`, { op, subject });
+      throw new LacunaError('PROTOCOL', `${plainUrl(response.url)} sent more than ${limit} bytes`, { op, subject });
     }
     pieces.push(piece);
   }
   return Buffer.concat(pieces, size);
 }
 
-/** `Content-Length`, null when absent. Throws PROTOCOL when it is not a length. */
-export function contentLength(answer: Answer, { op, subject }: Purpose): number | null {
-  const text = answer.header('content-length');
+/** `Content-Length` in bytes; null when absent. Throws PROTOCOL when it is not a number of bytes. */
+export function contentLength(response: RegistryResponse, { op, subject }: RequestContext): number | null {
+  const text = response.header('content-length');
   if (text === null) return null;
-  // Sent twice, it is one length all the same (RFC 9110 8.6).
+  // Several equal values count as one (RFC 9110 8.6).
   const [length = null, ...others] = new Set(text.split(',').map(readLength));
   if (length !== null && others.length === 0) return length;
-  throw new LacunaError('PROTOCOL', `${plainUrl(answer.url)} sent a Content-Length that is not a length`, {
+  throw new LacunaError('PROTOCOL', `${plainUrl(response.url)} sent an invalid Content-Length`, {
     op,
     subject,
   });
 }
 
-/** A header's decimal number of bytes, null when it is absent or anything else. */
+/** The decimal number of bytes in a header; null when it is absent or anything else. */
 export function readLength(text: string | null): number | null {
   const length = Number(text ?? Number.NaN);
   return /^[0-9]+$/.test(text?.trim() ?? '') && Number.isSafeInteger(length) ? length : null;
@@ -75,29 +79,29 @@ interface RemoteError {
   readonly message: string;
 }
 
-/** Remote text for a message: one line, short, and without what we sent, which is looked for before anything is cut off. */
+/** Remote text for a message: one short line without secrets that we sent, which are removed before it is shortened. */
 const lineOf = (text: string): string => printable(redact(text).replace(/\s+/g, ' ').trim()).slice(0, MAX_ERROR_TEXT);
 
-/** The errors of an OCI error body (distribution-spec "Error Codes"), none when it is something else. */
-async function remoteErrors(answer: Answer, purpose: Purpose): Promise<RemoteError[]> {
-  if (answer.status < 400) {
-    await discard(answer);
+/** The errors of an OCI error body (distribution-spec "Error Codes"); none when the body is anything else. */
+async function remoteErrors(response: RegistryResponse, context: RequestContext): Promise<RemoteError[]> {
+  if (response.status < 400) {
+    await discard(response);
     return [];
   }
   try {
-    const body = await readBody(answer, MAX_ERROR_BODY, purpose);
-    const document = parseJson(body, { ...purpose, limit: MAX_ERROR_BODY });
+    const body = await readBody(response, MAX_ERROR_BODY, context);
+    const document = parseJson(body, { ...context, limit: MAX_ERROR_BODY });
     if (typeof document !== 'object' || document === null || !('errors' in document)) return [];
     if (!Array.isArray(document.errors)) return [];
-    const rows: unknown[] = document.errors.slice(0, 4);
-    return rows
+    const errors: unknown[] = document.errors.slice(0, 4);
+    return errors
       .filter(
-        (row): row is { code?: unknown; message?: unknown } =>
-          typeof row === 'object' && row !== null && ('code' in row || 'message' in row),
+        (error): error is { code?: unknown; message?: unknown } =>
+          typeof error === 'object' && error !== null && ('code' in error || 'message' in error),
       )
-      .map((row) => ({ code: lineOf(String(row.code ?? '')), message: lineOf(String(row.message ?? '')) }));
+      .map(({ code, message }) => ({ code: lineOf(String(code ?? '')), message: lineOf(String(message ?? '')) }));
   } catch (error) {
-    // The status says enough where the body does not: an HTML page, a cut or an endless body.
+    // The status must do where the body has no errors: an HTML page, a cut or an endless body.
     if (error instanceof LacunaError) return [];
     throw error;
   }
@@ -125,7 +129,7 @@ function codeFor(status: number, remote: readonly RemoteError[]): ErrorCode {
 function hintFor(code: ErrorCode): string | null {
   switch (code) {
     case 'UNAUTHORIZED':
-      return 'log in with lacuna login or docker login; some registries also answer so when the repository does not exist';
+      return 'log in with lacuna login or docker login; some registries also answer this when the repository does not exist';
     case 'FORBIDDEN':
       return 'the account that is logged in may not do this';
     case 'NOT_FOUND':
@@ -137,23 +141,23 @@ function hintFor(code: ErrorCode): string | null {
   }
 }
 
-/** Artifactory has errors without a code. */
-const wordsOf = ({ code, message }: RemoteError): string =>
+/** The text of one error; Artifactory sends errors without a code. */
+const textOf = ({ code, message }: RemoteError): string =>
   code === '' || message === '' ? code || message : `${code} (${message})`;
 
-/** The error that an unexpected answer is. Reads its body. */
-export async function responseError(answer: Answer, purpose: Purpose): Promise<ResponseError> {
-  const { op, subject } = purpose;
-  const remote = await remoteErrors(answer, purpose);
-  const code = codeFor(answer.status, remote);
-  const details = remote.map(wordsOf).join(', ');
-  const hint = answer.status === 407 ? PROXY_LOGIN : hintFor(code);
-  const message = `${plainUrl(answer.url)} answered ${answer.status}${details === '' ? '' : `: ${details}`}`;
+/** Reads the body of a response with an unexpected status and makes an error of it. */
+export async function responseError(response: RegistryResponse, context: RequestContext): Promise<ResponseError> {
+  const { op, subject } = context;
+  const remote = await remoteErrors(response, context);
+  const code = codeFor(response.status, remote);
+  const details = remote.map(textOf).join(', ');
+  const hint = response.status === 407 ? PROXY_LOGIN : hintFor(code);
+  const message = `${plainUrl(response.url)} answered ${response.status}${details === '' ? '' : `: ${details}`}`;
   return new ResponseError(code, message, {
     op,
     subject,
     ...(hint === null ? {} : { hint }),
-    status: answer.status,
-    retryAfter: parseRetryAfter(answer.header('retry-after')),
+    status: response.status,
+    retryAfter: parseRetryAfter(response.header('retry-after')),
   });
 }

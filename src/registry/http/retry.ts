@@ -1,11 +1,11 @@
-/** Trying again: exponential back-off with full jitter, and the registry's own wish (`Retry-After`), capped. */
+/** Retries: exponential back-off with full jitter, and the registry's `Retry-After` up to a limit. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isLacunaError, LacunaError } from '../../errors.ts';
 import type { Log } from '../../observe/log.ts';
 import type { RetryOptions } from '../store.ts';
 import { abortError, ConnectError, isAborted } from './transport.ts';
 
-/** Six tries within about 6 s: a registry that restarts is waited for. One that lets each of them wait gets fewer. */
+/** Six tries within about 6 s, enough for a registry that restarts; fewer when tries themselves take long. */
 export const DEFAULT_RETRY: Required<RetryOptions> = {
   attempts: 6,
   minDelay: 200,
@@ -14,10 +14,10 @@ export const DEFAULT_RETRY: Required<RetryOptions> = {
   total: 120_000,
 };
 
-/** An error answer of a registry, with what retrying needs to know of it. */
+/** An error response of a registry, with the fields that retries use. */
 export class ResponseError extends LacunaError {
   readonly status: number;
-  /** Milliseconds the registry asks to wait, null when it does not say. */
+  /** Milliseconds that the registry asks to wait; null when it does not say. */
   readonly retryAfter: number | null;
 
   constructor(...[code, message, options]: ResponseErrorArguments) {
@@ -39,21 +39,21 @@ export function parseRetryAfter(value: string | null, now = Date.now()): number 
   if (value === null) return null;
   const text = value.trim();
   if (/^[0-9]{1,9}$/.test(text)) return Number(text) * 1000;
-  // Date.parse takes many things for a date; HTTP dates begin with the day's name.
+  // Date.parse accepts many forms; HTTP dates begin with the day's name.
   if (!/^[A-Z][a-z]{2,8},? /.test(text)) return null;
   const at = Date.parse(text);
   return Number.isNaN(at) ? null : Math.max(0, at - now);
 }
 
-/** Tries to reach a host that has never answered; one that has is waited for, as it may be restarting. */
+/** Maximum tries for a host that has never answered; one that has answered may be restarting and gets all tries. */
 const FIRST_CONTACT_ATTEMPTS = 3;
-/** Milliseconds for which a host that was given up is not tried twice by anybody. */
+/** Milliseconds during which a host that was given up gets one try from each caller. */
 const GIVEN_UP = 5_000;
-/** Milliseconds between two warnings about one host. */
+/** Minimum milliseconds between two warnings about one host. */
 const WARNING_INTERVAL = 10_000;
 const MAX_HOSTS = 1024;
 
-/** What this process has seen of a host. Times in milliseconds on the clock of `performance.now()`. */
+/** State of a host in this process. Times in milliseconds on the clock of `performance.now()`. */
 interface Host {
   hasAnswered: boolean;
   givenUpUntil: number;
@@ -72,24 +72,24 @@ function hostOf(name: string): Host {
   return host;
 }
 
-/** Something arrived from `host` (`HOST[:PORT]`). */
-export function noteAnswer(host: string): void {
-  const known = hostOf(host);
-  known.hasAnswered = true;
-  known.givenUpUntil = 0;
+/** Records that `host` (`HOST[:PORT]`) answered. */
+export function noteResponse(host: string): void {
+  const seen = hostOf(host);
+  seen.hasAnswered = true;
+  seen.givenUpUntil = 0;
 }
 
-/** Errors that ended somebody's tries: work around that work does not begin again, so retries do not nest. */
+/** Errors after which retries ended: outer retries do not repeat them, so that retries do not nest. */
 const givenUp = new WeakSet<Error>();
 
-/** Counts the tries of one piece of work and decides about the next. */
+/** Counts the tries of one operation and decides whether there is another one. */
 export class Retries {
   readonly #options: Required<RetryOptions>;
   readonly #log: Log;
-  /** Whose failures these are, where the error does not say it. */
+  /** The host that failed, where the error does not name it. */
   readonly #host: string;
   #failures = 0;
-  /** When the first one came. Milliseconds of the monotonic clock. */
+  /** Time of the first failure. Milliseconds on the clock of `performance.now()`. */
   #firstFailure = 0;
 
   constructor(options: Required<RetryOptions>, log: Log, host = '') {
@@ -98,20 +98,20 @@ export class Retries {
     this.#host = host;
   }
 
-  /** Something was achieved: the count begins again. */
+  /** Starts the count again after progress. */
   reset(): void {
     this.#failures = 0;
   }
 
-  /** Milliseconds to wait before trying again after `error`; throws it when that is not worth it. */
+  /** Milliseconds to wait before the next try after `error`; throws `error` when there is none. */
   next(error: unknown): number {
     if (!isLacunaError(error) || !error.retryable || givenUp.has(error)) throw error;
     const now = performance.now();
     if (this.#failures++ === 0) this.#firstFailure = now;
-    const asked = error instanceof ResponseError ? error.retryAfter : null;
+    const retryAfter = error instanceof ResponseError ? error.retryAfter : null;
     const ceiling = Math.min(this.#options.maxDelay, this.#options.minDelay * 2 ** (this.#failures - 1));
-    const delay = (asked ?? 0) + Math.random() * ceiling;
-    const isTooLong = asked !== null && asked > this.#options.maxRetryAfter;
+    const delay = (retryAfter ?? 0) + Math.random() * ceiling;
+    const isTooLong = retryAfter !== null && retryAfter > this.#options.maxRetryAfter;
     const isTooLate = now + delay - this.#firstFailure > this.#options.total;
     if (this.#failures >= this.#attempts(error) || isTooLong || isTooLate) {
       givenUp.add(error);
@@ -130,13 +130,13 @@ export class Retries {
     return error.isDecided ? 1 : Math.min(attempts, FIRST_CONTACT_ATTEMPTS);
   }
 
-  /** Returns after a pause when `error` is worth another try, else throws it. */
+  /** Waits before the next try after `error`; throws `error` when there is none. */
   async pause(error: unknown, op: string, subject: string, signal: AbortSignal | null): Promise<void> {
     if (isAborted(signal)) throw abortError(signal, op, subject);
     const delay = this.next(error);
     const reason = error instanceof Error ? error.message : String(error);
     const fields = { op, subject, attempt: this.#failures, delay: Math.round(delay), error: reason };
-    this.#log[this.#isNews(error) ? 'warn' : 'debug'](fields, 'trying again');
+    this.#log[this.#isNews(error) ? 'warn' : 'debug'](fields, 'request failed, retrying');
     try {
       await sleep(delay, undefined, signal === null ? undefined : { signal });
     } catch (cause) {
@@ -145,7 +145,7 @@ export class Retries {
     }
   }
 
-  /** One warning for a host and a while, whoever waits for it; of a host that has never answered the error itself tells. */
+  /** Whether to warn: once per host and interval. A host that has never answered is reported by the error itself. */
   #isNews(error: unknown): boolean {
     const host = hostOf(error instanceof ConnectError ? error.host : this.#host);
     if ((error instanceof ConnectError && !host.hasAnswered) || performance.now() < host.quietUntil) return false;

@@ -1,4 +1,4 @@
-/** The tags of a repository (distribution-spec, "Listing Tags"), page by page. */
+/** Tags of a repository (distribution-spec, "Listing Tags"), page by page. */
 import { FormatError, LacunaError } from '../../errors.ts';
 import { parseJson } from '../../image/json.ts';
 import { MAX_MANIFEST_SIZE } from '../../image/manifest.ts';
@@ -8,9 +8,9 @@ import type { SignalOptions } from '../store.ts';
 import type { RegistryHttp } from './http.ts';
 import { readBody } from './response.ts';
 
-/** Tags that are asked for at once; a registry may give fewer. */
+/** Tags that are requested per page; a registry may send fewer. */
 const PAGE = 1000;
-/** A repository of a build system has some ten thousand tags; what gives more is not believed to end. */
+/** Maximum pages of a list: far more than the ten thousand tags of a repository of a build system need. */
 const MAX_PAGES = 1000;
 
 const OP = 'list tags';
@@ -23,21 +23,25 @@ export interface TagsOptions {
   readonly subject: string;
 }
 
-/** In the registry's order. NOT_FOUND for a repository that it does not have. */
+/** The tags in the registry's order. NOT_FOUND when the repository does not exist. */
 export async function* listTags(options: TagsOptions, { signal }: SignalOptions): AsyncGenerator<string> {
   const { http, repository, pull, subject } = options;
   let url = new URL('tags/list', repository);
   url.searchParams.set('n', String(PAGE));
   for (let page = 0; page < MAX_PAGES; page++) {
-    const exchange = { op: OP, subject, method: 'GET' as const, url, scopes: pull, signal: signal ?? null };
-    const answer = await http.send({ ...exchange, expect: [200] });
-    yield* tagsIn(await readBody(answer, MAX_MANIFEST_SIZE, { op: OP, subject }), subject);
-    const next = nextPage(answer);
+    const request = { op: OP, subject, method: 'GET' as const, url, scopes: pull, signal: signal ?? null };
+    const response = await http.send({ ...request, expect: [200] });
+    yield* tagsIn(await readBody(response, MAX_MANIFEST_SIZE, { op: OP, subject }), subject);
+    const next = nextPage(response);
     if (next === null) return;
     if (next.origin !== url.origin || next.href === url.href) break;
     url = next;
   }
-  throw new LacunaError('PROTOCOL', 'the list of tags does not end', { op: OP, subject });
+  throw new LacunaError(
+    'PROTOCOL',
+    `the list of tags has more than ${MAX_PAGES} pages, repeats a page, or leads to another host`,
+    { op: OP, subject },
+  );
 }
 
 function tagsIn(bytes: Buffer, subject: string): string[] {

@@ -1,12 +1,13 @@
-/** Sending a body that comes into being while it is sent: what both transports do about it. */
+/** Sends a body that is produced while it is sent, for both transports. */
 import type { TimeoutOptions } from '../store.ts';
 import { type StreamedBody, type TransportRequest, type TransportResponse, TransportTimeout } from './transport.ts';
 
 type Timeouts = Required<TimeoutOptions>;
 
 /**
- * A body on its way into a transport, and whether it gets on: each piece must be taken within `timeouts.body`, and the
- * answer must come within `timeouts.headers` of the last one. Waiting for whoever makes the body costs no time.
+ * A body that a transport sends, with timeouts: the transport must take each piece within `timeouts.body`, and the
+ * response must arrive within `timeouts.headers` after the last one. Time that the source of the body takes does not
+ * count.
  */
 class BodySender implements AsyncIterableIterator<Buffer> {
   readonly #source: AsyncIterator<Buffer>;
@@ -29,7 +30,7 @@ class BodySender implements AsyncIterableIterator<Buffer> {
   async next(): Promise<IteratorResult<Buffer>> {
     clearTimeout(this.#timer);
     const next = this.#isStopped ? null : await this.#source.next();
-    // An end here would look like the end of the body, and the connection like one that can be used again.
+    // Ending here would look like the end of the body, and the connection would be reused.
     if (next === null || this.#isStopped) throw new Error('the request is over');
     const { headers, body } = this.#timeouts;
     if (!this.#isAnswered) this.#timer = setTimeout(this.#stalled, next.done === true ? headers : body);
@@ -41,13 +42,13 @@ class BodySender implements AsyncIterableIterator<Buffer> {
     return { done: true, value: undefined };
   }
 
-  /** The head of the answer is here: from now on its reader keeps the time. */
+  /** Stops the timeouts when the head of the response has arrived: its reader has timeouts of its own. */
   answered(): void {
     this.#isAnswered = true;
     clearTimeout(this.#timer);
   }
 
-  /** Nothing more is sent. */
+  /** Stops sending. */
   stop(): void {
     clearTimeout(this.#timer);
     this.#isStopped = true;
@@ -56,8 +57,8 @@ class BodySender implements AsyncIterableIterator<Buffer> {
 }
 
 /**
- * A request with a streamed body, sent by `send`. The answer may come before the body has ended; the rest of it is sent
- * until the answer has been read, and no longer.
+ * Sends a request with a streamed body with `send`. The response may arrive before the body has ended; the rest of the
+ * body is sent until the response has been read.
  */
 export async function sendStreamed(
   body: StreamedBody,
@@ -70,7 +71,7 @@ export async function sendStreamed(
   ) => Promise<TransportResponse>,
 ): Promise<TransportResponse> {
   const stall = new AbortController();
-  const timeout = new TransportTimeout('the request got stuck');
+  const timeout = new TransportTimeout('sending the body made no progress');
   const sender = new BodySender(body, timeouts, () => stall.abort(timeout));
   const length = body.length === null ? {} : { 'content-length': String(body.length) };
   const either = signal === null ? stall.signal : AbortSignal.any([signal, stall.signal]);

@@ -1,4 +1,4 @@
-/** The transport over node-fetch and Node's own HTTP agents. Its timeouts are kept here: node-fetch has none. */
+/** The transport over node-fetch and Node's own HTTP agents, with timeouts, which node-fetch does not have. */
 import { Readable } from 'node:stream';
 import fetch from 'node-fetch';
 import { AgentPool } from './agents.ts';
@@ -12,7 +12,7 @@ import {
 } from './transport.ts';
 import { sendStreamed } from './transport-body.ts';
 
-/** Runs `work`; when it takes longer than `timeout` milliseconds, `expired` is called and the result is a timeout. */
+/** Waits for `work`; after `timeout` milliseconds it calls `expired` and rejects with a timeout. */
 async function within<T>(timeout: number, work: Promise<T>, expired: () => void): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const clock = new Promise<never>((_, reject) => {
@@ -41,7 +41,7 @@ async function* pieces(
       yield Buffer.isBuffer(next.value) ? next.value : Buffer.from(next.value);
     }
   } finally {
-    // Ends the stream, and with it the connection of a body that was not read to its end.
+    // This ends the stream, and the connection of a body that was not read to its end.
     await iterator.return?.();
   }
 }
@@ -57,14 +57,14 @@ export function fetchTransport(options: TransportOptions): Transport {
     signal: AbortSignal | null,
     limit: number | null,
   ): Promise<TransportResponse> => {
-    // One controller for the caller's signal and for our clocks; node-fetch destroys the socket when it fires.
+    // One controller serves the caller's signal and our timeouts; node-fetch destroys the socket when it aborts.
     const controller = new AbortController();
     const stop = (): void => controller.abort();
     if (signal?.aborted === true) stop();
     signal?.addEventListener('abort', stop, { once: true });
     const release = (): void => signal?.removeEventListener('abort', stop);
     try {
-      const answer = fetch(url, {
+      const fetched = fetch(url, {
         method,
         headers,
         body,
@@ -73,7 +73,7 @@ export function fetchTransport(options: TransportOptions): Transport {
         agent: (at) => agents.for(at),
         signal: controller.signal,
       });
-      const response = limit === null ? await answer : await within(limit, answer, stop);
+      const response = limit === null ? await fetched : await within(limit, fetched, stop);
       return {
         status: response.status,
         header: (name) => response.headers.get(name),

@@ -1,4 +1,4 @@
-/** The default transport: undici's Agent, a pool of kept connections for each host, no pipelining. */
+/** The default transport: undici's Agent with a pool of keep-alive connections for each host, without pipelining. */
 import { Readable } from 'node:stream';
 import { Agent, buildConnector, type Dispatcher, Pool, ProxyAgent } from 'undici';
 import { tlsSettings } from '../../access/tls.ts';
@@ -27,12 +27,12 @@ export function undiciTransport(options: TransportOptions): Transport {
     bodyTimeout,
   };
   const agent = new Agent({ ...pool, connect: connectorOf(options) });
-  /** By the proxy's URL. */
+  /** Tunnels by the proxy's URL. */
   const tunnels = new Map<string, ProxyAgent>();
 
   function tunnelBy(proxy: URL): ProxyAgent {
-    const known = tunnels.get(proxy.href);
-    if (known !== undefined) return known;
+    const existing = tunnels.get(proxy.href);
+    if (existing !== undefined) return existing;
     const tls = { ...tlsSettings(options.tls), timeout };
     const authorization = proxyAuthorization(proxy);
     const made = new ProxyAgent({
@@ -58,15 +58,15 @@ export function undiciTransport(options: TransportOptions): Transport {
     const isTunnelled = proxy !== null && url.protocol === 'https:';
     const dispatcher: Dispatcher = isTunnelled ? tunnelBy(proxy) : agent;
     const target = proxy === null || isTunnelled ? direct(url, headers) : absolute(url, headers, proxy);
-    const onInfo = interimClock(headersTimeout || options.timeouts.headers);
-    const answer = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout, onInfo });
+    const onInfo = interimTimeout(headersTimeout || options.timeouts.headers);
+    const response = await dispatcher.request({ ...target, method, body, signal, headersTimeout, bodyTimeout, onInfo });
     return {
-      status: answer.statusCode,
+      status: response.statusCode,
       header(name) {
-        const value = answer.headers[name];
+        const value = response.headers[name];
         return (Array.isArray(value) ? value.join(', ') : value) ?? null;
       },
-      body: answer.body,
+      body: response.body,
     };
   };
 
@@ -76,7 +76,7 @@ export function undiciTransport(options: TransportOptions): Transport {
       if (body === null || Buffer.isBuffer(body)) {
         return await send(request, headers, body, signal, headersTimeoutOf(body, options.timeouts));
       }
-      // undici's own clock would run while the body is still being made.
+      // undici's own timeout would run while the body is still being produced.
       return await sendStreamed(body, request, options.timeouts, (stream, all, either) =>
         send(request, all, Readable.from(stream, { objectMode: false }), either, 0),
       );
@@ -87,16 +87,18 @@ export function undiciTransport(options: TransportOptions): Transport {
   };
 }
 
-/** undici's clock begins again with every interim answer (1xx); their number has no bound. What this throws ends the request. */
-function interimClock(limit: number): () => void {
+/**
+ * Limits the time of interim responses (1xx), whose number is unbounded and each of which restarts undici's timeout.
+ */
+function interimTimeout(limit: number): () => void {
   let began: number | null = null;
   return () => {
     began ??= performance.now();
-    if (performance.now() - began > limit) throw new TransportTimeout('nothing but interim answers');
+    if (performance.now() - began > limit) throw new TransportTimeout('the server sent only interim responses');
   };
 }
 
-/** A proxy that does not open the way in time is like a host that does not answer. */
+/** Pool of connections to a proxy: a tunnel that is not open in time is reported as a connect timeout. */
 class ProxyPool extends Pool {
   // biome-ignore lint/suspicious/noExplicitAny: the overloads of undici's types have one implementation.
   override async connect(options: any): Promise<any> {
@@ -109,7 +111,7 @@ class ProxyPool extends Pool {
   }
 }
 
-/** Certificates are read with the first TLS connection. */
+/** Makes a connector that reads certificates with the first TLS connection. */
 function connectorOf({ tls, timeouts, lookup }: TransportOptions): buildConnector.connector {
   const common = { timeout: timeouts.connect, lookup };
   const plain = buildConnector(common);
@@ -132,7 +134,7 @@ const pathOf = (url: URL): string => url.pathname + url.search;
 
 const direct = (url: URL, headers: Headers): Target => ({ origin: url.origin, path: pathOf(url), headers });
 
-/** Plain HTTP by a proxy: the request goes to it, with the whole URL (RFC 9112 3.2.2). */
+/** The target of plain HTTP through a proxy: the proxy itself, with the whole URL as path (RFC 9112 3.2.2). */
 function absolute(url: URL, headers: Headers, proxy: URL): Target {
   const authorization = proxyAuthorization(proxy);
   return {

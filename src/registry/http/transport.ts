@@ -1,6 +1,6 @@
 /**
- * One HTTP exchange, as small as we need it: no redirects, no retries, no decompression, no cookies. Those that are
- * wanted are ours, so that every transport behaves the same.
+ * The interface of HTTP clients: one request and its response, without redirects, retries, decompression or cookies.
+ * The callers implement redirects and retries, so that all transports behave the same.
  */
 import type { LookupFunction } from 'node:net';
 import type { TlsOptions } from '../../access/tls.ts';
@@ -10,18 +10,18 @@ import { proxyFor } from './proxy.ts';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE';
 
-/** A request's body that is sent while it comes into being. */
+/** A request's body that is produced while it is sent. */
 export interface StreamedBody {
-  /** Bytes; null when it is not known yet: then HTTP's chunked coding says where the body ends. */
+  /** Length in bytes; null when it is not known yet: then the chunked transfer coding marks the end. */
   readonly length: number | null;
-  /** Its bytes from the first on; opened again for every request that carries it. `return` ends a pending `next`. */
+  /** Iterates over all its bytes; called for every request that sends it. `return` ends a pending `next`. */
   open(): AsyncIterator<Buffer>;
 }
 
 export interface TransportRequest {
   readonly method: Method;
   readonly url: URL;
-  /** Lower-case names. */
+  /** Headers by their names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer | StreamedBody | null;
   readonly signal: AbortSignal | null;
@@ -29,14 +29,14 @@ export interface TransportRequest {
 
 export interface TransportResponse {
   readonly status: number;
-  /** A header by its lower-case name; several of one name are joined with commas. */
+  /** The value of a header by its name in lower case; several of one name are joined with commas. */
   header(name: string): string | null;
-  /** Must be read to its end, or given up with {@link discard}: until then it holds a connection. */
+  /** Body, which must be read to its end or dropped with {@link discard}: until then it occupies a connection. */
   readonly body: AsyncIterable<Buffer>;
 }
 
 export interface Transport {
-  /** Rejects with the transport's own error; {@link transportError} turns it into ours. */
+  /** Sends a request. Rejects with the transport's own error, which {@link transportError} turns into a LacunaError. */
   request(request: TransportRequest): Promise<TransportResponse>;
   close(): Promise<void>;
 }
@@ -44,33 +44,33 @@ export interface Transport {
 export interface TransportOptions {
   readonly tls: TlsOptions;
   readonly timeouts: Required<TimeoutOptions>;
-  /** How names are looked up. */
+  /** Resolver of host names. */
   readonly lookup: LookupFunction;
 }
 
 /**
- * Milliseconds. A dead peer is noticed soon, and a slow one still gets its time: every byte starts the clock again. While
- * it connects, the kernel repeats itself after 1, 3 and 7 s.
+ * Milliseconds: short enough to notice a dead peer soon, and every byte from a slow one starts the timeout again. While
+ * connecting, the kernel repeats its SYN after 1, 3 and 7 s.
  */
 export const DEFAULT_TIMEOUTS: Required<TimeoutOptions> = { connect: 8_000, headers: 60_000, body: 30_000 };
 
-/** An upload slower than this is taken for stuck. Bytes per millisecond. */
+/** Minimum rate of an upload. Bytes per millisecond. */
 const SLOWEST_UPLOAD = 16;
 
-/** Milliseconds that a request may take up to the head of its response, the time for sending its body included. */
+/** Maximum milliseconds until the head of a response, including the time for sending the request's body. */
 export const headersTimeoutOf = (body: Buffer | null, timeouts: Required<TimeoutOptions>): number =>
   timeouts.headers + Math.ceil((body?.length ?? 0) / SLOWEST_UPLOAD);
 
-/** Connections to one host at once. Browsers take 6, registries allow far more; past 16 a link is full anyway. */
+/** Maximum connections to one host. Browsers use 6, registries allow far more; more than 16 rarely add throughput. */
 export const CONNECTIONS_PER_HOST = 16;
 
-/** How long an idle connection is kept, below the 60 s after which common load balancers drop it. Milliseconds. */
+/** Milliseconds that an idle connection stays open, below the 60 s after which common load balancers drop it. */
 export const KEEP_ALIVE = 30_000;
 
-/** A body at most this long is read to its end to keep the connection; a longer one is cut with it. Bytes. */
+/** Maximum bytes of a dropped body that are read to keep the connection; with a longer body it is closed. */
 const DISCARD_LIMIT = 64 * 1024;
 
-/** Gives a response's body up. Never throws: the exchange is over for us. */
+/** Drops a response's body. Never throws. */
 export async function discard(response: TransportResponse): Promise<void> {
   let size = 0;
   try {
@@ -79,21 +79,21 @@ export async function discard(response: TransportResponse): Promise<void> {
       if (size > DISCARD_LIMIT) break;
     }
   } catch {
-    // A body that nobody wants may break.
+    // Errors of a dropped body do not matter.
   }
 }
 
-/** A transport gave up waiting. */
+/** A transport's timeout. */
 export class TransportTimeout extends Error {
   readonly code = 'ETIMEDOUT';
 }
 
-/** A transport gave up waiting for a connection. */
+/** A transport's timeout for a connection. */
 export class ConnectTimeout extends Error {
   readonly code = 'UND_ERR_CONNECT_TIMEOUT';
 }
 
-/** A proxy did not open the way to a host. Its answer's status is in the code, which is all that node-fetch passes on. */
+/** A proxy refused a tunnel to a host. The code contains its status, because node-fetch passes on only the code. */
 export class ProxyRefusal extends Error {
   readonly code: string;
 
@@ -103,10 +103,10 @@ export class ProxyRefusal extends Error {
   }
 }
 
-/** No connection came about, so nothing was sent: nobody answers at this host, or its name leads nowhere. */
+/** No connection was made, so nothing was sent: the host does not answer, or its name does not resolve. */
 export class ConnectError extends LacunaError {
   readonly host: string;
-  /** The system has tried again by itself, or the answer is final. */
+  /** Whether another try is useless: the system has retried by itself, or the result is final. */
   readonly isDecided: boolean;
 
   constructor(...[code, message, options]: ConnectErrorArguments) {
@@ -122,7 +122,7 @@ type ConnectErrorArguments = [
   options: LacunaErrorOptions & { readonly host: string; readonly isDecided: boolean },
 ];
 
-/** Code of a connection that did not come about → what it means, and what to ask oneself. */
+/** Code of a failed connection → its meaning, and a hint. */
 const UNREACHABLE: Readonly<Record<string, readonly [meaning: string, hint: string | null]>> = {
   ECONNREFUSED: ['connection refused', 'is the registry running?'],
   ENOTFOUND: ['no such host', 'is the host name right?'],
@@ -131,7 +131,7 @@ const UNREACHABLE: Readonly<Record<string, readonly [meaning: string, hint: stri
   ENETUNREACH: ['network unreachable', null],
   EHOSTDOWN: ['host down', null],
   LOOKUP_TIMEOUT: ['no name server answered in time', 'is the host name right, and does DNS work?'],
-  UND_ERR_CONNECT_TIMEOUT: ['no connection in time', 'does a firewall lie between? A proxy is named by HTTPS_PROXY'],
+  UND_ERR_CONNECT_TIMEOUT: ['no connection in time', 'does a firewall block it? HTTPS_PROXY names a proxy'],
 };
 const DECIDED = new Set(['ENOTFOUND', 'LOOKUP_TIMEOUT', 'UND_ERR_CONNECT_TIMEOUT']);
 
@@ -140,26 +140,26 @@ const TIMEOUTS = new Set([
   ...['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'],
 ]);
 
-/** TLS failures that trying again does not mend (Node's `tls` documentation, "X509 certificate error codes"). */
+/** TLS errors that a retry does not fix (Node's `tls` documentation, "X509 certificate error codes"). */
 const CERTIFICATE =
   /^(CERT_|DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT_IN_CHAIN|UNABLE_TO_|HOSTNAME_MISMATCH|ERR_TLS_CERT_ALTNAME_INVALID|INVALID_CA|PATH_LENGTH_EXCEEDED)/;
 
-/** Not TLS at the other end, or TLS that has nothing in common with ours. */
+/** Errors of a peer that does not speak TLS, or no version or cipher that we accept. */
 const NOT_TLS = /^(EPROTO|ERR_SSL_)/;
 
-/** Words for codes that say nothing to people. */
+/** Text for codes that are not self-explanatory. */
 const LABELS: Readonly<Record<string, string>> = {
   '': 'the connection failed',
   UND_ERR_SOCKET: 'the other side closed the connection',
   ECONNRESET: 'the other side closed the connection (ECONNRESET)',
 };
 
-/** The transport was closed under the request. */
+/** Codes of requests whose transport was closed. */
 const CLOSED = new Set(['UND_ERR_DESTROYED', 'UND_ERR_CLOSED']);
 
 const HTTP_SYNTAX = /^(HPE_|UND_ERR_INVALID_ARG|UND_ERR_HEADERS_OVERFLOW|ERR_INVALID_CHAR)/;
 
-/** The innermost code of an error: transports and Node wrap them. */
+/** The innermost code of an error, which transports and Node wrap. */
 function codeOf(error: unknown, depth = 0): string {
   if (!(error instanceof Error) || depth > 4) return '';
   if (error instanceof AggregateError && error.errors.length > 0) return codeOf(error.errors[0], depth + 1);
@@ -169,7 +169,7 @@ function codeOf(error: unknown, depth = 0): string {
 
 export const isAborted = (signal: AbortSignal | null): signal is AbortSignal => signal?.aborted === true;
 
-/** What ends an operation whose signal has fired: the signal's own reason where it is one of ours. */
+/** The error of an operation whose signal was aborted: the signal's own reason where that is a LacunaError. */
 export function abortError(signal: AbortSignal, op: string, subject: string): LacunaError {
   const reason: unknown = signal.reason;
   if (reason instanceof LacunaError) return reason;
@@ -182,23 +182,24 @@ export function abortError(signal: AbortSignal, op: string, subject: string): La
 }
 
 /**
- * A transport's error as ours. The original is not kept as the cause: some quote the URL, whose query may be a secret.
+ * Turns a transport's error into a LacunaError. The original is not kept as the cause: some quote the URL, whose query
+ * may contain a secret.
  */
 export function transportError(error: unknown, url: URL, op: string, subject: string): LacunaError {
   if (error instanceof LacunaError) return error;
   const code = codeOf(error);
-  // Not the network's fault, but ours.
+  // These are bugs of ours, not errors of the network.
   if (code === '' && (error instanceof TypeError || error instanceof RangeError)) {
     return new LacunaError('INTERNAL', `${url.host}: ${error.name}`, { op, subject });
   }
   const proxy = proxyFor(url);
-  const way = proxy === null ? url.host : `${url.host} by the proxy ${proxy.host}`;
+  const route = proxy === null ? url.host : `${url.host} through the proxy ${proxy.host}`;
   const refusal = proxyStatus(error, code);
-  if (refusal !== null) return proxyRefused(refusal, way, { op, subject });
+  if (refusal !== null) return proxyRefused(refusal, route, { op, subject });
   if (Object.hasOwn(UNREACHABLE, code)) {
     const [meaning, question] = UNREACHABLE[code]!;
-    const hint = proxy === null ? question : 'is the proxy right that HTTPS_PROXY or HTTP_PROXY names?';
-    return new ConnectError(TIMEOUTS.has(code) ? 'TIMEOUT' : 'UNAVAILABLE', `${way}: ${meaning} (${code})`, {
+    const hint = proxy === null ? question : 'is the proxy in HTTPS_PROXY or HTTP_PROXY right?';
+    return new ConnectError(TIMEOUTS.has(code) ? 'TIMEOUT' : 'UNAVAILABLE', `${route}: ${meaning} (${code})`, {
       op,
       subject,
       ...(hint === null ? {} : { hint }),
@@ -207,36 +208,36 @@ export function transportError(error: unknown, url: URL, op: string, subject: st
     });
   }
   const label = LABELS[code] ?? code;
-  const message = `${way}: ${label}`;
+  const message = `${route}: ${label}`;
   if (CLOSED.has(code)) return new LacunaError('ABORTED', message, { op, subject });
   if (TIMEOUTS.has(code)) return new LacunaError('TIMEOUT', message, { op, subject });
   if (CERTIFICATE.test(code)) {
     const hint =
-      'if its certificate is right, give its authority with --ca FILE (the option ca), or add it to those of the system';
+      'if the certificate is right, add its authority with --ca FILE (the option ca) or to those of the system';
     const problem = `${message}: its certificate is not trusted`;
     return new LacunaError('UNAVAILABLE', problem, { op, subject, hint, retryable: false });
   }
   if (NOT_TLS.test(code)) {
-    const hint = 'if the registry speaks plain HTTP, say so with --plain-http (the option plainHttp)';
+    const hint = 'if the registry speaks plain HTTP, use --plain-http (the option plainHttp)';
     return new LacunaError('UNAVAILABLE', message, { op, subject, hint, retryable: false });
   }
   if (HTTP_SYNTAX.test(code)) return new LacunaError('PROTOCOL', message, { op, subject });
   return new LacunaError('UNAVAILABLE', message, { op, subject });
 }
 
-/** The status with which a proxy refused a tunnel; undici has it in its text alone. */
+/** The status with which a proxy refused a tunnel, which undici has only in the message; null for other errors. */
 function proxyStatus(error: unknown, code: string): number | null {
   const text = error instanceof Error ? error.message : '';
   const match = /^ERR_PROXY_([0-9]+)$/.exec(code) ?? /^Proxy response \(([0-9]{3})\)/.exec(text);
   return match === null ? null : Number(match[1]);
 }
 
-/** The hint about a proxy that wants credentials. */
-export const PROXY_LOGIN = 'name the proxy with user and password, http://USER:PASSWORD@HOST:PORT';
+/** The hint for a proxy that requires credentials. */
+export const PROXY_LOGIN = 'name the proxy with user and password: http://USER:PASSWORD@HOST:PORT';
 
 function proxyRefused(status: number, where: string, options: LacunaErrorOptions): LacunaError {
   if (status === 407) {
-    const problem = `${where}: the proxy wants other credentials`;
+    const problem = `${where}: the proxy refused the credentials, or requires some`;
     return new LacunaError('UNAUTHORIZED', problem, { ...options, hint: PROXY_LOGIN });
   }
   const code = status === 403 ? 'FORBIDDEN' : 'UNAVAILABLE';

@@ -1,13 +1,13 @@
 /**
- * Keeps undici 7 from killing the process: where a server closes the connection behind a body that the reader has not
- * taken yet, its parser is paused, and `Parser.finish()` asserts that it is not, out of a socket event that nobody can
- * catch (nodejs/undici#5360). undici 8 parses the rest first; this does the same for 7, which Node 20 needs. To be
- * removed with undici 7.
+ * Keeps undici 7 from killing the process: when a server closes the connection after a body that the reader has not
+ * taken yet, the parser is paused, and `Parser.finish()` asserts that it is not, in a socket event whose errors cannot
+ * be caught (nodejs/undici#5360). undici 8 parses the rest first; this does the same for 7, which Node 20 needs. Remove
+ * it with undici 7.
  */
 import { subscribe } from 'node:diagnostics_channel';
 import type { Socket } from 'node:net';
 
-/** What is used of undici's HTTP/1 parser. */
+/** The part of undici's HTTP/1 parser that is used. */
 interface Parser {
   readonly socket: Socket;
   readonly llhttp: { llhttp_resume(pointer: number): void };
@@ -19,7 +19,7 @@ interface Parser {
 
 const guarded = new WeakSet<object>();
 
-/** Takes hold of the parser with the first connection, and returns whether it could. Idempotent. */
+/** Patches the class of a connection's parser, and returns whether it was found. Idempotent. */
 export function guardParserOf(socket: object): boolean {
   const key = Object.getOwnPropertySymbols(socket).find(({ description }) => description === 'parser');
   const parser: unknown = key === undefined ? null : Reflect.get(socket, key);
@@ -35,7 +35,7 @@ export function guardParserOf(socket: object): boolean {
   return true;
 }
 
-/** Parses what is still there. Pausing is a wish: what is delivered in spite of it is buffered by the response. */
+/** Parses the remaining bytes although the parser is paused; the response buffers them. */
 function drain(parser: Parser): void {
   while (parser.paused) {
     parser.llhttp.llhttp_resume(parser.ptr);
@@ -43,7 +43,7 @@ function drain(parser: Parser): void {
     const rest = (parser.socket.read() as Buffer | null) ?? Buffer.alloc(0);
     parser.execute(rest);
     if (rest.length > 0 || !parser.paused) continue;
-    // A body that only the end of the connection ends: it stays paused, and finish() completes it.
+    // A body that ends with the connection stays paused, and finish() completes it.
     parser.llhttp.llhttp_resume(parser.ptr);
     parser.paused = false;
   }
@@ -59,11 +59,11 @@ const isParser = (value: unknown): value is Parser =>
 
 let isOn = false;
 
-/** Guards every connection of this process's undici, whichever dispatcher makes it. */
+/** Guards every connection of this process's undici, of any dispatcher. */
 export function guardUndici(): void {
   if (isOn) return;
   isOn = true;
-  // Node's own copy of undici announces its connections there, too, and has parsers of its own.
+  // Node's own copy of undici, which has its own parser class, announces its connections on this channel, too.
   subscribe('undici:client:connected', (message) => {
     if (typeof message === 'object' && message !== null && 'socket' in message) {
       guardParserOf(message.socket as object);

@@ -1,20 +1,20 @@
-/** One upload session at a registry (distribution-spec, "Pushing blobs"): its requests, and what their answers mean. */
+/** One upload session at a registry (distribution-spec, "Pushing blobs"): its requests and their responses. */
 import { LacunaError } from '../../errors.ts';
-import type { Exchange, RegistryHttp } from './http.ts';
+import type { RegistryHttp, RegistryRequest } from './http.ts';
 import { resolveLocation } from './redirect.ts';
-import { type Answer, readLength } from './response.ts';
+import { type RegistryResponse, readLength } from './response.ts';
 import { discard, type StreamedBody } from './transport.ts';
 
-/** Milliseconds for telling the registry that an upload is given up. */
+/** Maximum milliseconds for the request that cancels an upload. */
 const ABORT_TIMEOUT = 5_000;
 
 const OP = 'push';
 const BYTES = { 'content-type': 'application/octet-stream' };
 
-/** Answers to any request of an upload that mean that it went well: registries differ from each other and from the spec. */
+/** Statuses that mean success for any request of an upload: registries differ from each other and from the spec. */
 const DONE: readonly number[] = [200, 201, 202, 204];
 
-/** Bytes `at`…`at + size − 1` of the blob. */
+/** Bytes `at` to `at + size − 1` of the blob. */
 export interface Chunk {
   readonly at: number;
   readonly size: number;
@@ -33,7 +33,7 @@ export class UploadSession {
   readonly #options: SessionOptions;
   readonly #signal: AbortSignal;
   #location: URL | null = null;
-  /** `OCI-Chunk-Min-Length`, in bytes. */
+  /** `OCI-Chunk-Min-Length` of the registry, in bytes. */
   chunkMinLength = 0;
 
   constructor(options: SessionOptions, signal: AbortSignal) {
@@ -45,61 +45,61 @@ export class UploadSession {
     return this.#location !== null;
   }
 
-  /** Begins, instead of the session that there was. */
+  /** Begins a session, after ending the previous one. */
   async begin(): Promise<void> {
     await this.end(this.#signal);
     const url = new URL('blobs/uploads/', this.#options.repository);
-    const answer = await this.#options.http.send(this.#exchange({ method: 'POST', url }));
-    await discard(answer);
-    this.begun(answer);
+    const response = await this.#options.http.send(this.#request({ method: 'POST', url }));
+    await discard(response);
+    this.begun(response);
   }
 
-  /** The registry has begun one: what it says of it. */
-  begun(answer: Answer): void {
-    const uuid = answer.header('docker-upload-uuid');
+  /** Continues the session that the registry began with this response. */
+  begun(response: RegistryResponse): void {
+    const uuid = response.header('docker-upload-uuid');
     this.#location =
-      answer.header('location') === null && uuid !== null && /^[\w.=-]{1,256}$/.test(uuid)
+      response.header('location') === null && uuid !== null && /^[\w.=-]{1,256}$/.test(uuid)
         ? new URL(`blobs/uploads/${uuid}`, this.#options.repository)
-        : this.#locationOf(answer);
-    this.chunkMinLength = readLength(answer.header('oci-chunk-min-length')) ?? 0;
+        : this.#locationOf(response);
+    this.chunkMinLength = readLength(response.header('oci-chunk-min-length')) ?? 0;
   }
 
-  /** Sends the whole blob without saying where it ends. Whether all of it has arrived shows at the end of the upload. */
+  /** Streams the whole blob without its length. Only the end of the upload shows whether all of it has arrived. */
   async stream(body: StreamedBody): Promise<void> {
     await this.#patch(body, {});
   }
 
-  /** Sends a chunk. Returns up to which byte of the blob the registry has it. */
+  /** Sends a chunk. Returns how many bytes of the blob the registry has. */
   async chunk({ at, size, body }: Chunk): Promise<number> {
     const end = at + size;
-    const answer = await this.#patch(body, { 'content-range': `${at}-${end - 1}` });
-    const reached = parseUploadRange(answer.header('range')) ?? end;
+    const response = await this.#patch(body, { 'content-range': `${at}-${end - 1}` });
+    const reached = parseUploadRange(response.header('range')) ?? end;
     if (reached >= at && reached <= end) return reached;
-    throw this.#protocol(`has ${reached} bytes of an upload of which ${end} were sent`);
+    throw this.#protocol(`claims to have ${reached} bytes of an upload after ${end} bytes were sent`);
   }
 
-  /** How many bytes the registry has; null when it has forgotten the upload, or cannot tell. */
+  /** How many bytes the registry has; null when it has lost the upload, or cannot tell. */
   async position(): Promise<number | null> {
     const expect = [...DONE, 400, 404, 405, 410, 416, 501];
-    const answer = await this.#options.http.send(this.#exchange({ method: 'GET', url: this.#location!, expect }));
-    await discard(answer);
-    if (!DONE.includes(answer.status)) return null;
-    this.#follow(answer);
-    const text = answer.header('range');
-    // `0-0` is what docker-registry says of an empty upload, too (handlers/blobupload.go).
+    const response = await this.#options.http.send(this.#request({ method: 'GET', url: this.#location!, expect }));
+    await discard(response);
+    if (!DONE.includes(response.status)) return null;
+    this.#follow(response);
+    const text = response.header('range');
+    // docker-registry sends `0-0` for an empty upload, too (handlers/blobupload.go).
     return text === '0-0' ? 0 : (parseUploadRange(text) ?? 0);
   }
 
-  /** Ends the upload with `body`, the rest of the blob. */
+  /** Completes the upload with `body`, the rest of the blob. */
   async finish(digest: string, body: StreamedBody | null): Promise<void> {
-    // The query is the registry's state and stays as it is, to the byte.
+    // The query is the registry's state and must stay byte for byte.
     const url = new URL(this.#location!);
     url.search = `${url.search === '' ? '?' : `${url.search}&`}digest=${encodeURIComponent(digest)}`;
-    const answer = await this.#once({ method: 'PUT', url, headers: BYTES, body: body ?? Buffer.alloc(0) });
-    await discard(answer);
-    const stored = answer.header('docker-content-digest');
+    const response = await this.#once({ method: 'PUT', url, headers: BYTES, body: body ?? Buffer.alloc(0) });
+    await discard(response);
+    const stored = response.header('docker-content-digest');
     if (stored === null || stored === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `the registry stored ${stored.slice(0, 160)}`, {
+    throw new LacunaError('DIGEST_MISMATCH', `the registry stored the blob as ${stored.slice(0, 160)}`, {
       op: OP,
       subject: digest,
     });
@@ -107,12 +107,12 @@ export class UploadSession {
 
   async has(digest: string): Promise<boolean> {
     const url = new URL(`blobs/${digest}`, this.#options.repository);
-    const answer = await this.#once({ method: 'HEAD', url, expect: [200, 400, 403, 404, 405, 501] });
-    await discard(answer);
-    return answer.status === 200;
+    const response = await this.#once({ method: 'HEAD', url, expect: [200, 400, 403, 404, 405, 501] });
+    await discard(response);
+    return response.status === 200;
   }
 
-  /** Tells the registry that the upload is given up. Never throws, and waits for a short while only. */
+  /** Cancels the upload at the registry. Never throws, and waits at most {@link ABORT_TIMEOUT} milliseconds. */
   async end(signal: AbortSignal | null = null): Promise<void> {
     const url = this.#location;
     this.#location = null;
@@ -122,32 +122,37 @@ export class UploadSession {
       const either = signal === null ? timeout : AbortSignal.any([timeout, signal]);
       await discard(await this.#once({ method: 'DELETE', url, expect: [...DONE, 404], signal: either }));
     } catch {
-      // The registry forgets unfinished uploads by itself; not all of them take a DELETE.
+      // Registries remove unfinished uploads by themselves; some refuse DELETE.
     }
   }
 
-  async #patch(body: StreamedBody, headers: Readonly<Record<string, string>>): Promise<Answer> {
-    const answer = await this.#once({ method: 'PATCH', url: this.#location!, headers: { ...BYTES, ...headers }, body });
-    await discard(answer);
-    this.#follow(answer);
-    return answer;
+  async #patch(body: StreamedBody, headers: Readonly<Record<string, string>>): Promise<RegistryResponse> {
+    const response = await this.#once({
+      method: 'PATCH',
+      url: this.#location!,
+      headers: { ...BYTES, ...headers },
+      body,
+    });
+    await discard(response);
+    this.#follow(response);
+    return response;
   }
 
-  #follow(answer: Answer): void {
-    if (answer.header('location') !== null) this.#location = this.#locationOf(answer);
+  #follow(response: RegistryResponse): void {
+    if (response.header('location') !== null) this.#location = this.#locationOf(response);
   }
 
-  #locationOf(answer: Answer): URL {
-    return resolveLocation(answer, { op: OP, subject: this.#options.subject });
+  #locationOf(response: RegistryResponse): URL {
+    return resolveLocation(response, { op: OP, subject: this.#options.subject });
   }
 
-  #exchange(part: Pick<Exchange, 'method' | 'url'> & Partial<Exchange>): Exchange {
+  #request(part: Pick<RegistryRequest, 'method' | 'url'> & Partial<RegistryRequest>): RegistryRequest {
     const { scopes, subject } = this.#options;
     return { op: OP, subject, scopes, signal: this.#signal, expect: DONE, ...part };
   }
 
-  async #once(part: Pick<Exchange, 'method' | 'url'> & Partial<Exchange>): Promise<Answer> {
-    return await this.#options.http.once(this.#exchange(part));
+  async #once(part: Pick<RegistryRequest, 'method' | 'url'> & Partial<RegistryRequest>): Promise<RegistryResponse> {
+    return await this.#options.http.once(this.#request(part));
   }
 
   #protocol(problem: string): LacunaError {
@@ -156,7 +161,7 @@ export class UploadSession {
   }
 }
 
-/** Bytes that the registry has, from the `Range: 0-LAST` of an upload; null when it does not say. */
+/** How many bytes the registry has, from the `Range: 0-LAST` of an upload; null when it does not say. */
 function parseUploadRange(value: string | null): number | null {
   const match = /^(?:bytes[= ])?0-([0-9]{1,15})$/.exec(value ?? '');
   return match === null ? null : Number(match[1]) + 1;

@@ -1,36 +1,37 @@
 /**
- * Pushing a blob. A small one is one POST and one PUT; a larger one is streamed in one PATCH while it comes into being, as
- * docker does, which every registry takes. Chunks resume what was cut, and are for registries that take no stream.
+ * Pushes a blob. A small one takes one POST and one PUT; a larger one is streamed in one PATCH while it is
+ * produced, as docker does and every registry accepts. Chunks resume a cut stream, and serve registries that refuse
+ * streams.
  */
 import { LacunaError } from '../../errors.ts';
 import type { BlobUpload } from '../store.ts';
 import { UploadLost, UploadWindow } from '../upload-window.ts';
-import type { Answer } from './response.ts';
+import type { RegistryResponse } from './response.ts';
 import { ResponseError } from './retry.ts';
 import { abortError, type StreamedBody } from './transport.ts';
 import { type UploadForms, uploadFormsOf } from './upload-form.ts';
 import { type SessionOptions, UploadSession } from './upload-session.ts';
 
-/** The largest blob that is one request. Bytes. */
+/** Maximum size of a blob that is sent in one request. Bytes. */
 export const SMALL_BLOB = 4 * 1024 * 1024;
-/** Of a stream, the bytes sent last that are kept to resume it: more than sockets and proxies hold on their way. */
+/** Bytes sent last of a stream that are kept to resume it: more than sockets and proxies buffer. */
 const RETAINED = 8 * 1024 * 1024;
-/** Bytes that are held while they wait for being sent or are kept to be sent again. */
+/** Maximum bytes in memory that wait to be sent or may be sent again. */
 export const UPLOAD_WINDOW = 12 * 1024 * 1024;
-/** The largest `OCI-Chunk-Min-Length` that is honoured. Bytes. */
+/** Maximum `OCI-Chunk-Min-Length` that is accepted. Bytes. */
 const MAX_CHUNK_SIZE = 64 * 1024 * 1024;
-/** What is taken of a large write at a time. Bytes. */
+/** Maximum bytes of a write that are copied at once. */
 const PIECE = 1024 * 1024;
 
-/** How registries and what is before them say that they do not take the body in this form. */
+/** Statuses with which registries, and proxies before them, refuse this form of body. */
 const REFUSALS: readonly number[] = [400, 405, 411, 413, 415, 416, 501];
 
 const OP = 'push';
 
 export interface UploadOptions extends SessionOptions {
   readonly signal: AbortSignal | null;
-  /** An upload that the registry has already begun. */
-  readonly begun?: Answer;
+  /** The response with which the registry has already begun an upload. */
+  readonly begun?: RegistryResponse;
 }
 
 const statusOf = (error: unknown): number | null => (error instanceof ResponseError ? error.status : null);
@@ -43,7 +44,7 @@ export class RegistryUpload implements BlobUpload {
   readonly #session: UploadSession;
   readonly #window: UploadWindow;
   readonly #forms: UploadForms;
-  /** The transfer of a blob that is not small. */
+  /** The transfer of a blob larger than {@link SMALL_BLOB}. */
   #sending: Promise<void> | null = null;
   #isOver = false;
 
@@ -96,14 +97,14 @@ export class RegistryUpload implements BlobUpload {
 
   #assertOpen(): void {
     if (this.#isOver)
-      throw new LacunaError('INTERNAL', 'the upload is over', { op: OP, subject: this.#options.subject });
+      throw new LacunaError('INTERNAL', 'the upload has ended', { op: OP, subject: this.#options.subject });
     if (this.#signal.aborted) throw abortError(this.#signal, OP, this.#options.subject);
   }
 
   #start(): void {
     if (this.#sending !== null) return;
     this.#sending = this.#send();
-    // Whoever writes next learns of a failure; until then it is nobody's.
+    // The next write throws a failure; until then it must not count as unhandled.
     this.#sending.catch((error: unknown) => this.#window.fail(error));
   }
 
@@ -121,12 +122,12 @@ export class RegistryUpload implements BlobUpload {
       try {
         await this.#session.stream(this.#body(0, null));
         if (this.#window.isSent) return;
-        throw new LacunaError('UNAVAILABLE', 'the registry answered before the blob had been sent', {
+        throw new LacunaError('UNAVAILABLE', 'the registry answered before the whole blob was sent', {
           op: OP,
           subject,
         });
       } catch (error) {
-        this.#window.spoil();
+        this.#window.stopReuse();
         if (error instanceof UploadLost) throw this.#lost('lost', error);
         if (isRefusal(error)) return await this.#chunksInstead(error);
         await retries.pause(error, OP, subject, this.#signal);
@@ -135,17 +136,17 @@ export class RegistryUpload implements BlobUpload {
     }
   }
 
-  /** The registry refuses to be sent a stream. */
+  /** Sends chunks, after the registry refused a stream. */
   async #chunksInstead(error: unknown): Promise<void> {
     const { http, subject } = this.#options;
-    http.log.debug({ subject, status: statusOf(error) }, 'the registry takes no streamed upload: sending chunks');
+    http.log.debug({ subject, status: statusOf(error) }, 'the registry refused a streamed upload: sending chunks');
     if (!this.#window.holds(0)) throw this.#lost('refused', error);
     this.#forms.failedStream('refused');
     await this.#session.begin();
     await this.#sendChunks(0);
   }
 
-  /** After a stream was cut: sends the rest in chunks; or makes ready for another one, and returns false. */
+  /** Sends the rest of a cut stream in chunks; or prepares for another stream, and returns false. */
   async #resume(error: unknown): Promise<boolean> {
     const reached = (await this.#session.position()) ?? 0;
     if (reached > 0 && this.#window.holds(reached) && this.#forms.takesChunks) {
@@ -162,7 +163,7 @@ export class RegistryUpload implements BlobUpload {
     return new UploadLost(this.#options.subject, cause);
   }
 
-  /** Sends everything from byte `from` on, each chunk when it is complete. */
+  /** Sends all bytes from `from` on in chunks, each when it is complete. */
   async #sendChunks(from: number): Promise<void> {
     const { http, subject } = this.#options;
     const retries = http.retries();
@@ -173,23 +174,24 @@ export class RegistryUpload implements BlobUpload {
       const before = at;
       try {
         at = await this.#session.chunk({ at, size, body: this.#body(at, at + size) });
-        if (at === before) throw new LacunaError('UNAVAILABLE', 'the registry took no byte', { op: OP, subject });
+        if (at === before)
+          throw new LacunaError('UNAVAILABLE', 'the registry accepted no bytes of a chunk', { op: OP, subject });
       } catch (error) {
-        this.#window.spoil();
+        this.#window.stopReuse();
         at = await this.#afterChunk(error, { at, size }, () => retries.pause(error, OP, subject, this.#signal));
       }
       if (at > before) retries.reset();
     }
   }
 
-  /** Where to go on after a chunk failed; throws when that is nowhere. `pause` waits, or throws what is not worth it. */
+  /** The byte at which to continue after a failed chunk; throws when there is none. `pause` waits or rethrows. */
   async #afterChunk(
     error: unknown,
     { at, size }: { at: number; size: number },
     pause: () => Promise<void>,
   ): Promise<number> {
     const status = statusOf(error);
-    // 416 means another position than ours, or too large a chunk (GitHub's registry).
+    // 416 means that the registry is at another byte, or that the chunk is too large (GitHub's registry).
     if (status !== 416 && status !== 413) {
       if (!isRefusal(error)) await pause();
       else if (this.#forms.refusedChunk()) throw new UploadLost(this.#options.subject, error);
@@ -201,7 +203,7 @@ export class RegistryUpload implements BlobUpload {
     return reached;
   }
 
-  /** How far the registry got, which must lie within the chunk that is still here. */
+  /** How many bytes the registry has, which must end within the chunk that is still in memory. */
   async #position(start: number, end: number): Promise<number> {
     const reached = await this.#session.position();
     if (reached !== null && reached >= start && reached <= end) return reached;
@@ -215,16 +217,20 @@ export class RegistryUpload implements BlobUpload {
     const size = Math.max(this.#forms.chunkSize, chunkMinLength);
     if (size > MAX_CHUNK_SIZE) {
       const { repository, subject } = this.#options;
-      throw new LacunaError('PROTOCOL', `${repository.host} asks for chunks of at least ${chunkMinLength} bytes`, {
-        op: OP,
-        subject,
-      });
+      throw new LacunaError(
+        'PROTOCOL',
+        `${repository.host} requires chunks of at least ${chunkMinLength} bytes; the limit is ${MAX_CHUNK_SIZE}`,
+        {
+          op: OP,
+          subject,
+        },
+      );
     }
     this.#window.capacity = Math.max(UPLOAD_WINDOW, size + PIECE);
     return size;
   }
 
-  /** A small blob: it is all here, so a failed try begins anew. */
+  /** Sends a small blob in one request. All of it is in memory, so a failed try is repeated from the start. */
   async #putWhole(digest: string): Promise<void> {
     const { written } = this.#window;
     try {
@@ -248,7 +254,7 @@ export class RegistryUpload implements BlobUpload {
     const { http, subject } = this.#options;
     let isFirst = true;
     await http.retrying({ op: OP, subject, signal: this.#signal }, async () => {
-      // The answer may have been lost, and not the request.
+      // The response may have been lost, not the request.
       if (!isFirst && (await this.#session.has(digest))) return;
       const first = isFirst;
       isFirst = false;

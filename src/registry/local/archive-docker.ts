@@ -1,7 +1,7 @@
 /**
- * What `docker save` writes, as images with manifests. `manifest.json` lists configs and layers by member name; a layer
- * is a plain tar, whose digest is its diffID, or (from other tools) a compressed one. Since Docker 25 an OCI layout lies
- * in the same tar; its manifest, which is the registry's, is taken where there is one.
+ * Archives of `docker save`, read as images with manifests. `manifest.json` lists configs and layers by member name; a
+ * layer is a plain tar, whose digest is its diffID, or (from other tools) a compressed one. Since Docker 25 the tar is
+ * an OCI layout, too; its manifest, which is the registry's, is used where there is one.
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -13,13 +13,13 @@ import { ANNOTATION, isIndex, isManifest, MEDIA } from '../../image/media.ts';
 import { dockerArchiveName } from '../../image/reference.ts';
 import { abortError, isAborted } from '../http/transport.ts';
 import type { ArchiveContent, ArchiveFile } from './archive-file.ts';
-import { type BlobPlace, inMemory } from './file-store.ts';
+import { type BlobLocation, inMemory } from './file-store.ts';
 
 const MAX_IMAGES = 4096;
 const MAX_LAYERS = 1024;
-/** Indexes within indexes. */
+/** Maximum depth of indexes within indexes. */
 const MAX_NESTING = 3;
-/** Bytes hashed at once. */
+/** Maximum bytes that are hashed at once. */
 const PIECE = 1024 * 1024;
 
 const images = z
@@ -34,7 +34,7 @@ const images = z
 
 type SavedImage = z.infer<typeof images>[number];
 
-/** Reads `manifest.json` and every config; FORMAT names the member that is wrong. */
+/** Reads `manifest.json` and every config. FORMAT, with the wrong member. */
 export async function readDockerArchive(file: ArchiveFile, signal: AbortSignal | null): Promise<ArchiveContent> {
   const document = await file.json('manifest.json');
   if (document === null) throw notSaved(file);
@@ -56,9 +56,9 @@ interface Config {
 }
 
 interface Layer {
-  readonly place: BlobPlace;
+  readonly location: BlobLocation;
   readonly mediaType: string;
-  /** Absent for a plain tar, whose digest is its diffID. */
+  /** Digest of a compressed layer; absent for a plain tar, whose digest is its diffID. */
   readonly digest?: string;
 }
 
@@ -66,10 +66,10 @@ class SavedImages implements ArchiveContent {
   readonly entries: Descriptor[] = [];
   readonly #file: ArchiveFile;
   readonly #signal: AbortSignal | null;
-  readonly #places = new Map<string, BlobPlace>();
-  /** Config digest → the manifest of an OCI layout that names it, and how many layers that has. */
+  readonly #locations = new Map<string, BlobLocation>();
+  /** Config digest → the manifest in the OCI layout that names it, and the number of its layers. */
   readonly #manifests = new Map<string, { readonly descriptor: Descriptor; readonly layers: number }>();
-  /** By member: each is read once, however many images name it. */
+  /** Configs by member name: each is read once, even when several images name it. */
   readonly #configs = new Map<string, Config>();
   readonly #diffIds = new Map<string, readonly string[]>();
   readonly #layers = new Map<string, Layer>();
@@ -79,11 +79,13 @@ class SavedImages implements ArchiveContent {
     this.#signal = signal;
   }
 
-  find(digest: string): BlobPlace | null {
-    return this.#places.get(digest) ?? (isDigest(digest) ? this.#file.find(`blobs/${digest.replace(':', '/')}`) : null);
+  find(digest: string): BlobLocation | null {
+    return (
+      this.#locations.get(digest) ?? (isDigest(digest) ? this.#file.find(`blobs/${digest.replace(':', '/')}`) : null)
+    );
   }
 
-  /** Goes through the OCI layout in the archive. An index may list platforms that were not saved. */
+  /** Collects the manifests of the OCI layout in the archive. Its index may list platforms that were not saved. */
   async findManifests(): Promise<void> {
     const index = await this.#file.read('index.json');
     if (index === null || this.#file.find('oci-layout') === null) return;
@@ -122,7 +124,7 @@ class SavedImages implements ArchiveContent {
     const bytes = await this.#file.read(memberName(name));
     if (bytes === null) throw bad(this.#file, name, 'missing: manifest.json names it as a config');
     const digest = digestOf(bytes);
-    // A config is named after its digest, by docker as by others.
+    // Docker and other tools name a config after its digest.
     const named = /(?:^|\/)([0-9a-f]{64})(?:\.json)?$/.exec(name)?.[1];
     if (named !== undefined && `sha256:${named}` !== digest) {
       throw new LacunaError('DIGEST_MISMATCH', `the config ${name} hashes to ${digest}`, {
@@ -130,7 +132,7 @@ class SavedImages implements ArchiveContent {
         subject: this.#file.subject,
       });
     }
-    this.#places.set(digest, this.#file.find(memberName(name))!);
+    this.#locations.set(digest, this.#file.find(memberName(name))!);
     return { name, digest, size: bytes.length };
   }
 
@@ -140,18 +142,22 @@ class SavedImages implements ArchiveContent {
   }
 
   #keep(descriptor: Descriptor, manifest: Manifest): void {
-    // What was not saved is in the registry only: then manifest.json tells what there is.
+    // Blobs that were not saved are in the registry only; manifest.json lists those in the archive.
     if (![manifest.config, ...manifest.layers].every(({ digest }) => this.find(digest) !== null)) return;
     if (!this.#manifests.has(manifest.config.digest))
       this.#manifests.set(manifest.config.digest, { descriptor, layers: manifest.layers.length });
   }
 
-  /** Makes the manifest that `docker push` would have made, of plain layers. */
+  /** Makes the manifest that `docker push` would make of uncompressed layers. */
   async #describe({ name: configName, digest, size }: Config, names: readonly string[]): Promise<Descriptor> {
     const diffIds = this.#diffIds.get(configName) ?? (await this.#readDiffIds(configName, digest));
     this.#diffIds.set(configName, diffIds);
     if (diffIds.length !== names.length) {
-      throw bad(this.#file, 'manifest.json Layers', `${names.length} layers but ${diffIds.length} diff_ids`);
+      throw bad(
+        this.#file,
+        'manifest.json Layers',
+        `it has ${names.length} layers, and the config has ${diffIds.length} diff_ids`,
+      );
     }
     const layers: Descriptor[] = [];
     for (const [i, name] of names.entries()) layers.push(await this.#layer(name, diffIds[i]!));
@@ -163,33 +169,35 @@ class SavedImages implements ArchiveContent {
     };
     const bytes = Buffer.from(JSON.stringify(manifest));
     const made = { mediaType: MEDIA.dockerManifest, digest: digestOf(bytes), size: bytes.length };
-    this.#places.set(made.digest, inMemory(bytes));
+    this.#locations.set(made.digest, inMemory(bytes));
     return made;
   }
 
   async #layer(name: string, diffId: string): Promise<Descriptor> {
     const layer = this.#layers.get(name) ?? (await this.#readLayer(name));
     this.#layers.set(name, layer);
-    const { place, mediaType, digest = diffId } = layer;
-    this.#places.set(digest, place);
-    return { mediaType, digest, size: place.size };
+    const { location, mediaType, digest = diffId } = layer;
+    this.#locations.set(digest, location);
+    return { mediaType, digest, size: location.size };
   }
 
   async #readLayer(name: string): Promise<Layer> {
-    const place = this.#file.find(memberName(name));
-    if (place === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
-    const compression = await compressionOf(place);
+    const location = this.#file.find(memberName(name));
+    if (location === null) throw bad(this.#file, name, 'missing: manifest.json names it as a layer');
+    const compression = await compressionOf(location);
     const mediaType = LAYER_TYPES[compression] ?? MEDIA.dockerLayer;
-    return compression === 'none' ? { place, mediaType } : { place, mediaType, digest: await this.#hash(place) };
+    return compression === 'none'
+      ? { location, mediaType }
+      : { location, mediaType, digest: await this.#hash(location) };
   }
 
-  async #hash(place: BlobPlace): Promise<string> {
+  async #hash(location: BlobLocation): Promise<string> {
     const hash = createHash('sha256');
-    const file = await place.open();
+    const file = await location.open();
     const buffer = Buffer.allocUnsafe(PIECE);
-    for (let at = 0; at < place.size; ) {
+    for (let at = 0; at < location.size; ) {
       if (isAborted(this.#signal)) throw abortError(this.#signal, 'read archive', this.#file.subject);
-      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, place.size - at), place.offset + at);
+      const { bytesRead } = await file.read(buffer, 0, Math.min(PIECE, location.size - at), location.offset + at);
       if (bytesRead === 0) throw bad(this.#file, 'layer', 'truncated');
       hash.update(buffer.subarray(0, bytesRead));
       at += bytesRead;
@@ -199,27 +207,27 @@ class SavedImages implements ArchiveContent {
   }
 }
 
-/** Links and doubled slashes as a tar's names are normalised. */
+/** The name without leading `./` and `/`, as members are indexed. */
 const memberName = (name: string): string => name.replace(/^(?:\.?\/)+/, '');
 
 function normalName(name: string): string[] {
   try {
     return [dockerArchiveName(name)];
   } catch {
-    // Nobody can ask for it, so it is as if it had none.
+    // No reference can have this name, so it is left out.
     return [];
   }
 }
 
-async function compressionOf(place: BlobPlace): Promise<Compression> {
-  const file = await place.open();
+async function compressionOf(location: BlobLocation): Promise<Compression> {
+  const file = await location.open();
   const buffer = Buffer.alloc(MAGIC_SIZE);
-  const { bytesRead } = await file.read(buffer, 0, Math.min(MAGIC_SIZE, place.size), place.offset);
+  const { bytesRead } = await file.read(buffer, 0, Math.min(MAGIC_SIZE, location.size), location.offset);
   await file.close();
   return detectCompression(buffer.subarray(0, bytesRead));
 }
 
-/** There are no types for others: whoever reads such a layer says what it is. */
+/** Media types of compressed layers. Docker has none for other compressions, which readers of layers detect. */
 const LAYER_TYPES: Readonly<Partial<Record<Compression, string>>> = {
   gzip: MEDIA.dockerLayerGzip,
   zstd: MEDIA.dockerLayerZstd,
@@ -229,15 +237,15 @@ const bad = (file: ArchiveFile, field: string, problem: string): FormatError =>
   new FormatError(field, problem, { op: 'read archive', subject: file.subject });
 
 function notSaved(file: ArchiveFile): LacunaError {
-  const purpose = { op: 'open', subject: file.subject };
+  const context = { op: 'open', subject: file.subject };
   if (file.find('repositories') !== null) {
     return new LacunaError('UNSUPPORTED', 'the archive was saved by a Docker older than 1.10', {
-      ...purpose,
-      hint: 'docker load it, and docker save it with a recent engine',
+      ...context,
+      hint: 'load it with docker load, and save it again with a recent Docker',
     });
   }
   return new LacunaError('FORMAT', 'not a docker archive: it has no manifest.json', {
-    ...purpose,
+    ...context,
     ...(file.find('index.json') === null ? {} : { hint: `oci-archive:${file.subject} reads an OCI layout in a tar` }),
   });
 }

@@ -1,6 +1,6 @@
 /**
- * A tar file read in place: an index of its members, then ranges of it. A compressed one, and one that comes on standard
- * input, is first copied into a temporary file that has no name any more and so goes with the process.
+ * A tar file that is read in place: an index of its members, then ranges of the file. A compressed archive, or one from
+ * standard input, is first copied into an unlinked temporary file, which the system removes with the process.
  */
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, rm } from 'node:fs/promises';
@@ -17,50 +17,54 @@ import { STREAM } from '../../image/reference.ts';
 import { openRegular } from '../../open-file.ts';
 import { type TarEntry, type TarHandler, TarParser } from '../../tree/tar.ts';
 import { abortError, isAborted } from '../http/transport.ts';
-import type { BlobPlace, ReadableFile } from './file-store.ts';
+import type { BlobLocation, ReadableFile } from './file-store.ts';
 
-/** More than any archive of images has: three members a layer, and some images. */
+/** Maximum members of an archive. Images have three members per layer at most. */
 export const MAX_ARCHIVE_MEMBERS = 100_000;
-/** Longer names mean nothing in an archive of images; they are passed over. */
+/** Maximum length of a member's name. Longer ones have no meaning in an archive of images and are skipped. */
 const MAX_MEMBER_NAME = 512;
-/** Links that `docker save` writes for layers it has already written lead to the layer at once. */
+/** Maximum links from a member to its content. `docker save` links repeated layers directly to the first. */
 const MAX_LINKS = 4;
-/** Headers read at once. */
+/** Bytes of headers that are read at once. */
 const WINDOW = 64 * 1024;
 
 /** A member with content, or a link to another one. */
-type Member = { readonly offset: number; readonly size: number } | { readonly link: string };
+type IndexedMember = { readonly offset: number; readonly size: number } | { readonly link: string };
 
-/** What an archive holds. */
+/** Images and blobs of an archive. */
 export interface ArchiveContent {
-  /** Its images; one with several names several times. */
+  /** Images of the archive, once for each of their names. */
   readonly entries: readonly Descriptor[];
-  find(digest: string): BlobPlace | null;
+  find(digest: string): BlobLocation | null;
 }
 
 export class ArchiveFile {
   readonly subject: string;
   readonly #file: FileHandle;
-  readonly #members: ReadonlyMap<string, Member>;
+  readonly #members: ReadonlyMap<string, IndexedMember>;
 
-  private constructor(subject: string, file: FileHandle, members: ReadonlyMap<string, Member>) {
+  private constructor(subject: string, file: FileHandle, members: ReadonlyMap<string, IndexedMember>) {
     this.subject = subject;
     this.#file = file;
     this.#members = members;
   }
 
-  /** Opens `path`, `-` being standard input. NOT_FOUND, or FORMAT for what is not an archive. */
+  /** Opens the archive at `path`; `-` is standard input. NOT_FOUND; FORMAT when it is not an archive. */
   static async open(path: string, signal: AbortSignal | null): Promise<ArchiveFile> {
     let file =
       path === STREAM ? await spool([standardInput()], path, signal) : (await openRegular(path, { op: 'open' })).file;
     try {
       if (await isGzip(file, path)) {
-        const packed = file;
+        const compressed = file;
         try {
-          // A gzip stream grows at most 1032-fold, so what it can fill is bounded by its own length.
-          file = await spool([packed.createReadStream({ start: 0, autoClose: false }), createGunzip()], path, signal);
+          // A gzip stream expands at most 1032-fold, so its own length bounds the copy.
+          file = await spool(
+            [compressed.createReadStream({ start: 0, autoClose: false }), createGunzip()],
+            path,
+            signal,
+          );
         } finally {
-          await packed.close();
+          await compressed.close();
         }
       }
       return new ArchiveFile(path, file, await indexOf(file, path, signal));
@@ -70,15 +74,15 @@ export class ArchiveFile {
     }
   }
 
-  /** Where a member's content is, links followed inside the archive; null when there is none. */
-  find(name: string): BlobPlace | null {
+  /** The location of a member's content, after links within the archive; null when there is no such member. */
+  find(name: string): BlobLocation | null {
     let member = this.#members.get(name);
     for (let links = 0; member !== undefined && 'link' in member; links++) {
-      if (links === MAX_LINKS) throw this.#bad(name, 'goes through a loop of links');
+      if (links === MAX_LINKS) throw this.#bad(name, `has more than ${MAX_LINKS} links to follow`);
       member = this.#members.get(member.link);
     }
     if (member === undefined) return null;
-    // The file stays open for the next reader.
+    // Readers share the file, which stays open.
     const shared: ReadableFile = {
       read: (buffer, offset, length, position) => this.#file.read(buffer, offset, length, position),
       close: async () => {},
@@ -86,19 +90,19 @@ export class ArchiveFile {
     return { offset: member.offset, size: member.size, open: async () => shared };
   }
 
-  /** The whole content of a small member, null when there is none. */
+  /** The content of a small member; null when there is no such member. */
   async read(name: string): Promise<Buffer | null> {
-    const place = this.find(name);
-    if (place === null) return null;
-    if (place.size > MAX_MANIFEST_SIZE)
-      throw this.#bad(name, `${place.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
-    const bytes = Buffer.alloc(place.size);
-    const { bytesRead } = await this.#file.read(bytes, 0, place.size, place.offset);
-    if (bytesRead !== place.size) throw this.#bad(name, 'truncated');
+    const location = this.find(name);
+    if (location === null) return null;
+    if (location.size > MAX_MANIFEST_SIZE)
+      throw this.#bad(name, `${location.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE}`);
+    const bytes = Buffer.alloc(location.size);
+    const { bytesRead } = await this.#file.read(bytes, 0, location.size, location.offset);
+    if (bytesRead !== location.size) throw this.#bad(name, 'truncated');
     return bytes;
   }
 
-  /** The value of a JSON member, null when there is none. */
+  /** The value of a JSON member; null when there is no such member. */
   async json(name: string): Promise<unknown> {
     const bytes = await this.read(name);
     const subject = `${this.subject}, ${name}`;
@@ -122,7 +126,7 @@ function standardInput(): NodeJS.ReadableStream {
   });
 }
 
-/** Copies what comes out of `stages` into a file without a name. */
+/** Copies the output of `stages` into an unlinked temporary file. */
 async function spool(
   stages: readonly [NodeJS.ReadableStream, ...NodeJS.ReadWriteStream[]],
   subject: string,
@@ -140,9 +144,9 @@ async function spool(
   } catch (cause) {
     await file.close();
     if (isAborted(signal)) throw abortError(signal, 'read archive', subject);
-    const purpose = { op: 'read archive', subject, cause };
-    const isGarbled = cause instanceof Error && 'code' in cause && /^Z_/.test(String(cause.code));
-    throw isGarbled ? new FormatError('gzip stream', cause.message, purpose) : toLacunaError(cause, purpose);
+    const context = { op: 'read archive', subject, cause };
+    const isDamaged = cause instanceof Error && 'code' in cause && /^Z_/.test(String(cause.code));
+    throw isDamaged ? new FormatError('gzip stream', cause.message, context) : toLacunaError(cause, context);
   }
 }
 
@@ -150,15 +154,19 @@ async function isGzip(file: FileHandle, subject: string): Promise<boolean> {
   const { buffer, bytesRead } = await file.read(Buffer.alloc(MAGIC_SIZE), 0, MAGIC_SIZE, 0);
   const compression = detectCompression(buffer.subarray(0, bytesRead));
   if (compression === 'none' || compression === 'gzip') return compression === 'gzip';
-  throw new LacunaError('UNSUPPORTED', `the archive is compressed with ${compression}`, {
+  throw new LacunaError('UNSUPPORTED', `unsupported compression of an archive: ${compression}`, {
     op: 'read archive',
     subject,
-    hint: `${compression} -dc ${subject} | lacuna … and ${STREAM} for the file`,
+    hint: `decompress it: ${compression} -dc ${subject} | lacuna … with ${STREAM} as the file`,
   });
 }
 
-/** The members by name; of several with one name the last counts, as for `docker load`, which extracts the archive. */
-async function indexOf(file: FileHandle, subject: string, signal: AbortSignal | null): Promise<Map<string, Member>> {
+/** Members by name. Of several with one name the last counts, as for `docker load`, which extracts the archive. */
+async function indexOf(
+  file: FileHandle,
+  subject: string,
+  signal: AbortSignal | null,
+): Promise<Map<string, IndexedMember>> {
   const { size } = await file.stat();
   const collector = new MemberCollector(subject);
   const parser = new TarParser(collector, { subject });
@@ -179,9 +187,9 @@ async function indexOf(file: FileHandle, subject: string, signal: AbortSignal | 
 }
 
 class MemberCollector implements TarHandler {
-  readonly members = new Map<string, Member>();
+  readonly members = new Map<string, IndexedMember>();
   readonly #subject: string;
-  /** The file whose content begins where the parser stopped. */
+  /** The file whose content starts where the parser stopped. */
   #open: { readonly name: string; readonly size: number } | null = null;
 
   constructor(subject: string) {
@@ -189,25 +197,26 @@ class MemberCollector implements TarHandler {
   }
 
   entry({ name, type, size, linkName }: TarEntry, isSparse: boolean): void {
-    if (isSparse) throw this.#bad(name, 'a sparse file, whose content does not lie in the archive as it is');
+    if (isSparse)
+      throw this.#bad(name, 'sparse files are not supported: their content is not contiguous in the archive');
     if (type === 'dir' || name.length > MAX_MEMBER_NAME) {
       this.#open = size > 0 ? { name: '', size } : null;
     } else if (type === 'reg') {
       this.#open = size > 0 ? { name, size } : null;
       this.#put(name, { offset: 0, size });
     } else if (type === 'symlink' || type === 'hardlink') {
-      this.#put(name, { link: type === 'symlink' ? besides(name, linkName!) : linkName! });
+      this.#put(name, { link: type === 'symlink' ? linkTarget(name, linkName!) : linkName! });
     } else {
-      throw this.#bad(name, `a ${type} does not belong into an archive of images`);
+      throw this.#bad(name, `an archive of images must not contain a ${type}`);
     }
   }
 
-  /** Content is not taken: the reader passes over it. */
+  /** Takes no content: the reader skips it. */
   content(): number {
     return 0;
   }
 
-  /** The parser stopped at byte `at` of `end`. */
+  /** Records that content starts at byte `at`, where the parser stopped; the file has `end` bytes. */
   contentAt(at: number, end: number): void {
     if (this.#open === null) return;
     const { name, size } = this.#open;
@@ -216,7 +225,7 @@ class MemberCollector implements TarHandler {
     if (name !== '') this.members.set(name, { offset: at, size });
   }
 
-  #put(name: string, member: Member): void {
+  #put(name: string, member: IndexedMember): void {
     if (this.members.size === MAX_ARCHIVE_MEMBERS)
       throw this.#bad(name, `the archive has more than ${MAX_ARCHIVE_MEMBERS} members`);
     this.members.set(name, member);
@@ -230,8 +239,8 @@ class MemberCollector implements TarHandler {
   }
 }
 
-/** What a link in `name`'s folder leads to; a name no member has when that is outside of the archive. */
-function besides(name: string, target: string): string {
+/** The target of a link in the folder of `name`; an empty name, which no member has, when it is outside the archive. */
+function linkTarget(name: string, target: string): string {
   const parts = target.startsWith('/') ? [] : name.split('/').slice(0, -1);
   for (const part of target.split('/')) {
     if (part === '..' && parts.pop() === undefined) return '';

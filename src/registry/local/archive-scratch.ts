@@ -1,7 +1,7 @@
 /**
- * Where a new archive is put together: a directory of our own (0700) beside it, or of a stream where temporary files lie.
- * Others may own the folder around it. So it is reached by its descriptor alone: whoever renames it or puts another in its
- * place moves nothing that is written, read or deleted.
+ * The private directory (0700) in which a new archive is assembled: beside the archive, or for a stream in the folder
+ * of temporary files. Other users may own the folder around it. So its files are reached through its file descriptor
+ * only: a user who renames or replaces it cannot redirect what is written, read or deleted.
  */
 import { fchmodSync, readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
 import { mkdtemp, readdir, rm, rmdir, stat } from 'node:fs/promises';
@@ -15,21 +15,21 @@ import { type OpenDirectory, openDirectory } from '../../open-file.ts';
 import { hasCode } from './layout-temporary.ts';
 
 const OP = 'write archive';
-/** What mkdtemp(3) puts behind a prefix. */
+/** Suffix that mkdtemp(3) appends to a prefix. */
 const SUFFIX = /^[A-Za-z0-9]{6}$/;
-/** Before the suffix where there are no locks, so that nobody takes it for abandoned. */
+/** Mark before the suffix where locks are not available, so that no sweep takes the directory for abandoned. */
 const UNLOCKED = 'unlocked-';
 
 export interface Scratch {
-  /** By its descriptor. */
+  /** Path through the file descriptor. */
   readonly path: string;
-  /** `error`, with the directory's name in place of its descriptor. */
+  /** Replaces the descriptor's path in `error` by the directory's name. */
   explain(error: unknown): LacunaError;
-  /** The end of the process does it, too. */
+  /** Removes the directory, as the end of the process does. */
   remove(): Promise<void>;
 }
 
-/** An empty directory for the archive `path`; what killed writers of the same have left is removed. */
+/** Makes an empty directory for the archive `path`, and removes those that killed writers of this archive left. */
 export async function makeScratch(path: string): Promise<Scratch> {
   const folder = path === STREAM ? tmpdir() : dirname(path);
   const prefix = path === STREAM ? 'lacuna-archive-' : `.${basename(path)}.lacuna-`;
@@ -46,12 +46,12 @@ export async function makeScratch(path: string): Promise<Scratch> {
     throw toLacunaError(cause, { op: OP, subject: path });
   }
   directory.close();
-  // Only where it is empty, and then nobody loses anything.
+  // It is removed only when it is empty, so nobody loses data.
   await rmdir(made).catch(() => {});
-  throw new LacunaError('PRECONDITION', `the new directory ${made} is another user's`, {
+  throw new LacunaError('PRECONDITION', `the new directory ${made} belongs to another user`, {
     op: OP,
     subject: path,
-    hint: 'somebody replaced it, or the file system changes owners: write the archive elsewhere and move it here',
+    hint: 'another user replaced it, or the file system maps owners: write the archive elsewhere and move it here',
   });
 }
 
@@ -65,8 +65,8 @@ async function openMade(made: string, subject: string): Promise<OpenDirectory> {
 }
 
 /**
- * Makes a new directory ours alone. False when it is another user's: somebody has put it there. A file system that keeps
- * no modes (FAT, SMB) protects nothing; whose it is must do there.
+ * Makes a new directory private and locks it. False when it belongs to another user, who put it there. A file system
+ * without modes (FAT, SMB) protects nothing; only the owner is checked there.
  */
 function isTaken({ fd, path, stats }: OpenDirectory): boolean {
   if (stats.uid !== process.geteuid?.()) return false;
@@ -89,7 +89,7 @@ function scratchOf(directory: OpenDirectory, made: string): Scratch {
       for (const name of readdirSync(path)) rmSync(join(path, name), { recursive: true, force: true });
       rmdirSync(made);
     } catch {
-      // Somebody renamed it; or what is left the next writer sweeps.
+      // The directory was renamed, or the next writer removes the rest.
     }
   };
   process.once('exit', removeNow);
@@ -116,14 +116,14 @@ function renamed(error: LacunaError, path: string, name: string): LacunaError {
   });
 }
 
-/** Everything in a directory of our own; then its name, which is deleted only where it is empty. */
+/** Removes the content of a directory of our own, then the directory that has its name now, if it is empty. */
 async function removeDirectory({ path, close }: OpenDirectory, name: string): Promise<void> {
   for (const entry of await readdir(path)) await rm(join(path, entry), { recursive: true, force: true });
   await rmdir(name).catch(() => {});
   close();
 }
 
-/** Removes directories of our own that nobody has locked, where nobody else can have put them under these names. */
+/** Removes directories of our own that are not locked, in folders where other users cannot place or rename them. */
 async function sweep(folder: string, prefix: string): Promise<void> {
   const around = await stat(folder).catch(() => null);
   if (findAddon() === null || around === null || !isSafe(around)) return;
@@ -145,13 +145,13 @@ function openOwn(path: string): OpenDirectory | null {
     if (isOwn(directory.stats)) return directory;
     directory.close();
   } catch {
-    // A link, a file, or gone.
+    // It is a link or a file, or it is gone.
   }
   return null;
 }
 
 const isOwn = ({ uid, mode }: Stats): boolean => uid === process.geteuid?.() && (mode & 0o077) === 0;
 
-/** Whether only root and we can rename what is ours in a folder. */
+/** Whether only root and this user can rename this user's files in a folder. */
 const isSafe = ({ uid, mode }: Stats): boolean =>
   (uid === 0 || uid === process.geteuid?.()) && ((mode & 0o002) === 0 || (mode & 0o1000) !== 0);

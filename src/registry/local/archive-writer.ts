@@ -1,7 +1,7 @@
 /**
- * A new archive of images. What is pushed lies in a layout of its own until the store is closed; then it is written as a
- * tar in one go, sorted and without owners and times, so that the same images are the same bytes, and renamed into
- * place. Whoever is killed before leaves what was there.
+ * Writer of a new archive of images. Pushed images are staged in a layout until the store is closed; then the layout is
+ * written as a tar, sorted and without owners and times, so that the same images give the same bytes, and renamed into
+ * place. A process that is killed before leaves the previous file.
  */
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,24 +15,24 @@ import { abortError, isAborted } from '../http/transport.ts';
 import { withOwnErrors } from '../own-errors.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from '../store.ts';
 import { makeScratch, type Scratch } from './archive-scratch.ts';
-import { filePlace, refNameOf } from './file-store.ts';
+import { fileLocation, refNameOf } from './file-store.ts';
 import { writeWhole } from './file-target.ts';
 import { type LayoutStore, openLayout } from './layout.ts';
 import { readEntries } from './layout-index.ts';
 
-/** The layout's name within the temporary directory. */
+/** Name of the layout within the temporary directory. */
 const LAYOUT = 'layout';
 
-/** A member: its content, or the blob that is its content. */
-type Member = readonly [name: string, content: Buffer | Descriptor];
+/** A member of the archive: its content, or the descriptor of the blob with its content. */
+type OutputMember = readonly [name: string, content: Buffer | Descriptor];
 
 export class ArchiveWriter implements ImageStore {
   readonly subject: string;
   readonly isPinned: boolean;
   readonly #reference: ArchiveReference;
-  /** Of the last push. */
+  /** Signal of the last push. */
   #signal: AbortSignal | null = null;
-  #workplace: Promise<Workplace> | null = null;
+  #staged: Promise<StagedLayout> | null = null;
 
   constructor(reference: ArchiveReference) {
     this.subject = formatReference(reference);
@@ -84,15 +84,15 @@ export class ArchiveWriter implements ImageStore {
     return (await this.#layout()).referrers(digest, artifactType, options);
   }
 
-  /** Writes the archive, when there is an image to be found in it. */
+  /** Writes the archive, if its index lists an image. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const workplace = await this.#workplace?.catch(() => null);
-    if (workplace === null || workplace === undefined) return;
-    const { scratch, layout } = workplace;
+    const staged = await this.#staged?.catch(() => null);
+    if (staged === null || staged === undefined) return;
+    const { scratch, layout } = staged;
     try {
       await layout[Symbol.asyncDispose]();
       const dir = join(scratch.path, LAYOUT);
-      if ((await filePlace(join(dir, 'index.json'), dir)) !== null) await this.#write(workplace, this.#signal);
+      if ((await fileLocation(join(dir, 'index.json'), dir)) !== null) await this.#write(staged, this.#signal);
     } catch (error) {
       throw scratch.explain(error);
     } finally {
@@ -101,11 +101,11 @@ export class ArchiveWriter implements ImageStore {
   }
 
   async #layout(): Promise<LayoutStore> {
-    this.#workplace ??= makeWorkplace(this.#reference.path);
-    return (await this.#workplace).layout;
+    this.#staged ??= stageLayout(this.#reference.path);
+    return (await this.#staged).layout;
   }
 
-  async #write({ scratch, layout }: Workplace, signal: AbortSignal | null): Promise<void> {
+  async #write({ scratch, layout }: StagedLayout, signal: AbortSignal | null): Promise<void> {
     const dir = join(scratch.path, LAYOUT);
     const entries = await readEntries(dir);
     const isDocker = this.#reference.transport === 'docker-archive';
@@ -116,13 +116,13 @@ export class ArchiveWriter implements ImageStore {
   }
 }
 
-/** A layout, with the directory that it lies in. */
-interface Workplace {
+/** A layout and its temporary directory. */
+interface StagedLayout {
   readonly scratch: Scratch;
   readonly layout: LayoutStore;
 }
 
-async function makeWorkplace(path: string): Promise<Workplace> {
+async function stageLayout(path: string): Promise<StagedLayout> {
   const scratch = await makeScratch(path);
   const dir = join(scratch.path, LAYOUT);
   try {
@@ -134,9 +134,9 @@ async function makeWorkplace(path: string): Promise<Workplace> {
   }
 }
 
-/** `index.json` last: what comes before it is there when it is read. */
-async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promise<Member[]> {
-  const blobs: Member[] = [];
+/** Members of an OCI archive. `index.json` is last, so that a reader of a stream has seen all blobs before it. */
+async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promise<OutputMember[]> {
+  const blobs: OutputMember[] = [];
   for (const algorithm of (await readdir(join(dir, 'blobs'))).sort()) {
     for (const hex of (await readdir(join(dir, 'blobs', algorithm))).sort()) {
       const { size } = await stat(join(dir, 'blobs', algorithm, hex));
@@ -151,8 +151,8 @@ async function layoutMembers(dir: string, entries: readonly Descriptor[]): Promi
   ];
 }
 
-/** As `docker save` and skopeo: layers and configs by their hex, then what they are. */
-async function dockerMembers(layout: LayoutStore, entries: readonly Descriptor[]): Promise<Member[]> {
+/** Members as `docker save` and skopeo write them: layers and configs by their hex, then `manifest.json`. */
+async function dockerMembers(layout: LayoutStore, entries: readonly Descriptor[]): Promise<OutputMember[]> {
   const members = new Map<string, Descriptor>();
   const saved = new Map<string, { Config: string; RepoTags: string[]; Layers: string[] }>();
   for (const entry of entries) {
@@ -170,23 +170,26 @@ async function dockerMembers(layout: LayoutStore, entries: readonly Descriptor[]
   return [...sorted, ['manifest.json', json([...saved.values()])]];
 }
 
-/** Docker loads ordinary images, one platform each. */
+/** Throws UNSUPPORTED for an image that `docker load` refuses: it loads ordinary images of one platform. */
 function refuseUnloadable(bytes: Buffer, mediaType: string, subject: string): void {
   const refused = (problem: string, hint: string) =>
     new LacunaError('UNSUPPORTED', problem, { op: 'push', subject, hint });
   if (isIndex(mediaType)) {
-    throw refused('a docker archive holds images of one platform, not an index', 'choose one with --platform');
+    throw refused(
+      'a docker archive must not contain an index, only images of one platform',
+      'choose one with --platform',
+    );
   }
   const manifest: Manifest = parseManifest(bytes, subject);
   if (!manifest.layers.some(({ annotations }) => annotations?.[ANNOTATION.nydusBootstrap] === 'true')) return;
   throw refused(
     'docker cannot load a lazy image',
-    'write an oci-archive:, or let `lacuna unpack` make an ordinary image of it',
+    'write an oci-archive:, or make an ordinary image of it with `lacuna unpack`',
   );
 }
 
 async function* tarOf(
-  members: readonly Member[],
+  members: readonly OutputMember[],
   layout: LayoutStore,
   signal: AbortSignal | null,
   subject: string,
@@ -202,7 +205,7 @@ async function* tarOf(
   yield TAR_END;
 }
 
-/** `temporary` becomes `path` when it is whole. */
+/** Writes `pieces` to `temporary`, and renames it to `path` when it is complete. */
 async function writeFile(path: string, temporary: string, pieces: AsyncIterable<Buffer>): Promise<void> {
   try {
     await writeWhole(path, temporary, pieces);
@@ -211,12 +214,12 @@ async function writeFile(path: string, temporary: string, pieces: AsyncIterable<
   }
 }
 
-/** All of `pieces` on standard output, no faster than it is read. USAGE for a terminal. */
+/** Writes `pieces` to standard output at the rate at which it is read. USAGE for a terminal. */
 export async function writeToStdout(pieces: AsyncIterable<Buffer>): Promise<void> {
   if (process.stdout.isTTY) {
     throw new LacunaError('USAGE', 'refusing to write an archive to a terminal', {
       op: 'write archive',
-      hint: 'redirect it',
+      hint: 'redirect standard output to a file or pipe',
     });
   }
   for await (const piece of pieces) {

@@ -1,4 +1,4 @@
-/** Images read out of a tar file: `oci-archive:` is an OCI layout in a tar, `docker-archive:` what `docker save` writes. */
+/** Images in a tar file: `oci-archive:` is an OCI layout in a tar, `docker-archive:` an archive of `docker save`. */
 import { LacunaError } from '../../errors.ts';
 import { isDigest, parseDigest } from '../../image/digest.ts';
 import { type Descriptor, parseIndex } from '../../image/manifest.ts';
@@ -6,9 +6,9 @@ import { type ArchiveReference, formatReference } from '../../image/reference.ts
 import type { BlobUpload, SignalOptions } from '../store.ts';
 import { readDockerArchive } from './archive-docker.ts';
 import { type ArchiveContent, ArchiveFile } from './archive-file.ts';
-import { type BlobPlace, FileStore } from './file-store.ts';
+import { type BlobLocation, FileStore } from './file-store.ts';
 
-/** An archive that is there already. It is only read: another one is made in its place. */
+/** An existing archive, which is only read: an ArchiveWriter replaces it. */
 export class ArchiveStore extends FileStore {
   readonly subject: string;
   readonly isPinned: boolean;
@@ -24,16 +24,20 @@ export class ArchiveStore extends FileStore {
 
   async resolve(ref: string | null, options: SignalOptions = {}): Promise<Descriptor> {
     const { content } = await this.#open(options);
-    const wanted = ref ?? this.#reference.ref;
-    const numbered = wanted === null ? null : /^@([0-9]+)$/.exec(wanted);
-    if (numbered === null) return await this.choose(content.entries, wanted, options);
+    const name = ref ?? this.#reference.ref;
+    const numbered = name === null ? null : /^@([0-9]+)$/.exec(name);
+    if (numbered === null) return await this.choose(content.entries, name, options);
     const images = [...new Map(content.entries.map((entry) => [entry.digest, entry])).values()];
     const entry = images[Number(numbered[1])];
     if (entry !== undefined) return entry;
-    throw new LacunaError('NOT_FOUND', `the archive has ${images.length} images, counted from @0`, {
-      op: 'resolve',
-      subject: this.subject,
-    });
+    throw new LacunaError(
+      'NOT_FOUND',
+      `there is no image ${name}: the archive has ${images.length} images, and the first is @0`,
+      {
+        op: 'resolve',
+        subject: this.subject,
+      },
+    );
   }
 
   upload(): Promise<BlobUpload> {
@@ -62,11 +66,11 @@ export class ArchiveStore extends FileStore {
     return (await this.#open(options)).content.entries;
   }
 
-  protected async find(digest: string, options: SignalOptions): Promise<BlobPlace | null> {
+  protected async find(digest: string, options: SignalOptions): Promise<BlobLocation | null> {
     return (await this.#open(options)).content.find(digest);
   }
 
-  /** With the first question, so that its signal ends a long copy. */
+  /** Opens the archive with the first call, so that its signal can abort a long copy. */
   #open(options: SignalOptions) {
     this.#opened ??= this.#read(options.signal ?? null);
     return this.#opened;
@@ -84,7 +88,7 @@ export class ArchiveStore extends FileStore {
   }
 
   #readOnly(): LacunaError {
-    return new LacunaError('UNSUPPORTED', 'an existing archive cannot be added to', {
+    return new LacunaError('UNSUPPORTED', 'cannot add to an existing archive', {
       op: 'push',
       subject: this.subject,
       hint: 'name it as the target: a new archive replaces it',

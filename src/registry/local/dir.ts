@@ -1,6 +1,6 @@
 /**
- * One image in a directory as skopeo's `dir:` has it (containers/image directory/): `manifest.json`, `version`, every
- * blob under its hex; of an index also `HEX.manifest.json` for each of its manifests.
+ * One image in a directory in the form of skopeo's `dir:` (containers/image directory/): `manifest.json`, `version`,
+ * every blob under its hex; for an index also `HEX.manifest.json` for each of its manifests.
  */
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { type DirReference, formatReference } from '../../image/reference.ts';
 import { makeDirectory } from '../../make-directory.ts';
 import { readRegular, sizeOfRegular, whenMissing } from '../../open-file.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from '../store.ts';
-import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
+import { type BlobLocation, FileStore, fileLocation } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { replaceFile, sweepTemporary } from './layout-temporary.ts';
 
@@ -70,7 +70,7 @@ export class DirStore extends FileStore {
     return descriptor;
   }
 
-  /** None: nothing lists what lies in the directory beside its image. */
+  /** Always empty: the directory has no list of referrers. */
   async referrers(): Promise<Descriptor[]> {
     return [];
   }
@@ -79,20 +79,20 @@ export class DirStore extends FileStore {
     for (const upload of [...this.#uploads]) await upload.abort();
   }
 
-  /** The image of a directory has no name. */
+  /** Always empty: the image of a directory has no name. */
   protected async entries(): Promise<Descriptor[]> {
     return [];
   }
 
-  protected async find(digest: string): Promise<BlobPlace | null> {
+  protected async find(digest: string): Promise<BlobLocation | null> {
     const path = join(this.#dir, hexOf(digest));
-    const found = (await this.#place(path)) ?? (await this.#place(`${path}.${MANIFEST}`));
-    if (found !== null || (await this.#image())?.digest !== digest) return found;
-    return await this.#place(join(this.#dir, MANIFEST));
+    const location = (await this.#locate(path)) ?? (await this.#locate(`${path}.${MANIFEST}`));
+    if (location !== null || (await this.#image())?.digest !== digest) return location;
+    return await this.#locate(join(this.#dir, MANIFEST));
   }
 
-  #place(path: string): Promise<BlobPlace | null> {
-    return filePlace(path, this.#dir);
+  #locate(path: string): Promise<BlobLocation | null> {
+    return fileLocation(path, this.#dir);
   }
 
   #upload(pathOf: (digest: string) => string, options: SignalOptions): FileUpload {
@@ -106,17 +106,17 @@ export class DirStore extends FileStore {
     return upload;
   }
 
-  /** The image of the directory, null while it has none. */
+  /** The image of the directory; null while it has none. */
   async #image(): Promise<Descriptor | null> {
     const path = join(this.#dir, MANIFEST);
-    const purpose = { op: 'resolve', within: this.#dir };
-    const bytes = await readRegular(path, MAX_MANIFEST_SIZE, purpose).catch(whenMissing(null));
+    const context = { op: 'resolve', within: this.#dir };
+    const bytes = await readRegular(path, MAX_MANIFEST_SIZE, context).catch(whenMissing(null));
     if (bytes === null) return null;
     return { mediaType: manifestTypeOf(bytes, '', path), digest: digestOf(bytes), size: bytes.length };
   }
 }
 
-/** Opens a directory with an image. NOT_FOUND without `create`; an empty or missing one is made one with it. */
+/** Opens a directory with an image. NOT_FOUND when there is none; `create` accepts an empty or missing directory. */
 export async function openDir(reference: DirReference, create: boolean): Promise<DirStore> {
   const { path } = reference;
   if (create) {
@@ -133,11 +133,11 @@ export async function openDir(reference: DirReference, create: boolean): Promise
   return new DirStore(reference);
 }
 
-/** Nothing is written between files that are not an image's. */
+/** Prepares a directory for an image. PRECONDITION when it contains other files. */
 async function claim(path: string): Promise<void> {
   const version = join(path, VERSION_FILE);
-  const purpose = { op: 'open', within: path };
-  const text = await readRegular(version, MAX_VERSION_FILE, purpose).catch(whenMissing(null));
+  const context = { op: 'open', within: path };
+  const text = await readRegular(version, MAX_VERSION_FILE, context).catch(whenMissing(null));
   if (text !== null) {
     if (!text.toString('latin1').startsWith(VERSION))
       throw new FormatError(VERSION_FILE, `not "${VERSION}1.1"`, { subject: path });
@@ -145,7 +145,7 @@ async function claim(path: string): Promise<void> {
     return;
   }
   if ((await readdir(path)).length > 0) {
-    throw new LacunaError('PRECONDITION', 'the directory is not empty and holds no image', {
+    throw new LacunaError('PRECONDITION', 'the directory is not empty and does not contain an image', {
       op: 'open',
       subject: path,
       hint: 'name an empty or a new directory',

@@ -1,4 +1,4 @@
-/** What stores made of files have in common: a blob is a range of a file, and reading one is the same everywhere. */
+/** The base of stores in files: a blob is a range of a file, and all these stores read it in the same way. */
 import { LacunaError } from '../../errors.ts';
 import { digestOf, isDigest } from '../../image/digest.ts';
 import { manifestTypeOf, notAnImage } from '../../image/kind.ts';
@@ -12,36 +12,37 @@ import { rangeOf, sizeMismatch, Verifier } from '../range.ts';
 import { ofType, referrerOf } from '../referrers.ts';
 import type { BlobUpload, ImageStore, ReadOptions, SignalOptions } from '../store.ts';
 
-/** Bytes read at once. */
+/** Maximum bytes that are read at once. */
 const READ_SIZE = 1024 * 1024;
 
-/** As much of a FileHandle as reading takes. */
+/** The part of a FileHandle that reading needs. */
 export interface ReadableFile {
   read(buffer: Buffer, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
   close(): Promise<void>;
 }
 
-/** Where a blob lies. */
-export interface BlobPlace {
-  /** Bytes from the start of its file, and of the blob. */
+/** The location of a blob in a file. */
+export interface BlobLocation {
+  /** Start of the blob in its file, in bytes. */
   readonly offset: number;
+  /** Size of the blob, in bytes. */
   readonly size: number;
-  /** The file; `close` it after the read. */
+  /** Opens the file; `close` it after the read. */
   open(): Promise<ReadableFile>;
 }
 
-/** A blob that is a file of its own in `folder`, null when there is none. */
-export async function filePlace(path: string, folder: string): Promise<BlobPlace | null> {
-  const purpose = { op: 'read', within: folder };
-  const size = await sizeOfRegular(path, purpose).catch(whenMissing(null));
-  return size === null ? null : { offset: 0, size, open: async () => (await openRegular(path, purpose)).file };
+/** The location of a blob that is a whole file in `folder`; null when the file does not exist. */
+export async function fileLocation(path: string, folder: string): Promise<BlobLocation | null> {
+  const context = { op: 'read', within: folder };
+  const size = await sizeOfRegular(path, context).catch(whenMissing(null));
+  return size === null ? null : { offset: 0, size, open: async () => (await openRegular(path, context)).file };
 }
 
-/** The ref name of an entry of an index. */
+/** The ref name of an index entry; null when it has none. */
 export const refNameOf = (entry: Descriptor): string | null => entry.annotations?.[ANNOTATION.refName] ?? null;
 
-/** A blob that is in no file. */
-export const inMemory = (bytes: Buffer): BlobPlace => ({
+/** The location of a blob in memory. */
+export const inMemory = (bytes: Buffer): BlobLocation => ({
   offset: 0,
   size: bytes.length,
   open: async () => ({
@@ -53,10 +54,10 @@ export const inMemory = (bytes: Buffer): BlobPlace => ({
 });
 
 export abstract class FileStore implements ImageStore {
-  /** Where layers are that may not be distributed; null: nowhere. */
+  /** Source of layers that may not be distributed; null: none. */
   foreign: ForeignLayers | null = null;
-  /** Digest → an index that is in no file: see {@link #together}. */
-  readonly #made = new Map<string, BlobPlace>();
+  /** Digest → an index in memory: see {@link #together}. */
+  readonly #made = new Map<string, BlobLocation>();
 
   abstract readonly subject: string;
   abstract readonly isPinned: boolean;
@@ -72,7 +73,7 @@ export abstract class FileStore implements ImageStore {
   ): Promise<Descriptor>;
   abstract referrers(digest: string, artifactType: string | null, options?: SignalOptions): Promise<Descriptor[]>;
   abstract [Symbol.asyncDispose](): Promise<void>;
-  /** What the index lists, in its order. */
+  /** The entries of the index, in its order. */
   protected abstract entries(options: SignalOptions): Promise<readonly Descriptor[]>;
 
   async *tags(options: SignalOptions = {}): AsyncGenerator<string> {
@@ -80,13 +81,13 @@ export abstract class FileStore implements ImageStore {
     yield* new Set(named.filter((name) => name !== null));
   }
 
-  /** Where the blob is, null when there is none. */
-  protected abstract find(digest: string, options: SignalOptions): Promise<BlobPlace | null>;
+  /** The location of a blob; null when there is none. */
+  protected abstract find(digest: string, options: SignalOptions): Promise<BlobLocation | null>;
 
   async manifest(descriptor: Descriptor, options: SignalOptions = {}): Promise<Buffer> {
     if (descriptor.size > MAX_MANIFEST_SIZE) {
-      const problem = `${descriptor.size} bytes, more than a manifest or config may have`;
-      throw new LacunaError('FORMAT', `${descriptor.digest} has ${problem}`, {
+      const problem = `${descriptor.size} bytes exceed the limit of ${MAX_MANIFEST_SIZE} for a manifest or config`;
+      throw new LacunaError('FORMAT', problem, {
         op: 'read',
         subject: descriptor.digest,
       });
@@ -102,20 +103,20 @@ export abstract class FileStore implements ImageStore {
     const { partial = false } = options;
     const isWhole = start === 0 && end === descriptor.size && !partial;
     const verifier = isWhole && options.verify !== false ? new Verifier(descriptor) : null;
-    const place = this.#made.get(descriptor.digest) ?? (await this.find(descriptor.digest, options));
-    if (place === null && this.foreign !== null && isForeign(descriptor)) {
+    const location = this.#made.get(descriptor.digest) ?? (await this.find(descriptor.digest, options));
+    if (location === null && this.foreign !== null && isForeign(descriptor)) {
       yield* this.foreign.read(descriptor, options);
       return;
     }
-    if (place === null) throw this.#missingBlob(descriptor.digest);
-    const fits = partial ? place.size >= descriptor.size : place.size === descriptor.size;
-    if (!fits) throw sizeMismatch(descriptor, this.subject, String(place.size));
-    const file = await place.open();
+    if (location === null) throw this.#missingBlob(descriptor.digest);
+    const fits = partial ? location.size >= descriptor.size : location.size === descriptor.size;
+    if (!fits) throw sizeMismatch(descriptor, this.subject, String(location.size));
+    const file = await location.open();
     try {
       for (let at = start; at < end; ) {
         if (isAborted(signal)) throw abortError(signal, 'read', this.subject);
         const buffer = Buffer.allocUnsafeSlow(Math.min(READ_SIZE, end - at));
-        const { bytesRead } = await file.read(buffer, 0, buffer.length, place.offset + at);
+        const { bytesRead } = await file.read(buffer, 0, buffer.length, location.offset + at);
         if (bytesRead === 0) throw sizeMismatch(descriptor, this.subject, String(at));
         const piece = buffer.subarray(0, bytesRead);
         at += bytesRead;
@@ -133,60 +134,60 @@ export abstract class FileStore implements ImageStore {
     return (await this.find(descriptor.digest, options))?.size === descriptor.size;
   }
 
-  /** Which of `entries` is meant; a digest may also be that of a manifest that no entry, only an index, lists. */
+  /** The one of `entries` that `ref` names; a digest may also be that of a manifest which only an index lists. */
   protected async choose(
     entries: readonly Descriptor[],
-    wanted: string | null,
+    ref: string | null,
     options: SignalOptions,
   ): Promise<Descriptor> {
-    if (wanted === null) return await this.#only(entries, options);
-    const named = entries.filter((entry) => refNameOf(entry) === wanted);
-    if (named.length > 0) return await this.#together(named, wanted, options);
-    // As in a registry, a name before the digest says nothing more: results are printed so.
-    const digest = wanted.slice(wanted.indexOf('@') + 1);
-    if (!isDigest(digest)) throw this.#notFound(wanted, entries);
+    if (ref === null) return await this.#only(entries, options);
+    const named = entries.filter((entry) => refNameOf(entry) === ref);
+    if (named.length > 0) return await this.#together(named, ref, options);
+    // As for a registry, a name before the digest is ignored: results are printed in this form.
+    const digest = ref.slice(ref.indexOf('@') + 1);
+    if (!isDigest(digest)) throw this.#notFound(ref, entries);
     const listed = entries.find((entry) => entry.digest === digest);
     if (listed !== undefined) return this.#image(listed);
     const size = (await this.find(digest, options))?.size;
-    if (size === undefined) throw this.#notFound(wanted, entries);
+    if (size === undefined) throw this.#notFound(ref, entries);
     const bytes = await this.manifest({ mediaType: 'application/json', digest, size }, options);
     return { mediaType: manifestTypeOf(bytes, '', this.subject), digest, size };
   }
 
-  /** Those of `entries` that point at `digest`. */
+  /** The `entries` whose subject is `digest`. */
   protected async referrersAmong(
     entries: readonly Descriptor[],
     digest: string,
     artifactType: string | null,
     options: SignalOptions,
   ): Promise<Descriptor[]> {
-    const found: Descriptor[] = [];
+    const referrers: Descriptor[] = [];
     for (const entry of new Map(entries.map((listed) => [listed.digest, listed])).values()) {
       if (!isManifest(entry.mediaType) && !isIndex(entry.mediaType)) continue;
       const referrer = referrerOf(await this.manifest(entry, options), entry, this.subject);
-      if (referrer?.subject === digest) found.push(referrer.entry);
+      if (referrer?.subject === digest) referrers.push(referrer.entry);
     }
-    return ofType(found, artifactType);
+    return ofType(referrers, artifactType);
   }
 
   async #only(entries: readonly Descriptor[], options: SignalOptions): Promise<Descriptor> {
-    // Referrers and parts of images are listed without a name.
+    // The index lists referrers and parts of images without a name.
     const named = entries.filter((entry) => refNameOf(entry) !== null);
     const refs = new Set(named.map(refNameOf));
     const [ref] = refs;
     if (refs.size === 1 && ref != null) return await this.#together(named, ref, options);
     const [only, ...others] = named.length > 0 ? named : entries;
-    // Several names of one image, as `docker save` writes them, are no choice.
+    // Several names of one image, as `docker save` writes them, are not ambiguous.
     if (only !== undefined && others.every(({ digest }) => digest === only.digest)) return this.#image(only);
-    const purpose = { op: 'resolve', subject: this.subject };
-    if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, purpose);
+    const context = { op: 'resolve', subject: this.subject };
+    if (only === undefined) throw new LacunaError('NOT_FOUND', `${this.subject} has no image`, context);
     throw new LacunaError('REFERENCE', `${this.subject} has ${entries.length} images`, {
-      ...purpose,
-      hint: `say which: ${names(entries)}`,
+      ...context,
+      hint: `name one of them: ${names(entries)}`,
     });
   }
 
-  /** What one name means: its entry, or an index of its entries when they are images of several platforms. */
+  /** The image of one name: its entry, or an index of its entries when they are images of several platforms. */
   async #together(entries: readonly Descriptor[], ref: string, options: SignalOptions): Promise<Descriptor> {
     const [only, ...others] = new Map(entries.map((entry) => [entry.digest, entry])).values();
     if (others.length === 0) return this.#image(only!);
@@ -201,7 +202,7 @@ export abstract class FileStore implements ImageStore {
     return made;
   }
 
-  /** The entry with the platform that its image's config names, where it names none itself. */
+  /** The entry with its platform, which is read from the image's config where the entry has none. */
   async #withPlatform(entry: Descriptor, options: SignalOptions): Promise<Descriptor> {
     if (entry.platform !== undefined || !isManifest(entry.mediaType)) return entry;
     const { config } = parseManifest(await this.manifest(entry, options), entry.digest);

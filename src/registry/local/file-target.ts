@@ -1,9 +1,9 @@
-/** A file that is written as a whole. */
+/** Writes a file that appears only when it is complete. */
 import { open, rename, rm, stat } from 'node:fs/promises';
 
 /**
- * Writes `pieces` to `temporary`, which becomes `path` when it is whole and is gone otherwise. A device or a pipe is no file
- * to be replaced: it is written to.
+ * Writes `pieces` to `temporary`, and renames it to `path` when it is complete; after an error it is removed. A device
+ * or a pipe at `path` is not replaced but written to.
  */
 export async function writeWhole(path: string, temporary: string, pieces: AsyncIterable<Buffer>): Promise<void> {
   if (await isDeviceOrPipe(path)) return await writeTo(path, 'w', pieces);
@@ -26,6 +26,6 @@ async function writeTo(path: string, flags: string, pieces: AsyncIterable<Buffer
 }
 
 async function isDeviceOrPipe(path: string): Promise<boolean> {
-  const found = await stat(path).catch(() => null);
-  return found !== null && !found.isFile() && !found.isDirectory();
+  const stats = await stat(path).catch(() => null);
+  return stats !== null && !stats.isFile() && !stats.isDirectory();
 }

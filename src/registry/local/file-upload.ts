@@ -1,4 +1,4 @@
-/** A blob on its way into a store of files: a temporary file, hashed as it is written, renamed when it is whole and right. */
+/** Upload of a blob into a store of files: a temporary file, hashed while it is written, renamed when it is correct. */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { dirname } from 'node:path';
@@ -12,24 +12,24 @@ import { Temporary } from './layout-temporary.ts';
 
 const OP = 'write blob';
 
-/** The descriptor of a manifest that is pushed as `ref`. DIGEST_MISMATCH when that is the digest of another one. */
+/** The descriptor of a manifest that is pushed as `ref`. DIGEST_MISMATCH when `ref` is the digest of another one. */
 export function describeManifest(bytes: Buffer, mediaType: string, ref: string | null, subject: string): Descriptor {
-  const promised = ref !== null && isDigest(ref) ? ref : null;
-  const digest = digestOf(bytes, promised === null ? 'sha256' : parseDigest(promised).algorithm);
-  if (promised === null || promised === digest) return { mediaType, digest, size: bytes.length };
-  throw new LacunaError('DIGEST_MISMATCH', `a manifest should be ${promised} and is ${digest}`, {
+  const expected = ref !== null && isDigest(ref) ? ref : null;
+  const digest = digestOf(bytes, expected === null ? 'sha256' : parseDigest(expected).algorithm);
+  if (expected === null || expected === digest) return { mediaType, digest, size: bytes.length };
+  throw new LacunaError('DIGEST_MISMATCH', `the manifest ${expected} hashes to ${digest}`, {
     op: 'push',
     subject,
   });
 }
 
 export interface FileUploadOptions {
-  /** The store's directory: the unfinished file lies in it. */
+  /** Directory of the store, which also contains the unfinished file. */
   readonly dir: string;
-  /** Where the blob goes. */
+  /** Path of the blob. */
   readonly pathOf: (digest: string) => string;
   readonly signal: AbortSignal | null;
-  /** Called once, when the upload is over in whichever way. */
+  /** Called once, when the upload was committed or aborted. */
   readonly onEnd: (upload: FileUpload) => void;
 }
 
@@ -62,7 +62,7 @@ export class FileUpload implements BlobUpload {
       await makeDirectory(dirname(target));
       await temporary.commitAs(target);
     } finally {
-      // After a rename there is nothing left to remove but the folder.
+      // After the rename only the folder is left to remove.
       await this.abort();
     }
   }
@@ -71,10 +71,10 @@ export class FileUpload implements BlobUpload {
     if (this.#isOver) return;
     this.#isOver = true;
     try {
-      // Also one that a write is just opening: a store is closed while others work with it.
+      // A write may be opening the file right now: a store can be closed while others use it.
       await (await this.#opening)?.[Symbol.asyncDispose]();
     } catch {
-      // It was never there, or the next run sweeps it.
+      // The file was never created, or the next run removes it.
     }
     this.#options.onEnd(this);
   }
@@ -97,11 +97,11 @@ export class FileUpload implements BlobUpload {
       });
     }
     const { algorithm } = parseDigest(digest);
-    // Which one it is shows only now, and a blob of another algorithm is rare: it is read again.
+    // The algorithm is known only now. Others than SHA-256 are rare, and the file is read again for them.
     const hash = algorithm === 'sha256' ? this.#hash : await hashFile(path, hasherFor(digest));
-    const found = `${algorithm}:${hash.digest('hex')}`;
-    if (found === digest) return;
-    throw new LacunaError('DIGEST_MISMATCH', `the bytes written hash to ${found}`, {
+    const actual = `${algorithm}:${hash.digest('hex')}`;
+    if (actual === digest) return;
+    throw new LacunaError('DIGEST_MISMATCH', `the bytes written hash to ${actual}`, {
       op: OP,
       subject: digest,
     });

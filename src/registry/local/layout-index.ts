@@ -1,4 +1,4 @@
-/** `index.json` of an OCI layout: read with validation, changed as the raw document, so that what is not ours stays. */
+/** `index.json` of an OCI layout: read with validation, and changed as raw JSON, so that unknown fields are kept. */
 import { join } from 'node:path';
 import { FormatError, LacunaError } from '../../errors.ts';
 import { parseRawJson } from '../../image/json.ts';
@@ -21,13 +21,13 @@ export async function readEntries(dir: string): Promise<Descriptor[]> {
   });
 }
 
-/** Null when there is none. */
+/** The bytes of the index; null when there is none. */
 const readIndex = (dir: string): Promise<Buffer | null> =>
   readRegular(join(dir, FILE), MAX_MANIFEST_SIZE, { op: 'read layout', within: dir }).catch(whenMissing(null));
 
 /**
- * Lists `descriptor` under `ref` (null: under no name). An entry with that name is replaced, every other one kept as it
- * is, fields that we do not know included. The file is replaced at once; readers see the old or the new one.
+ * Adds `descriptor` to the index under the name `ref` (null: without a name). An entry of that name is replaced; all
+ * other ones are kept with their unknown fields. The file is replaced atomically.
  */
 export async function putEntry(dir: string, descriptor: Descriptor, ref: string | null): Promise<void> {
   await withLayoutLock(dir, async () => {
@@ -48,18 +48,18 @@ function isReplaced(entry: Descriptor, descriptor: Descriptor, ref: string | nul
   return ref === null ? name === null && entry.digest === descriptor.digest : name === ref;
 }
 
-/** The raw document, or that of an empty layout. */
+/** The raw document; that of an empty layout when there is none. */
 async function readDocument(dir: string): Promise<{ manifests: unknown[]; [field: string]: unknown }> {
-  const purpose = { op: 'read layout', subject: join(dir, FILE) };
+  const context = { op: 'read layout', subject: join(dir, FILE) };
   const bytes = await readIndex(dir);
   if (bytes === null) return { schemaVersion: 2, mediaType: MEDIA.ociIndex, manifests: [] };
-  const document = parseRawJson(bytes, { ...purpose, limit: MAX_MANIFEST_SIZE });
+  const document = parseRawJson(bytes, { ...context, limit: MAX_MANIFEST_SIZE });
   if (typeof document !== 'object' || document === null || Array.isArray(document)) {
-    throw new FormatError('document', 'not a JSON object', purpose);
+    throw new FormatError('document', 'not a JSON object', context);
   }
   const { manifests } = document as Record<string, unknown>;
-  // As `umoci init` writes an empty one.
+  // `umoci init` writes an empty index like this.
   if (manifests === null || manifests === undefined) return { ...document, manifests: [] };
-  if (!Array.isArray(manifests)) throw new FormatError('manifests', 'not a list', purpose);
+  if (!Array.isArray(manifests)) throw new FormatError('manifests', 'not a list', context);
   return { ...document, manifests: manifests as unknown[] };
 }

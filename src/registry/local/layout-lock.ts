@@ -1,7 +1,7 @@
 /**
- * One writer at a time for the index of a layout, between processes as well: a lock on a file among the layout's unfinished
- * ones, which only who may write there can open. It goes with the last one of them. Where there are no such locks, a name
- * of Linux's abstract sockets takes its place.
+ * The lock of a layout's index, within and between processes: a lock on a file in the layout's folder of unfinished
+ * files, which only users who may write there can open. The file is removed with the last unfinished one. Where files
+ * cannot be locked, a name of an abstract socket of Linux takes its place.
  */
 import { access, constants, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -13,14 +13,15 @@ import { isWithoutLocks, tryLock } from '../../native/lock.ts';
 import { hasCode, removeTemporary, temporaryPath } from './layout-temporary.ts';
 import { tryName } from './name-lock.ts';
 
-/** Milliseconds. A holder reads, changes and renames one small file. */
-const PATIENCE = 10_000;
+/** Maximum milliseconds to wait for the lock, whose holder reads, changes and renames one small file. */
+const TIMEOUT = 10_000;
+/** Minimum milliseconds between two tries. */
 const PAUSE = 10;
 
-/** The last of this process to hold or to wait for each directory's lock. */
+/** The end of the queue for each directory's lock in this process. */
 const queues = new Map<string, Promise<unknown>>();
 
-/** Runs `work` while nobody else does for the same directory. Throws LOCKED after 10 s. */
+/** Runs `work` with the directory's lock. LOCKED when another process holds it for more than {@link TIMEOUT}. */
 export async function withLayoutLock<T>(dir: string, work: () => Promise<T>): Promise<T> {
   const { dev, ino } = await stat(dir, { bigint: true });
   const name = `${dev}-${ino}`;
@@ -35,7 +36,7 @@ export async function withLayoutLock<T>(dir: string, work: () => Promise<T>): Pr
   }
 }
 
-/** Held until it is closed. */
+/** A lock that is held until it is closed. */
 interface IndexLock {
   close(): Promise<void>;
 }
@@ -51,7 +52,7 @@ async function locked<T>(dir: string, name: string, work: () => Promise<T>): Pro
 
 async function waitFor(dir: string, name: string): Promise<IndexLock> {
   const path = temporaryPath(dir, 'index.lock');
-  const deadline = performance.now() + PATIENCE;
+  const deadline = performance.now() + TIMEOUT;
   for (;;) {
     const lock = findAddon() === null ? await tryName(name) : await lockIn(path, name);
     if (lock !== null) return lock;
@@ -59,14 +60,16 @@ async function waitFor(dir: string, name: string): Promise<IndexLock> {
       throw new LacunaError('LOCKED', `the index of ${dir} is being written by another process`, {
         op: 'push',
         subject: dir,
-        hint: `if nobody writes there, a killed process of another user may have left ${path}`,
+        hint: `if no process writes there, a killed process of another user may have left ${path}: delete it`,
       });
     }
     await sleep(PAUSE * (1 + Math.random()));
   }
 }
 
-/** Null while somebody else has it, or its directory has just gone. FORBIDDEN where we may not write. */
+/**
+ * Takes the lock; null while another process has it, or its folder was just removed. FORBIDDEN in a read-only folder.
+ */
 async function lockIn(path: string, name: string): Promise<IndexLock | null> {
   try {
     await makeDirectory(dirname(path));
@@ -74,7 +77,7 @@ async function lockIn(path: string, name: string): Promise<IndexLock | null> {
     if (lock === null) return null;
     return {
       async close() {
-        // First the file: nobody else has this one then.
+        // The file is removed first, while no other process can hold its lock.
         await removeTemporary(path);
         lock.close();
       },
@@ -89,7 +92,7 @@ async function lockIn(path: string, name: string): Promise<IndexLock | null> {
   }
 }
 
-/** Another user's lock cannot be opened; in a directory that we may write to, it goes when its work is done. */
+/** Whether another user holds the lock: the file cannot be opened then, although the folder may be written to. */
 async function isHeld({ code }: LacunaError, path: string): Promise<boolean> {
   if (code !== 'FORBIDDEN') return code === 'NOT_FOUND';
   return await access(dirname(path), constants.W_OK | constants.X_OK).then(

@@ -1,6 +1,6 @@
 /**
- * Unfinished files of a layout. They lie beside `blobs`, so that no reader takes one for a blob. Each is locked as long as
- * it is being written: what is not locked was left by a killed process, whatever namespaces it lived in.
+ * Unfinished files of a layout, in a folder beside `blobs`, so that no reader takes one for a blob. Each is locked
+ * while it is written: a file without a lock was left by a killed process, in whatever namespaces that ran.
  */
 import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, readdir, rename, rm, rmdir } from 'node:fs/promises';
@@ -11,21 +11,23 @@ import { type FileLock, isWithoutLocks, tryLockExisting } from '../../native/loc
 import { type OpenDirectory, openDirectory } from '../../open-file.ts';
 
 const FOLDER = '.lacuna-tmp';
-/** Names of what this module makes; nothing else is swept. */
+/** Names of the files that this module makes; no others are removed. */
 const NAME = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^index\.lock$/;
 
-/** Another writer that ends may remove the folder between making it and using it, another one sweep what is not locked yet. */
+/** Maximum tries: another writer may remove the folder before it is used, or the file before it is locked. */
 const MAX_TRIES = 100;
-/** Where there are no locks: without the native addon, and on a few network file systems. Nothing is swept there either. */
+/**
+ * Lock where files cannot be locked: without the native addon, and on some network file systems, where none is swept.
+ */
 const NO_LOCK: FileLock = { fd: -1, isOwn: false, close: () => {} };
 
 export const hasCode = (error: unknown, code: string): boolean =>
   error instanceof Error && 'code' in error && error.code === code;
 
-/** The path of a file in `dir`'s folder of unfinished ones. */
+/** The path of an unfinished file of the layout `dir`. */
 export const temporaryPath = (dir: string, name: string): string => join(dir, FOLDER, name);
 
-/** An unfinished file. Disposing of it removes it, unless it has become another one. */
+/** An unfinished file. Disposing of it removes it, unless it was committed. */
 export class Temporary implements AsyncDisposable {
   readonly path: string;
   readonly file: FileHandle;
@@ -37,7 +39,7 @@ export class Temporary implements AsyncDisposable {
     this.#lock = lock;
   }
 
-  /** A new, empty file in the layout `dir`. */
+  /** Creates an empty file in the layout `dir`. */
   static async create(dir: string): Promise<Temporary> {
     for (let tries = 1; ; tries++) {
       const path = temporaryPath(dir, `${findAddon() === null ? 'unlocked-' : ''}${randomUUID()}`);
@@ -52,9 +54,9 @@ export class Temporary implements AsyncDisposable {
     }
   }
 
-  /** It becomes `target`, which others see whole or not at all. */
+  /** Renames the file to `target`, which other processes see complete or not at all. */
   async commitAs(target: string): Promise<void> {
-    // What a network file system could not write it says here.
+    // A network file system reports failed writes here.
     await this.file.close();
     await rename(this.path, target);
   }
@@ -78,19 +80,19 @@ async function lockOf(path: string, file: FileHandle): Promise<FileLock | null> 
 }
 
 async function createIn(path: string): Promise<FileHandle> {
-  // This, too, says ENOENT when the folder goes while it looks.
+  // This also fails with ENOENT when the folder is removed at the same time.
   await makeDirectory(dirname(path));
   return await open(path, 'wx', 0o644);
 }
 
-/** Removes a temporary file, if it is still there, and the folder with the last one. */
+/** Removes a temporary file, if it still exists, and the folder with the last one. */
 export async function removeTemporary(path: string): Promise<void> {
   await rm(path, { force: true });
-  // Not empty while others write, gone when another was faster.
+  // The folder is not empty while others write, and may be gone already.
   await rmdir(dirname(path)).catch(() => {});
 }
 
-/** Writes `path`, in the layout of `dir`, so that readers see all of it or what was there before. */
+/** Replaces the file `path` of the layout `dir` atomically. */
 export async function replaceFile(dir: string, path: string, content: string | Buffer): Promise<void> {
   await using temporary = await Temporary.create(dir);
   await temporary.file.writeFile(content);
@@ -98,8 +100,8 @@ export async function replaceFile(dir: string, path: string, content: string | B
 }
 
 /**
- * Removes what killed processes have left unfinished: files of our own that nobody has locked. Follows no link. A file that
- * cannot be removed is left, and all of them where there is no /proc.
+ * Removes unfinished files of killed processes: this user's files without a lock. It follows no links. A file that
+ * cannot be removed is left; without /proc all of them are.
  */
 export async function sweepTemporary(dir: string): Promise<void> {
   const path = join(dir, FOLDER);
@@ -121,7 +123,7 @@ async function sweepFile(path: string): Promise<void> {
   lock?.close();
 }
 
-/** Null where there is none, or no safe way to open it. */
+/** Opens the folder; null when it does not exist, or cannot be opened safely. */
 function openFolder(path: string): OpenDirectory | null {
   try {
     return openDirectory(path, 'sweep');

@@ -1,8 +1,8 @@
 /**
  * An OCI image layout (image-spec image-layout.md): `oci-layout`, `index.json`, `blobs/ALGORITHM/HEX`.
  *
- * Blobs and the index appear by renaming, so a process that is killed leaves a layout that is whole. There is no fsync:
- * after a power cut a blob may be damaged, which every read that verifies notices.
+ * Blobs and the index are renamed into place, so a killed process leaves a valid layout. There is no fsync: after a
+ * power cut a blob may be damaged, which every verified read detects.
  */
 import { join } from 'node:path';
 import { FormatError, isLacunaError, LacunaError } from '../../errors.ts';
@@ -14,7 +14,7 @@ import { makeDirectory } from '../../make-directory.ts';
 import { readRegular } from '../../open-file.ts';
 import { referrerOf } from '../referrers.ts';
 import type { BlobUpload, ImageStore, SignalOptions } from '../store.ts';
-import { type BlobPlace, FileStore, filePlace } from './file-store.ts';
+import { type BlobLocation, FileStore, fileLocation } from './file-store.ts';
 import { describeManifest, FileUpload } from './file-upload.ts';
 import { putEntry, readEntries } from './layout-index.ts';
 import { replaceFile, sweepTemporary } from './layout-temporary.ts';
@@ -77,7 +77,7 @@ export class LayoutStore extends FileStore {
     await upload.commit(descriptor.digest, descriptor.size);
     const referrer = referrerOf(bytes, descriptor, this.subject);
     if (target === null || !isDigest(target)) await putEntry(this.#dir, descriptor, target);
-    // Only what the index lists is found by its subject (image-spec, "Image Layout": index.json is the entry point).
+    // Referrers are searched among the index's entries (image-spec, "Image Layout": index.json is the entry point).
     else if (referrer !== null) await putEntry(this.#dir, referrer.entry, null);
     return descriptor;
   }
@@ -94,8 +94,8 @@ export class LayoutStore extends FileStore {
     return await readEntries(this.#dir);
   }
 
-  protected async find(digest: string): Promise<BlobPlace | null> {
-    return await filePlace(blobPath(this.#dir, digest), this.#dir);
+  protected async find(digest: string): Promise<BlobLocation | null> {
+    return await fileLocation(blobPath(this.#dir, digest), this.#dir);
   }
 
   async #sweepOnce(): Promise<void> {
@@ -105,7 +105,10 @@ export class LayoutStore extends FileStore {
   }
 }
 
-/** Opens a layout. NOT_FOUND when it is missing and `create` is not set; FORMAT when the directory is something else. */
+/**
+ * Opens a layout. NOT_FOUND when it does not exist and `create` is not set; FORMAT when its `oci-layout` file is
+ * invalid.
+ */
 export async function openLayout(reference: OciReference, create: boolean): Promise<LayoutStore> {
   const dir = reference.path;
   const marker = join(dir, 'oci-layout');
@@ -134,5 +137,5 @@ async function checkMarker(path: string, dir: string): Promise<void> {
       ? document.imageLayoutVersion
       : null;
   if (typeof version === 'string' && version.startsWith('1.')) return;
-  throw new FormatError('imageLayoutVersion', `not ${LAYOUT_VERSION}`, { op: 'open', subject: path });
+  throw new FormatError('imageLayoutVersion', `must be ${LAYOUT_VERSION}`, { op: 'open', subject: path });
 }

@@ -1,11 +1,13 @@
 /**
- * A lock by a name of Linux's abstract sockets, for where files cannot be locked. It needs no file and goes with its process;
- * it is as wide as the network namespace, and anybody there can hold it.
+ * A lock by the name of an abstract socket of Linux, for places where files cannot be locked. It needs no file and ends
+ * with its process. Its scope is the network namespace, in which any process can hold it.
  */
 import { createServer } from 'node:net';
 import { hasCode } from './layout-temporary.ts';
 
-/** Null while somebody else has it. Elsewhere than on Linux there is nothing to be held. */
+/**
+ * Takes the lock; null while another process has it. On other systems than Linux it always succeeds and locks nothing.
+ */
 export function tryName(name: string): Promise<{ close(): Promise<void> } | null> {
   if (process.platform !== 'linux') return Promise.resolve({ close: async () => {} });
   return new Promise((resolve, reject) => {

@@ -1,6 +1,6 @@
 /**
- * What a file or directory is as an image, for a name without a transport: where one that exists would be taken for a
- * repository of Docker Hub, the reference that was meant is named before any request is made.
+ * Detects the kind of image in a file or directory, for a name without a transport: an existing path would be
+ * taken for a repository of Docker Hub, so the error names the reference that was meant before any request is made.
  */
 import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,37 +9,39 @@ import { hasTransport, nearTransport } from '../../image/reference-text.ts';
 import { READ_FLAGS } from '../../open-file.ts';
 import { BLOCK, decodeHeader, isZeroBlock } from '../../tree/tarheader.ts';
 
-type Found = readonly [what: string, transport: string];
+type ImageKind = readonly [what: string, transport: string];
 
-/** Archives of images have three members a layer; what identifies them may be their last. */
+/**
+ * Maximum members that are read. Archives have three members per layer, and the one that identifies them may be last.
+ */
 const MAX_MEMBERS = 10_000;
 
-/** Bytes at an offset → what the file is. */
-const MAGIC: readonly (readonly [offset: number, bytes: string, found: Found])[] = [
+/** Magic bytes at an offset → the kind of file. */
+const MAGIC: readonly (readonly [offset: number, bytes: string, kind: ImageKind])[] = [
   [0, '53514c69746520666f726d6174203300', ['a dictionary of chunks', 'sqlite']],
   [0, '1f8b', ['a compressed archive', 'docker-archive']],
   [0, '28b52ffd', ['a compressed archive', 'docker-archive']],
   [1024, 'e2e1f5e0', ['a RAFS bootstrap', 'rafs']],
 ];
 
-/** What only files are called: nobody's repository. */
+/** Names that only files have, and no repository. */
 const FILE_NAME = /^(?:\.{0,2}\/|~|[^/:]+\.(?:tar|tgz|tar\.gz|tar\.zst|db|sqlite3?)(?=$|:))/;
 
-/** REFERENCE when `text`, which an image is named by, is or can only be a path. Reads a little of what is there. */
+/** Throws REFERENCE when `text`, which names an image, is or can only be a path. Reads the beginning of the file. */
 export function refuseBarePath(text: string): void {
   if (hasTransport(text)) return;
   const [path, ref] = splitPath(text);
-  const found = existsSync(path) ? lookInto(path) : null;
-  if (found !== null) throw refusal(text, `is ${found[0]}, which needs its transport`, `${found[1]}:${path}${ref}`);
+  const kind = existsSync(path) ? lookInto(path) : null;
+  if (kind !== null) throw refusal(text, `is ${kind[0]}, which needs its transport`, `${kind[1]}:${path}${ref}`);
   const near = nearTransport(text);
   if (near !== null && ref !== '' && existsSync(ref.slice(1).split(':')[0]!)) {
-    throw refusal(text, 'names a path behind an unknown transport', `did you mean ${near}?`);
+    throw refusal(text, 'names a path after an unknown transport', `did you mean ${near}?`);
   }
   if (!FILE_NAME.test(text)) return;
   const forms =
     'an image: oci:DIR, oci-archive:FILE, docker-archive:FILE, dir:DIR, docker://HOST/NAME; a dictionary: sqlite:FILE';
-  if (existsSync(path)) throw refusal(text, 'is a path, and no image is in it', forms);
-  throw refusal(text, 'looks like a path, and nothing is there', forms);
+  if (existsSync(path)) throw refusal(text, 'is a path, but there is no image in it', forms);
+  throw refusal(text, 'looks like a path, but does not exist', forms);
 }
 
 function refusal(text: string, problem: string, hint: string): LacunaError {
@@ -50,14 +52,14 @@ function refusal(text: string, problem: string, hint: string): LacunaError {
   });
 }
 
-/** A path that exists, with what follows its first colon where it does not as a whole. */
+/** Splits `text` at its first colon, unless all of it is an existing path. */
 function splitPath(text: string): [path: string, ref: string] {
   const colon = text.indexOf(':');
   return colon < 0 || existsSync(text) ? [text, ''] : [text.slice(0, colon), text.slice(colon)];
 }
 
-/** Null when it is none of ours, or cannot be read. */
-function lookInto(path: string): Found | null {
+/** The kind of a file or directory; null when it is unknown or cannot be read. */
+function lookInto(path: string): ImageKind | null {
   try {
     const stat = statSync(path);
     if (stat.isDirectory()) return directory(path);
@@ -74,22 +76,22 @@ function lookInto(path: string): Found | null {
   }
 }
 
-function directory(path: string): Found | null {
+function directory(path: string): ImageKind | null {
   if (existsSync(join(path, 'oci-layout'))) return ['an OCI layout', 'oci'];
   const isDir = existsSync(join(path, 'manifest.json')) && existsSync(join(path, 'version'));
   return isDir ? ['an image in a directory', 'dir'] : null;
 }
 
-function magic(file: number): Found | null {
-  for (const [offset, hex, found] of MAGIC) {
+function magic(file: number): ImageKind | null {
+  for (const [offset, hex, kind] of MAGIC) {
     const bytes = Buffer.alloc(hex.length / 2);
     readSync(file, bytes, 0, bytes.length, offset);
-    if (bytes.toString('hex') === hex) return found;
+    if (bytes.toString('hex') === hex) return kind;
   }
   return null;
 }
 
-function archive(file: number, path: string): Found | null {
+function archive(file: number, path: string): ImageKind | null {
   const block = Buffer.alloc(BLOCK);
   const names = new Set<string>();
   let offset = 0;

@@ -268,7 +268,7 @@ describe('docker save', () => {
   test.each<[string, object, RegExp]>([
     ['a layer that is missing', { Layers: ['none.tar', 'a', 'b'] }, /none\.tar: missing/],
     ['a config that is missing', { Config: 'none.json' }, /none\.json: missing/],
-    ['fewer layers than the config has', { Layers: [] }, /0 layers but 3 diff_ids/],
+    ['fewer layers than the config has', { Layers: [] }, /it has 0 layers, and the config has 3 diff_ids/],
     ['no list of layers', { Layers: 7 }, /manifest\.json 0\.Layers/],
   ])('%s', async (_, image, message) => {
     expect((await failure('FORMAT', manifestOf(save([], { RepoTags: ['x:1'], ...image })))).message).toMatch(message);
@@ -318,10 +318,14 @@ describe('hostile archives', () => {
     ['a negative size', [member({ ...index, raw: [[124, Buffer.alloc(12, 0xff)]] }), END], /size/],
     ['a sparse member', [sparse10({ name: 'index.json', size: 9, parts: [] }), END], /sparse/],
     ['an old sparse member', [member({ ...index, type: 'S' }), END], /sparse/],
-    ['a device', [member({ name: 'index.json', type: '3' }), END], /does not belong/],
+    ['a device', [member({ name: 'index.json', type: '3' }), END], /must not contain/],
     ['a broken checksum', [Buffer.concat([Buffer.from('x'), member(index).subarray(1)]), END], /checksum/],
     ['half a header', [member(index), Buffer.alloc(100, 1)], /truncated/],
-    ['a loop of links', [member({ name: 'index.json', type: '2', link: 'index.json' }), END], /loop of links/],
+    [
+      'a loop of links',
+      [member({ name: 'index.json', type: '2', link: 'index.json' }), END],
+      /more than 4 links to follow/,
+    ],
     ['no index', [member({ name: 'a' }), END], /no index\.json/],
     ['nothing', [Buffer.alloc(0)], /no index\.json/],
     ['an index of other bytes', [member({ name: 'index.json', data: '[' }), END], /not JSON|document/],

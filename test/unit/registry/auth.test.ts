@@ -141,7 +141,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
     const store = await setUp({ auth: 'token', anonymousPull: true }, { credentials: async () => null });
     expect(await read(store)).toHaveLength(1000);
     const error = await failure('UNAUTHORIZED', push(store, Buffer.from('x')));
-    expect(error.message).toContain('credentials are required, and there are none for it');
+    expect(error.message).toContain('credentials are required, and there are none for this registry');
     expect(error.hint).toContain(`lacuna login ${registry.host}`);
     expect(error.subject).toBe(registry.host);
   });
@@ -157,7 +157,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
   test('no credentials for Basic', async () => {
     const store = await setUp({ auth: 'basic' }, { credentials: async () => null });
     expect((await failure('UNAUTHORIZED', read(store))).message).toContain(
-      'credentials are required, and there are none for it',
+      'credentials are required, and there are none for this registry',
     );
     const other = await setUp({ auth: 'basic' }, { credentials: async () => ({ identityToken: 'x' }) });
     expect((await failure('UNAUTHORIZED', read(other))).message).toContain('a password is required');
@@ -206,7 +206,7 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       const store = await setUp({ auth: 'token' });
       registry.fault = (request) => (request.path === '/token' ? { kind: 'status', status: 200, body } : null);
       const error = await failure('PROTOCOL', read(store));
-      expect(error.message).toContain('/token answered without a usable token');
+      expect(error.message).toContain('/token has no usable token');
       expect(JSON.stringify([error, error.message, error.stack])).not.toContain('secret-token');
     });
 
@@ -265,7 +265,9 @@ describe.each(TRANSPORTS)('over %s', (transport) => {
       registry.requests.length = 0;
       origin = other.origin;
       const error = await failure('PROTOCOL', read(store, 1000));
-      expect(error.message).toContain(`leads to ${new URL(other.origin).host}, which gets no credentials`);
+      expect(error.message).toContain(
+        `redirects to ${new URL(other.origin).host}, and credentials are not sent to another host`,
+      );
       expect(other.requests).toEqual([]);
     });
 

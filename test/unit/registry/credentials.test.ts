@@ -96,9 +96,17 @@ describe('where the file is', () => {
   });
 
   test.each([
-    ['not JSON', '{"auths": {"r.example": {"auth": "c2VjcmV0"', /the document is not what docker login writes/],
+    [
+      'not JSON',
+      '{"auths": {"r.example": {"auth": "c2VjcmV0"',
+      /the document does not have the form that docker login writes/,
+    ],
     ['another shape', '{"auths": {"r.example": {"auth": {"c2VjcmV0": 1}}}}', /auths\.r\.example\.auth is not/],
-    ['not base64 of a pair', '{"auths": {"r.example": {"auth": "c2VjcmV0"}}}', /the entry of r\.example is not base64/],
+    [
+      'not base64 of a pair',
+      '{"auths": {"r.example": {"auth": "c2VjcmV0"}}}',
+      /the entry of r\.example in auths is not the base64 form/,
+    ],
   ])('a file that is %s is an error that quotes nothing of it', async (_name, text, problem) => {
     writeFileSync(join(dir, 'config.json'), text);
     const error = await failure('CONFIG', ask('r.example'));
@@ -150,10 +158,10 @@ describe('helpers', () => {
   });
 
   test.each([
-    ['fails', 'the secret is 42', 2, /ended with status 2/],
-    ['answers something else', 'the secret is 42', 0, /not its protocol/],
-    ['answers half', '{"Username":"the secret"}', 0, /not its protocol/],
-    ['answers too much', 'the secret'.repeat(200_000), 0, /with too much|status/],
+    ['fails', 'the secret is 42', 2, /exited with status 2/],
+    ['answers something else', 'the secret is 42', 0, /printed credentials in an unknown form/],
+    ['answers half', '{"Username":"the secret"}', 0, /printed credentials in an unknown form/],
+    ['answers too much', 'the secret'.repeat(200_000), 0, /printed more than|status/],
   ])('one that %s is an error without its output', async (_name, answer, status, problem) => {
     helper('store', answer, status);
     configure({ credsStore: 'store' });

@@ -92,7 +92,7 @@ describe('reading', () => {
     expect((await store.resolve(null)).digest).toBe(first.digest);
     await pushImage(store, 'b');
     const error = await failure('REFERENCE', store.resolve(null));
-    expect(error.hint).toBe('say which: a, b');
+    expect(error.hint).toBe('name one of them: a, b');
     expect((await failure('NOT_FOUND', store.resolve('c'))).hint).toBe('it has: a, b');
     // As results are printed.
     expect(await store.resolve(`a@${first.digest}`)).toMatchObject({ digest: first.digest, size: first.size });

@@ -224,7 +224,7 @@ test.each(['', 'user:secret@host', '../..', 'a b', 'host/UP', 'r.example:tag'])(
   '%j is no registry, and is not quoted',
   async (name) => {
     const error = await failure('USAGE', login(name, ada));
-    expect(error.message).toBe('this is not the name of a registry');
+    expect(error.message).toBe('not the name of a registry');
     await failure('USAGE', login('r.example', { username: 'a:b', password: 'x' }));
   },
 );
@@ -234,7 +234,7 @@ test('a helper that hangs is ended, and nobody waits for one that is not there',
   chmodSync(put('bin/docker-credential-slow', script), 0o755);
   vi.stubEnv('PATH', `${path('bin')}${delimiter}${process.env.PATH}`);
   const error = await failure('UNAUTHORIZED', new CredentialHelper('slow', 'config.json', 200).get('r.example'));
-  expect(error.message).toBe('docker-credential-slow did not answer within 0.2 s');
+  expect(error.message).toBe('docker-credential-slow did not finish within 0.2 s');
   const clocks = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
   const before = clocks();
   const missing = await failure('UNAUTHORIZED', new CredentialHelper('absent', 'config.json').get('r.example'));

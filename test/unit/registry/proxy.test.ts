@@ -142,8 +142,8 @@ describe.skipIf(skip.reason).each(TRANSPORTS)('over %s', (transport) => {
   });
 
   test.each([
-    ['another password', { auth: 'pat:other' }, 'UNAUTHORIZED', /the proxy wants other credentials/],
-    ['a host that it forbids', { refuse: 403 }, 'FORBIDDEN', /by the proxy .*: the proxy answered 403/],
+    ['another password', { auth: 'pat:other' }, 'UNAUTHORIZED', /the proxy refused the credentials, or requires some/],
+    ['a host that it forbids', { refuse: 403 }, 'FORBIDDEN', /through the proxy .*: the proxy answered 403/],
     ['a host that it does not reach', { refuse: 503 }, 'UNAVAILABLE', /the proxy answered 503/],
   ] as const)('%s is an error that names the proxy and no password', async (_name, options, code, message) => {
     await using proxy = await startProxy({ hosts: {}, ...options });
@@ -170,7 +170,7 @@ describe.skipIf(skip.reason).each(TRANSPORTS)('over %s', (transport) => {
     vi.stubEnv('HTTPS_PROXY', `http://${proxy.host}`);
     await using store = await open();
     const error = await failure('UNAVAILABLE', store.resolve('latest'));
-    expect(error.message).toContain(`r.example by the proxy ${proxy.host}: connection refused`);
+    expect(error.message).toContain(`r.example through the proxy ${proxy.host}: connection refused`);
     expect(error.hint).toContain('HTTPS_PROXY');
 
     await using silent = await startProxy({ hosts: {}, isSilent: true });

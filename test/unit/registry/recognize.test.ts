@@ -68,13 +68,13 @@ describe('a path without a transport', () => {
   });
 
   it.each(['./nginx', './notes', 'tree.tar'])('%s is a path without an image', (text) => {
-    expect(refusal(text).message).toMatch(/no image is in it/);
+    expect(refusal(text).message).toMatch(/there is no image in it/);
   });
 
   it.each(['./nothing', '/nowhere', '../nothing', 'new.tar', 'new.tar:v1', 'chunks.db'])(
     '%s is a path of nothing',
     (text) => {
-      expect(refusal(text).message).toMatch(/nothing is there/);
+      expect(refusal(text).message).toMatch(/does not exist/);
     },
   );
 

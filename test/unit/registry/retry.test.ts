@@ -95,7 +95,7 @@ describe('a host that is not reached', () => {
   const openAt = (host: string, options: StoreOptions = {}) => openStore(referenceTo(host), options);
   /** How often `host` was tried: each failed connection has a line when the next try is announced, and one at the end. */
   const tries = ({ lines }: ReturnType<typeof keptLog>): number =>
-    1 + lines.filter((it) => /^trying again/.test(it)).length;
+    1 + lines.filter((it) => /^request failed, retrying/.test(it)).length;
 
   async function deadHost(): Promise<string> {
     const registry = await startRegistry();
@@ -148,7 +148,7 @@ describe('a host that is not reached', () => {
       await upload.commit(digestOf(data), data.length);
     };
     for (const outcome of await Promise.allSettled(blobs.map(push))) expect(outcome.status).toBe('rejected');
-    expect(log.lines.filter((it) => it.startsWith('trying again')).length).toBeLessThanOrEqual(6);
+    expect(log.lines.filter((it) => it.startsWith('request failed, retrying')).length).toBeLessThanOrEqual(6);
     expect(log.levels.filter((level) => level === 'warn')).toEqual([]);
   });
 

@@ -61,7 +61,7 @@ describe.skipIf(skip.reason)('a registry with a certificate of an own authority'
       await using store = await open();
       registry.fault = (request) => (request.path.includes('/blobs/') ? { kind: 'redirect', to: plain.origin } : null);
       const error = await failure('PROTOCOL', collect(store.open(blob)));
-      expect(error.message).toContain('leads from HTTPS to plain HTTP, which is refused');
+      expect(error.message).toContain('redirects from HTTPS to plain HTTP, which is refused');
       expect(blobRequests(plain)).toHaveLength(0);
       registry.fault = () => null;
     });
@@ -71,7 +71,7 @@ describe.skipIf(skip.reason)('a registry with a certificate of an own authority'
       const challenge = `Bearer realm="${plain.origin}/token",service="x"`;
       registry.fault = () => ({ kind: 'status', status: 401, headers: { 'www-authenticate': challenge } });
       expect((await failure('PROTOCOL', collect(store.open(blob)))).message).toContain(
-        'the realm of its token server is not an HTTPS URL',
+        "the realm of the registry's token server is not an HTTPS URL",
       );
       expect(plain.requests.filter((row) => row.path === '/token')).toHaveLength(0);
       registry.fault = () => null;
@@ -119,7 +119,7 @@ describe.skipIf(skip.reason)('a registry with a certificate of an own authority'
     test.each([
       ['no certificate', { ca: 'nonsense' }, /no certificate in PEM form/],
       ['a key of another', { key: 'nonsense' }, /its unencrypted key/],
-      ['a certificate alone', { key: undefined }, /one without the other/],
+      ['a certificate alone', { key: undefined }, /both are needed, and one is missing/],
     ])('%s is an error of the options, and quotes nothing', async (_name, change, message) => {
       const { key, ...rest } = { ...tls, ca: tls.cert, ...change };
       const options = { transport, plainHttp: false, ...rest, ...(key === undefined ? {} : { key }) };
@@ -187,7 +187,7 @@ describe.skipIf(skip.reason)('certificates in files', () => {
     expect(await hostCertificates('r.example:5000', [first, second])).toEqual({ ca: c.cert });
     put('half/client.cert', b.cert);
     const error = await failure('CONFIG', readCertDir(join(dir, 'half')));
-    expect(error.message).toContain('missing key client.key');
+    expect(error.message).toContain('client.key is missing');
     await failure('NOT_FOUND', readCertDir(join(dir, 'absent')));
   });
 });
