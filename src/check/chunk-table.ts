@@ -18,7 +18,7 @@ export interface TableEntry extends ChunkEntry {
 export class CheckedChunks {
   readonly entries: readonly TableEntry[];
   readonly #byPair: PairIndex;
-  /** By entry: the first file that uses it. */
+  /** Path of the first file that uses an entry, by entry. */
   readonly #paths: Array<string | null>;
 
   constructor(entries: readonly TableEntry[]) {

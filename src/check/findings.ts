@@ -1,14 +1,14 @@
 /** Problems of an image, collected: a check continues after each of them, so that one run reports all. */
 import { type ErrorCode, FormatError, toLacunaError } from '../errors.ts';
 
-/** `error`: a claim is false, or readers will fail. `warning`: odd, and harmless to those who read the image today. */
+/** `error`: a value is wrong, or readers will fail. `warning`: a value is unusual, but harmless to today's readers. */
 export type Severity = 'error' | 'warning';
 
 /** One problem that `check` found. */
 export interface Problem {
   /** The error code that names the kind of problem. */
   readonly code: ErrorCode;
-  /** Whether the claim is false, or only unusual. */
+  /** Whether the value is wrong, or only unusual. */
   readonly severity: Severity;
   /** The object that has the problem: a manifest, a layer, `bootstrap`, `blob <id>`. */
   readonly subject: string;

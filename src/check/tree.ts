@@ -72,7 +72,7 @@ class TreeCheck {
   readonly #bytes: Bytes;
   readonly #context: ChunkContext;
   readonly #ownership: ByteOwnership;
-  /** By permuted nid. */
+  /** Visited inodes by permuted nid. */
   readonly #visited = new Map<number, Visited>();
   readonly #directories: OpenDirectory[] = [];
   #budget: number;

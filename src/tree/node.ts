@@ -93,7 +93,7 @@ export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer> | null): Ar
 
 /** One name in a directory. */
 export interface DirectoryEntry {
-  /** As text; bytes that are not UTF-8 as U+FFFD. */
+  /** The name as text; bytes that are not UTF-8 become U+FFFD. */
   readonly name: string;
   /** The bytes of the name. */
   readonly nameBytes: Buffer;

@@ -10,7 +10,7 @@ export interface RafsBlob {
   readonly chunkSize: number;
   /** Entries of its chunk info array; the bootstrap may use fewer. */
   readonly chunkCount: number;
-  /** How its chunks are compressed. */
+  /** Compressor of its chunks. */
   readonly compressor: Compressor;
   /** The hash function of its chunks. */
   readonly digester: Digester;

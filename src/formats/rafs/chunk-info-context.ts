@@ -1,6 +1,6 @@
 /** Contexts of the chunk info, one for each unit: a batch, or a span of a gzip stream. */
 import { u8, u32, u64, zeros } from '../../binary/fields.ts';
-import { type Decoded, struct } from '../../binary/struct.ts';
+import { struct } from '../../binary/struct.ts';
 import { MAX_UNIT_SIZE } from '../../blob/table.ts';
 import { META_RS } from './layout.ts';
 import { MAX_WINDOW } from './limits.ts';

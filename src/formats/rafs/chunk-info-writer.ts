@@ -60,7 +60,7 @@ export function chunkInfoOf(chunks: ChunkList<WrittenChunk>, compressor: Compres
     const isMember = chunk.within !== null;
     const isChecked = !isMember && (chunk.crc32c ?? 0) !== 0;
     const flags = isMember
-      ? // Also of a batch that was kept raw: its two sizes tell.
+      ? // The flag is also set for an uncompressed batch, which its two equal sizes show.
         CI_FLAG.BATCH | CI_FLAG.COMPRESSED
       : (chunk.compressor === 0 ? 0 : CI_FLAG.COMPRESSED) | (isChecked ? CI_FLAG.HAS_CRC32 : 0);
     const { uncompressedOffset, uncompressedSize, compressedOffset } = chunk;

@@ -27,7 +27,7 @@ export class RafsChunkTable {
   readonly #blobs: readonly RafsBlob[];
   readonly #metas: ReadonlyMap<string, Buffer>;
   readonly #infos = new Map<string, ChunkInfo>();
-  /** By blob and number. */
+  /** Rows by blob and number. */
   #index: PairIndex | null = null;
   /** The rows of each blob, in their order. */
   #rowsOf: readonly Uint32Array[] | null = null;

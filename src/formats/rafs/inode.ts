@@ -120,7 +120,7 @@ export interface DecodedInode extends InodeFields {
 
 /** An inode as it is; its layout may be unknown. */
 export interface RawInode extends Omit<DecodedInode, 'type'> {
-  /** Null for an unknown one. */
+  /** Type of the inode; null when it is unknown. */
   readonly type: NodeType | null;
 }
 
