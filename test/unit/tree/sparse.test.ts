@@ -153,7 +153,7 @@ describe('maps that cannot be', () => {
   });
 
   it('of the old type in a header that is not GNU\u2019s', () => {
-    refused('tar type', /sparse member without a GNU header/, member({ name: 's', type: 'S' }));
+    refused('tar type', /sparse member must have a GNU header/, member({ name: 's', type: 'S' }));
   });
 
   it('a version that does not exist says nothing, as to Go', () => {
