@@ -33,7 +33,7 @@ describe('the chunk info of an image', () => {
       expect.objectContaining({
         code: 'FORMAT',
         field: 'ci_uncompressed_size',
-        message: expect.stringMatching(/all blobs/),
+        message: expect.stringMatching(/blob [0-9a-f]{64} and of those before it has \d+ bytes/),
       }),
     );
   });
