@@ -1,18 +1,18 @@
-/** The fields of on-disk structures, by type: where a field lies, how it is read and written. Integers are little-endian. */
+/** Field types of on-disk structures: offset, decoder and encoder of each. Integers are little-endian. */
 import type { FormatError } from '../errors.ts';
 import { putI64, putU64, type Reader } from './reader.ts';
 
-/** What messages say of a field: its name, and its offset in the structure. */
+/** Name of a field, and its offset in the structure, for messages. */
 export type FieldPlace = Pick<Field<unknown>, 'name' | 'at'>;
 
-/** A field of a structure. `at` of its methods is where the structure begins. */
+/** A field of a structure. The argument `at` of its methods is the offset of the structure. */
 export abstract class Field<V> {
-  /** As its own specification or source calls it. */
+  /** Name of the field in its specification or source. */
   readonly name: string;
   /** Offset in the structure, and length, in bytes. */
   readonly at: number;
   readonly size: number;
-  /** What it holds, its unit and its bounds, for the documentation. */
+  /** Meaning, unit and bounds of the value, for the documentation. */
   readonly meaning: string;
   abstract readonly type: string;
 
@@ -26,15 +26,15 @@ export abstract class Field<V> {
   abstract read(reader: Reader, at: number): V;
   abstract write(out: Buffer, at: number, value: V): void;
 
-  /** The error for what is wrong with this field. */
+  /** The error for a problem of this field. */
   bad(reader: Reader, at: number, problem: string): FormatError {
     return reader.bad(this.name, problem, at + this.at);
   }
 }
 
-/** A number. */
+/** An integer field. */
 export abstract class IntField extends Field<number> {
-  /** The one value that it can have; null for others. */
+  /** The only legal value; null when there are several. */
   readonly only: number | null;
 
   constructor(at: number, size: number, name: string, meaning = '', only: number | null = null) {
@@ -43,8 +43,8 @@ export abstract class IntField extends Field<number> {
   }
 }
 
-// A class for each type: calls of `read` in loops over millions of inodes and chunks are inlined only where they are
-// always the same function.
+// Each type has its own class: V8 inlines calls of `read` in loops over millions of inodes and chunks only where they
+// always call the same function.
 class U8 extends IntField {
   readonly type = 'u8';
   read(reader: Reader, at: number): number {
@@ -115,7 +115,7 @@ class I64 extends IntField {
   }
 }
 
-/** Bytes as they are. What is read is a view; what is written may be shorter. */
+/** Raw bytes. `read` returns a view; `write` accepts fewer bytes than the field has. */
 class Bytes extends Field<Buffer> {
   readonly type = 'bytes';
   read(reader: Reader, at: number): Buffer {
@@ -126,7 +126,7 @@ class Bytes extends Field<Buffer> {
   }
 }
 
-/** Characters 0…255. What is read has the padding too; what is written is cut to the field. */
+/** Characters 0…255. `read` returns the padding too; `write` truncates to the size of the field. */
 class Text extends Field<string> {
   readonly type = 'text';
   read(reader: Reader, at: number): string {
@@ -137,7 +137,7 @@ class Text extends Field<string> {
   }
 }
 
-/** Octal digits, then a NUL (tar). Null for what is no number; nothing is written for it. */
+/** Octal digits, then a NUL (tar). `read` returns null when the field is not a number; `write` of null writes nothing. */
 class Octal extends Field<number | null> {
   readonly type = 'octal';
   read(reader: Reader, at: number): number | null {
@@ -149,7 +149,7 @@ class Octal extends Field<number | null> {
   }
 }
 
-/** Octal digits between spaces and NULs; null when they are none. What follows a NUL means nothing. */
+/** Number of octal digits between spaces and NULs; null when they are not a number. Bytes after a NUL are ignored. */
 export function parseOctal(block: Buffer, at: number, length: number): number | null {
   let i = at;
   const end = at + length;
@@ -164,7 +164,7 @@ export function parseOctal(block: Buffer, at: number, length: number): number | 
   return i === end || block[i] === 0 ? value : null;
 }
 
-/** Bytes that are to be zero. */
+/** Reserved bytes, which must be zero. */
 export class Reserved extends Field<null> {
   readonly type = 'zeros';
   read(): null {

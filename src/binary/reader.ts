@@ -1,9 +1,9 @@
-/** Reading integers from bytes nobody vouches for: every access is bounded and names its field. */
+/** Reads integers from untrusted bytes: every access is checked against the length, and errors name the field. */
 import { FormatError, LacunaError } from '../errors.ts';
 
 export class Reader {
   readonly bytes: Buffer;
-  /** What is being read, for error messages. */
+  /** Subject of error messages: the file or structure that is read. */
   readonly subject: string;
 
   readonly #op: string;
@@ -20,9 +20,9 @@ export class Reader {
 
   /** Throws FormatError unless `length` bytes lie at `offset`. */
   check(offset: number, length: number, field: string): void {
-    // Written so that neither NaN nor an overflowing sum can pass.
+    // The comparison is negated so that NaN fails it.
     if (!(offset >= 0 && length >= 0 && length <= this.bytes.length && offset <= this.bytes.length - length)) {
-      throw this.bad(field, `${length} bytes there run out of ${this.bytes.length}`, offset);
+      throw this.bad(field, `${length} bytes exceed the input's ${this.bytes.length} bytes`, offset);
     }
   }
 
@@ -51,23 +51,23 @@ export class Reader {
     return this.bytes[offset + 4]! * 2 ** 32 + this.bytes.readUInt32LE(offset);
   }
 
-  /** FormatError beyond 2^53 − 1: nothing that is an offset or a size here can be that large. */
+  /** An unsigned number. Throws FormatError beyond 2^53 − 1, which no valid offset or size exceeds. */
   u64(offset: number, field: string): number {
     this.check(offset, 8, field);
     const value = this.bytes.readUInt32LE(offset + 4) * 2 ** 32 + this.bytes.readUInt32LE(offset);
-    if (!Number.isSafeInteger(value)) throw this.bad(field, 'beyond 2^53', offset);
+    if (!Number.isSafeInteger(value)) throw this.bad(field, 'the number exceeds 2^53', offset);
     return value;
   }
 
-  /** Signed; FormatError outside ±2^53. */
+  /** A signed number. Throws FormatError outside ±2^53. */
   i64(offset: number, field: string): number {
     this.check(offset, 8, field);
     const value = this.bytes.readInt32LE(offset + 4) * 2 ** 32 + this.bytes.readUInt32LE(offset);
-    if (!Number.isSafeInteger(value)) throw this.bad(field, 'beyond 2^53', offset);
+    if (!Number.isSafeInteger(value)) throw this.bad(field, 'the number exceeds 2^53', offset);
     return value;
   }
 
-  /** A view, not a copy. */
+  /** Bytes as a view, not a copy. */
   slice(offset: number, length: number, field: string): Buffer {
     this.check(offset, length, field);
     return this.bytes.subarray(offset, offset + length);
@@ -79,7 +79,7 @@ export class Reader {
     return this.bytes.toString('latin1', offset, offset + length);
   }
 
-  /** What the format has and this version cannot read: `what`, and `why` as a hint. */
+  /** The error for a feature of the format that this version cannot read. `why`: the hint. */
   unsupported(what: string, why?: string): LacunaError {
     const options = { op: this.#op, subject: this.subject, ...(why === undefined ? {} : { hint: why }) };
     return new LacunaError('UNSUPPORTED', `${what} is not supported`, options);

@@ -1,13 +1,13 @@
 /**
- * On-disk structures, each described once: a table of fields gives the decoder, the encoder, the offsets and names in
- * messages, what `check` walks over, and the documentation (docs/structures.md).
+ * Descriptions of on-disk structures. One table of fields gives the decoder, the encoder, offsets and names for messages,
+ * the reserved bytes for `check`, and the documentation (docs/structures.md).
  */
 import { type Field, IntField, Reserved } from './fields.ts';
 import type { Reader } from './reader.ts';
 
 export type Fields = Readonly<Record<string, Field<unknown>>>;
 
-/** What the fields hold, without those that are reserved. */
+/** Values of the fields, without the reserved ones. */
 export type ValuesOf<F extends Fields> = {
   -readonly [K in keyof F as F[K] extends Reserved ? never : K]: F[K] extends Field<infer V> ? V : never;
 };
@@ -16,11 +16,11 @@ export type ValuesOf<F extends Fields> = {
 export type Decoded<S> = S extends Struct<infer F> ? Readonly<ValuesOf<F>> : never;
 
 export class Struct<F extends Fields> {
-  /** As upstream calls it. */
+  /** Name of the structure in its source. */
   readonly name: string;
-  /** The header or source file that defines it. */
+  /** Header or source file that defines the structure. */
   readonly source: string;
-  /** Bytes. */
+  /** Length in bytes. */
   readonly size: number;
   readonly fields: F;
 
@@ -31,7 +31,7 @@ export class Struct<F extends Fields> {
     this.fields = fields;
   }
 
-  /** The values of the structure at `at`; nothing is checked but that they are there. Bytes are views. */
+  /** Decodes the structure at `at`. Values are not checked; bytes are views. Throws FormatError beyond the end. */
   decode(reader: Reader, at: number): ValuesOf<F> {
     const values: Record<string, unknown> = {};
     for (const [key, field] of Object.entries(this.fields)) {
@@ -40,7 +40,7 @@ export class Struct<F extends Fields> {
     return values as ValuesOf<F>;
   }
 
-  /** Writes `values` into a zeroed buffer, and of the others those that can have one value only. */
+  /** Writes `values` into a zeroed buffer, and the fields that have only one legal value. */
   encode(out: Buffer, at: number, values: Partial<ValuesOf<F>>): void {
     for (const [key, field] of Object.entries(this.fields)) {
       const value = (values as Readonly<Record<string, unknown>>)[key] ?? onlyValue(field);
@@ -48,14 +48,14 @@ export class Struct<F extends Fields> {
     }
   }
 
-  /** The structure's bytes. */
+  /** Returns the encoded structure. */
   encoded(values: Partial<ValuesOf<F>>): Buffer {
     const out = Buffer.alloc(this.size);
     this.encode(out, 0, values);
     return out;
   }
 
-  /** The fields that are to be zero. */
+  /** The reserved fields. */
   get reserved(): Reserved[] {
     return Object.values(this.fields).filter((field) => field instanceof Reserved);
   }
@@ -64,6 +64,6 @@ export class Struct<F extends Fields> {
 const onlyValue = (field: Field<unknown>): number | undefined =>
   field instanceof IntField ? (field.only ?? undefined) : undefined;
 
-/** `source`: the header or source file that defines it; `size`: bytes. */
+/** Describes a structure. `source`: the header or source file that defines it; `size`: its length in bytes. */
 export const struct = <const F extends Fields>(name: string, source: string, size: number, fields: F): Struct<F> =>
   new Struct(name, source, size, fields);

@@ -1,4 +1,4 @@
-/** All data of a blob, read once from its first to its last byte: its digest, and that of every chunk in it. */
+/** Reads all data of a blob once, from the first byte to the last, and checks the digests of the blob and of its chunks. */
 import { createHash, type Hash } from 'node:crypto';
 import type { Decoder } from '../blob/table.ts';
 import { type Cipher, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
@@ -7,11 +7,11 @@ import { CI_FLAG } from '../formats/rafs/chunk-info-entry.ts';
 import { permute } from '../formats/rafs/keyed-hash.ts';
 import { CHUNK_FLAG } from '../formats/rafs/layout.ts';
 import type { Codec } from '../native/codec.ts';
+import type { BlobLocation } from './blob-location.ts';
 import type { CheckedChunks } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
-import type { BlobPlace } from './place.ts';
 
-/** A chunk in what its unit decodes to. */
+/** A chunk as part of its decoded unit. */
 interface Part {
   readonly index: number;
   readonly offset: number;
@@ -21,7 +21,7 @@ interface Part {
   readonly path: string | null;
 }
 
-/** What is decoded in one piece. */
+/** Stored bytes that are decoded together: one chunk, or a unit with several. */
 interface Piece {
   readonly offset: number;
   readonly size: number;
@@ -36,40 +36,40 @@ export interface DataContext {
   readonly chunks: CheckedChunks;
   /** Plain chunk info; null when it could not be read. */
   readonly meta: Buffer | null;
-  /** Digests of all chunks, of those too that no file uses; null where the blob has none. */
+  /** Digests of all chunks, with those that no file uses; null when the blob has none. */
   readonly digests: Buffer | null;
 }
 
-/** Bytes of the blob that are not part of its id: Nydus leaves the digests out where it writes them by themselves. */
+/** Bytes of the blob that its id does not cover: Nydus excludes the digests where it writes them separately. */
 export interface Hole {
   readonly offset: number;
   readonly size: number;
 }
 
 export interface ReadData {
-  /** Hex sha256 of everything, and of everything but the hole. */
+  /** Hex sha256 of all bytes, and of all bytes outside the hole. */
   readonly whole: string;
   readonly withoutHole: string;
-  /** Of the first `prefix` bytes. */
+  /** Hex sha256 of the first `prefix` bytes. */
   readonly prefix: string;
 }
 
-/** Reads the blob, notes what does not decode to what it should, and gives digests of the bytes. */
+/** Reads the blob, records chunks that do not decode to their digests, and returns digests of the bytes. */
 export async function checkData(
-  place: BlobPlace,
+  location: BlobLocation,
   context: DataContext | null,
   cuts: { readonly prefix: number; readonly hole: Hole | null },
   codec: Codec,
   findings: Findings,
   signal: AbortSignal,
 ): Promise<ReadData | null> {
-  const pieces = context === null ? [] : planPieces(context, place.size, findings);
+  const pieces = context === null ? [] : planPieces(context, location.size, findings);
   const hashes = new Hashes(cuts.prefix, cuts.hole);
   let held: Buffer = Buffer.alloc(0);
   let start = 0;
   let next = 0;
   try {
-    for await (const bytes of place.source.read(0, place.size, signal)) {
+    for await (const bytes of location.source.read(0, location.size, signal)) {
       hashes.update(bytes);
       const keep = Math.min(pieces[next]?.offset ?? Infinity, start + held.length);
       held = Buffer.concat([held.subarray(keep - start), bytes]);
@@ -82,7 +82,7 @@ export async function checkData(
       }
     }
   } catch (error) {
-    findings.caught(error, 'data');
+    findings.recordError(error, 'data');
     return null;
   }
   return hashes.end();
@@ -133,7 +133,7 @@ async function checkPiece(
   try {
     plain = await codec.decodeUnit(stored, { size: piece.plainSize, decoder: piece.decoder });
   } catch (error) {
-    findings.caught(error, `data of chunk ${first.index}`, piece.offset, { path: first.path });
+    findings.recordError(error, `data of chunk ${first.index}`, piece.offset, { path: first.path });
     return;
   }
   for (const { index, offset, size, digest, crc32c, path } of piece.parts) {
@@ -141,19 +141,19 @@ async function checkPiece(
     try {
       codec.verify(bytes, blob.digester, digest);
     } catch (error) {
-      findings.caught(error, `data of chunk ${index}`, piece.offset, { path });
+      findings.recordError(error, `data of chunk ${index}`, piece.offset, { path });
       continue;
     }
     const crc = crc32c === null ? null : codec.crc32c(bytes);
     if (crc === crc32c) continue;
-    const message = `0x${crc32c!.toString(16)}, its bytes have 0x${crc!.toString(16)}`;
+    const message = `0x${crc32c!.toString(16)}, but its bytes have 0x${crc!.toString(16)}`;
     findings.error(`crc32 of chunk ${index}`, piece.offset, message, { code: 'DIGEST_MISMATCH', path });
   }
 }
 
 /**
- * Every chunk of the table, and those of the chunk info whose digests are known, by the place of what is decoded for
- * them.
+ * Every chunk of the chunk table, and those of the chunk info that have a digest, grouped by the bytes that are decoded
+ * for them, in the order of these bytes.
  */
 function planPieces(context: DataContext, size: number, findings: Findings): Piece[] {
   const { blob, blobIndex, chunks, digests } = context;
@@ -161,11 +161,11 @@ function planPieces(context: DataContext, size: number, findings: Findings): Pie
   const pieces = new Map<unknown, Piece>();
   const seen = new Set<number>();
   const add = (key: unknown, piece: Omit<Piece, 'parts'>, part: Part): void => {
-    // What lies outside was noted with the tables.
+    // Chunks outside the blob were recorded with the tables.
     if (!(piece.offset + piece.size <= size) || piece.size === 0 || part.offset + part.size > piece.plainSize) return;
-    const known = pieces.get(key);
-    if (known === undefined) pieces.set(key, { ...piece, parts: [part] });
-    else known.parts.push(part);
+    const planned = pieces.get(key);
+    if (planned === undefined) pieces.set(key, { ...piece, parts: [part] });
+    else planned.parts.push(part);
   };
   const addChunk = (chunk: Stored, part: Omit<Part, 'offset'>): void => {
     const within = info !== null && needsMeta(blob) ? withinOrNull(info, part.index, part.size) : null;
@@ -209,11 +209,11 @@ interface Stored {
   readonly offset: number;
   readonly size: number;
   readonly isCompressed: boolean;
-  /** Of a unit that only the chunk info knows. */
+  /** Whether the chunk is part of a unit, which only the chunk info describes. */
   readonly isPart: boolean;
 }
 
-/** What is wrong with entries was noted with the chunk info; here such chunks cannot be decoded. */
+/** Unit of a chunk; null for a damaged entry, which was recorded with the chunk info. */
 function withinOrNull(info: ChunkInfo, index: number, size: number) {
   try {
     return info.within(index, size);

@@ -1,4 +1,4 @@
-/** Claims of device slots and blob table, each by itself and one against the other. */
+/** Checks of device slots and blob table, each by itself and against each other. */
 import {
   BLOB_CIPHER,
   BLOB_ENTRY,
@@ -24,11 +24,11 @@ import type { CheckedSuperblock } from './superblock.ts';
 const { fields: ENTRY } = BLOB_ENTRY;
 const { fields: SLOT } = DEVICE_SLOT;
 
-/** An entry that was looked at; its numbers may still be wrong. */
+/** A checked entry; its numbers may still be wrong. */
 export interface CheckedBlob extends RawBlobEntry {
-  /** Place of the entry in the bootstrap. */
+  /** Offset of the entry in the bootstrap. */
   readonly at: number;
-  /** Whether {@link RawBlobEntry.id} is 64 hex digits, so that it may be a file's name. */
+  /** Whether {@link RawBlobEntry.id} is 64 hex digits, and therefore safe as a file name. */
   readonly isNamed: boolean;
   /** Bytes of one chunk info entry. */
   readonly entrySize: number;
@@ -36,14 +36,14 @@ export interface CheckedBlob extends RawBlobEntry {
 
 const has = (blob: RawBlobEntry, feature: number): boolean => (blob.features & feature) !== 0;
 
-/** `outsideId`: the id of the blob that the bootstrap was taken out of. */
+/** Checks the blob table. `outsideId`: the id of the blob that contained the bootstrap. */
 export function checkBlobTable(bytes: Bytes, sb: CheckedSuperblock, outsideId: string | null): CheckedBlob[] {
   const blobs = Array.from({ length: sb.blobs }, (_, i) => checkBlob(bytes, sb, i, outsideId));
   const first = new Map<string, number>();
   for (const [i, blob] of blobs.entries()) {
     const before = first.get(blob.id);
     if (before === undefined) first.set(blob.id, i);
-    else bytes.error(ENTRY.id, blob.at, `blobs ${before} and ${i} are the same`);
+    else bytes.error(ENTRY.id, blob.at, `blobs ${before} and ${i} have the same id`);
   }
   checkSlots(bytes, sb, blobs);
   checkImageFlags(bytes, sb, blobs);
@@ -57,7 +57,7 @@ function checkBlob(bytes: Bytes, sb: CheckedSuperblock, index: number, outsideId
   const id = isNameless ? (outsideId ?? raw.id) : raw.id;
   const isNamed = isSha256Hex(id);
   if (!isNamed) {
-    const hint = 'a bootstrap that was taken out of its blob does not know its id: name the file ID.boot';
+    const hint = 'a bootstrap extracted from its blob does not have the blob id: name the file ID.boot';
     bytes.error(ENTRY.id, at, 'not 64 lower-case hex digits', isNameless ? { hint } : {});
   }
   bytes.expectField(ENTRY.index, at, index);
@@ -80,75 +80,77 @@ function checkKinds(bytes: Bytes, sb: CheckedSuperblock, blob: CheckedBlob): voi
   }
   if (blob.digester > 1) bytes.error(ENTRY.digester, at, `unknown digester ${blob.digester}`);
   else if ((sb.flags & (blob.digester === 0 ? FLAG.HASH_BLAKE3 : FLAG.HASH_SHA256)) === 0) {
-    bytes.error(ENTRY.digester, at, `${blob.digester} is not the hash of the superblock`);
+    bytes.error(ENTRY.digester, at, `digester ${blob.digester} differs from that of the superblock`);
   }
   if (blob.chunkSize !== sb.chunkSize) {
-    bytes.error(ENTRY.chunkSize, at, `${blob.chunkSize}, and ${sb.chunkSize} in the superblock`);
+    bytes.error(ENTRY.chunkSize, at, `${blob.chunkSize}, but ${sb.chunkSize} in the superblock`);
   }
   const cipher = has(blob, FEATURE.ENCRYPTED) ? CIPHER_AES_128_XTS : 0;
   bytes.expectField(BLOB_CIPHER.fields.algorithm, at + BLOB_VARIANT_AT, cipher);
 }
 
-/** Which features go together (nydus, rafs/src/metadata/layout/v6.rs, RafsV6Blob::validate). */
+/** Checks that the features are compatible (nydus, rafs/src/metadata/layout/v6.rs, RafsV6Blob::validate). */
 function checkFeatures(bytes: Bytes, sb: CheckedSuperblock, blob: CheckedBlob): void {
-  const known = Object.values(FEATURE).reduce((all, bit) => all | bit, 0);
+  const allFeatures = Object.values(FEATURE).reduce((all, bit) => all | bit, 0);
   const wrong = (message: string) =>
     bytes.error(ENTRY.features, blob.at, `0x${blob.features.toString(16)}: ${message}`);
   const on = (feature: number) => has(blob, feature);
-  if ((blob.features & ~known) !== 0) wrong('unknown bits');
-  if (sb.isTarfs !== on(FEATURE.TARFS)) wrong(`the image is ${sb.isTarfs ? '' : 'not '}tarfs, the blob otherwise`);
+  if ((blob.features & ~allFeatures) !== 0) wrong('unknown bits');
+  if (sb.isTarfs !== on(FEATURE.TARFS))
+    wrong(`the image is ${sb.isTarfs ? '' : 'not '}tarfs, but the blob is${sb.isTarfs ? ' not' : ''}`);
   if (!on(FEATURE.ALIGNED) && !on(FEATURE.TARFS)) wrong('chunks are not aligned');
   if ((on(FEATURE.ZRAN) || on(FEATURE.BATCH) || on(FEATURE.ENCRYPTED)) && !on(FEATURE.CHUNK_INFO_V2)) {
     wrong('zran, batch and encrypted blobs need chunk info of version 2');
   }
-  if (on(FEATURE.ZRAN) && on(FEATURE.BATCH)) wrong('zran and batch at once');
-  if (on(FEATURE.ZRAN) && !on(FEATURE.SEPARATE)) wrong('the chunk info of a zran blob is a file of its own');
+  if (on(FEATURE.ZRAN) && on(FEATURE.BATCH)) wrong('zran and batch cannot be combined');
+  if (on(FEATURE.ZRAN) && !on(FEATURE.SEPARATE)) wrong('a zran blob must have its chunk info in a separate file');
   if (on(FEATURE.TARFS) && (on(FEATURE.ZRAN) || on(FEATURE.BATCH) || on(FEATURE.ENCRYPTED))) {
-    wrong('tarfs with chunks that are stored otherwise');
+    wrong('tarfs cannot be combined with zran, batch or encryption');
   }
-  if (on(FEATURE.HAS_TOC) && !on(FEATURE.CAP_TAR_TOC)) wrong('a table of contents without the capability for it');
+  if (on(FEATURE.HAS_TOC) && !on(FEATURE.CAP_TAR_TOC)) wrong('a table of contents needs the capability CAP_TAR_TOC');
   if (on(FEATURE.INLINED_CHUNK_DIGEST) && !on(FEATURE.HAS_TOC))
-    wrong('digests inside the blob, and no table to find them');
-  if (on(FEATURE.EXTERNAL) && on(FEATURE.INLINED_FS_META)) wrong('an external blob with a bootstrap inside');
+    wrong('digests inside the blob need a table of contents');
+  if (on(FEATURE.EXTERNAL) && on(FEATURE.INLINED_FS_META)) wrong('an external blob cannot contain a bootstrap');
 }
 
-/** Names that a table of contents has entries of. */
+/** Maximum number of entries of a table of contents. */
 const MAX_TOC_ENTRIES = 5;
 
 function checkSizes(bytes: Bytes, sb: CheckedSuperblock, blob: CheckedBlob): void {
   const { at } = blob;
   if (!(blob.compressedSize <= MAX_BLOB_COMPRESSED) || blob.compressedSize === 0) {
-    bytes.error(ENTRY.compressedSize, at, `${blob.compressedSize} bytes are no size of a blob`);
+    bytes.error(ENTRY.compressedSize, at, `${blob.compressedSize} bytes are not a valid blob size`);
   }
   if (!(blob.uncompressedSize <= MAX_BLOB_UNCOMPRESSED) || blob.uncompressedSize === 0) {
-    bytes.error(ENTRY.uncompressedSize, at, `${blob.uncompressedSize} bytes are no size of a blob device`);
+    bytes.error(ENTRY.uncompressedSize, at, `${blob.uncompressedSize} bytes are not a valid device size`);
   } else if (blob.uncompressedSize % sb.block !== 0) {
-    bytes.error(ENTRY.uncompressedSize, at, `${blob.uncompressedSize} bytes are not whole blocks`);
+    bytes.error(ENTRY.uncompressedSize, at, `${blob.uncompressedSize} bytes are not a whole number of blocks`);
   }
   if (blob.chunkCount > MAX_CHUNKS || blob.chunkCount === 0) {
-    bytes.error(ENTRY.chunkCount, at, `${blob.chunkCount} is no number of chunks`);
+    bytes.error(ENTRY.chunkCount, at, `${blob.chunkCount} is not a valid number of chunks`);
   }
   const entries = (blob.tocSize - TAR_HEADER.size) / TOC_ENTRY.size;
   if (blob.tocSize !== 0 && !(Number.isInteger(entries) && entries >= 1 && entries <= MAX_TOC_ENTRIES)) {
-    bytes.error(ENTRY.tocSize, at, `${blob.tocSize} is no size of a table of contents`);
+    bytes.error(ENTRY.tocSize, at, `${blob.tocSize} is not a valid size of a table of contents`);
   }
   if (blob.tocSize !== 0 && !has(blob, FEATURE.HAS_TOC)) {
-    bytes.error(ENTRY.tocSize, at, `${blob.tocSize} bytes of a table that the features deny`);
+    bytes.error(ENTRY.tocSize, at, `${blob.tocSize}, but the features name no table of contents`);
   }
   const isSeparate = has(blob, FEATURE.SEPARATE);
   if (!isSeparate && (blob.metaSize !== 0 || blob.metaDigest !== null)) {
     const { metaDigest, metaSize } = BLOB_META_FILE.fields;
     const field = blob.metaDigest === null ? metaSize : metaDigest;
-    bytes.error(field, at + BLOB_VARIANT_AT, 'a file of chunk info for a blob that has its own inside');
+    bytes.error(field, at + BLOB_VARIANT_AT, 'a blob with its chunk info inside cannot name a chunk info file');
   }
 }
 
 function checkChunkInfo(bytes: Bytes, blob: CheckedBlob): void {
   const { at, entrySize } = blob;
   if (has(blob, FEATURE.TARFS)) {
-    if (blob.ciOffset !== 0) bytes.error(ENTRY.ciOffset, at, 'chunk info in a tarfs blob');
-    if (blob.ciCompressedSize !== 0) bytes.error(ENTRY.ciCompressedSize, at, 'chunk info in a tarfs blob');
-    if (blob.ciUncompressedSize !== 0) bytes.error(ENTRY.ciUncompressedSize, at, 'chunk info in a tarfs blob');
+    if (blob.ciOffset !== 0) bytes.error(ENTRY.ciOffset, at, 'a tarfs blob must have no chunk info');
+    if (blob.ciCompressedSize !== 0) bytes.error(ENTRY.ciCompressedSize, at, 'a tarfs blob must have no chunk info');
+    if (blob.ciUncompressedSize !== 0)
+      bytes.error(ENTRY.ciUncompressedSize, at, 'a tarfs blob must have no chunk info');
     return;
   }
   const entries = entrySize * blob.chunkCount;
@@ -156,16 +158,24 @@ function checkChunkInfo(bytes: Bytes, blob: CheckedBlob): void {
   const isExempt = has(blob, FEATURE.IS_CHUNKDICT_GENERATED);
   const plain = blob.ciUncompressedSize;
   if (!isExempt && !(hasContexts ? plain >= entries : plain === entries)) {
-    bytes.error(ENTRY.ciUncompressedSize, at, `${plain} bytes for ${blob.chunkCount} chunks of ${entrySize}`);
+    bytes.error(
+      ENTRY.ciUncompressedSize,
+      at,
+      `${plain} bytes do not match ${blob.chunkCount} chunks with ${entrySize} bytes each`,
+    );
   }
   const stored = blob.ciCompressedSize;
   if (!(stored <= plain) || (blob.ciCompressor === 0 && stored !== plain)) {
-    bytes.error(ENTRY.ciCompressedSize, at, `${stored} bytes for ${plain} plain ones`);
+    bytes.error(ENTRY.ciCompressedSize, at, `${stored} stored bytes do not match ${plain} plain bytes`);
   }
   const isSeparate = has(blob, FEATURE.SEPARATE);
   const end = isSeparate ? (blob.metaDigest === null ? null : blob.metaSize) : blob.compressedSize;
   if (end !== null && !(blob.ciOffset + stored + CI_HEADER_SIZE <= end)) {
-    bytes.error(ENTRY.ciOffset, at, `${stored} bytes at ${blob.ciOffset} and a header run out of ${end}`);
+    bytes.error(
+      ENTRY.ciOffset,
+      at,
+      `${stored} bytes at offset ${blob.ciOffset} and the header exceed the file's ${end} bytes`,
+    );
   }
 }
 
@@ -176,37 +186,42 @@ function checkSlots(bytes: Bytes, sb: CheckedSuperblock, blobs: readonly Checked
   for (const [i, blob] of blobs.entries()) {
     const slot = deviceSlotAt(i);
     if (SLOT.tag.read(bytes, slot) !== ENTRY.id.read(bytes, blob.at)) {
-      findings.error('device tag', slot, 'names another blob than the blob table');
+      findings.error('device tag', slot, 'differs from the blob id in the blob table');
     }
     const blocks = SLOT.blocks.read(bytes, slot);
     if (blocks !== Math.floor(blob.uncompressedSize / sb.block)) {
-      findings.error('device blocks', slot + SLOT.blocks.at, `${blocks} blocks for ${blob.uncompressedSize} bytes`);
+      findings.error(
+        'device blocks',
+        slot + SLOT.blocks.at,
+        `${blocks} blocks do not match ${blob.uncompressedSize} bytes`,
+      );
     }
     const mapped = SLOT.mapped.read(bytes, slot);
     if (mapped < end) {
-      bytes.error(SLOT.mapped, slot, `block ${mapped} belongs to what lies before it, which ends at ${end}`);
+      bytes.error(SLOT.mapped, slot, `block ${mapped} overlaps the device before it, which ends at block ${end}`);
     }
     end = mapped + blocks;
     total += blocks;
     bytes.reserved(DEVICE_SLOT, slot, 'reserved of a device slot');
   }
-  // Without devices old writers count the one block that the kernel needs.
+  // Old writers count the one block that the kernel needs when there are no devices.
   const isFine = blobs.length === 0 ? sb.blocks * sb.block <= bytes.length : sb.blocks === total;
   if (blobs.length === sb.extraDevices && !isFine) {
-    bytes.error(SUPERBLOCK.fields.blocks, SUPERBLOCK_OFFSET, `${sb.blocks} blocks, the devices have ${total}`);
+    bytes.error(SUPERBLOCK.fields.blocks, SUPERBLOCK_OFFSET, `${sb.blocks} blocks, but the devices have ${total}`);
   }
 }
 
-/** What the superblock says of all blobs. */
+/** Checks the flags of the superblock that apply to all blobs. */
 function checkImageFlags(bytes: Bytes, sb: CheckedSuperblock, blobs: readonly CheckedBlob[]): void {
   const wrong = (message: string) =>
     bytes.error(EXTENDED_SUPERBLOCK.fields.flags, EXTENDED_OFFSET, `0x${sb.flags.toString(16)}: ${message}`);
   const flag = (bit: number) => (sb.flags & bit) !== 0;
   if (blobs.length === 0) return;
   const encrypted = blobs.filter((blob) => has(blob, FEATURE.ENCRYPTED)).length;
-  if (flag(FLAG.ENCRYPTION_AES_128_XTS) !== encrypted > 0) wrong(`${encrypted} blobs are encrypted`);
+  if (flag(FLAG.ENCRYPTION_AES_128_XTS) !== encrypted > 0)
+    wrong(`the encryption flag is wrong: ${encrypted} blobs are encrypted`);
   const inlined = blobs.filter((blob) => has(blob, FEATURE.INLINED_CHUNK_DIGEST)).length;
   if (flag(FLAG.INLINED_CHUNK_DIGEST) && inlined < blobs.length) {
-    wrong(`digests are to be in the blobs, and are in ${inlined} of ${blobs.length}`);
+    wrong(`only ${inlined} of ${blobs.length} blobs contain their digests`);
   }
 }

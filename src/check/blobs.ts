@@ -1,4 +1,4 @@
-/** The data blobs of an image: that they are there, and what their own metadata and their data say. */
+/** Checks of an image's data blobs: their presence, their own metadata, and their data. */
 import type { BlobSource } from '../blob/source.ts';
 import type { RafsBlob } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
@@ -7,39 +7,39 @@ import type { OnProgress } from '../observe/progress.ts';
 import { reportingPieces } from '../reader/progress.ts';
 import { checkData, type ReadData } from './blob-data.ts';
 import { type CheckedEnd, checkEnd } from './blob-end.ts';
+import type { BlobLocation, BlobLocations, BlobOptions } from './blob-location.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import type { CheckedBootstrap } from './bootstrap.ts';
 import type { TableEntry } from './chunk-table.ts';
 import type { Findings } from './findings.ts';
-import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 
-/** What `check` found out about one blob of a lazy image. */
+/** Result of `check` for one blob of a lazy image. */
 export interface CheckedBlobReport {
   /** Lower-case hex SHA-256 of the blob. */
   readonly id: string;
-  /** Bytes of the blob as it is stored, null when it is not there. */
+  /** Bytes of the blob as it is stored; null when it does not exist. */
   readonly size: number | null;
-  /** Chunks of the image in it. */
+  /** Number of the image's chunks in the blob. */
   readonly chunks: number;
-  /** Bytes of stored chunks, and how many of them no chunk of this image needs; null when that is not known. */
+  /** Bytes of stored chunks; null when that is not known. */
   readonly dataSize: number | null;
   /** Bytes of stored chunks that no chunk of this image needs; null when that is not known. */
   readonly unusedSize: number | null;
-  /** Whether all of it was read, and every chunk decoded. */
+  /** Whether all of the blob was read, and every chunk decoded. */
   readonly isRead: boolean;
 }
 
 export async function checkBlobs(
   image: CheckedBootstrap,
-  places: BlobPlaces,
+  locations: BlobLocations,
   findings: Findings,
   options: BlobOptions,
 ): Promise<CheckedBlobReport[]> {
   const reports: CheckedBlobReport[] = [];
   for (const [index, blob] of image.blobs.entries()) {
     options.signal.throwIfAborted();
-    // What has no id cannot be looked for, and is an error already.
-    if (blob.isNamed) reports.push(await checkBlob(image, index, blob, places, findings, options));
+    // A blob without an id cannot be found; that was recorded with the blob table.
+    if (blob.isNamed) reports.push(await checkBlob(image, index, blob, locations, findings, options));
   }
   return reports;
 }
@@ -50,35 +50,45 @@ async function checkBlob(
   image: CheckedBootstrap,
   blobIndex: number,
   blob: CheckedBlob,
-  places: BlobPlaces,
+  locations: BlobLocations,
   findings: Findings,
   options: BlobOptions,
 ): Promise<CheckedBlobReport> {
-  const about = findings.about(`blob ${blob.id}`);
+  const blobFindings = findings.forSubject(`blob ${blob.id}`);
   const { chunks } = image;
   const used = chunks.entries.filter((entry) => entry.blobIndex === blobIndex);
-  const place = await places.data(blob);
-  if (place !== null && place.size < blob.compressedSize) {
-    const message = `${blob.compressedSize} bytes in the blob table, and ${place.size} are there`;
-    about.error('compressed_size', null, message, { code: 'SIZE_MISMATCH' });
+  const location = await locations.data(blob);
+  if (location !== null && location.size < blob.compressedSize) {
+    const message = `${blob.compressedSize} bytes in the blob table, but the blob has ${location.size}`;
+    blobFindings.error('compressed_size', null, message, { code: 'SIZE_MISMATCH' });
   }
   const isTarfs = on(blob, FEATURE.TARFS);
-  const metaPlace = isTarfs ? null : on(blob, FEATURE.SEPARATE) ? await places.meta(blob) : place;
-  const known = knownBlob(blob);
-  const packed = isTarfs ? null : places.packedMeta(blob);
+  const metaLocation = isTarfs ? null : on(blob, FEATURE.SEPARATE) ? await locations.meta(blob) : location;
+  const decodable = decodableBlob(blob);
+  const packed = isTarfs ? null : locations.packedMeta(blob);
   const decoder = codec();
-  const context = { blob, known, blobIndex, chunks, packed, codec: decoder, findings: about, signal: options.signal };
-  const end = metaPlace === null ? null : await checkEnd(metaPlace, place?.size ?? blob.compressedSize, context);
-  const isRead = options.deep && place !== null;
+  const context = {
+    blob,
+    decodable,
+    blobIndex,
+    chunks,
+    packed,
+    codec: decoder,
+    findings: blobFindings,
+    signal: options.signal,
+  };
+  const end =
+    metaLocation === null ? null : await checkEnd(metaLocation, location?.size ?? blob.compressedSize, context);
+  const isRead = options.deep && location !== null;
   if (isRead) {
-    const told = { size: place.size, source: reportingSource(place, blob.id, options.onProgress) };
-    await checkAllData(image, blobIndex, told, known, end, decoder, about, options.signal);
+    const reported = { size: location.size, source: reportingSource(location, blob.id, options.onProgress) };
+    await checkAllData(image, blobIndex, reported, decodable, end, decoder, blobFindings, options.signal);
   }
   const dataSize = end?.dataSize ?? null;
   const covered = on(blob, FEATURE.BATCH) ? null : coveredBytes(used);
   return {
     id: blob.id,
-    size: place?.size ?? null,
+    size: location?.size ?? null,
     chunks: used.length,
     dataSize,
     unusedSize: dataSize === null || covered === null || isTarfs ? null : Math.max(0, dataSize - covered),
@@ -86,20 +96,24 @@ async function checkBlob(
   };
 }
 
-const reportingSource = ({ source, size: total }: BlobPlace, digest: string, onProgress?: OnProgress): BlobSource => ({
+const reportingSource = (
+  { source, size: total }: BlobLocation,
+  digest: string,
+  onProgress?: OnProgress,
+): BlobSource => ({
   subject: source.subject,
   read: (offset, length, signal) =>
     reportingPieces(source.read(offset, length, signal), onProgress, { phase: 'check', digest, total }),
 });
 
-/** Null when something in the table has a number that nobody knows. */
-function knownBlob(blob: CheckedBlob): RafsBlob | null {
+/** The blob with its codecs typed; null when a compressor or digester is unknown. */
+function decodableBlob(blob: CheckedBlob): RafsBlob | null {
   const { compressor, ciCompressor, digester } = blob;
   const isKnown = compressor <= 3 && ciCompressor <= 3 && digester <= 1;
   return isKnown ? ({ ...blob, compressor, ciCompressor, digester } as RafsBlob) : null;
 }
 
-/** Stored bytes that at least one chunk takes up. */
+/** Stored bytes that at least one chunk covers. */
 function coveredBytes(chunks: readonly TableEntry[]): number {
   let [end, covered] = [0, 0];
   for (const { compressedOffset: at, compressedSize } of chunks.toSorted(
@@ -114,8 +128,8 @@ function coveredBytes(chunks: readonly TableEntry[]): number {
 async function checkAllData(
   image: CheckedBootstrap,
   blobIndex: number,
-  place: BlobPlace,
-  known: RafsBlob | null,
+  location: BlobLocation,
+  decodable: RafsBlob | null,
   end: CheckedEnd | null,
   decoder: Codec,
   findings: Findings,
@@ -124,15 +138,17 @@ async function checkAllData(
   const blob = image.blobs[blobIndex]!;
   const { meta = null, digests = null, digestMember = null, dataEntry = null } = end ?? {};
   const chunks =
-    known === null || on(blob, FEATURE.TARFS) ? null : { blob: known, blobIndex, chunks: image.chunks, meta, digests };
-  // The digest of the data is of its tar header too.
+    decodable === null || on(blob, FEATURE.TARFS)
+      ? null
+      : { blob: decodable, blobIndex, chunks: image.chunks, meta, digests };
+  // The digest of the data covers its tar header too.
   const cuts = { prefix: dataEntry === null ? 0 : (end?.dataSize ?? 0) + 512, hole: digestMember };
-  const read = await checkData(place, chunks, cuts, decoder, findings, signal);
+  const read = await checkData(location, chunks, cuts, decoder, findings, signal);
   if (read === null) return;
   checkId(blob.id, read, findings);
-  const wanted = dataEntry?.digest.toString('hex');
-  if (wanted !== undefined && wanted !== read.prefix) {
-    const message = `${wanted} for image.blob, the bytes have ${read.prefix}`;
+  const expected = dataEntry?.digest.toString('hex');
+  if (expected !== undefined && expected !== read.prefix) {
+    const message = `${expected} for image.blob, but its bytes have ${read.prefix}`;
     findings.error('uncompressed_digest', dataEntry!.at + 24, message, { code: 'DIGEST_MISMATCH' });
   }
 }

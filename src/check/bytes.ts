@@ -1,4 +1,4 @@
-/** Bytes under examination: what is wrong with a field is noted, and reading goes on. */
+/** Bytes under examination: problems of a field are recorded, and reading continues. */
 
 import type { FieldPlace, IntField } from '../binary/fields.ts';
 import { Reader } from '../binary/reader.ts';
@@ -6,8 +6,8 @@ import type { Fields, Struct } from '../binary/struct.ts';
 import type { Findings, ProblemDetails } from './findings.ts';
 
 /**
- * A {@link Reader} that takes every number as it is: beyond 2^53 it is inexact, and out of every bound that it is held
- * against. Ask `has` before reading a structure; behind the end there is nothing to go on with.
+ * A {@link Reader} that accepts every number. Numbers beyond 2^53 are inexact, but exceed every bound that they are
+ * compared with. Call `has` before reading a structure, since reads beyond the end throw.
  */
 export class Bytes extends Reader {
   readonly findings: Findings;
@@ -32,37 +32,39 @@ export class Bytes extends Reader {
     return this.bytes.readInt32LE(offset + 4) * 2 ** 32 + this.bytes.readUInt32LE(offset);
   }
 
-  /** Notes reserved bytes that are not zero: harmless today, and somebody's secret or tomorrow's meaning. */
+  /** Warns of reserved bytes that are not zero: readers ignore them today, but a later format version may not. */
   zeros(offset: number, length: number, field: string, path: string | null = null): void {
     const at = firstNonZero(this.bytes, offset, offset + length);
     if (at === null) return;
-    this.findings.warning(field, at, `0x${this.bytes[at]!.toString(16)} in bytes that are to be zero`, { path });
+    this.findings.warning(field, at, `0x${this.bytes[at]!.toString(16)} in reserved bytes, which must be zero`, {
+      path,
+    });
   }
 
-  /** Notes what is wrong with a field of the structure at `at`. */
+  /** Records a problem of a field of the structure at `at`. */
   error(field: FieldPlace, at: number, message: string, options?: ProblemDetails): void {
     this.findings.error(field.name, at + field.at, message, options);
   }
 
-  /** Notes bytes that are to be zero and are not, in the structure at `at`. */
+  /** Warns of reserved bytes that are not zero in the structure at `at`. */
   reserved(structure: Struct<Fields>, at: number, field: string, path: string | null = null): void {
     for (const { at: offset, size } of structure.reserved) this.zeros(at + offset, size, field, path);
   }
 
-  /** Notes a field that has not the only value it can have. */
+  /** Records a problem when a field does not have its only legal value. */
   expectOnly(field: IntField, at: number): void {
     this.expectField(field, at, field.only!);
   }
 
-  /** Notes a field that is not `wanted`. */
-  expectField(field: IntField, at: number, wanted: number): void {
-    this.expect(at + field.at, field.read(this, at), wanted, field.name);
+  /** Records a problem when a field is not `expected`. */
+  expectField(field: IntField, at: number, expected: number): void {
+    this.expect(at + field.at, field.read(this, at), expected, field.name);
   }
 
-  /** Notes a number that is not `wanted`. */
-  expect(offset: number, value: number, wanted: number, field: string): boolean {
-    if (value !== wanted) this.findings.error(field, offset, `${shown(value)}, not ${shown(wanted)}`);
-    return value === wanted;
+  /** Records a problem when a number is not `expected`. */
+  expect(offset: number, value: number, expected: number, field: string): boolean {
+    if (value !== expected) this.findings.error(field, offset, `${shown(value)}, not ${shown(expected)}`);
+    return value === expected;
   }
 }
 
@@ -70,7 +72,7 @@ const shown = (value: number): string => (value > 0xffff ? `0x${value.toString(1
 
 const ZEROS = Buffer.alloc(4096);
 
-/** The place of the first byte of `start` … `end` that is not zero; null when all are. */
+/** Offset of the first byte in `start` … `end` that is not zero; null when all are zero. */
 export function firstNonZero(bytes: Buffer, start: number, end: number): number | null {
   for (let at = start; at < end; ) {
     const next = Math.min(end, at + ZEROS.length);

@@ -1,7 +1,7 @@
 /**
- * `check`: every claim of an image recomputed. Manifests, configs, the bootstrap and the metadata of blobs are read whole; layers
- * and data are only looked up, unless `deep` asks for all of it. All problems are listed, none is thrown; what is thrown says that
- * the image could not be reached.
+ * `check`: recomputes every field of an image that can be derived. Manifests, configs, the bootstrap and the metadata of
+ * blobs are read whole; of layers and data only presence and size are checked, unless `deep` is set. Problems of the image
+ * are listed; errors are thrown only when the image cannot be reached.
  */
 
 import { LacunaError } from '../errors.ts';
@@ -15,9 +15,9 @@ import { readImage } from '../reader/select-manifest.ts';
 import { resolveNamed } from '../registry/named-image.ts';
 import { type ImageInput, inputName, openSource, referenceOf } from '../registry/source.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { BlobOptions } from './blob-location.ts';
 import { readDocument } from './documents.ts';
 import { Findings } from './findings.ts';
-import type { BlobOptions } from './place.ts';
 import { checkRafsFiles } from './rafs-files.ts';
 import { type CheckedImage, type CheckReport, reportOf } from './report.ts';
 import { checkStoreImage } from './store-image.ts';
@@ -31,8 +31,8 @@ export interface CheckOptions extends Omit<OpenImageOptions, 'digests' | 'referr
 }
 
 /**
- * Checks an image; of an index every manifest, or those for `options.platform`. UNSUPPORTED when the reference is not that
- * of an image.
+ * Checks an image; of an index every manifest, or those for `options.platform`. Throws UNSUPPORTED when the reference does
+ * not name an image.
  */
 export async function check(input: ImageInput, options: CheckOptions = {}): Promise<CheckReport> {
   const parsed = referenceOf(input);
@@ -63,13 +63,13 @@ async function checkStore(
     return [image];
   }
   const listed = await checkIndex(store, named, findings, options);
-  const wanted = platform === null ? listed : await fitting(store, named, listed, platform, options);
+  const selected = platform === null ? listed : await fitting(store, named, listed, platform, options);
   const images: CheckedImage[] = [];
-  for (const entry of wanted) images.push(await checkStoreImage(store, entry, platformOf(entry), findings, options));
+  for (const entry of selected) images.push(await checkStoreImage(store, entry, platformOf(entry), findings, options));
   return images;
 }
 
-/** What an index lists, those within it included. */
+/** Checks an index and returns the manifests that it and its nested indexes list. */
 async function checkIndex(
   store: ImageStore,
   named: Descriptor,
@@ -77,15 +77,15 @@ async function checkIndex(
   options: BlobOptions,
   budget: { depth: number; entries: number } = { depth: MAX_NESTING, entries: MAX_ENTRIES },
 ): Promise<Descriptor[]> {
-  const about = findings.about(`index ${named.digest}`);
-  const index = await readDocument(store, named, examineIndex, about, options);
+  const indexFindings = findings.forSubject(`index ${named.digest}`);
+  const index = await readDocument(store, named, examineIndex, indexFindings, options);
   if (index === null) return [];
   if (index.mediaType !== undefined && index.mediaType !== named.mediaType) {
-    about.error('mediaType', null, `${index.mediaType}, and ${named.mediaType} in what lists it`);
+    indexFindings.error('mediaType', null, `${index.mediaType}, but ${named.mediaType} in its descriptor`);
   }
   budget.entries -= index.manifests.length;
   if (budget.entries < 0) {
-    about.warning('manifests', null, `not checked: the indexes have more than ${MAX_ENTRIES} entries`);
+    indexFindings.warning('manifests', null, `not checked: the indexes have more than ${MAX_ENTRIES} entries`);
     return [];
   }
   const listed: Descriptor[] = [];
@@ -93,7 +93,12 @@ async function checkIndex(
   for (const entry of index.manifests) {
     if (!isIndex(entry.mediaType)) listed.push(entry);
     else if (budget.depth > 0) listed.push(...(await checkIndex(store, entry, findings, options, budget)));
-    else about.warning('manifests', null, `nested more than ${MAX_NESTING} deep: ${entry.digest} is not checked`);
+    else
+      indexFindings.warning(
+        'manifests',
+        null,
+        `not checked: ${entry.digest} is nested more than ${MAX_NESTING} levels deep`,
+      );
   }
   budget.depth += 1;
   return listed;

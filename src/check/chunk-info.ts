@@ -1,6 +1,6 @@
 /**
- * Claims of a blob's chunk info, in its plain form: entries, contexts, windows and header, held against blob and chunk
- * table.
+ * Checks of a blob's plain chunk info: entries, contexts, windows and header, by themselves and against the blob table
+ * and chunk table.
  */
 
 import type { FieldPlace, IntField } from '../binary/fields.ts';
@@ -26,18 +26,18 @@ import type { Findings } from './findings.ts';
 const { fields: HEADER } = CI_HEADER;
 const { fields: BATCH } = BATCH_CONTEXT;
 const { fields: SPAN } = SPAN_CONTEXT;
-/** Messages name the parts of entries of the first version, whose words have no fields, as those of the second. */
+/** Fields of V2 entries. Messages use their names for V1 too, since parts of V1 words have none. */
 const { fields: ENTRY } = CHUNK_INFO_V2;
 
 export interface ChunkInfoContext {
   readonly blob: CheckedBlob;
   readonly blobIndex: number;
   readonly chunks: CheckedChunks;
-  /** Bytes of chunk data, behind which chunks cannot lie. */
+  /** Bytes of chunk data; chunks must lie within them. */
   readonly dataSize: number;
 }
 
-/** `meta`: plain chunk info, padded to blocks, and its header. Offsets of problems are in it. */
+/** Checks `meta`: plain chunk info, padded to blocks, and its header. Offsets of problems count from its start. */
 export function checkChunkInfo(meta: Buffer, context: ChunkInfoContext, findings: Findings): void {
   const bytes = new Bytes(meta, findings);
   const { blob } = context;
@@ -53,17 +53,17 @@ export function checkChunkInfo(meta: Buffer, context: ChunkInfoContext, findings
 const on = (blob: CheckedBlob, feature: number): boolean => (blob.features & feature) !== 0;
 
 function checkHeader(bytes: Bytes, at: number, blob: CheckedBlob): void {
-  const expect = (field: IntField, wanted: number) => {
+  const expect = (field: IntField, expected: number) => {
     const value = field.read(bytes, at);
-    if (value !== wanted) bytes.error(field, at, `${value}, and ${wanted} in the blob table`);
+    if (value !== expected) bytes.error(field, at, `${value}, but ${expected} in the blob table`);
   };
   bytes.expectOnly(HEADER.magic, at);
   bytes.expectOnly(HEADER.magic2, at);
-  // A merge clears this feature in the table only.
+  // Merging bootstraps clears this feature in the blob table only.
   const features = HEADER.features.read(bytes, at);
   if (((features ^ blob.features) & ~FEATURE.INLINED_FS_META) !== 0) {
-    const [has, wanted] = [features, blob.features].map((value) => `0x${value.toString(16)}`);
-    bytes.error(HEADER.features, at, `${has}, and ${wanted} in the blob table`);
+    const [stored, expected] = [features, blob.features].map((value) => `0x${value.toString(16)}`);
+    bytes.error(HEADER.features, at, `${stored}, but ${expected} in the blob table`);
   }
   expect(HEADER.compressor, blob.ciCompressor);
   expect(HEADER.count, blob.chunkCount);
@@ -74,19 +74,19 @@ function checkHeader(bytes: Bytes, at: number, blob: CheckedBlob): void {
   const entries = blob.chunkCount * blob.entrySize;
   const offset = HEADER.contextsOffset.read(bytes, at);
   const size = HEADER.contextsSize.read(bytes, at);
-  const wanted = hasContexts ? entries : 0;
-  // Without a batch in it Nydus leaves the place of the contexts out.
-  if (offset !== wanted && !(offset === 0 && size === 0)) {
-    bytes.error(HEADER.contextsOffset, at, `${offset}; the entries end at ${wanted}`);
+  const expectedOffset = hasContexts ? entries : 0;
+  // Nydus stores 0 when there is no batch.
+  if (offset !== expectedOffset && !(offset === 0 && size === 0)) {
+    bytes.error(HEADER.contextsOffset, at, `${offset}, not ${expectedOffset}`);
   }
   const rest = blob.ciUncompressedSize - entries;
   if (size !== (hasContexts ? rest : 0)) {
-    bytes.error(HEADER.contextsSize, at, `${size}; behind the entries are ${rest} bytes`);
+    bytes.error(HEADER.contextsSize, at, `${size}, but ${rest} bytes follow the entries`);
   }
   bytes.reserved(CI_HEADER, at, 'reserved of the chunk info header');
 }
 
-/** What can be a unit that chunks lie within: sizes, and for spans where they are. */
+/** Sizes of a unit: a batch, or a span of a gzip stream. */
 interface CheckedUnit {
   readonly size: number;
   readonly compressedSize: number;
@@ -105,7 +105,7 @@ function checkContexts(
   const windows = start + count * CONTEXT_SIZE;
   const hasContexts = isZran || on(blob, FEATURE.BATCH);
   if (hasContexts ? windows > end || (!isZran && windows !== end) : count !== 0) {
-    bytes.error(HEADER.contextsCount, headerAt, `${count} contexts in ${end - start} bytes`);
+    bytes.error(HEADER.contextsCount, headerAt, `${count} contexts do not match ${end - start} bytes`);
     return [];
   }
   const units: CheckedUnit[] = [];
@@ -116,10 +116,10 @@ function checkContexts(
     units.push(unit);
     const { compressedSize, size } = isZran ? SPAN : BATCH;
     if (unit.compressedSize === 0 || unit.compressedSize > MAX_UNIT_SIZE) {
-      bytes.error(compressedSize, at, `${unit.compressedSize} bytes are no size of a unit`);
+      bytes.error(compressedSize, at, `${unit.compressedSize} bytes are not a valid unit size`);
     }
     if (unit.size === 0 || unit.size > MAX_UNIT_SIZE) {
-      bytes.error(size, at, `${unit.size} bytes are no size of a unit`);
+      bytes.error(size, at, `${unit.size} bytes are not a valid unit size`);
     }
     bytes.reserved(isZran ? SPAN_CONTEXT : BATCH_CONTEXT, at, `reserved of a ${isZran ? 'span' : 'batch'}`);
     if (!isZran) continue;
@@ -128,23 +128,24 @@ function checkContexts(
       bytes.error(
         SPAN.compressedOffset,
         at,
-        `${span.compressedSize} bytes at ${span.compressedOffset} run out of ${dataSize}`,
+        `${span.compressedSize} bytes at offset ${span.compressedOffset} exceed the data's ${dataSize} bytes`,
       );
     }
     if (span.compressedOffset <= storedBefore)
-      bytes.error(SPAN.compressedOffset, at, 'not behind that of the span before');
-    // Empty members of the gzip stream are spans of their own.
-    if (span.plainOffset < plainBefore) bytes.error(SPAN.plainOffset, at, 'before that of the span before');
+      bytes.error(SPAN.compressedOffset, at, 'must be greater than that of the previous span');
+    // Two spans may have the same plain offset: an empty member of the gzip stream is also a span.
+    if (span.plainOffset < plainBefore) bytes.error(SPAN.plainOffset, at, 'less than that of the previous span');
     [storedBefore, plainBefore] = [span.compressedOffset, span.plainOffset];
-    if (span.windowSize > MAX_WINDOW) bytes.error(SPAN.windowSize, at, `${span.windowSize}, more than a window`);
+    if (span.windowSize > MAX_WINDOW)
+      bytes.error(SPAN.windowSize, at, `${span.windowSize} exceeds the maximum window of ${MAX_WINDOW} bytes`);
     else if (!(windows + span.windowAt + span.windowSize <= end)) {
-      bytes.error(SPAN.windowAt, at, `${span.windowSize} bytes at ${span.windowAt} are no window`);
+      bytes.error(SPAN.windowAt, at, `${span.windowSize} bytes at offset ${span.windowAt} exceed the windows`);
     }
     if (span.bits > 7 || (span.bits > 0 && span.compressedOffset === 0)) {
-      bytes.error(SPAN.bits, at, `${span.bits} bits of the byte before`);
+      bytes.error(SPAN.bits, at, `${span.bits} bits of the previous byte are not possible here`);
     }
     if (span.bits === 0 && span.byte !== 0)
-      findings.warning(SPAN.byte.name, at + SPAN.byte.at, 'a byte of which no bit is used');
+      findings.warning(SPAN.byte.name, at + SPAN.byte.at, 'the byte is set, but none of its bits is used');
   }
   return units;
 }
@@ -159,15 +160,16 @@ function checkEntries(bytes: Bytes, count: number, units: readonly CheckedUnit[]
     const at = i * blob.entrySize;
     const entry = decodeChunkInfo(bytes, at, blob.entrySize);
     const wrong: Wrong = (field, message) => bytes.error(field, at, `chunk ${i}: ${message}`);
-    if (entry.uncompressedSize > blob.chunkSize) wrong(ENTRY.lastByte, `${entry.uncompressedSize} bytes`);
-    // Chunks follow one another, each at a whole block.
+    if (entry.uncompressedSize > blob.chunkSize)
+      wrong(ENTRY.lastByte, `${entry.uncompressedSize} bytes exceed the chunk size`);
+    // Each chunk starts at the first whole block after the previous one.
     if (entry.uncompressedOffset !== plainEnd) wrong(ENTRY.block, `${entry.uncompressedOffset}, not ${plainEnd}`);
     plainEnd = alignUp(entry.uncompressedOffset + entry.uncompressedSize, BLOCK);
     const unit = checkKind(entry, units, blob, wrong);
     const stored = entry.compressedOffset + (unit !== null && !isZran ? unit.compressedSize : entry.compressedSize);
     if (stored > dataSize) wrong(ENTRY.compressedOffset, `up to ${stored} of ${dataSize} bytes of data`);
     if (!isZran) {
-      // Members of a batch share its place.
+      // All chunks of a batch have its offset.
       const isNext = entry.compressedOffset === storedEnd;
       const isSame = unit !== null && stored === storedEnd;
       if (!isNext && !isSame) wrong(ENTRY.compressedOffset, `${entry.compressedOffset}, not ${storedEnd}`);
@@ -176,14 +178,14 @@ function checkEntries(bytes: Bytes, count: number, units: readonly CheckedUnit[]
     checkAgainstTable(entry, i, context, wrong);
   }
   if (count === blob.chunkCount && plainEnd !== blob.uncompressedSize) {
-    const message = `the chunks end at ${plainEnd}, and the device at ${blob.uncompressedSize} in the blob table`;
+    const message = `the chunks end at ${plainEnd}, but the device at ${blob.uncompressedSize} in the blob table`;
     findings.error('uncompressed_size', (count - 1) * blob.entrySize + 4, message);
   }
 }
 
 type Wrong = (field: FieldPlace, message: string) => void;
 
-/** Flags, and the unit that a chunk is part of; null when it is stored alone. */
+/** Checks the flags and returns the unit of a chunk; null when the chunk is stored alone. */
 function checkKind(
   entry: ChunkInfoEntry,
   units: readonly CheckedUnit[],
@@ -213,7 +215,7 @@ function checkKind(
   return unit;
 }
 
-/** The same chunk in the chunk table of the bootstrap, where a file uses it. */
+/** Compares an entry with the chunk table of the bootstrap, which has the chunk if a file uses it. */
 function checkAgainstTable(entry: ChunkInfoEntry, index: number, context: ChunkInfoContext, wrong: Wrong): void {
   const { blob, blobIndex, chunks } = context;
   const row = chunks.find(blobIndex, index);

@@ -1,4 +1,4 @@
-/** Claims of the chunk info table: every entry by itself, its order, and that chunks do not overlap in their device. */
+/** Checks of the chunk table: each entry by itself, their order, and that chunks do not overlap in their device. */
 import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE, type ChunkEntry, readChunkEntry } from '../formats/rafs/chunk-entry.ts';
 import { PairIndex } from '../formats/rafs/keyed-hash.ts';
 import { CHUNK_FLAG, FEATURE } from '../formats/rafs/layout.ts';
@@ -10,15 +10,15 @@ import type { CheckedSuperblock } from './superblock.ts';
 const { fields: ENTRY } = CHUNK_ENTRY;
 
 export interface TableEntry extends ChunkEntry {
-  /** Place in the bootstrap. */
+  /** Offset in the bootstrap. */
   readonly at: number;
 }
 
-/** The table as it was found, by what index entries of files say. */
+/** The chunk table, by the blob and chunk number that chunk indexes of files have. */
 export class CheckedChunks {
   readonly entries: readonly TableEntry[];
   readonly #byPair: PairIndex;
-  /** By entry: the first file that uses it. */
+  /** Path of the first file that uses an entry, by entry. */
   readonly #paths: Array<string | null>;
 
   constructor(entries: readonly TableEntry[]) {
@@ -31,7 +31,7 @@ export class CheckedChunks {
     for (const [i, { blobIndex, index }] of entries.entries()) this.#byPair.add(i, blobIndex, index);
   }
 
-  /** The entry of a blob's chunk, which the file at `path` uses. */
+  /** The entry of a blob's chunk, which is marked as used by the file at `path`. */
   use(blobIndex: number, index: number, path: string): TableEntry | null {
     const place = this.#byPair.find(blobIndex, index);
     if (place === null) return null;
@@ -49,13 +49,13 @@ export class CheckedChunks {
     for (const [i, entry] of this.entries.entries()) if (this.#paths[i] === null) yield entry;
   }
 
-  /** A file that uses a blob's chunk. */
+  /** Path of a file that uses a blob's chunk. */
   pathOf(blobIndex: number, index: number): string | null {
     const place = this.#byPair.find(blobIndex, index);
     return place === null ? null : this.#paths[place]!;
   }
 
-  /** Whether `entry` is the one that its blob and index find. */
+  /** Whether a lookup by blob and chunk number finds `entry`, and not a duplicate. */
   isFirst(entry: TableEntry): boolean {
     return this.find(entry.blobIndex, entry.index) === entry;
   }
@@ -67,12 +67,12 @@ export function checkChunkTable(bytes: Bytes, sb: CheckedSuperblock, blobs: read
     return { ...readChunkEntry(bytes, at), at };
   });
   const chunks = new CheckedChunks(entries);
-  // The one entry that tarfs has per blob says nothing: files are resolved by their blocks.
+  // The one entry per blob that tarfs has is not used: files are resolved by their blocks.
   if (sb.isTarfs) return chunks;
   for (const [i, entry] of entries.entries()) {
     checkEntry(bytes, sb, entry, blobs);
     if (!chunks.isFirst(entry)) {
-      bytes.error(ENTRY.index, entry.at, `chunk ${entry.index} of blob ${entry.blobIndex} twice`);
+      bytes.error(ENTRY.index, entry.at, `duplicate chunk ${entry.index} of blob ${entry.blobIndex}`);
     }
     const before = entries[i - 1];
     if (before !== undefined && byDigest(before, entry) > 0) {
@@ -89,64 +89,68 @@ function checkEntry(bytes: Bytes, sb: CheckedSuperblock, entry: TableEntry, blob
   const { at } = entry;
   const blob = blobs[entry.blobIndex];
   if (blob === undefined) {
-    bytes.error(ENTRY.blobIndex, at, `${entry.blobIndex} of ${blobs.length} blobs`);
+    bytes.error(ENTRY.blobIndex, at, `blob ${entry.blobIndex} does not exist: the image has ${blobs.length}`);
     return;
   }
   checkFlags(bytes, entry, blob);
   if (entry.index > MAX_CHUNKS || entry.index >= blob.chunkCount) {
-    bytes.error(ENTRY.index, at, `chunk ${entry.index} of ${blob.chunkCount}`);
+    bytes.error(ENTRY.index, at, `chunk ${entry.index} does not exist: the blob has ${blob.chunkCount}`);
   }
   const plain = entry.uncompressedSize;
   if (plain === 0 || plain > sb.chunkSize) {
-    bytes.error(ENTRY.uncompressedSize, at, `${plain} is not 1 … ${sb.chunkSize}`);
+    bytes.error(ENTRY.uncompressedSize, at, `${plain} is not from 1 to ${sb.chunkSize}`);
   }
   if (entry.uncompressedOffset % sb.block !== 0) {
-    bytes.error(ENTRY.uncompressedOffset, at, `${entry.uncompressedOffset} is no multiple of ${sb.block}`);
+    bytes.error(ENTRY.uncompressedOffset, at, `${entry.uncompressedOffset} is not a multiple of ${sb.block}`);
   } else if (!(entry.uncompressedOffset + plain <= blob.uncompressedSize)) {
-    bytes.error(ENTRY.uncompressedOffset, at, `runs out of the blob's ${blob.uncompressedSize} bytes`);
+    bytes.error(ENTRY.uncompressedOffset, at, `exceeds the device's ${blob.uncompressedSize} bytes`);
   }
   checkStored(bytes, entry, blob);
   if (!Number.isSafeInteger(entry.fileOffset) || entry.fileOffset % sb.chunkSize !== 0) {
-    bytes.error(ENTRY.fileOffset, at, `${entry.fileOffset} is no multiple of the chunk size`);
+    bytes.error(ENTRY.fileOffset, at, `${entry.fileOffset} is not a multiple of the chunk size`);
   }
 }
 
 function checkFlags(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
-  const known = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
+  const allFlags = Object.values(CHUNK_FLAG).reduce((all, bit) => all | bit, 0);
   const wrong = (message: string) => bytes.error(ENTRY.flags, entry.at, `0x${entry.flags.toString(16)}: ${message}`);
-  if ((entry.flags & ~known) !== 0) wrong('unknown bits');
-  if ((entry.flags & CHUNK_FLAG.HOLE) !== 0) wrong('a hole, which no file can have');
+  if ((entry.flags & ~allFlags) !== 0) wrong('unknown bits');
+  if ((entry.flags & CHUNK_FLAG.HOLE) !== 0) wrong('holes are not supported');
   const isEncrypted = (blob.features & FEATURE.ENCRYPTED) !== 0;
   if (isEncrypted !== ((entry.flags & CHUNK_FLAG.ENCRYPTED) !== 0)) {
-    wrong(`the blob is ${isEncrypted ? '' : 'not '}encrypted, the chunk otherwise`);
+    wrong(`the blob is ${isEncrypted ? '' : 'not '}encrypted, but the chunk is${isEncrypted ? ' not' : ''}`);
   }
   if ((entry.flags & CHUNK_FLAG.BATCH) !== 0 && (blob.features & FEATURE.BATCH) === 0)
-    wrong('a batch of a blob without');
+    wrong('a batch chunk in a blob without batches');
   const crc = ENTRY.crc32c.read(bytes, entry.at);
   if ((entry.flags & CHUNK_FLAG.HAS_CRC32) === 0 && crc !== 0) {
-    bytes.findings.warning(ENTRY.crc32c.name, entry.at + ENTRY.crc32c.at, 'a checksum that the flags deny');
+    bytes.findings.warning(
+      ENTRY.crc32c.name,
+      entry.at + ENTRY.crc32c.at,
+      'there is a checksum, but the flag for it is not set',
+    );
   }
 }
 
 /**
- * Where and how the chunk is stored. Of members of a batch and of spans of a gzip stream only the blob's chunk info
- * knows.
+ * Checks the stored bytes of a chunk. Only the blob's chunk info tells where chunks of batches and of gzip spans are
+ * stored.
  */
 function checkStored(bytes: Bytes, entry: TableEntry, blob: CheckedBlob): void {
   const { at, compressedSize: stored, uncompressedSize: plain, flags } = entry;
   const isBatchMember = (blob.features & FEATURE.BATCH) !== 0 && stored === 0;
   if (isBatchMember) {
-    if (entry.compressedOffset !== 0) bytes.error(ENTRY.compressedOffset, at, 'a place for a member of a batch');
+    if (entry.compressedOffset !== 0) bytes.error(ENTRY.compressedOffset, at, 'a chunk of a batch must have offset 0');
     return;
   }
   if (!(entry.compressedOffset + stored <= blob.compressedSize)) {
-    bytes.error(ENTRY.compressedOffset, at, `runs out of the blob's ${blob.compressedSize} bytes`);
+    bytes.error(ENTRY.compressedOffset, at, `exceeds the blob's ${blob.compressedSize} bytes`);
   }
   if ((blob.features & FEATURE.ZRAN) !== 0) return;
   const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
   const padded = (flags & CHUNK_FLAG.ENCRYPTED) !== 0 && plain < 16 ? 18 : plain;
   const isFine = isCompressed ? stored > 0 && (stored < plain || stored === padded) : stored === padded;
-  if (!isFine) bytes.error(ENTRY.compressedSize, at, `${stored} bytes for ${plain} plain ones`);
+  if (!isFine) bytes.error(ENTRY.compressedSize, at, `${stored} stored bytes do not match ${plain} plain bytes`);
 }
 
 function checkOverlap(bytes: Bytes, entries: readonly TableEntry[]): void {

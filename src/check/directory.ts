@@ -1,4 +1,4 @@
-/** Claims of a directory's blocks (struct erofs_dirent): decoded entry by entry, whatever is wrong with some. */
+/** Checks of a directory's blocks (struct erofs_dirent). A damaged entry does not keep others from being decoded. */
 import { DIRENT } from '../formats/rafs/dirent.ts';
 import { type ByteString, display } from '../tree/node.ts';
 import { MAX_NAME } from '../tree/path.ts';
@@ -6,17 +6,17 @@ import type { Bytes } from './bytes.ts';
 
 const { fields: ENTRY, size: ENTRY_SIZE } = DIRENT;
 
-/** An entry whose name could be read. */
+/** A directory entry whose name is readable. */
 export interface CheckedEntry {
   readonly name: ByteString;
   readonly nid: number;
   readonly fileType: number;
-  /** Place of the entry and of its name in the bootstrap. */
+  /** Offsets of the entry and of its name in the bootstrap. */
   readonly at: number;
   readonly nameAt: number;
 }
 
-/** Appends the entries of the block at `at`, of which `length` bytes are the directory's, all in the file. */
+/** Appends the entries of the block at `at`. Its `length` bytes belong to the directory and lie in the file. */
 export function checkDirectoryBlock(
   bytes: Bytes,
   at: number,
@@ -26,12 +26,12 @@ export function checkDirectoryBlock(
 ): void {
   const { findings } = bytes;
   if (length < ENTRY_SIZE) {
-    findings.error('i_size', at, `a block of ${length} bytes has no room for an entry`, { path });
+    findings.error('i_size', at, `a block of ${length} bytes is too short for an entry`, { path });
     return;
   }
   const first = ENTRY.nameoff.read(bytes, at);
   if (first === 0 || first % ENTRY_SIZE !== 0 || first > length) {
-    bytes.error(ENTRY.nameoff, at, `the first is ${first}: no number of entries`, { path });
+    bytes.error(ENTRY.nameoff, at, `the first offset, ${first}, does not give a number of entries`, { path });
     return;
   }
   for (let entry = at; entry < at + first; entry += ENTRY_SIZE) {
@@ -40,7 +40,9 @@ export function checkDirectoryBlock(
     const end = isLast ? length : ENTRY.nameoff.read(bytes, entry + ENTRY_SIZE);
     bytes.reserved(DIRENT, entry, 'reserved of an entry', path);
     if (nameoff < first || nameoff >= length || end <= nameoff || end > length) {
-      bytes.error(ENTRY.nameoff, entry, `${nameoff}, then ${end}: not rising inside the block`, { path });
+      bytes.error(ENTRY.nameoff, entry, `${nameoff}, then ${end}: offsets must rise and lie inside the block`, {
+        path,
+      });
       continue;
     }
     const nameAt = at + nameoff;
@@ -54,7 +56,7 @@ export function checkDirectoryBlock(
   }
 }
 
-/** The last name of a block that is not full ends at a NUL, and NULs fill the rest. */
+/** Length of a name. The last name of a block that is not full ends at a NUL, and NULs fill the rest. */
 function nameOf(bytes: Bytes, at: number, length: number, isLast: boolean, path: string): ByteString {
   const name = bytes.text(at, length, 'name');
   const nul = isLast ? name.indexOf('\0') : -1;

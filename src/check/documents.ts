@@ -1,12 +1,11 @@
-/** Manifests, indexes and configs of a store, whole: fetched, held against their descriptor, and examined. */
-
+/** Manifests, indexes and configs of a store: fetched, compared with their descriptors, and examined. */
 import { toLacunaError } from '../errors.ts';
 import type { Descriptor, Examined } from '../image/manifest.ts';
 import { MAX_MANIFEST_SIZE } from '../image/manifest.ts';
 import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { Findings } from './findings.ts';
 
-/** Null when it could not be had, or is not what it should be; all that is wrong is noted. */
+/** Reads and examines a document. Null when it cannot be read or parsed; every problem is recorded. */
 export async function readDocument<T>(
   store: ImageStore,
   descriptor: Descriptor,
@@ -18,10 +17,10 @@ export async function readDocument<T>(
   if (bytes === null) return null;
   try {
     const { document, problems } = examine(bytes, findings.subject);
-    for (const problem of problems) findings.caught(problem, problem.field);
+    for (const problem of problems) findings.recordError(problem, problem.field);
     return document;
   } catch (error) {
-    findings.caught(error, 'document');
+    findings.recordError(error, 'document');
     return null;
   }
 }
@@ -36,8 +35,8 @@ async function bytesOf(
     return await store.manifest(descriptor, options);
   } catch (error) {
     const { code } = toLacunaError(error);
-    findings.caught(error, code === 'SIZE_MISMATCH' ? 'size' : 'digest');
-    // What is there under a wrong digest is looked at all the same.
+    findings.recordError(error, code === 'SIZE_MISMATCH' ? 'size' : 'digest');
+    // A document with a wrong digest is examined all the same, so that its other problems are reported too.
     return code === 'DIGEST_MISMATCH' ? await unverified(store, descriptor, options) : null;
   }
 }

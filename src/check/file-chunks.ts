@@ -1,4 +1,4 @@
-/** Claims of a regular file's chunk index array against the chunk table, as Nydus and as the kernel read it. */
+/** Checks of a regular file's chunk indexes against the chunk table, as Nydus and as the kernel read them. */
 import { CHUNK_INDEX, type ChunkIndex, INDEX_SIZE, readChunkIndex } from '../formats/rafs/chunk-index.ts';
 import { CHUNK_FORMAT_BITS, CHUNK_FORMAT_INDEXES, EXTENDED_INODE, type RawInode } from '../formats/rafs/inode.ts';
 import type { CheckedBlob } from './blob-table.ts';
@@ -14,11 +14,11 @@ export interface ChunkContext {
   readonly sb: CheckedSuperblock;
   readonly blobs: readonly CheckedBlob[];
   readonly chunks: CheckedChunks;
-  /** Entries whose file_offset some file confirmed. */
+  /** Entries whose file_offset matches that of a file. */
   readonly confirmed: Set<TableEntry>;
 }
 
-/** The inode at `offset`, its array at `at`, which is in the file. */
+/** Checks the chunk indexes at `at`, which lie in the bootstrap, of the inode at `offset`. */
 export function checkFileChunks(
   bytes: Bytes,
   context: ChunkContext,
@@ -34,9 +34,9 @@ export function checkFileChunks(
   for (let i = 0; i < count; i++) {
     const place = at + i * INDEX_SIZE;
     const index = readChunkIndex(bytes, place, Math.log2(sb.block));
-    const wanted = Math.min(sb.chunkSize, inode.size - i * sb.chunkSize);
-    if (sb.isTarfs) checkTarfs(bytes, context, index, place, wanted, path);
-    else checkIndex(bytes, context, index, place, { wanted, offset, fileOffset: i * sb.chunkSize, path });
+    const expectedSize = Math.min(sb.chunkSize, inode.size - i * sb.chunkSize);
+    if (sb.isTarfs) checkTarfs(bytes, context, index, place, expectedSize, path);
+    else checkIndex(bytes, context, index, place, { size: expectedSize, offset, fileOffset: i * sb.chunkSize, path });
     isOnePiece &&=
       previous === null ||
       (index.blobIndex === previous.blobIndex &&
@@ -47,9 +47,9 @@ export function checkFileChunks(
 }
 
 interface Expected {
-  /** Bytes that belong here. */
-  readonly wanted: number;
-  /** Of the inode. */
+  /** Bytes of file content in the chunk. */
+  readonly size: number;
+  /** Offset of the inode in the bootstrap. */
   readonly offset: number;
   readonly fileOffset: number;
   readonly path: string;
@@ -57,9 +57,14 @@ interface Expected {
 
 function checkIndex(bytes: Bytes, context: ChunkContext, index: ChunkIndex, at: number, expected: Expected): void {
   const { findings } = bytes;
-  const { path, wanted } = expected;
+  const { path, size } = expected;
   if (context.blobs[index.blobIndex] === undefined) {
-    bytes.error(INDEX.device, at, `${index.blobIndex + 1} of ${context.blobs.length} devices`, { path });
+    bytes.error(
+      INDEX.device,
+      at,
+      `device ${index.blobIndex + 1} does not exist: the image has ${context.blobs.length}`,
+      { path },
+    );
     return;
   }
   const entry = context.chunks.use(index.blobIndex, index.index, path);
@@ -69,34 +74,36 @@ function checkIndex(bytes: Bytes, context: ChunkContext, index: ChunkIndex, at: 
     return;
   }
   if (entry.uncompressedOffset !== index.uncompressedOffset) {
-    const problem = `the kernel reads at ${index.uncompressedOffset}, chunk ${index.index} lies at ${entry.uncompressedOffset}`;
+    const problem = `the kernel reads at ${index.uncompressedOffset}, but chunk ${index.index} is at ${entry.uncompressedOffset}`;
     bytes.error(INDEX.block, at, problem, { path });
   }
-  if (entry.uncompressedSize !== wanted) {
-    const problem = `${wanted} bytes belong into its chunk at ${expected.fileOffset}, which has ${entry.uncompressedSize}`;
+  if (entry.uncompressedSize !== size) {
+    const problem = `the chunk at file offset ${expected.fileOffset} has ${entry.uncompressedSize} bytes, not ${size}`;
     bytes.error(SIZE, expected.offset, problem, { path });
   }
   if (entry.fileOffset === expected.fileOffset) context.confirmed.add(entry);
 }
 
-/** tarfs: a block of the tar, no chunk. */
+/** Checks an index of tarfs, which is a block of the tar and not a chunk. */
 function checkTarfs(
   bytes: Bytes,
   { blobs }: ChunkContext,
   index: ChunkIndex,
   at: number,
-  wanted: number,
+  size: number,
   path: string,
 ): void {
   const blob = blobs[index.blobIndex];
   if (blob === undefined) {
-    bytes.error(INDEX.device, at, `${index.blobIndex + 1} of ${blobs.length} devices`, { path });
-  } else if (!(index.uncompressedOffset + wanted <= blob.uncompressedSize)) {
-    bytes.error(INDEX.block, at, `${wanted} bytes run out of the tar`, { path });
+    bytes.error(INDEX.device, at, `device ${index.blobIndex + 1} does not exist: the image has ${blobs.length}`, {
+      path,
+    });
+  } else if (!(index.uncompressedOffset + size <= blob.uncompressedSize)) {
+    bytes.error(INDEX.block, at, `${size} bytes exceed the tar`, { path });
   }
 }
 
-/** The size of an extent that the kernel is told: a chunk, or one power of two that the whole file fits in. */
+/** Checks the extent size that the kernel reads: a chunk, or a power of two that holds the whole file. */
 function checkExtent(
   { findings }: Bytes,
   sb: CheckedSuperblock,
@@ -107,10 +114,10 @@ function checkExtent(
 ): void {
   const format = inode.union;
   if ((format & ~CHUNK_FORMAT_BITS) !== CHUNK_FORMAT_INDEXES) {
-    findings.error('i_u.c.format', offset + UNION.at, `0x${format.toString(16)} is no index format`, { path });
+    findings.error('i_u.c.format', offset + UNION.at, `0x${format.toString(16)} is not an index format`, { path });
     return;
   }
-  // A power, not a shift: it may be 2^43.
+  // The size can be 2^43, which a shift cannot compute.
   const extent = sb.block * 2 ** (format & CHUNK_FORMAT_BITS);
   if (extent === sb.chunkSize || inode.size === 0) return;
   if (extent < inode.size || !isOnePiece) {

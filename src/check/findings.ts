@@ -1,26 +1,26 @@
-/** Problems of an image, collected: a check goes on after each, so that all are known at once. */
+/** Problems of an image, collected: a check continues after each of them, so that one run reports all. */
 import { type ErrorCode, FormatError, toLacunaError } from '../errors.ts';
 
-/** `error`: a claim is false, or readers will fail. `warning`: odd, and harmless to those who read the image today. */
+/** `error`: a value is wrong, or readers will fail. `warning`: a value is unusual, but harmless to today's readers. */
 export type Severity = 'error' | 'warning';
 
 /** One problem that `check` found. */
 export interface Problem {
   /** The error code that names the kind of problem. */
   readonly code: ErrorCode;
-  /** Whether the claim is false, or only unusual. */
+  /** Whether the value is wrong, or only unusual. */
   readonly severity: Severity;
-  /** What it is about: a manifest, a layer, `bootstrap`, `blob <id>`. */
+  /** The object that has the problem: a manifest, a layer, `bootstrap`, `blob <id>`. */
   readonly subject: string;
   /** The field that is wrong, as its format names it. */
   readonly field: string;
-  /** Its first byte in the subject; null in documents. */
+  /** Offset of the field in the subject, in bytes; null in documents. */
   readonly offset: number | null;
-  /** The file of the image that it is part of. */
+  /** Path of the file in the image that the field belongs to; null when there is none. */
   readonly path: string | null;
-  /** What is wrong, in one sentence. */
+  /** The problem, in one sentence. */
   readonly message: string;
-  /** What to do about it; null when there is no advice. */
+  /** Advice for the user; null when there is none. */
   readonly hint: string | null;
 }
 
@@ -30,13 +30,13 @@ export interface ProblemDetails {
   readonly hint?: string;
 }
 
-/** Problems that are listed; what is beyond is counted only. */
+/** Maximum number of listed problems; further ones are only counted. */
 const MAX_PROBLEMS = 1000;
-/** Of one field of one subject, so that a million damaged records do not hide the rest. */
+/** Maximum number of listed problems for one field of one subject, so that a million damaged records do not hide the rest. */
 export const MAX_PER_FIELD = 100;
 
-/** Codes of errors that are about the image. A network that fails, a refusal or a mistake of our own says nothing of it. */
-const TELLING: ReadonlySet<ErrorCode> = new Set([
+/** Codes of errors that the image causes. Network errors, refused access and internal errors are not problems of the image. */
+const IMAGE_ERROR_CODES: ReadonlySet<ErrorCode> = new Set([
   'FORMAT',
   'DIGEST_MISMATCH',
   'SIZE_MISMATCH',
@@ -45,7 +45,7 @@ const TELLING: ReadonlySet<ErrorCode> = new Set([
   'PROTOCOL',
 ]);
 
-/** What all views of one check share. */
+/** The list that all `Findings` of one check share. */
 interface Collected {
   readonly problems: Problem[];
   readonly perField: Map<string, number>;
@@ -53,7 +53,7 @@ interface Collected {
   warnings: number;
 }
 
-/** A view on the list for one subject. */
+/** Records problems of one subject in the list of the whole check. */
 export class Findings {
   readonly subject: string;
   readonly #all: Collected;
@@ -63,8 +63,8 @@ export class Findings {
     this.#all = all === undefined ? { problems: [], perField: new Map(), errors: 0, warnings: 0 } : all.#all;
   }
 
-  /** The same list, about something else. */
-  about(subject: string): Findings {
+  /** Findings of another subject, recorded in the same list. */
+  forSubject(subject: string): Findings {
     return new Findings(subject, this);
   }
 
@@ -76,10 +76,10 @@ export class Findings {
     this.#add('warning', field, offset, message, details);
   }
 
-  /** An error of reading as a problem, if it tells something about the image; what tells of the way to it is thrown on. */
-  caught(error: unknown, field: string, offset: number | null = null, details: ProblemDetails = {}): void {
+  /** Records an error as a problem if the image causes it; throws any other error again. */
+  recordError(error: unknown, field: string, offset: number | null = null, details: ProblemDetails = {}): void {
     const failure = toLacunaError(error);
-    if (!TELLING.has(failure.code)) throw error;
+    if (!IMAGE_ERROR_CODES.has(failure.code)) throw error;
     const { code, hint } = failure;
     const place = failure instanceof FormatError ? failure : null;
     this.#add('error', place?.field ?? field, offset ?? place?.offset ?? null, failure.message, {
@@ -97,7 +97,7 @@ export class Findings {
     return this.#all.warnings;
   }
 
-  /** By subject as they came up, then by place. */
+  /** All problems, by subject in the order of first use, then by offset and field. */
   sorted(): Problem[] {
     const order = new Map<string, number>();
     for (const { subject } of this.#all.problems) if (!order.has(subject)) order.set(subject, order.size);

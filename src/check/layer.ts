@@ -1,4 +1,4 @@
-/** Layers that are tars: their bytes, their digests, and of a lazy image's last one the members. */
+/** Checks of tar layers: sizes, digests, and the members of a bootstrap layer. */
 import { createHash } from 'node:crypto';
 import { MAX_BOOTSTRAP_LAYER, MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hasherFor } from '../image/digest.ts';
@@ -9,7 +9,7 @@ import type { ImageStore, SignalOptions } from '../registry/store.ts';
 import type { TarHandler } from '../tree/tar.ts';
 import type { Findings } from './findings.ts';
 
-/** What the last layer of a lazy image carries. */
+/** Members of a bootstrap layer, the last layer of a lazy image. */
 export interface BootstrapMembers {
   readonly bootstrap: Buffer | null;
   /** Hex of `image/<hex>.blob.meta` → its bytes. */
@@ -18,7 +18,7 @@ export interface BootstrapMembers {
 
 const BOOTSTRAP = 'image/image.boot';
 
-/** Reads the bootstrap layer whole. `diffId`: what the config says of it. */
+/** Reads the bootstrap layer whole. `diffId`: its diff ID in the config. */
 export async function checkBootstrapLayer(
   store: ImageStore,
   layer: Descriptor,
@@ -35,10 +35,10 @@ export async function checkBootstrapLayer(
       if (type !== 'reg' || !(name === BOOTSTRAP || META_MEMBER.test(name))) return;
       total += size;
       if (total > MAX_BOOTSTRAP_SIZE) {
-        findings.error(name, null, `${size} bytes are too many`);
+        findings.error(name, null, `${size} bytes exceed the maximum`);
         return;
       }
-      if (members.has(name)) findings.error(name, null, 'twice in the layer');
+      if (members.has(name)) findings.error(name, null, 'duplicate member of the layer');
       pieces = [];
       members.set(name, pieces);
     },
@@ -64,7 +64,7 @@ export async function checkBootstrapLayer(
 
 const IGNORE: TarHandler = { entry() {}, content: (_buffer, _start, available) => available, hole: (length) => length };
 
-/** Reads a tar layer whole: its digest, its tar, and the digest of that (`diffId`, null: nobody says). */
+/** Reads a tar layer whole, and checks its digest, its tar and the tar's digest. `diffId`: null when the config has none. */
 export async function checkTar(
   store: LayerSource,
   layer: Descriptor,
@@ -77,17 +77,17 @@ export async function checkTar(
   try {
     await parseLayerTar(store, layer, handler ?? IGNORE, { ...options, onTar: (piece) => hash.update(piece) });
   } catch (error) {
-    findings.caught(error, 'layer');
+    findings.recordError(error, 'layer');
     return;
   }
   const found = `${diffId?.split(':')[0]}:${hash.digest('hex')}`;
   if (diffId === null || found === diffId) return;
-  findings.error('rootfs.diff_ids', null, `the config says ${diffId}, the tar has ${found}`, {
+  findings.error('rootfs.diff_ids', null, `${diffId} in the config, but the tar has ${found}`, {
     code: 'DIGEST_MISMATCH',
   });
 }
 
-/** Whether a layer is there and as long as its descriptor says; without reading it. */
+/** Whether a layer exists and has the size of its descriptor. The layer is not read. */
 export async function checkPresence(
   store: ImageStore,
   descriptor: Descriptor,
@@ -98,12 +98,12 @@ export async function checkPresence(
   if (await store.has(descriptor, options)) return true;
   if (descriptor.urls !== undefined && descriptor.urls.length > 0) return false;
   try {
-    // Reading its first byte tells what is wrong.
+    // Reading the first byte gives the error of the store.
     const first = { offset: 0, length: Math.min(1, descriptor.size), ...options };
     for await (const _ of store.open(descriptor, first));
-    findings.error(field, null, `${descriptor.digest} is not there`, { code: 'NOT_FOUND' });
+    findings.error(field, null, `${descriptor.digest} does not exist`, { code: 'NOT_FOUND' });
   } catch (error) {
-    findings.caught(error, field);
+    findings.recordError(error, field);
   }
   return false;
 }

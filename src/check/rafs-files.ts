@@ -1,4 +1,4 @@
-/** Bare files: a bootstrap, and a folder of blobs named by their ids. */
+/** Checks of local files: a bootstrap, and a folder of blobs named by their ids. */
 import { basename, dirname, join } from 'node:path';
 import { fileSource } from '../blob/source.ts';
 import { toLacunaError } from '../errors.ts';
@@ -7,14 +7,14 @@ import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { isSha256Hex } from '../image/digest.ts';
 import type { RafsReference } from '../image/reference.ts';
 import { readRegular, sizeOfRegular } from '../open-file.ts';
+import type { BlobLocation, BlobLocations, BlobOptions } from './blob-location.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import { checkBlobs } from './blobs.ts';
 import { checkBootstrap } from './bootstrap.ts';
 import type { Findings } from './findings.ts';
-import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 import type { CheckedImage } from './report.ts';
 
-/** Throws what keeps the bootstrap from being read; of everything else it notes what is wrong. */
+/** Checks local files. Throws when the bootstrap cannot be read; every other problem is recorded. */
 export async function checkRafsFiles(
   reference: RafsReference,
   findings: Findings,
@@ -24,7 +24,7 @@ export async function checkRafsFiles(
   const bytes = await readRegular(path, MAX_BOOTSTRAP_SIZE, { op: 'open' });
   const stem = basename(path).replace(/\.boot$/, '');
   const blobId = isSha256Hex(stem) ? stem : null;
-  const bootstrap = checkBootstrap(bytes, findings.about('bootstrap'), { blobId });
+  const bootstrap = checkBootstrap(bytes, findings.forSubject('bootstrap'), { blobId });
   const image = {
     digest: null,
     kind: 'lazy',
@@ -41,15 +41,17 @@ export async function checkRafsFiles(
   return { ...image, inodes, names, chunks: chunks.entries.length, blobs };
 }
 
-function filePlaces(directory: string, findings: Findings): BlobPlaces {
-  const place = async (name: string, subject: string, field: string): Promise<BlobPlace | null> => {
+function filePlaces(directory: string, findings: Findings): BlobLocations {
+  const place = async (name: string, subject: string, field: string): Promise<BlobLocation | null> => {
     const path = join(directory, name);
     try {
       const size = await sizeOfRegular(path, { op: 'open', within: directory });
       return { source: fileSource(path, directory), size };
     } catch (cause) {
-      const hint = 'blobs lie beside the bootstrap, or where ,blobs=DIR says';
-      findings.about(subject).caught(toLacunaError(cause, { op: 'open', subject: path }), field, null, { hint });
+      const hint = 'blobs must lie in the folder of the bootstrap, or in that of ,blobs=DIR';
+      findings
+        .forSubject(subject)
+        .recordError(toLacunaError(cause, { op: 'open', subject: path }), field, null, { hint });
       return null;
     }
   };

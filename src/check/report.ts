@@ -1,19 +1,19 @@
-/** What a check gives back. */
+/** The result of a check. */
 import type { CheckedBlobReport } from './blobs.ts';
 import type { Findings, Problem } from './findings.ts';
 
-/** One manifest, or the bare bootstrap, that was checked. */
+/** One checked manifest, or the bootstrap of local files. */
 export interface CheckedImage {
-  /** Digest of the manifest, null for bare files. */
+  /** Digest of the manifest; null for local files. */
   readonly digest: string | null;
   /**
    * `lazy`: bootstrap and blobs; `layers`: an ordinary image; `artifact`: an attestation, signature or chart that an index
-   * lists beside images; `unknown`: too damaged to tell.
+   * lists beside images; `unknown`: the manifest is too damaged to tell.
    */
   readonly kind: 'lazy' | 'layers' | 'artifact' | 'unknown';
   /** Number of layers in the manifest. */
   readonly layers: number;
-  /** Bytes of all layers as they are stored. */
+  /** Total size of all layers as stored, in bytes. */
   readonly layersSize: number;
   /** Number of inodes that were checked. */
   readonly inodes: number;
@@ -27,19 +27,19 @@ export interface CheckedImage {
 
 /** The result of {@link check}. */
 export interface CheckReport {
-  /** The reference of the image, as it was given. */
+  /** The reference of the image, as the caller gave it. */
   readonly reference: string;
   /** Whether all data was read. */
   readonly deep: boolean;
-  /** No error was found. */
+  /** Whether no error was found. */
   readonly ok: boolean;
   /** Number of errors, listed or not. */
   readonly errors: number;
   /** Number of warnings, listed or not. */
   readonly warnings: number;
-  /** Problems beyond the bound of the list; they are counted. */
+  /** Number of problems that were counted but not listed, since the list was full. */
   readonly notListed: number;
-  /** The problems in the order in which they were found, up to the bound of the list. */
+  /** The problems in the order in which they were found, up to the maximum of the list. */
   readonly problems: readonly Problem[];
   /** Every manifest that was checked. */
   readonly images: readonly CheckedImage[];

@@ -1,4 +1,4 @@
-/** One image manifest of a store with all that it names. */
+/** Checks of one image manifest in a store, with its config, layers and blobs. */
 import { storeSource } from '../blob/source.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { isSha256Hex } from '../image/digest.ts';
@@ -10,6 +10,7 @@ import type { Platform } from '../image/platform.ts';
 import { reportingStore } from '../reader/progress.ts';
 import { bootstrapLayerOf } from '../reader/select-manifest.ts';
 import type { ImageStore } from '../registry/store.ts';
+import type { BlobLocation, BlobLocations, BlobOptions } from './blob-location.ts';
 import type { CheckedBlob } from './blob-table.ts';
 import { checkBlobs } from './blobs.ts';
 import { checkBootstrap } from './bootstrap.ts';
@@ -17,10 +18,9 @@ import { readDocument } from './documents.ts';
 import type { Findings } from './findings.ts';
 import { type BootstrapMembers, checkBootstrapLayer, checkPresence, checkTar } from './layer.ts';
 import { checkConfig, checkManifest, isNydusBlob } from './manifest.ts';
-import type { BlobOptions, BlobPlace, BlobPlaces } from './place.ts';
 import type { CheckedImage } from './report.ts';
 
-/** Checks the manifest that `listed` names; `platform`: what an index says it is for. */
+/** Checks the manifest of the descriptor `listed`; `platform`: that of the index entry, null when there is none. */
 export async function checkStoreImage(
   store: ImageStore,
   listed: Descriptor,
@@ -28,7 +28,7 @@ export async function checkStoreImage(
   findings: Findings,
   options: BlobOptions,
 ): Promise<CheckedImage> {
-  const about = findings.about(`manifest ${listed.digest}`);
+  const manifestFindings = findings.forSubject(`manifest ${listed.digest}`);
   const image = {
     digest: listed.digest,
     kind: 'unknown',
@@ -40,47 +40,53 @@ export async function checkStoreImage(
     blobs: [],
   } as const;
   if (!isManifest(listed.mediaType)) {
-    await checkBlob(store, listed, 'manifest', about, options);
+    await checkBlob(store, listed, 'manifest', manifestFindings, options);
     return { ...image, kind: 'artifact' };
   }
-  const manifest = await readDocument(store, listed, examineManifest, about, options);
+  const manifest = await readDocument(store, listed, examineManifest, manifestFindings, options);
   if (manifest === null) return image;
   if (artifactTypeOf(manifest) !== null) {
     const parts = [manifest.config, ...manifest.layers];
-    for (const part of parts) await checkBlob(store, part, part.digest, about, options);
+    for (const part of parts) await checkBlob(store, part, part.digest, manifestFindings, options);
     return { ...image, kind: 'artifact', layers: manifest.layers.length };
   }
-  checkManifest(manifest, listed, about);
+  checkManifest(manifest, listed, manifestFindings);
   const config = await readConfig(store, manifest, platform, findings, options);
-  await checkLayers(store, manifest, config, findings, about, options);
+  await checkLayers(store, manifest, config, findings, manifestFindings, options);
   const layer = bootstrapLayerOf(manifest);
   const layersSize = manifest.layers.reduce((sum, { size }) => sum + size, 0);
   const facts = { ...image, layers: manifest.layers.length, layersSize } as const;
   if (layer === null) return { ...facts, kind: 'layers' };
   const diffId = config?.rootfs.diff_ids[manifest.layers.length - 1] ?? null;
-  const members = await checkBootstrapLayer(store, layer, diffId, findings.about(`layer ${layer.digest}`), options);
+  const members = await checkBootstrapLayer(
+    store,
+    layer,
+    diffId,
+    findings.forSubject(`layer ${layer.digest}`),
+    options,
+  );
   if (members.bootstrap === null) return { ...facts, kind: 'lazy' };
-  const bootstrap = checkBootstrap(members.bootstrap, findings.about(`bootstrap of ${listed.digest}`));
+  const bootstrap = checkBootstrap(members.bootstrap, findings.forSubject(`bootstrap of ${listed.digest}`));
   if (bootstrap === null) return { ...facts, kind: 'lazy' };
-  const places = new StorePlaces(store, manifest, members, findings, about, options);
+  const places = new StoreLocations(store, manifest, members, findings, manifestFindings, options);
   const blobs = await checkBlobs(bootstrap, places, findings, options);
   const { inodes, names, chunks } = bootstrap;
   return { ...facts, kind: 'lazy', inodes, names, chunks: chunks.entries.length, blobs };
 }
 
-/** Presence and size of what is not read; with `deep` also its digest. */
+/** Checks presence and size of a blob that is not an image layer; with `deep` also its digest. */
 async function checkBlob(
   store: ImageStore,
   blob: Descriptor,
   field: string,
-  about: Findings,
+  manifestFindings: Findings,
   options: BlobOptions,
 ): Promise<void> {
-  if (!(await checkPresence(store, blob, field, about, options)) || !options.deep) return;
+  if (!(await checkPresence(store, blob, field, manifestFindings, options)) || !options.deep) return;
   try {
     for await (const _ of store.open(blob, { signal: options.signal }));
   } catch (error) {
-    about.caught(error, field);
+    manifestFindings.recordError(error, field);
   }
 }
 
@@ -91,29 +97,29 @@ async function readConfig(
   findings: Findings,
   options: BlobOptions,
 ): Promise<ImageConfig | null> {
-  // Not every converter writes one.
+  // Some converters write no platform.
   if (manifest.config.mediaType === MEDIA.ociEmpty) return null;
-  const about = findings.about(`config ${manifest.config.digest}`);
-  const config = await readDocument(store, manifest.config, examineConfig, about, options);
-  if (config !== null) checkConfig(config, manifest, platform, about);
+  const configFindings = findings.forSubject(`config ${manifest.config.digest}`);
+  const config = await readDocument(store, manifest.config, examineConfig, configFindings, options);
+  if (config !== null) checkConfig(config, manifest, platform, configFindings);
   return config;
 }
 
 /**
- * Presence and sizes of all layers; with `deep` the bytes of those that are tars. Data blobs are read where their
- * chunks are.
+ * Checks presence and sizes of all layers, and with `deep` the content of tar layers. Data blobs are read later, with their
+ * chunks.
  */
 async function checkLayers(
   store: ImageStore,
   manifest: Manifest,
   config: ImageConfig | null,
   findings: Findings,
-  about: Findings,
+  manifestFindings: Findings,
   options: BlobOptions,
 ): Promise<void> {
   const bootstrap = bootstrapLayerOf(manifest);
   for (const [i, layer] of manifest.layers.entries()) {
-    const isThere = await checkPresence(store, layer, `layers[${i}]`, about, options);
+    const isThere = await checkPresence(store, layer, `layers[${i}]`, manifestFindings, options);
     if (!isThere || !options.deep || layer === bootstrap) continue;
     if (isNydusBlob(layer) || layerCompression(layer.mediaType) === null) continue;
     const diffId = config?.rootfs.diff_ids[i] ?? null;
@@ -122,17 +128,17 @@ async function checkLayers(
       layer,
       diffId,
       null,
-      findings.about(`layer ${layer.digest}`),
+      findings.forSubject(`layer ${layer.digest}`),
       options,
     );
   }
 }
 
-/** Where the blobs of a manifest's image are: its layers, and those of others that it says it refers to. */
-class StorePlaces implements BlobPlaces {
+/** Locations of the blobs of an image: its own layers, and layers of other images that it refers to. */
+class StoreLocations implements BlobLocations {
   readonly #store: ImageStore;
   readonly #layers: ReadonlyMap<string, Descriptor>;
-  /** Digest of an ordinary layer → the layer with the chunk info that makes a blob of it. */
+  /** Digest of an ordinary layer → the layer with the chunk info for it. */
   readonly #refs: ReadonlyMap<string, Descriptor>;
   readonly #members: BootstrapMembers;
   readonly #findings: Findings;
@@ -144,7 +150,7 @@ class StorePlaces implements BlobPlaces {
     manifest: Manifest,
     members: BootstrapMembers,
     findings: Findings,
-    about: Findings,
+    manifestFindings: Findings,
     options: BlobOptions,
   ) {
     this.#store = store;
@@ -157,51 +163,58 @@ class StorePlaces implements BlobPlaces {
     );
     this.#members = members;
     this.#findings = findings;
-    this.#referred = referredBlobs(manifest, about);
+    this.#referred = referredBlobs(manifest, manifestFindings);
     this.#options = options;
   }
 
-  async data(blob: CheckedBlob): Promise<BlobPlace | null> {
+  async data(blob: CheckedBlob): Promise<BlobLocation | null> {
     const digest = SHA256 + blob.id;
-    const about = this.#findings.about(`blob ${blob.id}`);
+    const blobFindings = this.#findings.forSubject(`blob ${blob.id}`);
     const layer = this.#layers.get(digest);
-    // Its presence was noted with the layers.
+    // A missing layer was recorded with the layers.
     if (layer !== undefined) {
       if (!(await this.#store.has(layer, this.#options))) return null;
       if (blob.compressedSize > layer.size) {
-        const problem = `${blob.compressedSize} bytes, and ${layer.size} in the manifest`;
-        about.error('compressed_size', null, problem, { code: 'SIZE_MISMATCH' });
+        const problem = `${blob.compressedSize} bytes, but ${layer.size} in the manifest`;
+        blobFindings.error('compressed_size', null, problem, { code: 'SIZE_MISMATCH' });
       }
       return { source: storeSource(this.#store, blob.id, layer.size), size: layer.size };
     }
     if (!this.#referred.has(blob.id) && !this.#refs.has(digest)) {
-      const hint = `layers of other images are named in ${ANNOTATION.nydusReferenceBlobIds}, or a registry may collect them`;
-      about.error('blob_id', null, 'no layer of the manifest, and not said to belong to another image', { hint });
+      const hint = `list layers of other images in ${ANNOTATION.nydusReferenceBlobIds}, or the registry may delete them`;
+      blobFindings.error(
+        'blob_id',
+        null,
+        'the blob is neither a layer of the manifest nor listed as a layer of another image',
+        { hint },
+      );
     }
-    return await this.#elsewhere(blob, about);
+    return await this.#elsewhere(blob, blobFindings);
   }
 
-  /** A blob that no descriptor tells the length of: what the blob table says has to be there. */
-  async #elsewhere(blob: CheckedBlob, about: Findings): Promise<BlobPlace | null> {
+  /** Location of a blob of another image. No descriptor has its size, so the size in the blob table is used. */
+  async #elsewhere(blob: CheckedBlob, blobFindings: Findings): Promise<BlobLocation | null> {
     const size = blob.compressedSize;
     const source = storeSource(this.#store, blob.id, size);
     try {
       for await (const _ of source.read(Math.max(size - 1, 0), Math.min(size, 1), this.#options.signal));
       return { source, size };
     } catch (error) {
-      about.caught(error, 'blob_id');
+      blobFindings.recordError(error, 'blob_id');
       return null;
     }
   }
 
-  async meta(blob: CheckedBlob): Promise<BlobPlace | null> {
+  async meta(blob: CheckedBlob): Promise<BlobLocation | null> {
     const layer = this.#metaLayer(blob);
     if (layer === null) {
-      const about = this.#findings.about(`blob ${blob.id}`);
-      about.error('blob_meta_digest', null, 'no layer of the manifest has its chunk info', { code: 'NOT_FOUND' });
+      const blobFindings = this.#findings.forSubject(`blob ${blob.id}`);
+      blobFindings.error('blob_meta_digest', null, 'no layer of the manifest has its chunk info', {
+        code: 'NOT_FOUND',
+      });
       return null;
     }
-    // Its presence was noted with the layers.
+    // A missing layer was recorded with the layers.
     if (!(await this.#store.has(layer, this.#options))) return null;
     return { source: storeSource(this.#store, layer.digest.slice(SHA256.length), layer.size), size: layer.size };
   }
@@ -215,7 +228,7 @@ class StorePlaces implements BlobPlaces {
     return null;
   }
 
-  /** The layer with the chunk info of a blob that has it elsewhere: by its digest, or as one that refers to the blob. */
+  /** The layer with the separate chunk info of a blob, found by its digest or by its reference to the blob. */
   #metaLayer(blob: CheckedBlob): Descriptor | null {
     if ((blob.features & FEATURE.SEPARATE) === 0) return null;
     const named = blob.metaDigest === null ? undefined : this.#layers.get(SHA256 + blob.metaDigest.toString('hex'));
@@ -226,7 +239,7 @@ class StorePlaces implements BlobPlaces {
 const SHA256 = 'sha256:';
 const MAX_LIST = 64 * 1024;
 
-/** Ids in the annotation that keeps blobs of other images from being collected. */
+/** Ids in the annotation that protects blobs of other images from garbage collection. */
 function referredBlobs(manifest: Manifest, findings: Findings): ReadonlySet<string> {
   const found = new Set<string>();
   const holders = [
@@ -242,11 +255,11 @@ function referredBlobs(manifest: Manifest, findings: Findings): ReadonlySet<stri
       const value = parseJson(Buffer.from(text), options);
       const ids = Array.isArray(value) ? (value as unknown[]) : [];
       if (!Array.isArray(value) || !ids.every((id) => typeof id === 'string' && isSha256Hex(id))) {
-        findings.error(field, null, 'not a list of ids of blobs');
+        findings.error(field, null, 'must be a list of blob ids');
       }
       for (const id of ids) if (typeof id === 'string') found.add(id);
     } catch (error) {
-      findings.caught(error, field);
+      findings.recordError(error, field);
     }
   }
   return found;

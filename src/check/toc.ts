@@ -1,6 +1,6 @@
 /**
- * The end of a blob: tar headers behind what they describe, and a table of contents (nydus, storage/src/meta/toc.rs). Read
- * backwards from the last byte, as Nydus does; what a header claims is believed only as far as it leads to the next one.
+ * Checks of the end of a blob: members, each followed by its tar header, and a table of contents (nydus,
+ * storage/src/meta/toc.rs). It is read backwards from the last byte, as Nydus does.
  */
 import {
   decodeTocEntry,
@@ -24,19 +24,19 @@ export interface Member {
   readonly headerAt: number;
 }
 
-/** Which members there can be, the last one first. */
+/** Possible members, the last one first. */
 const NAMES: readonly string[] = [MEMBER.toc, MEMBER.bootstrap, MEMBER.digests, MEMBER.meta, MEMBER.data];
 
-/** Bytes of a blob from `at` to its end, of which the first member begins at `first`, before `at` if need be. */
+/** Bytes of a blob from `at` to its end. The first member begins at `first`, which may be less than `at`. */
 export interface Tail {
   readonly bytes: Buffer;
   readonly at: number;
   readonly first: number;
-  /** Sizes of members that are known from elsewhere. */
+  /** Sizes of members that the blob table gives. */
   readonly sizes: ReadonlyMap<string, number>;
 }
 
-/** Members from the last one to the first, as far as their headers lead. */
+/** Members from the last one to the first, or to the first damaged header. */
 export function readMembers({ bytes: tail, at: tailAt, first, sizes }: Tail, findings: Findings): Member[] {
   const bytes = new Bytes(tail, findings);
   const members: Member[] = [];
@@ -45,7 +45,7 @@ export function readMembers({ bytes: tail, at: tailAt, first, sizes }: Tail, fin
   while (end > first) {
     const headerAt = end - TAR_HEADER.size;
     if (headerAt < tailAt) {
-      findings.error('tar header', end, `no room for one in front of byte ${end}`);
+      findings.error('tar header', end, `missing before offset ${end}`);
       break;
     }
     const member = readHeader(bytes, headerAt - tailAt, headerAt, sizes);
@@ -70,7 +70,7 @@ export function readMembers({ bytes: tail, at: tailAt, first, sizes }: Tail, fin
   return members;
 }
 
-/** `at`: in the bytes; `headerAt`: in the blob. Null when its size leads nowhere. */
+/** Reads the header at `at` of the bytes, `headerAt` of the blob. Null when its size is not a number. */
 function readHeader(bytes: Bytes, at: number, headerAt: number, sizes: ReadonlyMap<string, number>): Member | null {
   const { findings } = bytes;
   bytes.check(at, TAR_HEADER.size, 'tar header');
@@ -79,41 +79,45 @@ function readHeader(bytes: Bytes, at: number, headerAt: number, sizes: ReadonlyM
   const name = bytes.text(at, Math.max(0, bytes.bytes.subarray(at, at + TAR_HEADER.size).indexOf(0)), 'name');
   const octal = text(HEADER.size);
   if (HEADER.magic.read(bytes, at) !== GNU_MAGIC) {
-    findings.error('magic', headerAt + HEADER.magic.at, 'not a header of a GNU tar');
+    findings.error('magic', headerAt + HEADER.magic.at, 'not a GNU tar header');
   }
   const sum = tarChecksum(bytes.bytes, at);
-  const said = Number.parseInt(text(HEADER.checksum), 8);
-  if (said !== sum) findings.error('chksum', headerAt + HEADER.checksum.at, `${said}, the header has ${sum}`);
+  const stored = Number.parseInt(text(HEADER.checksum), 8);
+  if (stored !== sum)
+    findings.error('chksum', headerAt + HEADER.checksum.at, `${stored}, but the sum of the header is ${sum}`);
   const claimed = /^[0-7]{1,12}[\0 ]?/.test(octal) ? Number.parseInt(octal, 8) : null;
   const size = sizes.get(name) ?? claimed;
-  if (claimed === null) findings.error('size', headerAt + HEADER.size.at, `${JSON.stringify(octal)} is no number`);
+  if (claimed === null)
+    findings.error('size', headerAt + HEADER.size.at, `${JSON.stringify(octal)} is not an octal number`);
   else if (claimed !== size) findings.error('size', headerAt + HEADER.size.at, `${claimed} for ${name}, not ${size}`);
   return size === null ? null : { name, size, offset: headerAt - size, headerAt };
 }
 
 export interface CheckedTocEntry extends RawTocEntry {
-  /** Place in the blob. */
+  /** Offset in the blob. */
   readonly at: number;
 }
 
 const TOC_NAMES: readonly string[] = [MEMBER.data, MEMBER.meta, META_HEADER, MEMBER.digests, MEMBER.bootstrap];
 
-/** The entries of a table of contents, whose first byte lies at `tocAt` of the blob. */
+/** Reads and checks the entries of a table of contents at offset `tocAt` of the blob. */
 export function readToc(toc: Buffer, tocAt: number, findings: Findings): CheckedTocEntry[] {
   const bytes = new Bytes(toc, findings);
   if (toc.length % TOC_ENTRY.size !== 0)
-    findings.error('rafs.blob.toc', tocAt, `${toc.length} bytes are not whole entries`);
+    findings.error('rafs.blob.toc', tocAt, `${toc.length} bytes are not a whole number of entries`);
   const entries: CheckedTocEntry[] = [];
   for (let at = 0; at + TOC_ENTRY.size <= toc.length && entries.length < TOC_NAMES.length; at += TOC_ENTRY.size) {
     const place = tocAt + at;
     const entry = { ...decodeTocEntry(bytes, at), at: place };
     const nameAt = place + TOC_ENTRY.fields.name.at;
-    if (!TOC_NAMES.includes(entry.name)) findings.error('name', nameAt, `${JSON.stringify(entry.name)} is unknown`);
-    else if (entries.some(({ name }) => name === entry.name)) findings.error('name', nameAt, `${entry.name} twice`);
+    if (!TOC_NAMES.includes(entry.name))
+      findings.error('name', nameAt, `${JSON.stringify(entry.name)} is not a known member`);
+    else if (entries.some(({ name }) => name === entry.name))
+      findings.error('name', nameAt, `duplicate entry ${entry.name}`);
     if (!TOC_COMPRESSOR.has(entry.flags))
-      findings.error('flags', place, `0x${entry.flags.toString(16)} is no compression`);
+      findings.error('flags', place, `0x${entry.flags.toString(16)} is not a known compression`);
     if (TOC_ENTRY.reserved.some(({ at: start, size }) => firstNonZero(toc, at + start, at + start + size) !== null)) {
-      findings.warning('reserved of a TOC entry', place, 'bytes that are to be zero are not');
+      findings.warning('reserved of a TOC entry', place, 'the reserved bytes are not zero');
     }
     entries.push(entry);
   }

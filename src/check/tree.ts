@@ -1,6 +1,6 @@
 /**
- * Walks the tree of a bootstrap from its root and holds every inode, directory and name against what it claims. A
- * directory is entered once, whatever leads to it, and what is read is paid for out of a budget of the file's length.
+ * Walks the tree of a bootstrap from its root and checks every inode, directory and name. Each directory is entered once,
+ * however many names lead to it, and the bytes that are read are limited to the length of the file.
  */
 import { INDEX_SIZE } from '../formats/rafs/chunk-index.ts';
 import { DIRENT } from '../formats/rafs/dirent.ts';
@@ -22,27 +22,27 @@ import { SUPERBLOCK } from '../formats/rafs/superblock.ts';
 import { xattrSizeOf } from '../formats/rafs/xattr.ts';
 import { display, type NodeType } from '../tree/node.ts';
 import { MAX_DEPTH, MAX_PATH } from '../tree/path.ts';
-import type { Areas } from './areas.ts';
+import type { ByteOwnership } from './byte-ownership.ts';
 import type { Bytes } from './bytes.ts';
 import { type CheckedEntry, checkDirectoryBlock, shown } from './directory.ts';
 import { type ChunkContext, checkFileChunks } from './file-chunks.ts';
 import { checkXattrs } from './xattrs.ts';
 
-/** Fields up to i_ino, and what follows i_gid of extended inodes alone. */
+/** Fields of extended inodes. Those up to i_ino are at the same offsets in compact inodes. */
 const { fields: INODE } = EXTENDED_INODE;
 const FILE_TYPE = DIRENT.fields.type;
-/** Places of fields of the superblock. */
+/** Offsets of fields of the superblock in the bootstrap. */
 const ROOT_NID = SUPERBLOCK_OFFSET + SUPERBLOCK.fields.rootNid.at;
 const META_BLKADDR = SUPERBLOCK_OFFSET + SUPERBLOCK.fields.metaBlkaddr.at;
 
-/** What is remembered of an inode. */
-interface Known {
+/** A visited inode. */
+interface Visited {
   readonly type: NodeType | null;
   readonly nlink: number;
-  /** Place of i_nlink. */
+  /** Offset of i_nlink in the bootstrap. */
   readonly nlinkAt: number;
   readonly path: string;
-  /** Names that lead to it; of a directory its subdirectories. */
+  /** Number of names of the inode; of a directory, number of its subdirectories. */
   links: number;
 }
 
@@ -59,31 +59,31 @@ export interface TreeFacts {
   readonly inodes: number;
   readonly names: number;
   readonly hasXattrs: boolean;
-  /** False when parts could not be walked, so that counts of the whole mean nothing. */
+  /** False when parts could not be walked; counts are not meaningful then. */
   readonly isWhole: boolean;
   isInode(nid: number): boolean;
 }
 
-export function checkTree(bytes: Bytes, context: ChunkContext, areas: Areas): TreeFacts {
-  return new TreeCheck(bytes, context, areas).run();
+export function checkTree(bytes: Bytes, context: ChunkContext, ownership: ByteOwnership): TreeFacts {
+  return new TreeCheck(bytes, context, ownership).run();
 }
 
 class TreeCheck {
   readonly #bytes: Bytes;
   readonly #context: ChunkContext;
-  readonly #areas: Areas;
-  /** By permuted nid. */
-  readonly #known = new Map<number, Known>();
+  readonly #ownership: ByteOwnership;
+  /** Visited inodes by permuted nid. */
+  readonly #visited = new Map<number, Visited>();
   readonly #directories: OpenDirectory[] = [];
   #budget: number;
   #names = 1;
   #hasXattrs = false;
   #isWhole = true;
 
-  constructor(bytes: Bytes, context: ChunkContext, areas: Areas) {
+  constructor(bytes: Bytes, context: ChunkContext, ownership: ByteOwnership) {
     this.#bytes = bytes;
     this.#context = context;
-    this.#areas = areas;
+    this.#ownership = ownership;
     this.#budget = bytes.length;
   }
 
@@ -91,15 +91,15 @@ class TreeCheck {
     const { rootNid } = this.#context.sb;
     const root = this.#visit(rootNid, rootNid, 0, '/', { field: 'root_nid', at: ROOT_NID });
     if (root !== null && root !== 'dir') this.#error('root_nid', ROOT_NID, `the root is a ${root}`, '/');
-    // Grows while it is walked; no recursion, whatever the depth.
+    // The loop adds directories to the list while it walks it, so that deep trees need no recursion.
     for (const directory of this.#directories) this.#readDirectory(directory);
     if (this.#isWhole) this.#checkLinks();
     return {
-      inodes: this.#known.size,
+      inodes: this.#visited.size,
       names: this.#names,
       hasXattrs: this.#hasXattrs,
       isWhole: this.#isWhole,
-      isInode: (nid) => this.#known.has(permute(nid)),
+      isInode: (nid) => this.#visited.has(permute(nid)),
     };
   }
 
@@ -107,7 +107,7 @@ class TreeCheck {
     this.#bytes.findings.error(field, at, message, { path });
   }
 
-  /** What cannot be followed leaves a hole in the tree. */
+  /** Records a problem that keeps a part of the tree from being walked. */
   #broken(field: string, at: number, message: string, path: string): null {
     this.#isWhole = false;
     this.#error(field, at, message, path);
@@ -118,12 +118,13 @@ class TreeCheck {
     const before = this.#budget;
     this.#budget -= bytes;
     if (this.#budget >= 0) return true;
-    if (before >= 0) this.#broken('inode', at, 'more metadata than the bootstrap is long: structures overlap', path);
+    if (before >= 0)
+      this.#broken('inode', at, 'the metadata exceeds the length of the bootstrap: structures overlap', path);
     this.#isWhole = false;
     return false;
   }
 
-  /** An inode that a name leads to; `from` is the field that says so. Null for one that cannot be read. */
+  /** Visits the inode of a name; `from` is the field with its number. Null when the inode cannot be read. */
   #visit(
     nid: number,
     parentNid: number,
@@ -139,12 +140,12 @@ class TreeCheck {
     if (!isInside || !bytes.has(offset, size)) {
       const field = nid === sb.rootNid && sb.metaBlkaddr * sb.block > bytes.length ? 'meta_blkaddr' : from.field;
       const at = field === 'meta_blkaddr' ? META_BLKADDR : from.at;
-      return this.#broken(field, at, `inode ${nid} would lie at ${offset}, the file has ${bytes.length} bytes`, path);
+      return this.#broken(field, at, `inode ${nid} at offset ${offset} exceeds the file's ${bytes.length} bytes`, path);
     }
-    // Within the file a nid has less than 32 bits.
-    const before = this.#known.get(permute(nid));
+    // A nid inside the file has less than 32 bits.
+    const before = this.#visited.get(permute(nid));
     if (before?.type === 'dir') {
-      return this.#broken(from.field, from.at, `directory ${nid} is ${before.path} already`, path);
+      return this.#broken(from.field, from.at, `directory ${nid} already has the path ${before.path}`, path);
     }
     if (before !== undefined) {
       before.links++;
@@ -152,7 +153,7 @@ class TreeCheck {
     }
     const inode = decodeInode(bytes, offset);
     const nlinkAt = offset + structureOf(inode).fields.nlink.at;
-    this.#known.set(permute(nid), {
+    this.#visited.set(permute(nid), {
       type: inode.type,
       nlink: inode.nlink,
       nlinkAt,
@@ -171,7 +172,7 @@ class TreeCheck {
     return inode.type;
   }
 
-  /** What all inodes have. Returns where data follows, null when the attributes run out of the file. */
+  /** Checks the fields that all inodes have. Returns the offset of the data that follows; null when the attributes exceed the file. */
   #checkInode(inode: RawInode, offset: number, path: string): number | null {
     const bytes = this.#bytes;
     if (!isKnownLayout(inode.layout)) {
@@ -181,14 +182,14 @@ class TreeCheck {
       this.#broken(
         'i_mode',
         offset + INODE.mode.at,
-        `0${INODE.mode.read(bytes, offset).toString(8)} is no file type`,
+        `0${INODE.mode.read(bytes, offset).toString(8)} is not a valid file type`,
         path,
       );
     }
     if (!Number.isSafeInteger(inode.mtime.sec))
       this.#error('i_mtime', offset + INODE.mtime.at, 'beyond 2^53 seconds', path);
     if (inode.mtime.nsec > MAX_NSEC) {
-      this.#error('i_mtime_nsec', offset + INODE.mtimeNsec.at, `${inode.mtime.nsec} is not below a second`, path);
+      this.#error('i_mtime_nsec', offset + INODE.mtimeNsec.at, `${inode.mtime.nsec} ns is not below 10^9`, path);
     }
     bytes.reserved(structureOf(inode), offset, 'reserved of an inode', path);
     const size = xattrSizeOf(inode.xattrCount);
@@ -199,7 +200,7 @@ class TreeCheck {
       return this.#broken(
         'i_xattr_icount',
         offset + INODE.xattrCount.at,
-        `${size} bytes of attributes run out of the file`,
+        `${size} bytes of attributes exceed the file`,
         path,
       );
     }
@@ -210,49 +211,50 @@ class TreeCheck {
 
   #checkFile(inode: RawInode, offset: number, behind: number, path: string): void {
     if (inode.layout !== LAYOUT.CHUNK_BASED) {
-      this.#error('i_format', offset, 'a regular file that is not chunk-based', path);
+      this.#error('i_format', offset, 'a regular file must be chunk-based', path);
       return;
     }
     const at = alignUp(behind, INDEX_SIZE);
     const length = Math.ceil(inode.size / this.#context.sb.chunkSize) * INDEX_SIZE;
     if (!this.#bytes.has(at, length)) {
-      this.#error('i_size', offset + INODE.size.at, `the indexes of ${inode.size} bytes run out of the file`, path);
+      this.#error('i_size', offset + INODE.size.at, `the chunk indexes of ${inode.size} bytes exceed the file`, path);
       return;
     }
-    this.#areas.add(offset, at + length - offset, 'i_size', offset + INODE.size.at, path);
+    this.#ownership.claim(offset, at + length - offset, 'i_size', offset + INODE.size.at, path);
     if (this.#spend(length, offset, path)) checkFileChunks(this.#bytes, this.#context, inode, offset, at, path);
   }
 
   #checkSymlink(inode: RawInode, offset: number, path: string): void {
     if (inode.size === 0 || inode.size >= MAX_PATH) {
-      this.#error('i_size', offset + INODE.size.at, `a target of ${inode.size} bytes`, path);
+      this.#error('i_size', offset + INODE.size.at, `a target of ${inode.size} bytes is not allowed`, path);
       return;
     }
     const pieces = this.#data(inode, offset, path);
-    // Nydus lays a target of more than one block of tarfs out in a way that later inodes overwrite: its own fault, and known.
+    // In tarfs, Nydus lets later inodes overwrite a target of more than one block. This is a known fault of Nydus.
     if (this.#context.sb.isTarfs && inode.size > this.#context.sb.block) return;
     for (const { at, length } of pieces) {
       const nul = this.#bytes.bytes.subarray(at, at + length).indexOf(0);
-      if (nul >= 0) this.#error('symlink', at + nul, 'its target has a NUL', path);
+      if (nul >= 0) this.#error('symlink', at + nul, 'the target contains a NUL', path);
     }
   }
 
   #checkSpecial(inode: RawInode, offset: number, behind: number, path: string): void {
-    if (inode.size !== 0) this.#error('i_size', offset + INODE.size.at, `${inode.size} bytes of a ${inode.type}`, path);
+    if (inode.size !== 0)
+      this.#error('i_size', offset + INODE.size.at, `${inode.size}, but a ${inode.type} has no content`, path);
     const isDevice = inode.type === 'char' || inode.type === 'block';
     if (!isDevice && inode.union !== 0)
-      this.#error('i_u', offset + INODE.union.at, `a device number of a ${inode.type}`, path);
-    this.#areas.add(offset, behind - offset, 'i_xattr_icount', offset + INODE.xattrCount.at, path);
+      this.#error('i_u', offset + INODE.union.at, `a ${inode.type} cannot have a device number`, path);
+    this.#ownership.claim(offset, behind - offset, 'i_xattr_icount', offset + INODE.xattrCount.at, path);
   }
 
-  /** Where the data of a directory or symlink lies, as far as it is in the file. The inode's area is claimed with it. */
+  /** Ranges of the data of a directory or symlink that lie in the file. Claims the bytes of the inode too. */
   #data(inode: RawInode, offset: number, path: string): Array<{ at: number; length: number }> {
     const { block } = this.#context.sb;
     const behind = offset + inode.inodeSize + xattrSizeOf(inode.xattrCount);
     const tail = inode.layout === LAYOUT.INLINE ? inode.size % block : 0;
     const whole = inode.size - tail;
     const isDirectory = inode.type === 'dir';
-    this.#areas.add(
+    this.#ownership.claim(
       offset,
       behind + (this.#bytes.has(behind, tail) ? tail : 0) - offset,
       'i_size',
@@ -261,7 +263,7 @@ class TreeCheck {
     );
     if (inode.layout !== LAYOUT.PLAIN && inode.layout !== LAYOUT.INLINE) {
       if (isDirectory) this.#isWhole = false;
-      if (isKnownLayout(inode.layout)) this.#error('i_format', offset, `a chunk-based ${inode.type}`, path);
+      if (isKnownLayout(inode.layout)) this.#error('i_format', offset, `a ${inode.type} cannot be chunk-based`, path);
       return [];
     }
     if (!this.#spend(inode.size, offset, path)) return [];
@@ -273,18 +275,18 @@ class TreeCheck {
         this.#error(
           'i_u',
           offset + INODE.union.at,
-          `${whole} bytes at ${start} run out of ${this.#bytes.length}`,
+          `${whole} bytes at offset ${start} exceed the file's ${this.#bytes.length} bytes`,
           path,
         );
       } else {
-        this.#areas.add(start, alignUp(whole, block), 'i_u', offset + INODE.union.at, path);
+        this.#ownership.claim(start, alignUp(whole, block), 'i_u', offset + INODE.union.at, path);
         for (let at = 0; at < whole; at += block) pieces.push({ at: start + at, length: Math.min(block, whole - at) });
       }
     }
     if (tail > 0) {
       if (!this.#bytes.has(behind, tail) || (behind % block) + tail > block) {
         this.#isWhole &&= !isDirectory;
-        this.#error('i_size', offset + INODE.size.at, `an inline end of ${tail} bytes crosses a block`, path);
+        this.#error('i_size', offset + INODE.size.at, `${tail} bytes of inline data cross a block boundary`, path);
       } else pieces.push({ at: behind, length: tail });
     }
     return pieces;
@@ -293,7 +295,7 @@ class TreeCheck {
   #readDirectory(directory: OpenDirectory): void {
     const { inode, offset, path } = directory;
     if (inode.size === 0) {
-      this.#broken('i_size', offset + INODE.size.at, 'a directory without "." and ".."', path);
+      this.#broken('i_size', offset + INODE.size.at, 'the directory has no "." and ".."', path);
     }
     const entries: CheckedEntry[] = [];
     const before = this.#bytes.findings.errors;
@@ -312,36 +314,36 @@ class TreeCheck {
     const dots = { '.': nid, '..': parentNid };
     const seen = new Set<string>();
     for (const { name, nid: target, at, nameAt, fileType } of entries) {
-      // The kernel finds names by binary search, and a name twice would be two files in one place.
-      if (name === previous) this.#error('name', nameAt, `${shown(name)} twice`, path);
+      // The kernel finds names by binary search, and a duplicate name would be two files at one path.
+      if (name === previous) this.#error('name', nameAt, `duplicate name ${shown(name)}`, path);
       else if (name < previous)
-        this.#error('name', nameAt, `${shown(name)} behind ${shown(previous)}: not sorted`, path);
+        this.#error('name', nameAt, `not sorted: ${shown(name)} follows ${shown(previous)}`, path);
       else previous = name;
       if (name !== '.' && name !== '..') continue;
       seen.add(name);
-      if (target !== dots[name]) this.#error('nid', at, `"${name}" leads to ${target}, not ${dots[name]}`, path);
+      if (target !== dots[name]) this.#error('nid', at, `"${name}" is inode ${target}, not ${dots[name]}`, path);
       if (fileType !== entryTypeOf('dir'))
         this.#error('file_type', at + FILE_TYPE.at, `${fileType} for "${name}"`, path);
     }
-    if (seen.size !== 2 && inode.size > 0) this.#error('directory', offset, 'without "." and ".."', path);
+    if (seen.size !== 2 && inode.size > 0) this.#error('directory', offset, 'the directory has no "." and ".."', path);
   }
 
   #follow({ nid, depth, path }: OpenDirectory, entry: CheckedEntry): void {
     this.#names++;
-    // Only for messages: a path that no system call takes is not put together.
+    // The path is used in messages only, so one that no system call accepts is not built.
     const child = path.length > MAX_PATH ? path : `${path === '/' ? '' : path}/${display(entry.name)}`;
     const type = this.#visit(entry.nid, nid, depth + 1, child, { field: 'nid', at: entry.at });
     if (type === null) return;
-    if (type === 'dir') this.#known.get(permute(nid))!.links++;
+    if (type === 'dir') this.#visited.get(permute(nid))!.links++;
     if (entry.fileType !== entryTypeOf(type)) {
       this.#error('file_type', entry.at + FILE_TYPE.at, `${entry.fileType} for a ${type}`, child);
     }
   }
 
   #checkLinks(): void {
-    for (const { type, nlink, nlinkAt, path, links } of this.#known.values()) {
-      const wanted = type === 'dir' ? links + 2 : links;
-      if (nlink !== wanted) this.#error('i_nlink', nlinkAt, `${nlink}, there are ${wanted}`, path);
+    for (const { type, nlink, nlinkAt, path, links } of this.#visited.values()) {
+      const expected = type === 'dir' ? links + 2 : links;
+      if (nlink !== expected) this.#error('i_nlink', nlinkAt, `${nlink}, but the tree has ${expected}`, path);
     }
   }
 }

@@ -1,19 +1,19 @@
-/** Claims of an inode's extended attributes (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
+/** Checks of an inode's extended attributes (struct erofs_xattr_ibody_header, erofs_xattr_entry). */
 import { entrySize, isXattrName, prefixOf, XATTR_ENTRY, XATTR_HEADER } from '../formats/rafs/xattr.ts';
 import { type ByteString, display } from '../tree/node.ts';
 import type { Bytes } from './bytes.ts';
 
-/** Bytes of the end of an entry that are at most padding. */
+/** Maximum padding of an entry, in bytes. */
 const PADDING = 3;
 
-/** `size` bytes at `at`, which are in the file and more than none. */
+/** Checks `size` bytes at `at`, which lie in the file; `size` is not 0. */
 export function checkXattrs(bytes: Bytes, at: number, size: number, path: string): void {
   const { findings } = bytes;
   const { fields: HEADER } = XATTR_HEADER;
   const { fields: ENTRY } = XATTR_ENTRY;
   const end = at + size;
   const shared = HEADER.sharedCount.read(bytes, at);
-  if (shared !== 0) bytes.error(HEADER.sharedCount, at, `${shared} shared attributes; there are none`, { path });
+  if (shared !== 0) bytes.error(HEADER.sharedCount, at, `${shared} shared attributes, but RAFS has none`, { path });
   for (const { at: offset, size: length, name } of XATTR_HEADER.reserved) bytes.zeros(at + offset, length, name, path);
   let position = at + XATTR_HEADER.size;
   const seen = new Set<ByteString>();
@@ -24,7 +24,7 @@ export function checkXattrs(bytes: Bytes, at: number, size: number, path: string
     const used = XATTR_ENTRY.size + nameLength + valueLength;
     const next = position + entrySize(nameLength, valueLength);
     if (next > end) {
-      const problem = `a name of ${nameLength} and a value of ${valueLength} bytes run out of the attributes`;
+      const problem = `a name of ${nameLength} and a value of ${valueLength} bytes exceed the attributes`;
       bytes.error(ENTRY.valueLength, position, problem, { path });
       return;
     }
@@ -34,15 +34,16 @@ export function checkXattrs(bytes: Bytes, at: number, size: number, path: string
     } else {
       const name = prefix + bytes.text(position + XATTR_ENTRY.size, nameLength, 'e_name');
       if (!isXattrName(name))
-        findings.error('e_name', position + XATTR_ENTRY.size, `${shown(name)} is no name`, { path });
-      else if (seen.has(name)) findings.error('e_name', position + XATTR_ENTRY.size, `${shown(name)} twice`, { path });
+        findings.error('e_name', position + XATTR_ENTRY.size, `${shown(name)} is not a valid attribute name`, { path });
+      else if (seen.has(name))
+        findings.error('e_name', position + XATTR_ENTRY.size, `duplicate attribute ${shown(name)}`, { path });
       seen.add(name);
     }
     bytes.zeros(position + used, next - position - used, 'padding of an attribute', path);
     position = next;
   }
   if (position !== end) {
-    const problem = `${end - position} bytes are left behind the last attribute (at most ${PADDING} can be)`;
+    const problem = `${end - position} bytes follow the last attribute; maximum ${PADDING}`;
     findings.error('i_xattr_icount', position, problem, { path });
   }
 }

@@ -16,10 +16,16 @@ export interface Codec {
   /** The 32-byte digest. */
   hash(bytes: Buffer, digester: Digester): Buffer;
   /**
-   * The plain bytes of one stored chunk (`compressor` 0: kept raw). FORMAT unless it decodes to exactly `usize` bytes
+   * The plain bytes of one stored chunk (`compressor` 0: kept raw). FORMAT unless it decodes to exactly `uncompressedSize` bytes
    * (at most 16 MiB), DIGEST_MISMATCH unless these hash to `digest`.
    */
-  decode(stored: Buffer, compressor: Compressor, usize: number, digester: Digester, digest: Buffer): Promise<Buffer>;
+  decode(
+    stored: Buffer,
+    compressor: Compressor,
+    uncompressedSize: number,
+    digester: Digester,
+    digest: Buffer,
+  ): Promise<Buffer>;
   /**
    * The plain bytes of a unit: exactly `unit.size` (at most 32 MiB), FORMAT otherwise. Nobody has verified them: chunks
    * are cut out of them, and each goes through {@link verify}.
@@ -48,8 +54,8 @@ export function nativeCodec(addon: Addon): Codec {
   return {
     kind: 'native',
     hash: (bytes, digester) => addon.hash(bytes, digester),
-    decode: (stored, compressor, usize, digester, digest) =>
-      addon.decodeChunk(stored, compressor, compressor !== 0, usize, digester, digest),
+    decode: (stored, compressor, uncompressedSize, digester, digest) =>
+      addon.decodeChunk(stored, compressor, compressor !== 0, uncompressedSize, digester, digest),
     async decodeUnit(stored, { size, decoder }) {
       checkUnit(size, decoder);
       switch (decoder.kind) {
@@ -72,9 +78,10 @@ export function portableCodec(): Codec {
   return {
     kind: 'portable',
     hash,
-    async decode(stored, compressor, usize, digester, digest) {
-      if (usize > MAX_CHUNK_SIZE) throw new FormatError('uncompressed_size', `${usize} is over ${MAX_CHUNK_SIZE}`);
-      const plain = decompressTo(stored, compressor, usize);
+    async decode(stored, compressor, uncompressedSize, digester, digest) {
+      if (uncompressedSize > MAX_CHUNK_SIZE)
+        throw new FormatError('uncompressed_size', `${uncompressedSize} is over ${MAX_CHUNK_SIZE}`);
+      const plain = decompressTo(stored, compressor, uncompressedSize);
       expectDigest(hash(plain, digester), digest);
       return plain;
     },
@@ -133,14 +140,14 @@ function decompressTo(stored: Buffer, compressor: Compressor, size: number): Buf
   throw new FormatError('uncompressed_size', `${size} promised, the chunk holds ${plain.length}`);
 }
 
-function decompress(stored: Buffer, compressor: Compressor, usize: number): Buffer {
+function decompress(stored: Buffer, compressor: Compressor, uncompressedSize: number): Buffer {
   switch (compressor) {
     case 0:
       return stored;
     case 2:
-      return gunzip(stored, usize);
+      return gunzip(stored, uncompressedSize);
     case 3:
-      return zstdDecompress(stored, usize, brokenFrame);
+      return zstdDecompress(stored, uncompressedSize, brokenFrame);
     case 1:
       throw new LacunaError('UNSUPPORTED', 'lz4 chunks need the native addon', { hint: BUILD_HINT });
   }

@@ -1,25 +1,25 @@
 /**
- * What the trees of an image's layers may cost in memory. A few kilobytes can describe millions of files, and one path may
- * name thousands of directories, so the compressed size bounds nothing.
+ * Memory limit of the trees of an image's layers. A few kilobytes can describe millions of files, and one path may name
+ * thousands of directories, so the compressed size is not a bound.
  */
 import { FormatError } from '../errors.ts';
 import { LinkBudget } from './resolve.ts';
 import type { TarEntry } from './tar.ts';
 
-/** Bytes of memory, as estimated: some three million files. */
+/** Maximum estimated memory in bytes: about three million files. */
 export const MAX_TREE_MEMORY = 768 * 1024 * 1024;
 
-/** Bytes that V8 takes for a node with its name, and for one that can have others in it. Lengths of texts come on top. */
+/** Bytes that V8 needs for a node, a directory and an extended attribute, without the lengths of their strings. */
 const NODE = 256;
 const DIRECTORY = 640;
 const XATTR = 256;
 
-/** Shared by all layers of one image. */
+/** The budget that all layers of one image share. */
 export class TreeBudget {
   readonly links = new LinkBudget();
   #left = MAX_TREE_MEMORY;
 
-  /** Pays for an entry, whatever becomes of it. FORMAT when too many came before. */
+  /** Charges an entry, even if the layer drops it later. Throws FormatError beyond the limit. */
   entry(
     { type, name, linkName, xattrs }: Pick<TarEntry, 'type' | 'name' | 'linkName' | 'xattrs'>,
     subject: string,
@@ -29,7 +29,7 @@ export class TreeBudget {
     this.#spend(cost, subject);
   }
 
-  /** Pays for a directory that only a path names. */
+  /** Charges a directory that has no entry of its own. */
   directory(subject: string): void {
     this.#spend(DIRECTORY, subject);
   }

@@ -1,15 +1,15 @@
-/** A regular file of a layer. A layer has millions of them, so it carries no field that only other types need. */
+/** A regular file of a layer. A layer can have millions, so the class has no fields that only other types need. */
 import type { ByteString, FileChunk, FileNode, Mtime } from './node.ts';
 import type { TarEntry } from './tar.ts';
 
-/** The chunks of a layer's own blob. */
+/** Creates the chunks of a layer's own blob. */
 export interface ChunkSource {
   chunk(index: number): FileChunk;
 }
 
 /** A chunk of another blob, or the index of one of the layer's own. */
 type Single = FileChunk | number;
-/** A run of one chunk again and again: what most of a sparse file is. */
+/** A run of identical chunks, as in the holes of a sparse file. */
 class Run {
   readonly single: Single;
   readonly count: number;
@@ -35,7 +35,7 @@ export class LayerFile implements FileNode {
   /** Most files have one chunk, which needs no array. */
   #content: Content | readonly Content[] = NOTHING;
 
-  /** Of a regular file, or of a hard link: then it stands for the inode that it joins. */
+  /** `entry`: of a regular file, or of a hard link; the node is then a placeholder for the inode of its target. */
   constructor({ mode, uid, gid, size, xattrs, mtime }: TarEntry) {
     this.mode = mode;
     this.uid = uid;
@@ -67,7 +67,7 @@ export class LayerFile implements FileNode {
   }
   get chunks(): readonly FileChunk[] {
     const contents: readonly Content[] = isList(this.#content) ? this.#content : [this.#content];
-    // Of its length from the start: an array that grows takes several times the memory.
+    // The array has its full length from the start, since a growing array takes several times the memory.
     const chunks = new Array<FileChunk>(contents.reduce<number>((sum, content) => sum + countOf(content), 0));
     let at = 0;
     for (const content of contents) {
@@ -84,18 +84,18 @@ export class LayerFile implements FileNode {
     for (const chunk of chunks) this.#add(chunk, 1);
   }
 
-  /** Adds a chunk of another blob, so many times, behind those it has. */
+  /** Appends a chunk of another blob `count` times. */
   addChunk(chunk: FileChunk, count = 1): void {
     this.#add(chunk, count);
   }
 
-  /** Adds a chunk of the layer's own blob, so many times, behind those it has; `source` is the same each time. */
+  /** Appends a chunk of the layer's own blob `count` times. `source` must be the same in every call. */
   addOwnChunk(source: ChunkSource, index: number, count = 1): void {
     this.#source = source;
     this.#add(index, count);
   }
 
-  /** What is the same as the one before it makes a run, so that gigabytes of zeros take no more than one chunk. */
+  /** Appends chunks. Identical neighbours become one run, so that gigabytes of zeros take the memory of one chunk. */
   #add(single: Single, count: number): void {
     const before = this.#content;
     const last = isList(before) ? before.at(-1) : before;

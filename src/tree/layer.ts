@@ -1,6 +1,6 @@
 /**
- * One layer: tar entries → a tree with marks for what it does to the layers below (whiteouts, opaque directories,
- * hard links to names that only they have). What the layers look like on top of each other is `overlay.ts`.
+ * Builds the tree of one layer from its tar entries, with marks for its effect on lower layers (whiteouts, opaque
+ * directories, hard links to names of lower layers). `overlay.ts` merges the layers.
  */
 import { FormatError } from '../errors.ts';
 import { TreeBudget } from './budget.ts';
@@ -10,24 +10,24 @@ import { quote, WHITEOUT } from './path.ts';
 import { componentsOf, lookup, resolveDirectory } from './resolve.ts';
 import type { TarEntry } from './tar.ts';
 
-/** OCI image-spec, layer.md, "Opaque Whiteout". */
+/** Name of an opaque whiteout (OCI image-spec, layer.md, "Opaque Whiteout"). */
 export const OPAQUE = '.wh..wh..opq';
-/** AUFS bookkeeping, which old Docker layers still carry: not content. */
+/** Prefix of AUFS bookkeeping, which old Docker layers contain and which is not content. */
 const AUFS = '.wh..wh.';
-/** But hard links lead to what lies in this folder of it. */
+/** Folder of AUFS bookkeeping whose files are targets of hard links. */
 const AUFS_LINKS = '.wh..wh.plnk/';
 
-/** What a layer says about a directory besides its content. */
+/** Effects of a layer's directory on the same directory of lower layers. */
 export interface DirectoryMarks {
-  /** It has no entry of its own, only something in it has: the metadata of a lower layer stays. */
+  /** Whether the directory has no entry of its own, so that the metadata of a lower layer stays. */
   implicit: boolean;
-  /** Nothing of the lower layers shines through. */
+  /** Whether the directory hides all content of lower layers. */
   opaque: boolean;
   /** Names of the lower layers that are hidden here. */
   whiteouts: Set<ByteString> | null;
 }
 
-/** A hard link whose target the layer itself does not have, or not yet. */
+/** A hard link whose target is not in the layer, or comes later in its tar. */
 export interface HardLink {
   readonly name: ByteString;
   readonly target: ByteString;
@@ -35,13 +35,13 @@ export interface HardLink {
 
 export interface LayerTree {
   readonly root: FileNode;
-  /** Marks of every directory of the tree that has some. */
+  /** Marks of directories; a directory without an effect has none. */
   readonly marks: ReadonlyMap<FileNode, DirectoryMarks>;
-  /** Placeholder nodes that stand for the inode a lower layer has under the path `target`; `name` is the first such link. */
+  /** Placeholders for inodes of lower layers at the path `target`; `name` is the first such link. */
   readonly links: ReadonlyMap<FileNode, HardLink>;
 }
 
-/** A directory nobody described: 0755, root's, no time. */
+/** A directory without an entry of its own: mode 0755, owned by root, time 0. */
 export const implicitDirectory = (): FileNode => ({
   type: 'dir',
   mode: 0o755,
@@ -68,7 +68,7 @@ export class LayerBuilder {
   /** Tar entries come directory by directory, so the last parent is nearly always the next one. */
   #lastParent: { path: ByteString; node: FileNode } | null = null;
 
-  /** `budget`: what all layers of the image may cost. */
+  /** `budget`: memory limit of all layers of the image. */
   constructor(subject = 'layer', budget = new TreeBudget()) {
     this.#subject = subject;
     this.#budget = budget;
@@ -77,7 +77,7 @@ export class LayerBuilder {
 
   /**
    * Adds an entry. Returns the node of a regular file, whose content follows in the tar, so that the caller can set
-   * its chunks; null for everything else. Throws FormatError for names that cannot be.
+   * its chunks; null for everything else. Throws FormatError for invalid names.
    */
   add(found: TarEntry): LayerFile | null {
     this.#budget.entry(found, this.#subject);
@@ -87,7 +87,7 @@ export class LayerBuilder {
     const parentPath = slash < 0 ? '' : entry.name.slice(0, slash);
     if (isAufs(entry.name, name)) return this.#aufsFile(entry);
     if (entry.name === '') {
-      // What is no directory cannot take the root's place, and is passed over as containerd does.
+      // An entry that is not a directory cannot replace the root, and is skipped as containerd does.
       if (entry.type === 'dir') this.#describe(this.#root, entry);
       return null;
     }
@@ -134,10 +134,10 @@ export class LayerBuilder {
   }
 
   #put(parent: FileNode, cut: ByteString, node: FileNode): void {
-    // A piece of a string keeps the whole alive, and there is a path for every name.
+    // The name is copied, since a substring would keep its whole path in memory.
     const name = byteString(bytesOf(cut));
     const before = parent.children!.get(name);
-    // A replaced directory or symlink changes what paths through it mean.
+    // Replacing a directory or symlink changes the nodes that paths through it lead to.
     if (before?.type === 'dir' || before?.type === 'symlink') this.#lastParent = null;
     parent.children!.set(name, node);
   }
@@ -163,7 +163,7 @@ export class LayerBuilder {
 
   #whiteout(parent: FileNode, hidden: ByteString): void {
     if (hidden === '' || hidden === '.' || hidden === '..') {
-      throw this.#bad(`whiteout of ${quote(hidden)}`);
+      throw this.#bad(`a whiteout cannot hide ${quote(hidden)}`);
     }
     const marks = this.#marksOf(parent);
     marks.whiteouts ??= new Set();
@@ -174,7 +174,7 @@ export class LayerBuilder {
     const target = entry.linkName!;
     let node = this.#aufs.get(target) ?? lookup(this.#root, target, this.#subject, this.#budget.links);
     if (node?.type === 'dir' && !this.#marks.get(node)?.implicit) {
-      throw this.#bad(`hard link ${quote(entry.name)} to the directory ${quote(target)}`);
+      throw this.#bad(`hard link ${quote(entry.name)} leads to the directory ${quote(target)}`);
     }
     if (node === null || node.type === 'dir') {
       node = nodeOf(entry);
@@ -199,7 +199,7 @@ export class LayerBuilder {
   }
 }
 
-/** Engines set what the entry of a hard link says on the inode that it joins: the last entry counts, attributes add up. */
+/** Sets the metadata of a hard link's entry on its target's inode, as container engines do. Attributes are added to it. */
 function takeMetadata(node: FileNode, { mode, uid, gid, mtime, xattrs }: TarEntry): void {
   if (node.type !== 'symlink') node.mode = mode;
   node.uid = uid;
@@ -209,10 +209,10 @@ function takeMetadata(node: FileNode, { mode, uid, gid, mtime, xattrs }: TarEntr
   else for (const [key, value] of xattrs ?? []) node.xattrs.set(key, value);
 }
 
-/** Attributes that mean something to overlayfs, which shows them to nobody; containerd takes none of them out of a tar. */
+/** Prefix of attributes that overlayfs uses and hides; containerd does not unpack them. */
 const OVERLAY_XATTRS = 'trusted.overlay.';
 
-/** A device 0:0 is a whiteout to overlayfs, wherever it comes from. */
+/** Whether overlayfs would treat the entry as a whiteout: a character device 0:0. */
 const isOverlayWhiteout = ({ type, rdev }: TarEntry): boolean =>
   type === 'char' && rdev!.major === 0 && rdev!.minor === 0;
 
@@ -223,14 +223,14 @@ function withoutOverlayXattrs(entry: TarEntry): TarEntry {
   return { ...entry, xattrs: kept.length === 0 ? null : new Map(kept) };
 }
 
-/** Whether the entry is AUFS bookkeeping or lies in some. */
+/** Whether the entry is AUFS bookkeeping, or lies in a directory of it. */
 function isAufs(path: ByteString, name: ByteString): boolean {
   if (!path.includes(AUFS)) return false;
   const parents = path.slice(0, path.length - name.length);
   return parents.startsWith(AUFS) || parents.includes(`/${AUFS}`) || (name.startsWith(AUFS) && name !== OPAQUE);
 }
 
-/** A fresh non-directory node; of a hard link, the placeholder for the inode it joins. */
+/** A new node that is not a directory; for a hard link, a placeholder for the inode of its target. */
 function nodeOf(entry: TarEntry): FileNode {
   const { type, uid, gid, mtime, rdev, xattrs } = entry;
   if (type === 'reg' || type === 'hardlink') return new LayerFile(entry);

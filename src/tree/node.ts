@@ -1,5 +1,5 @@
 /**
- * FileTree: what every format is read into and every bootstrap is written from. Pure data, no I/O.
+ * FileTree, the tree of files that readers of all formats return and writers of bootstraps take. Pure data, no I/O.
  *
  * Names, link targets and xattr names are bytes. They are kept as *byte strings*: JavaScript strings with one
  * character per byte (latin1), so they compare bytewise with `<` and serve as Map keys. `display()` makes them readable.
@@ -21,8 +21,8 @@ export interface Mtime {
 }
 
 /**
- * A chunk of a file's content and the blob that has it. One that was read from a bootstrap is a view of the chunk table: its
- * fields are getters, so it is copied with {@link plainChunk}, never with `{ ...chunk }`.
+ * A chunk of a file's content, and its blob. A chunk from a bootstrap is a view of the chunk table: its fields are getters,
+ * so copy it with {@link plainChunk}, never with `{ ...chunk }`.
  */
 export interface FileChunk extends Chunk {
   /** Lower-case hex sha256 of the blob. */
@@ -42,9 +42,8 @@ export function plainChunk(chunk: FileChunk, changes: Partial<FileChunk> = {}): 
 }
 
 /**
- * One inode. Two directory entries that are hard links hold the same object. A node that was read from a bootstrap is a
- * view of it: what is not asked for is not read, asking can throw FormatError, and it is copied field by field, never
- * with `{ ...node }`.
+ * One inode. Hard links share one object. A node from a bootstrap is a view of it: fields are read on access and can throw
+ * FormatError, so copy it field by field, never with `{ ...node }`.
  */
 export interface FileNode {
   /** The type of the inode. */
@@ -67,9 +66,9 @@ export interface FileNode {
   xattrs: Map<ByteString, Buffer> | null;
   /** Entries of a directory, else null. */
   children: Map<ByteString, FileNode> | null;
-  /** Names of the inode as the format tells it; absent where only counting them in the whole tree does. */
+  /** Number of names of the inode in the format; absent when only counting names in the whole tree gives it. */
   readonly nlink?: number;
-  /** Number of the EROFS inode that the node was read from; absent where it was not. */
+  /** Number of the EROFS inode; absent when the node is not from an EROFS image. */
   readonly nid?: number;
   /** Content of a regular file, in file order, every chunk but the last of the same size; else empty. */
   chunks: readonly FileChunk[];
@@ -82,19 +81,19 @@ export const byteString = (bytes: Uint8Array): ByteString =>
 /** The bytes of a byte string. */
 export const bytesOf = (text: ByteString): Buffer => Buffer.from(text, 'latin1');
 
-/** A byte string for people: decoded as UTF-8, undecodable bytes as U+FFFD. */
+/** Decodes a byte string as UTF-8 for display; invalid bytes become U+FFFD. */
 export const display = (text: ByteString): string => bytesOf(text).toString('utf8');
 
 /** The byte string of ordinary (UTF-8) text. */
 export const fromText = (text: string): ByteString => Buffer.from(text, 'utf8').toString('latin1');
 
-/** Extended attributes in the one order in which they are written and listed: by name, bytewise. */
+/** Extended attributes sorted bytewise by name, the order in which they are written and listed. */
 export const sortedXattrs = (xattrs: ReadonlyMap<ByteString, Buffer> | null): Array<[ByteString, Buffer]> =>
   [...(xattrs ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
 
 /** One name in a directory. */
 export interface DirectoryEntry {
-  /** As text; bytes that are not UTF-8 as U+FFFD. */
+  /** The name as text; bytes that are not UTF-8 become U+FFFD. */
   readonly name: string;
   /** The bytes of the name. */
   readonly nameBytes: Buffer;
@@ -102,7 +101,7 @@ export interface DirectoryEntry {
   readonly node: FileNode;
 }
 
-/** The entries of a directory, sorted bytewise; none of anything else. */
+/** The entries of a directory, sorted bytewise; empty for other nodes. */
 export function* entriesOf({ children }: FileNode): Generator<DirectoryEntry> {
   for (const [name, node] of [...(children ?? [])].sort(([a], [b]) => (a < b ? -1 : 1))) {
     yield { name: display(name), nameBytes: bytesOf(name), node };

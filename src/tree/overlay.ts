@@ -1,4 +1,4 @@
-/** Layers on top of each other → the one tree a container sees. */
+/** Merges layers into the tree that a container sees. */
 import { FormatError } from '../errors.ts';
 import { type DirectoryMarks, type HardLink, implicitDirectory, type LayerTree } from './layer.ts';
 import type { ByteString, FileNode } from './node.ts';
@@ -7,7 +7,7 @@ import { LinkBudget, lookup, resolveDirectory } from './resolve.ts';
 
 /**
  * Merges layers, lowest first. The layers are not changed: directories are copied, all other nodes are shared, so
- * that two names of one inode still hold the same object. Throws FormatError for a hard link that leads nowhere.
+ * that two names of one inode still hold the same object. Throws FormatError for a hard link without a target.
  */
 export function overlay(layers: readonly LayerTree[], subject = 'image'): FileNode {
   const root = implicitDirectory();
@@ -16,13 +16,13 @@ export function overlay(layers: readonly LayerTree[], subject = 'image'): FileNo
   return root;
 }
 
-/** One layer going onto the tree of those below it. */
+/** Merges one layer into the tree of the layers below it. */
 class Merge {
   readonly #root: FileNode;
   readonly #layer: LayerTree;
   readonly #subject: string;
   readonly #budget: LinkBudget;
-  /** Placeholder → the inode it joins. Looked up before anything changes: the layer's own whiteouts do not matter. */
+  /** Placeholder → inode of its target. Targets are resolved first, so that the layer's own whiteouts have no effect on them. */
   readonly #joined = new Map<FileNode, FileNode>();
 
   constructor(root: FileNode, layer: LayerTree, subject: string, budget: LinkBudget) {
@@ -37,7 +37,7 @@ class Merge {
     this.#mergeDirectory(this.#root, this.#layer.root, []);
   }
 
-  /** The inode a hard link means: a lower layer's; else one that this layer's tar brought only after the link. */
+  /** The inode of a hard link's target: that of a lower layer, else one that follows the link in this layer's tar. */
   #join({ name, target }: HardLink): FileNode {
     const found = lookup(this.#root, target, this.#subject, this.#budget) ?? this.#ownNode(target);
     if (found === null || found.type === 'dir') {
@@ -56,7 +56,8 @@ class Merge {
 
   /** `path`: the components of `from`. */
   #mergeDirectory(into: FileNode, from: FileNode, path: ByteString[]): void {
-    if (path.length > MAX_DEPTH) throw new FormatError('tree', `deeper than ${MAX_DEPTH}`, { subject: this.#subject });
+    if (path.length > MAX_DEPTH)
+      throw new FormatError('tree', `deeper than ${MAX_DEPTH} directories`, { subject: this.#subject });
     const marks = this.#layer.marks.get(from);
     if (!marks?.implicit) copyMetadata(from, into);
     if (marks !== undefined) hide(into, marks);
@@ -72,15 +73,15 @@ class Merge {
   }
 
   /**
-   * Where the layer's directory goes: the lower one, or a new one. Engines unpack each layer into a folder of its own, so
-   * one that only `lib/x` tells of hides a lower `lib -> usr/lib` all the same; containerd gives it the attributes of
-   * what the link leads to.
+   * Finds or makes the directory that a layer's directory is merged into. Container engines unpack each layer into its own
+   * folder, so an implicit directory (`lib` of `lib/x`) also replaces a lower symlink `lib -> usr/lib`; containerd gives it
+   * the attributes of the link's target.
    */
   #directory(into: FileNode, name: ByteString, path: readonly ByteString[], from: FileNode): FileNode {
     const below = into.children!.get(name);
     if (below?.type === 'dir') return below;
     const made = implicitDirectory();
-    // One with an entry of its own has its own attributes, wherever the link leads to: even in circles.
+    // A directory with an entry of its own keeps its attributes. The link is not followed, since it may be a loop.
     const isImplied = below?.type === 'symlink' && this.#layer.marks.get(from)?.implicit === true;
     const meant = isImplied ? resolveDirectory(this.#root, path, () => null, this.#subject, this.#budget) : null;
     if (meant !== null) copyMetadata(meant, made);

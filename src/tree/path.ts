@@ -1,26 +1,26 @@
 /**
  * Paths inside an image: byte strings relative to the root, `/` between components, `''` for the root itself.
- * Everything here is lexical; symlinks are the business of `resolve.ts`.
+ * All functions are lexical; `resolve.ts` follows symlinks.
  */
 import { FormatError } from '../errors.ts';
 import { type ByteString, display } from './node.ts';
 
-/** PATH_MAX of Linux; it also bounds the depth of a tree. */
+/** Maximum length of a path, as PATH_MAX of Linux; it also bounds the depth of a tree. */
 export const MAX_PATH = 4096;
-/** NAME_MAX of Linux. */
+/** Maximum length of a name, as NAME_MAX of Linux. */
 export const MAX_NAME = 255;
-/** As deep as MAX_PATH allows: every component takes a byte and a slash. */
+/** Maximum depth of a tree that MAX_PATH allows: every component takes a byte and a slash. */
 export const MAX_DEPTH = MAX_PATH / 2;
 
-/** An empty, `.` or `..` component, anywhere. */
+/** Matches an empty, `.` or `..` component. */
 const UNUSUAL = /(?:^|\/)\.{0,2}(?:\/|$)/;
 
-/** Prefix of a name that stands for the absence of another one (OCI image-spec, layer.md, "Whiteouts"). */
+/** Prefix of whiteouts, names that hide another name (OCI image-spec, layer.md, "Whiteouts"). */
 export const WHITEOUT = '.wh.';
 
 /**
- * A name as archives have them (`./a//b/`, `/a/b`, `../a`) as a path relative to the root, whose parent is itself.
- * Throws FormatError when something is too long or holds a NUL; of a whiteout the name that it hides counts.
+ * Turns a name of an archive (`./a//b/`, `/a/b`, `../a`) into a path relative to the root; the root's parent is the root.
+ * Throws FormatError when it is too long or contains a NUL. The prefix of whiteouts does not count.
  */
 export function normalizePath(name: ByteString, field: string, subject: string): ByteString {
   const end = name.length > 1 && name.charCodeAt(name.length - 1) === 47 ? name.length - 1 : name.length;
@@ -31,7 +31,7 @@ export function normalizePath(name: ByteString, field: string, subject: string):
   if (path.length > MAX_NAME && longestName(path) > MAX_NAME) {
     throw new FormatError(field, `a component is longer than ${MAX_NAME} bytes`, { subject });
   }
-  if (path.includes('\0')) throw new FormatError(field, `${quote(path)} holds a NUL byte`, { subject });
+  if (path.includes('\0')) throw new FormatError(field, `${quote(path)} contains a NUL byte`, { subject });
   return path;
 }
 
@@ -51,7 +51,7 @@ function withoutDots(path: ByteString): ByteString {
   return parts.join('/');
 }
 
-/** A name for error messages: readable, quoted, not longer than a line. */
+/** Quotes a name for error messages, as text of at most one line. */
 export function quote(name: ByteString): string {
   const text = display(name);
   return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);

@@ -19,7 +19,7 @@ export function parsePax(body: Buffer, subject: string): PaxRecords {
     const digits = space < 0 ? '' : body.toString('latin1', at, Math.min(space, at + 12));
     if (!/^[0-9]{1,10}$/.test(digits)) throw bad('record length is not a decimal number', at);
     const end = at + Number(digits);
-    if (end > body.length || end <= space + 1) throw bad('record length runs out of the header', at);
+    if (end > body.length || end <= space + 1) throw bad('record length exceeds the header', at);
     if (body[end - 1] !== 10) throw bad('record does not end with a newline', at);
     const equals = body.indexOf(61, space + 1);
     if (equals < 0 || equals >= end - 1) throw bad('record has no "="', at);

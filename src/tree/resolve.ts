@@ -1,18 +1,18 @@
-/** Walking a tree by path the way a kernel confined to it would: symlinks are followed inside the root. */
+/** Resolves paths in a tree as the kernel does after chroot(2): symlinks stay inside the root. */
 import { FormatError } from '../errors.ts';
 import type { ByteString, FileNode } from './node.ts';
 import { quote } from './path.ts';
 
-/** As in Linux: more symlinks than this in one walk are a loop. */
+/** Maximum number of symlinks in one walk, as in Linux; more are a loop. */
 const MAX_LINKS = 40;
 
 /**
- * Components of the targets of all symlinks that are followed while the layers of an image are laid on each other: some
- * seconds. One path can lead through 40 links of 2000 components each, and an image has millions of paths.
+ * Maximum components of the targets of all symlinks that are followed while the layers of an image are merged; they take
+ * some seconds. One path can lead through 40 links of 2000 components each, and an image can have millions of paths.
  */
 export const MAX_LINK_COMPONENTS = 32 * 1024 * 1024;
 
-/** Shared by all walks through one image. */
+/** The budget that all walks through one image share. */
 export class LinkBudget {
   #left = MAX_LINK_COMPONENTS;
 
@@ -32,16 +32,16 @@ export type MakeDirectory = (parent: FileNode, name: ByteString) => FileNode | n
 
 const GIVE_UP: MakeDirectory = () => null;
 
-/** One name on the way, and what it names. */
+/** One name of a resolved path, and its node. */
 interface Step {
   readonly name: ByteString;
   readonly node: FileNode;
 }
 
-/** What the last component may be: a directory (made if need be), anything, or anything but a symlink, which is followed. */
+/** Type of the last component: a directory (made when missing), any node, or any node after following symlinks. */
 type Last = 'directory' | 'anything' | 'followed';
 
-/** The real names from the root to the end of `components`; null where `make` gives up or a file is in the way. */
+/** The resolved names from the root to the end of `components`; null when `make` returns null or a component is a file. */
 function walk(
   root: FileNode,
   components: readonly ByteString[],
@@ -66,7 +66,7 @@ function walk(
     const isLast = todo.length === 0 && last !== 'directory';
     if (found?.type === 'symlink' && !(isLast && last === 'anything')) {
       if (++links > MAX_LINKS) {
-        throw new FormatError('path', `${quote(components.join('/'))} goes through a loop of symlinks`, { subject });
+        throw new FormatError('path', `${quote(components.join('/'))} leads through a loop of symlinks`, { subject });
       }
       const target = found.target!;
       if (target.startsWith('/')) trail.length = 0;
@@ -83,8 +83,8 @@ function walk(
 }
 
 /**
- * The directory that `components` lead to from `root`. Where one is missing or is no directory, `make` decides;
- * null when it gives up. Throws FormatError on a loop of symlinks.
+ * The directory at `components` below `root`. `make` replaces components that are missing or not a directory. Null when it
+ * returns null. Throws FormatError on a loop of symlinks.
  */
 export function resolveDirectory(
   root: FileNode,
@@ -104,8 +104,8 @@ export function lookup(root: FileNode, path: ByteString, subject: string, budget
 }
 
 /**
- * The real path (absolute) and node that a user's `path` means, also through symlinks; `follow` says whether the last
- * component is followed as well. Null when there is none.
+ * The real absolute path and node of a user's `path`, with symlinks followed; `follow`: whether the last component is
+ * followed too. Null when the path does not exist.
  */
 export function resolvePath(
   root: FileNode,

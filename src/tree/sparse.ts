@@ -1,5 +1,5 @@
 /**
- * Maps of sparse members: which parts of a file a tar holds; all else is zeros. GNU's old type `S` and its pax forms
+ * Maps of sparse members: the parts of a file that a tar holds; all other bytes are zero. GNU's old type `S` and its pax forms
  * 0.0, 0.1 and 1.0 (GNU tar manual, "Storing Sparse Files"), read as Go's archive/tar does.
  */
 import { FormatError } from '../errors.ts';
@@ -7,25 +7,25 @@ import type { ByteString } from './node.ts';
 import { type PaxRecords, paxNumber } from './pax.ts';
 import { BLOCK, octalOrBinary } from './tarheader.ts';
 
-/** Parts of a sparse file; as many as Go's archive/tar reads. */
+/** Maximum number of parts of a sparse file, as in Go's archive/tar. */
 export const MAX_SPARSE_PARTS = 2 ** 20;
 
-/** Bytes of a sparse file: 16 TiB, as many as ext4 has room for. */
+/** Maximum size of a sparse file in bytes: 16 TiB, as in ext4. */
 export const MAX_SPARSE_SIZE = 2 ** 44;
-/** Decimal digits of a number in a map: those of 2^63. */
+/** Maximum decimal digits of a number in a map, which 2^63 has. */
 const MAX_DIGITS = 19;
 
-/** A map on its way: what the header holds of it, then block by block what follows the header. */
+/** A map that is read step by step: first the part in the header, then the blocks that follow it. */
 export interface SparseMap {
   /** Bytes of the whole file. */
   readonly size: number;
   /** Offset and length of each part, in bytes, in order. */
   readonly parts: readonly number[];
-  /** False while the map goes on in the next block. */
+  /** False while the map continues in the next block. */
   readonly isWhole: boolean;
-  /** Whether its blocks count as content of the member. */
+  /** Whether the blocks of the map count as content of the member. */
   readonly isContent: boolean;
-  /** Takes the next block of the map. */
+  /** Reads the next block of the map. */
   add(block: Buffer, at: number): void;
 }
 
@@ -37,10 +37,10 @@ class Parts {
   constructor(size: number, subject: string) {
     this.size = size;
     this.#subject = subject;
-    if (size < 0 || size > MAX_SPARSE_SIZE) throw this.bad(`${size} bytes, not 0 to ${MAX_SPARSE_SIZE}`);
+    if (size < 0 || size > MAX_SPARSE_SIZE) throw this.bad(`${size} bytes, not 0 to ${MAX_SPARSE_SIZE} bytes`);
   }
 
-  /** Parts lie in the file, in order, and do not overlap. */
+  /** Adds a part. Throws FormatError unless parts are in order, lie in the file and do not overlap. */
   put(offset: number, length: number): void {
     const end = this.parts.length === 0 ? 0 : this.parts.at(-2)! + this.parts.at(-1)!;
     if (offset < end) throw this.bad(`part at ${offset} begins before the end of the one before it, ${end}`);
@@ -56,7 +56,7 @@ class Parts {
   }
 }
 
-/** Type `S`: four parts and the size in the header, 21 in each block behind it. */
+/** Map of type `S`: four parts and the size in the header, and 21 parts in each block that follows. */
 class OldMap extends Parts implements SparseMap {
   readonly isContent = false;
   isWhole = false;
@@ -82,7 +82,7 @@ class OldMap extends Parts implements SparseMap {
   }
 }
 
-/** Pax 0.0 (which {@link readSparseMap} gets as 0.1) and 0.1: the map is a record. */
+/** Map of pax 0.1, which is one record; 0.0 is converted to it. */
 class RecordMap extends Parts implements SparseMap {
   readonly isContent = false;
   readonly isWhole = true;
@@ -100,7 +100,7 @@ class RecordMap extends Parts implements SparseMap {
   add(): void {}
 }
 
-/** Pax 1.0: decimal numbers, a line each, in the first blocks of the content; first how many parts there are. */
+/** Map of pax 1.0: decimal numbers, one a line, in the first blocks of the content. The first is the number of parts. */
 class ContentMap extends Parts implements SparseMap {
   readonly isContent = true;
   isWhole = false;
@@ -142,15 +142,15 @@ class ContentMap extends Parts implements SparseMap {
 /** The map of a member of type `S`, whose header is at `at`. */
 export const oldSparseMap = (header: Buffer, at: number, subject: string): SparseMap => new OldMap(header, at, subject);
 
-/** The map that pax records tell of; null when they tell of none. `stored`: bytes of the member's content. */
+/** The map that pax records describe; null when there is none. `stored`: bytes of the member's content. */
 export function paxSparseMap(records: PaxRecords, stored: number, subject: string): SparseMap | null {
   const get = (key: string) => records.get(`GNU.sparse.${key}`) || undefined;
   const [major, minor] = [get('major'), get('minor')];
-  // Both or neither: Go takes any other version for none.
+  // Go ignores any other version.
   const version = major === undefined && minor === undefined ? null : `${major}.${minor}`;
   if (version === null ? get('map') === undefined : !['0.0', '0.1', '1.0'].includes(version)) return null;
-  const told = get('size') ?? get('realsize');
-  const size = told === undefined ? stored : paxNumber(told, 'GNU.sparse.size', subject);
+  const fullSize = get('size') ?? get('realsize');
+  const size = fullSize === undefined ? stored : paxNumber(fullSize, 'GNU.sparse.size', subject);
   if (version === '1.0') return new ContentMap(size, subject);
   return new RecordMap(size, get('map') ?? '', get('numblocks'), subject);
 }

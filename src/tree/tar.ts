@@ -1,9 +1,9 @@
 /**
- * An incremental tar parser over big buffers: v7, ustar, pax, GNU and star, no I/O. What it accepts and how it
- * understands it is what Go's archive/tar does, which docker, containerd and umoci unpack with.
+ * An incremental tar parser for large buffers: v7, ustar, pax, GNU and star; no I/O. It accepts and interprets what Go's
+ * archive/tar does, which docker, containerd and umoci use.
  *
- * The caller reads into a large buffer and pushes it; the parser reports entries and offers their content in place,
- * so that nothing is copied. What it leaves unconsumed the caller moves to the front of the next buffer.
+ * The caller reads into a large buffer and pushes it. The parser reports entries and offers their content in place, so
+ * that nothing is copied. The caller moves unconsumed bytes to the front of the next buffer.
  */
 import { FormatError, LacunaError } from '../errors.ts';
 import type { ByteString, Mtime } from './node.ts';
@@ -13,18 +13,18 @@ import { oldSparseMap, paxSparseMap, type SparseMap } from './sparse.ts';
 import { BLOCK, decodeHeader, isGnuHeader, isZeroBlock, type RawHeader } from './tarheader.ts';
 
 /**
- * Bytes of all headers before a member that describe it (pax, GNU long name and link target): more are refused. The last
- * one of a kind counts.
+ * Maximum bytes of all headers before a member that describe it (pax, GNU long name and link target). Of several of one
+ * kind, the last one counts.
  */
 export const DEFAULT_MAX_PAX = 1024 * 1024;
 
 export type TarType = 'reg' | 'dir' | 'symlink' | 'hardlink' | 'char' | 'block' | 'fifo';
 
 export interface TarEntry {
-  /** Relative to the root, normalised (`./a//b/` is `a/b`); `''` is the root. */
+  /** Path relative to the root, normalised (`./a//b/` is `a/b`); `''` is the root. */
   readonly name: ByteString;
   readonly type: TarType;
-  /** Of a symlink as it stands, of a hard link normalised like a name, else null. */
+  /** Target of a symlink as stored, or of a hard link normalised like a name; else null. */
   readonly linkName: ByteString | null;
   /** 0…0o7777. */
   readonly mode: number;
@@ -38,27 +38,27 @@ export interface TarEntry {
 }
 
 export interface TarHandler {
-  /** `isSparse`: the tar holds only parts of the file; `entry.size` is that of all of it. */
+  /** `isSparse`: the tar holds only parts of the file; `entry.size` is that of the whole file. */
   entry(entry: TarEntry, isSparse: boolean): void;
   /**
-   * `available` content bytes of the current entry lie at `start`; `remaining` ≥ available are still to come in all.
-   * Returns how many are taken (0…available); the others are offered again with the next push.
+   * Offers `available` content bytes of the current entry at `start`; `remaining` ≥ available are left in total.
+   * Returns how many the handler consumed (0…available); the parser offers the others again with the next push.
    */
   content(buffer: Buffer, start: number, available: number, remaining: number): number;
   /**
-   * The next `length` content bytes are zeros that the tar does not hold. As {@link content}, which gets them piece by
-   * piece where this is missing.
+   * Offers `length` zero bytes of a hole, which the tar does not hold. Returns as {@link content} does, which gets the
+   * zeros in pieces when this method is missing.
    */
   hole?(length: number, remaining: number): number;
 }
 
-/** A piece of a hole, for who needs its bytes. */
+/** Zeros, for handlers that need the bytes of a hole. */
 export const ZEROS: Buffer = Buffer.alloc(1024 * 1024);
 
 export interface TarOptions {
-  /** What the tar is, for error messages. */
+  /** Subject of error messages. */
   readonly subject?: string;
-  /** Bytes, {@link DEFAULT_MAX_PAX}. */
+  /** Maximum bytes of headers that describe a member. Default {@link DEFAULT_MAX_PAX}. */
   readonly maxPax?: number;
 }
 
@@ -85,13 +85,13 @@ export class TarParser {
   readonly #maxPax: number;
 
   /**
-   * `body`: bytes of an extended header are being collected. `map`: blocks of a sparse map. `hole`: zeros that the tar
+   * `body`: the parser collects bytes of an extended header. `map`: blocks of a sparse map. `hole`: zeros that the tar
    * does not hold. `ended`: two zero blocks were seen.
    */
   #state: 'header' | 'content' | 'hole' | 'skip' | 'padding' | 'body' | 'map' | 'ended' = 'header';
-  /** Bytes still to come of what the state says. */
+  /** Bytes left in the current state. */
   #left = 0;
-  /** Content bytes of the current file that come after those. */
+  /** Content bytes of the current file after those of the current state. */
   #behind = 0;
   /** Zero bytes that pad the current content or body to a whole block. */
   #padding = 0;
@@ -105,7 +105,7 @@ export class TarParser {
   #pax: PaxRecords | null = null;
   #longName: ByteString | null = null;
   #longLink: ByteString | null = null;
-  /** The sparse file whose map or content comes: `stored` bytes of it are in the tar, `next` is the index of its next part. */
+  /** The current sparse file: `stored` bytes of it are in the tar, `next` is the index of its next part. */
   #sparse: { readonly map: SparseMap; readonly entry: TarEntry; stored: number; next: number } | null = null;
 
   constructor(handler: TarHandler, options: TarOptions = {}) {
@@ -129,8 +129,8 @@ export class TarParser {
   }
 
   /**
-   * For readers that can seek: what is left of the current content and its padding, in bytes. It is passed over without
-   * being pushed; the next push begins behind it.
+   * For readers that can seek: bytes left of the current content and its padding. The parser skips them without a push; the
+   * next push must begin after them.
    */
   passOver(): number {
     const length = { content: this.#left + this.#padding, skip: this.#left + this.#padding, padding: this.#left };
@@ -143,20 +143,20 @@ export class TarParser {
   }
 
   /**
-   * No more input, `unconsumed` bytes were left over. Throws FormatError when the tar stops in the middle of a header or
-   * of content. The last member need not be padded, and no end needs to be marked.
+   * Ends the input, of which `unconsumed` bytes are left. Throws FormatError when the tar ends inside a header or content.
+   * The last member may lack its padding, and the end its zero blocks.
    */
   finish(unconsumed: number): void {
     if (unconsumed === 0 && ['header', 'padding', 'ended'].includes(this.#state)) return;
     throw new FormatError('tar', 'truncated', { subject: this.#subject, offset: this.#offset });
   }
 
-  /** Whether the handler has not taken all of a hole yet: it is offered more with the next push, which needs no input. */
+  /** Whether the handler has not consumed all of a hole yet. The next push offers more of it, and needs no input. */
   get isInHole(): boolean {
     return this.#state === 'hole';
   }
 
-  /** One piece of work; returns the bytes it consumed, null when it needs more, or the handler takes nothing. */
+  /** One step. Returns the bytes it consumed; null when it needs more input, or the handler consumed nothing. */
   #step(buffer: Buffer, at: number, end: number): number | null {
     switch (this.#state) {
       case 'header':
@@ -217,7 +217,7 @@ export class TarParser {
       this.#sawZeroBlock = true;
       return;
     }
-    if (this.#sawZeroBlock) throw this.#bad('tar', 'a single zero block in the middle');
+    if (this.#sawZeroBlock) throw this.#bad('tar', 'a single zero block before another member');
     const raw = decodeHeader(buffer, at, this.#offset, this.#subject);
     if (isMeta(raw.typeflag)) this.#beginMeta(raw.typeflag, raw.size);
     else this.#entry(raw, buffer, at);
@@ -226,7 +226,7 @@ export class TarParser {
   #beginMeta(type: MetaType, size: number): void {
     const field = type === 'x' ? 'pax header' : 'GNU long name';
     const limit = type === 'x' ? this.#maxPax : MAX_PATH + 1;
-    if (size < 0 || size > limit) throw this.#bad(field, `${size} bytes, longer than ${limit}`);
+    if (size < 0 || size > limit) throw this.#bad(field, `${size} bytes, longer than ${limit} bytes`);
     this.#described += size;
     if (this.#described > this.#maxPax) {
       throw this.#bad(field, `more than ${this.#maxPax} bytes of headers describe one member`);
@@ -248,7 +248,7 @@ export class TarParser {
     return taken;
   }
 
-  /** Of several of a kind before a member the last one counts. */
+  /** Keeps a header that describes the next member. Of several of one kind, the last one counts. */
   #endMeta(): void {
     const { type, bytes } = this.#meta!;
     this.#meta = null;
@@ -270,7 +270,7 @@ export class TarParser {
     this.#pax = this.#longName = this.#longLink = null;
     this.#described = 0;
     const type = raw.typeflag === '\0' && longName.endsWith('/') ? 'dir' : TYPES[raw.typeflag];
-    // Only files have content; other types may carry a size that means nothing.
+    // Only files have content; the size of other types is ignored.
     const hasContent = type === undefined || type === 'reg';
     const size = pax.get('size');
     const stored = !hasContent ? 0 : size ? paxNumber(size, 'size', this.#subject) : raw.size;
@@ -306,7 +306,7 @@ export class TarParser {
     this.#handler.entry(entry, false);
   }
 
-  /** A global header says nothing about files to docker and containerd; it is a member, so what came before it is used up. */
+  /** Skips a global header or unknown member, as docker and containerd do. Headers before it described it, so they are dropped. */
   #passOverUnknown(typeflag: string, name: ByteString): void {
     if (typeflag === 'M') {
       throw new LacunaError('UNSUPPORTED', `${quote(name)} is continued from another volume of the tar`, {
@@ -319,7 +319,7 @@ export class TarParser {
 
   #sparseMap(raw: RawHeader, pax: PaxRecords, stored: number, buffer: Buffer, at: number): SparseMap | null {
     if (raw.typeflag !== 'S') return paxSparseMap(pax, stored, this.#subject);
-    if (!isGnuHeader(buffer, at)) throw this.#bad('tar type', 'a sparse member without a GNU header');
+    if (!isGnuHeader(buffer, at)) throw this.#bad('tar type', 'a sparse member must have a GNU header');
     return oldSparseMap(buffer, at, this.#subject);
   }
 
@@ -335,13 +335,13 @@ export class TarParser {
     const { map, entry, stored } = this.#sparse!;
     let held = 0;
     for (let i = 1; i < map.parts.length; i += 2) held += map.parts[i]!;
-    if (held !== stored) throw this.#bad('sparse map', `parts of ${held} bytes, but the member has ${stored}`);
+    if (held !== stored) throw this.#bad('sparse map', `the parts have ${held} bytes, but the member has ${stored}`);
     this.#handler.entry(entry, true);
     this.#behind = entry.size;
     this.#nextPart();
   }
 
-  /** Goes on with the part that comes next, or the hole before it. */
+  /** Continues with the next part, or with the hole before it. */
   #nextPart(): void {
     const sparse = this.#sparse!;
     const { parts, size } = sparse.map;
@@ -363,7 +363,7 @@ export class TarParser {
     if (link === '' || link.length >= MAX_PATH || link.includes('\0')) {
       throw this.#bad(
         'tar link name',
-        `the target of ${quote(name)} is empty, has a NUL, or is longer than ${MAX_PATH - 1} bytes`,
+        `the target of ${quote(name)} is empty, contains a NUL, or is longer than ${MAX_PATH - 1} bytes`,
       );
     }
     return link;
@@ -378,7 +378,7 @@ const NO_RECORDS: PaxRecords = new Map();
 
 const paddingOf = (size: number): number => (BLOCK - (size % BLOCK)) % BLOCK;
 
-/** As chown(2) understands it: 2^32 − 1 is no id, the file stays root's, whose process makes it. */
+/** User or group id. The value 2^32 − 1 is not an id for chown(2), so the file stays owned by root. */
 function idOf(pax: ByteString | undefined, key: string, raw: number, subject: string): number {
   const id = pax ? paxId(pax, key, subject) : raw;
   return id === 0xffff_ffff ? 0 : id;
@@ -387,7 +387,7 @@ function idOf(pax: ByteString | undefined, key: string, raw: number, subject: st
 const timeOf = (pax: ByteString | undefined, raw: number, subject: string): Mtime =>
   pax ? paxTime(pax, subject) : boundTime(raw, 0);
 
-/** As mknod(2) understands it: 12 and 20 bits. */
+/** Device number as mknod(2) takes it: 12 and 20 bits. */
 const deviceOf = ({ rdevMajor, rdevMinor }: RawHeader): { major: number; minor: number } => ({
   major: rdevMajor & 0xfff,
   minor: rdevMinor & 0xfffff,

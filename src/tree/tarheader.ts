@@ -1,6 +1,6 @@
 /**
- * One 512-byte tar header block: ustar, GNU, star and v7, bytes ⇄ fields. Extended headers are applied by `tar.ts`, and
- * written by `tarwriter.ts`.
+ * Tar header blocks of 512 bytes: ustar, GNU, star and v7, bytes ⇄ fields. `tar.ts` applies extended headers, and
+ * `tarwriter.ts` writes them.
  */
 import { octal, parseOctal, text, zeros } from '../binary/fields.ts';
 import { struct, type ValuesOf } from '../binary/struct.ts';
@@ -15,7 +15,7 @@ export const TAR_HEADER = struct('ustar header', 'POSIX.1-2017 pax, and GNU tar'
   size: octal(124, 12, 'size', 'bytes of content'),
   mtime: octal(136, 12, 'mtime', 'seconds'),
   checksum: octal(148, 8, 'chksum', 'of all bytes, itself as spaces'),
-  typeflag: text(156, 1, 'typeflag', 'what kind of member'),
+  typeflag: text(156, 1, 'typeflag', 'type of the member'),
   linkName: text(157, 100, 'linkname', 'target of a link'),
   magic: text(257, 8, 'magic', '`ustar`, NUL, `00`; in a GNU header `ustar`, two spaces, NUL'),
   userName: text(265, 32, 'uname', 'not read'),
@@ -27,17 +27,17 @@ export const TAR_HEADER = struct('ustar header', 'POSIX.1-2017 pax, and GNU tar'
 });
 const { fields: TAR } = TAR_HEADER;
 
-/** Bytes of a block: headers and content are multiples of it. */
+/** Block size in bytes; headers and padded content are whole blocks. */
 export const BLOCK: number = TAR_HEADER.size;
 
 /** Magic and version. */
 export const USTAR_MAGIC = 'ustar\0' + '00';
 export const GNU_MAGIC = 'ustar  \0';
-/** A header of star says so in its last four bytes, and has a shorter prefix. */
+/** Offset of the mark of star in its headers, and length of their shorter prefix. */
 const STAR_AT = 508;
 const STAR_PREFIX = 131;
 
-/** A header block. What is missing is NULs. `digits`: of the checksum; a NUL follows, and a space where there is room. */
+/** Encodes a header block. Missing values are NULs. `digits`: length of the checksum, which a NUL and perhaps a space follow. */
 export function encodeTarHeader(values: Partial<Omit<ValuesOf<typeof TAR>, 'checksum'>>, digits = 6): Buffer {
   const header = TAR_HEADER.encoded(values);
   const sum = `${tarChecksum(header, 0).toString(8).padStart(digits, '0')}\0`;
@@ -45,7 +45,7 @@ export function encodeTarHeader(values: Partial<Omit<ValuesOf<typeof TAR>, 'chec
   return header;
 }
 
-/** The sum of the block at `at`, which takes its checksum as eight spaces. */
+/** Checksum of the block at `at`. Its checksum field counts as eight spaces. */
 export function tarChecksum(block: Buffer, at: number): number {
   const { at: field, size } = TAR.checksum;
   let sum = size * 32;
@@ -54,21 +54,21 @@ export function tarChecksum(block: Buffer, at: number): number {
   return sum;
 }
 
-/** What stands before the first NUL. */
+/** The part of a field before the first NUL. */
 export const untilNul = (field: string): string => {
   const nul = field.indexOf('\0');
   return nul < 0 ? field : field.slice(0, nul);
 };
 
-/** The fields of a header block that we need, as stored. */
+/** Fields of a header block as stored, without those that are not needed. */
 export interface RawHeader {
   name: ByteString;
   mode: number;
-  /** The low 32 bits, which are all that an engine hands to the kernel. */
+  /** The low 32 bits, which are all that container engines pass to the kernel. */
   uid: number;
   gid: number;
   size: number;
-  /** Seconds, may be negative (GNU base-256), and beyond 2^53, where they are not exact. */
+  /** Seconds; may be negative (GNU base-256), and inexact beyond 2^53. */
   mtime: number;
   typeflag: string;
   linkName: ByteString;
@@ -82,7 +82,7 @@ export function isZeroBlock(block: Buffer, at: number): boolean {
   return true;
 }
 
-/** Decodes the block at `at`; `offset` is its place in the tar, for error messages. Throws FormatError. */
+/** Decodes the block at `at`; `offset` is that in the tar, for error messages. Throws FormatError. */
 export function decodeHeader(block: Buffer, at: number, offset: number, subject: string): RawHeader {
   verifyChecksum(block, at, offset, subject);
   const number = ({ name, at: start, size }: TarField) =>
@@ -107,13 +107,13 @@ export function decodeHeader(block: Buffer, at: number, offset: number, subject:
   };
 }
 
-/** GNU headers have their own magic and version. */
+/** Whether the block at `at` is a GNU header, which has its own magic and version. */
 export const isGnuHeader = (block: Buffer, at: number): boolean =>
   block.toString('latin1', at + TAR.magic.at, at + TAR.magic.at + TAR.magic.size) === GNU_MAGIC;
 
 /**
- * The prefix field is one only in POSIX headers; star keeps access times in its last 24 bytes and says so at 508. GNU
- * keeps times there, but Go before 1.8, and so old Dockers, wrote GNU headers with a prefix.
+ * The name with the prefix, which only POSIX headers have. Headers of star have access times in the last 24 bytes of the
+ * field. GNU headers have times there, but Go before 1.8, and so old versions of Docker, wrote GNU headers with a prefix.
  */
 function fullName(block: Buffer, at: number): ByteString {
   const name = textOf(block, at, TAR.name);
@@ -127,7 +127,7 @@ function fullName(block: Buffer, at: number): ByteString {
   return `${isStar ? prefix.slice(0, STAR_PREFIX) : prefix}/${name}`;
 }
 
-/** Whether numbers stand where GNU has times, or what is no text either. */
+/** Whether the prefix field holds the times of a GNU header: two numbers, or bytes that are not ASCII. */
 function hasGnuTimes(block: Buffer, start: number, prefix: ByteString): boolean {
   const isNumber = (at: number) => block[at] === 0 || block[at]! >= 0x80 || parseOctal(block, at, 12) !== null;
   return (isNumber(start) && isNumber(start + 12)) || /[\u0080-\u00ff]/.test(prefix);
@@ -142,7 +142,7 @@ function textOf(block: Buffer, at: number, field: TarField): ByteString {
   return block.toString('latin1', start, end);
 }
 
-/** Some old writers summed signed bytes. */
+/** Throws FormatError on a wrong checksum. Some old writers summed signed bytes, which is accepted. */
 function verifyChecksum(block: Buffer, at: number, offset: number, subject: string): void {
   const { at: field, size } = TAR.checksum;
   const stored = numeric(block, at + field, size, 'tar checksum', subject, offset + field);
@@ -155,7 +155,7 @@ function verifyChecksum(block: Buffer, at: number, offset: number, subject: stri
   }
 }
 
-/** A number that has to be exact: FORMAT beyond 2^53. */
+/** An exact number. Throws FormatError beyond 2^53. */
 export function octalOrBinary(
   block: Buffer,
   at: number,
@@ -169,10 +169,10 @@ export function octalOrBinary(
 
 function exact(value: number, field: string, subject: string, offset?: number): number {
   if (Number.isSafeInteger(value)) return value;
-  throw new FormatError(field, 'beyond 2^53', { subject, ...(offset === undefined ? {} : { offset }) });
+  throw new FormatError(field, 'the number exceeds 2^53', { subject, ...(offset === undefined ? {} : { offset }) });
 }
 
-/** Octal digits between spaces and NULs, or base-256 (first byte 0x80: positive, 0xff: negative). */
+/** Number of octal digits between spaces and NULs, or in base-256 (first byte 0x80: positive, 0xff: negative). */
 function numeric(block: Buffer, at: number, length: number, field: string, subject: string, offset?: number): number {
   const value = block[at]! >= 0x80 ? base256(block, at, length) : parseOctal(block, at, length);
   if (value !== null) return value;

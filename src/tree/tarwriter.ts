@@ -1,13 +1,13 @@
-/** Tar headers, plain ustar where it is enough and pax records where it is not. Same entry → same bytes; no I/O. */
+/** Encodes tar headers: ustar, with pax records for values that do not fit. The same entry gives the same bytes; no I/O. */
 import { type ByteString, bytesOf, fromText, sortedXattrs } from './node.ts';
 import { XATTR_PREFIX } from './pax.ts';
 import type { TarEntry } from './tar.ts';
 import { BLOCK, encodeTarHeader, TAR_HEADER, USTAR_MAGIC } from './tarheader.ts';
 
-/** What follows the last member: two zero blocks. */
+/** End of a tar: two zero blocks after the last member. */
 export const TAR_END: Buffer = Buffer.alloc(2 * BLOCK);
 
-/** Zero bytes that follow `size` bytes of content. */
+/** Padding that follows `size` bytes of content. */
 export const tarPadding = (size: number): Buffer => Buffer.alloc((BLOCK - (size % BLOCK)) % BLOCK);
 
 const TYPEFLAGS: Readonly<Record<TarEntry['type'], string>> = {
@@ -22,7 +22,7 @@ const TYPEFLAGS: Readonly<Record<TarEntry['type'], string>> = {
 
 const { fields: TAR } = TAR_HEADER;
 
-/** Whether an octal field, which ends with a NUL, has room for a number. */
+/** Whether a number fits an octal field, which ends with a NUL. */
 const fits = (value: number, { size }: { readonly size: number }): boolean => value >= 0 && value < 8 ** (size - 1);
 
 /** The header blocks of an entry; `size` bytes of content and {@link tarPadding} follow. */
@@ -34,7 +34,7 @@ export function tarHeader(entry: TarEntry): Buffer {
     if (isNeeded) records.push([key, String(value)]);
   };
   const { sec, nsec } = entry.mtime;
-  // ustar says which bytes a name has, not how they are encoded; readers take pax records for UTF-8 and keep others.
+  // Names that fit stay in the ustar header: it has no encoding, while readers expect UTF-8 in pax records.
   need('path', name, name.length > TAR.name.size);
   need('linkpath', link, link.length > TAR.linkName.size);
   need('uid', entry.uid, !fits(entry.uid, TAR.uid));
@@ -50,7 +50,7 @@ export function tarHeader(entry: TarEntry): Buffer {
   return Buffer.concat([pax, body, tarPadding(body.length), header]);
 }
 
-/** What does not fit stands in a pax record: old readers see the beginning of a name, and 0 for a number. */
+/** Encodes one header block. Values that do not fit are truncated names and 0 for numbers, since a pax record has them. */
 function block(entry: TarEntry, name: ByteString, link: ByteString, typeflag = TYPEFLAGS[entry.type]): Buffer {
   const number = (value: number, field: { readonly size: number }) => (fits(value, field) ? value : 0);
   const { rdev } = entry;
@@ -69,7 +69,7 @@ function block(entry: TarEntry, name: ByteString, link: ByteString, typeflag = T
   });
 }
 
-/** "LENGTH KEY=VALUE\n", the length including itself. */
+/** A pax record, "LENGTH KEY=VALUE\n". The length includes its own digits. */
 function record(key: ByteString, value: ByteString): Buffer {
   const body = ` ${key}=${value}\n`;
   let length = body.length + 1;
@@ -77,14 +77,14 @@ function record(key: ByteString, value: ByteString): Buffer {
   return bytesOf(`${length}${body}`);
 }
 
-/** `{ sec: -1235, nsec: 500000000 }` → `-1234.5`: seconds are floored here and signed there. */
+/** Converts `{ sec: -1235, nsec: 500000000 }` to `-1234.5`: our seconds are floored, those of pax are signed decimals. */
 function paxTimeText(sec: number, nsec: number): string {
   const [whole, fraction] = sec < 0 && nsec > 0 ? [-(sec + 1), 1_000_000_000 - nsec] : [Math.abs(sec), nsec];
   const digits = fraction === 0 ? '' : `.${String(fraction).padStart(9, '0').replace(/0+$/, '')}`;
   return `${sec < 0 ? '-' : ''}${whole}${digits}`;
 }
 
-/** A file without an owner or a time, for archives that are the same whoever makes them. */
+/** A file owned by root with time 0, for reproducible archives. */
 export const plainFile = (name: string, size: number, mode = 0o644): TarEntry => ({
   name: fromText(name),
   type: 'reg',

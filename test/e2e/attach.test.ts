@@ -31,7 +31,7 @@ describe.skipIf(skip.reason)('the daemon looks at a bootstrap', () => {
   };
 
   it('and refuses one that the kernel must not mount; nothing of it stays', async () => {
-    const refused = { code: 'FORMAT', message: expect.stringMatching(/directory.*without "\." and "\.\."/) };
+    const refused = { code: 'FORMAT', message: expect.stringMatching(/directory.*has no "\." and "\.\."/) };
     await expect(attach('bad', damaged())).rejects.toMatchObject(refused);
     expect(records()).toEqual([]);
     expect(await room.client.status()).toMatchObject({ images: [], devices: [] });

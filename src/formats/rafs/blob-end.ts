@@ -1,6 +1,6 @@
 /**
- * The end of the blobs that we write. Chunk data comes first, then (nydus, storage/src/meta/mod.rs and toc.rs; tar headers
- * come *behind* what they describe, and nothing is padded):
+ * Encodes the end of a blob. It follows the chunk data (nydus, storage/src/meta/mod.rs and toc.rs; tar headers *follow* the
+ * member that they describe, and nothing is padded):
  *
  *     hdr image.blob · chunk info (CI) · CI header · hdr blob.meta · digests · hdr blob.digest · TOC · hdr rafs.blob.toc
  */
@@ -23,22 +23,22 @@ import {
 import { alignUp, BLOCK, FEATURE } from './layout.ts';
 import { encodeTocEntry, MEMBER, META_HEADER, memberHeader } from './toc.ts';
 
-/** The end of a blob whose chunk data has been written. */
+/** The encoded end of a blob whose chunk data has been written. */
 export interface BlobEnd {
-  /** What is still to be appended. */
+  /** Bytes to append to the blob. */
   readonly tail: Buffer;
-  /** All but the id, which is the sha256 of the whole file. */
+  /** The blob without its id, which is the sha256 of the whole file. */
   readonly blob: Omit<RafsBlob, 'id'>;
-  /** The file `blob.meta` of the bootstrap layer, which is named after {@link metaNameOf} of the blob. */
+  /** The file `blob.meta` of the bootstrap layer, which is named {@link metaNameOf} of the blob. */
   readonly meta: Buffer;
-  /** The chunk info as a file of its own, named after its sha256, where it does not lie in the blob; else null. */
+  /** The separate chunk info file, named after its sha256; null when the blob contains its chunk info. */
   readonly metaBlob: Buffer | null;
 }
 
 export interface BlobSoFar {
-  /** Bytes of chunk data. */
+  /** Length of the chunk data in bytes. */
   readonly dataSize: number;
-  /** Appends the tar header and gives the lower-case hex sha256 of all that was appended so far. */
+  /** Appends the tar header and returns the lower-case hex sha256 of all bytes so far. */
   sha256WithHeader(header: Buffer): Promise<string>;
 }
 
@@ -46,12 +46,12 @@ export interface BlobOptions {
   readonly chunkSize: number;
   readonly compressor: Compressor;
   readonly digester: Digester;
-  /** `separate`: the chunk info does not lie in the blob. Default `one`. */
+  /** `separate`: the chunk info is a separate file. Default `one`: the blob contains it. */
   readonly form?: 'one' | 'separate';
 }
 
 /**
- * Makes the end of a blob. `chunks`: every chunk in the order of its data; its place there is its index. Throws
+ * Makes the end of a blob. `chunks`: all chunks in the order of their data; the position of a chunk is its index. Throws
  * UNSUPPORTED for more chunks than a blob can have.
  */
 export async function finishBlob(
@@ -83,18 +83,18 @@ export async function finishBlob(
   const { stored, plain } = info;
   const headerOffset = ciOffset + stored.length;
   const digestOffset = headerOffset + CI_HEADER_SIZE + TAR_HEADER.size;
-  // The aligned size though the flag says "none": what Nydus writes.
-  const data = { ...placeOf(0, at.dataSize, 0), uncompressedSize };
+  // Nydus writes the aligned size, though the flag means that the data is not compressed.
+  const data = { ...storedRange(0, at.dataSize, 0), uncompressedSize };
   const toc = Buffer.concat([
     encodeTocEntry({ name: MEMBER.data, digest: dataDigest, ...data }),
     encodeTocEntry({
       name: MEMBER.meta,
       digest: sha256(plain),
-      ...placeOf(ciOffset, stored.length, info.compressor),
+      ...storedRange(ciOffset, stored.length, info.compressor),
       uncompressedSize: plain.length,
     }),
-    encodeTocEntry({ name: META_HEADER, digest: sha256(header), ...placeOf(headerOffset, header.length, 0) }),
-    encodeTocEntry({ name: MEMBER.digests, digest: sha256(digests), ...placeOf(digestOffset, digests.length, 0) }),
+    encodeTocEntry({ name: META_HEADER, digest: sha256(header), ...storedRange(headerOffset, header.length, 0) }),
+    encodeTocEntry({ name: MEMBER.digests, digest: sha256(digests), ...storedRange(digestOffset, digests.length, 0) }),
   ]);
   const tocWithHeader = Buffer.concat([toc, memberHeader(MEMBER.toc, toc.length)]);
   const tail = Buffer.concat([
@@ -122,7 +122,7 @@ export async function finishBlob(
 }
 
 /**
- * Makes what an ordinary gzip layer needs to be the data of an image: chunk info that tells where its files' content lies.
+ * Makes the chunk info with which an ordinary gzip layer can be a blob: it locates the content of the layer's files.
  * `layerSize`: bytes of the layer, whose digest is the blob's id.
  */
 export function zranBlob(
@@ -137,7 +137,7 @@ export function zranBlob(
   return separateEnd(referredChunkInfo(chunks, units), common, layerSize);
 }
 
-/** Data and chunk info in two files. */
+/** The end of a blob with data and chunk info in two files. */
 function separateEnd(
   info: EncodedChunkInfo,
   common: Pick<RafsBlob, 'chunkSize' | 'compressor' | 'digester' | 'uncompressedSize'>,
@@ -173,8 +173,8 @@ const tableFields = (info: EncodedChunkInfo, features: number, ciOffset: number)
 
 const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
 
-/** Where a member lies, of which as many bytes are stored as it has. */
-const placeOf = (compressedOffset: number, size: number, compressor: Compressor) => ({
+/** Location and sizes of a TOC entry; its plain size is that of the stored bytes. */
+const storedRange = (compressedOffset: number, size: number, compressor: Compressor) => ({
   compressor,
   compressedOffset,
   compressedSize: size,

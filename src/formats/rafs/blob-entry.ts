@@ -6,7 +6,7 @@ import type { RafsBlob } from './blob.ts';
 import { FEATURE, V6_RS } from './layout.ts';
 import { MAX_CHUNKS, MAX_TOC_SIZE } from './limits.ts';
 
-/** cipher_algo; 0 is none. */
+/** cipher_algo of AES-128-XTS; 0 means that the blob is not encrypted. */
 export const CIPHER_AES_128_XTS = 1;
 
 const COMPRESSOR = '0 none, 1 lz4, 2 gzip, 3 zstd';
@@ -30,7 +30,7 @@ export const BLOB_ENTRY = struct('RafsV6Blob', V6_RS, 256, {
   variant: bytes(168, 88, 'blob_meta_digest … reserved2', 'RafsV6Blob.cipher with ENCRYPTED, else RafsV6Blob.meta'),
 });
 
-/** The end of the entry of a blob that is not encrypted: the file of its chunk info, where it has one (SEPARATE). */
+/** End of the entry of a blob that is not encrypted: its chunk info file, if it has one (SEPARATE). */
 export const BLOB_META_FILE = struct('RafsV6Blob.meta', V6_RS, 88, {
   metaDigest: bytes(0, 32, 'blob_meta_digest', 'sha256 of the file, else zeros'),
   metaSize: u64(32, 'blob_meta_size', 'bytes of the file'),
@@ -39,7 +39,7 @@ export const BLOB_META_FILE = struct('RafsV6Blob.meta', V6_RS, 88, {
   reserved2: zeros(52, 36, 'reserved2'),
 });
 
-/** The end of the entry of an encrypted blob. */
+/** End of the entry of an encrypted blob. */
 export const BLOB_CIPHER = struct('RafsV6Blob.cipher', V6_RS, 88, {
   key: bytes(0, 32, 'cipher_key', 'two AES-128 keys'),
   iv: bytes(32, 16, 'cipher_iv', 'the tweak of every data unit'),
@@ -58,14 +58,14 @@ export function writeBlobEntry(out: Buffer, at: number, index: number, blob: Raf
   else BLOB_META_FILE.encode(out, at + BLOB_VARIANT_AT, metaDigest === null ? { metaSize } : { metaDigest, metaSize });
 }
 
-/** An entry as it is: its id need not be one, compressors and digester are numbers that may be unknown. */
+/** A decoded entry. Its id may be invalid, and its compressors and digester may be unknown numbers. */
 export interface RawBlobEntry extends Omit<RafsBlob, 'compressor' | 'digester' | 'ciCompressor'> {
   readonly compressor: number;
   readonly digester: number;
   readonly ciCompressor: number;
 }
 
-/** The entry at `at`, nothing checked but that it is there. */
+/** Decodes the entry at `at` without checking values. Throws FormatError beyond the end. */
 export function decodeBlobEntry(reader: Reader, at: number): RawBlobEntry {
   const { index: _, variant: __, ...entry } = BLOB_ENTRY.decode(reader, at);
   const raw = { ...entry, tocDigest: Buffer.from(entry.tocDigest) };

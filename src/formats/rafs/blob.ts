@@ -1,16 +1,16 @@
-/** What is known of a data blob from the blob table of a bootstrap. */
+/** Description of a data blob, from the blob table of a bootstrap. */
 import type { Compressor, Digester } from '../../native/addon.ts';
 import { FEATURE } from './layout.ts';
 
-/** One data blob, as the blob table has it. Sizes and offsets in bytes. */
+/** One data blob of the blob table. Sizes and offsets are in bytes. */
 export interface RafsBlob {
   /** Lower-case hex sha256 of the whole blob. */
   readonly id: string;
-  /** Largest chunk. */
+  /** Maximum chunk size. */
   readonly chunkSize: number;
   /** Entries of its chunk info array; the bootstrap may use fewer. */
   readonly chunkCount: number;
-  /** How its chunks are compressed. */
+  /** Compressor of its chunks. */
   readonly compressor: Compressor;
   /** The hash function of its chunks. */
   readonly digester: Digester;
@@ -32,11 +32,11 @@ export interface RafsBlob {
   readonly ciCompressedSize: number;
   /** Plain length of the chunk info array. */
   readonly ciUncompressedSize: number;
-  /** AES-128-XTS: how the chunks and the chunk info of an encrypted blob are read; else null. */
+  /** Cipher (AES-128-XTS) of the chunks and the chunk info of an encrypted blob; else null. */
   readonly cipher: Cipher | null;
   /**
-   * Of a blob whose chunk info is a file of its own (SEPARATE: references of ordinary layers): sha256 and length of
-   * that file, which is named after its digest. Null and 0 for all others.
+   * SHA-256 of the separate chunk info file, which is named after it; null when the blob has none (SEPARATE is not set).
+   * Blobs that are ordinary layers have such a file.
    */
   readonly metaDigest: Buffer | null;
   /** Length of the chunk info file; 0 where there is none. */
@@ -51,9 +51,9 @@ export interface Cipher {
   readonly iv: Buffer;
 }
 
-/** Whether the chunks of a blob can be found only with its chunk info (`blob.meta`): the chunk table does not say enough. */
+/** Whether the chunk info (`blob.meta`) is needed to locate the chunks of a blob: the chunk table is not enough. */
 export const needsMeta = (blob: RafsBlob): boolean => (blob.features & (FEATURE.BATCH | FEATURE.ZRAN)) !== 0;
 
-/** What the file with a blob's chunk info is called in the bootstrap layer, without `.blob.meta`: as nydusd looks for it. */
+/** Name of a blob's chunk info file in the bootstrap layer, without `.blob.meta`, as nydusd expects it. */
 export const metaNameOf = ({ id, metaDigest }: Pick<RafsBlob, 'id' | 'metaDigest'>): string =>
   metaDigest?.toString('hex') ?? id;

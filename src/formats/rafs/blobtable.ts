@@ -1,4 +1,4 @@
-/** The blob table with its device slots, checked: bytes → {@link RafsBlob}. */
+/** Reads and checks the blob table with its device slots: bytes → {@link RafsBlob}. */
 
 import type { IntField } from '../../binary/fields.ts';
 import type { Reader } from '../../binary/reader.ts';
@@ -23,8 +23,8 @@ const { fields: ENTRY } = BLOB_ENTRY;
 const { fields: SLOT } = DEVICE_SLOT;
 
 /**
- * Reads entry `index` and checks it against its device slot. `outsideId` names a blob whose bootstrap lies inside
- * it and cannot. Throws UNSUPPORTED for kinds of blobs that this version does not read.
+ * Reads entry `index` and checks it against its device slot. `outsideId`: the id of a blob that contains the bootstrap,
+ * which then does not store it. Throws UNSUPPORTED for kinds of blobs that this version does not read.
  */
 export function readBlobEntry(
   reader: Reader,
@@ -37,9 +37,9 @@ export function readBlobEntry(
   const id = readId(reader, at, outsideId);
   const slot = deviceSlotAt(index);
   if (SLOT.tag.read(reader, slot) !== ENTRY.id.read(reader, at)) {
-    throw reader.bad('device tag', 'names another blob than the blob table', slot);
+    throw reader.bad('device tag', 'names another blob than the blob table does', slot);
   }
-  if (ENTRY.index.read(reader, at) !== index) throw ENTRY.index.bad(reader, at, 'not its place in the table');
+  if (ENTRY.index.read(reader, at) !== index) throw ENTRY.index.bad(reader, at, 'must be its position in the table');
   const entry = decodeBlobEntry(reader, at);
   checkFeatures(reader, at, entry.features, id, superblock.blockBits !== BLOCK_BITS);
   checkCipher(reader, at + BLOB_VARIANT_AT, entry.features);
@@ -53,12 +53,16 @@ export function readBlobEntry(
   checkSizes(reader, at, blob);
   const blocks = SLOT.blocks.read(reader, slot);
   if (blocks !== Math.floor(blob.uncompressedSize / 2 ** superblock.blockBits)) {
-    throw reader.bad('device blocks', `${blocks} blocks for ${blob.uncompressedSize} bytes`, slot + SLOT.blocks.at);
+    throw reader.bad(
+      'device blocks',
+      `${blocks} blocks do not match ${blob.uncompressedSize} bytes`,
+      slot + SLOT.blocks.at,
+    );
   }
   return blob;
 }
 
-/** Ids become file names and URLs, so nothing but lower-case hex gets through. */
+/** Reads the id. Ids become file names and URLs, so only lower-case hex is accepted. */
 function readId(reader: Reader, at: number, outsideId: string | null): string {
   const stored = ENTRY.id.read(reader, at);
   if (stored === NAMELESS_BLOB) {
@@ -66,7 +70,7 @@ function readId(reader: Reader, at: number, outsideId: string | null): string {
     throw ENTRY.id.bad(
       reader,
       at,
-      'the bootstrap was taken out of its blob and does not know its id: name the file ID.boot',
+      'a bootstrap extracted from its blob does not have the blob id: name the file ID.boot',
     );
   }
   if (!isSha256Hex(stored)) throw ENTRY.id.bad(reader, at, 'not 64 lower-case hex digits');
@@ -85,7 +89,7 @@ function digesterOf(reader: Reader, at: number): Digester {
   return value as Digester;
 }
 
-/** `at`: of what differs between encrypted blobs and others. */
+/** Checks the cipher. `at`: offset of the part of the entry that differs for encrypted blobs. */
 function checkCipher(reader: Reader, at: number, features: number): void {
   const algorithm = BLOB_CIPHER.fields.algorithm.read(reader, at);
   const isEncrypted = (features & FEATURE.ENCRYPTED) !== 0;
@@ -95,11 +99,11 @@ function checkCipher(reader: Reader, at: number, features: number): void {
   throw BLOB_CIPHER.fields.algorithm.bad(
     reader,
     at,
-    `${algorithm} for a blob that is ${isEncrypted ? '' : 'not '}encrypted`,
+    `cipher ${algorithm} does not match a blob that is ${isEncrypted ? '' : 'not '}encrypted`,
   );
 }
 
-/** Bits below 0x10000 change what a blob is; those above only say what else lies in it. */
+/** Features that change how a blob is read. Bits above these only describe further content. */
 const INCOMPATIBLE = 0xffff;
 const KNOWN = Object.values(FEATURE).reduce((all, bit) => all | bit, 0);
 
@@ -107,33 +111,38 @@ function checkFeatures(reader: Reader, at: number, features: number, id: string,
   const has = (bit: number) => (features & bit) !== 0;
   const unknown = features & INCOMPATIBLE & ~KNOWN;
   if (unknown !== 0) {
-    throw reader.unsupported(`blob ${id}: the feature 0x${unknown.toString(16)}`, 'a newer tool made it');
+    throw reader.unsupported(`blob ${id}: the feature 0x${unknown.toString(16)}`, 'a newer tool made the image');
   }
-  if (has(FEATURE.TARFS) !== isTarfs) throw ENTRY.features.bad(reader, at, 'tarfs blobs and others in one image');
+  if (has(FEATURE.TARFS) !== isTarfs)
+    throw ENTRY.features.bad(reader, at, 'tarfs blobs and others cannot be in one image');
   if (isTarfs) return;
   if (!has(FEATURE.ALIGNED)) throw ENTRY.features.bad(reader, at, 'chunks are not aligned');
   if (has(FEATURE.BATCH | FEATURE.ZRAN | FEATURE.ENCRYPTED) && !has(FEATURE.CHUNK_INFO_V2)) {
-    throw ENTRY.features.bad(reader, at, 'batch, zran or encrypted without chunk info V2');
+    throw ENTRY.features.bad(reader, at, 'batch, zran and encrypted blobs need chunk info V2');
   }
   if (has(FEATURE.ZRAN) && has(FEATURE.BATCH | FEATURE.ENCRYPTED)) {
-    throw ENTRY.features.bad(reader, at, 'zran with batch or encrypted');
+    throw ENTRY.features.bad(reader, at, 'zran cannot be combined with batch or encryption');
   }
 }
 
 function checkSizes(reader: Reader, at: number, blob: RafsBlob): void {
   if (blob.compressedSize > MAX_BLOB_COMPRESSED) throw ENTRY.compressedSize.bad(reader, at, 'too large');
   if (blob.uncompressedSize > MAX_BLOB_UNCOMPRESSED) throw ENTRY.uncompressedSize.bad(reader, at, 'too large');
-  if (blob.chunkCount > MAX_CHUNKS) throw ENTRY.chunkCount.bad(reader, at, `${blob.chunkCount} is too many`);
+  if (blob.chunkCount > MAX_CHUNKS) throw ENTRY.chunkCount.bad(reader, at, `${blob.chunkCount} chunks are too many`);
   if (blob.ciUncompressedSize > MAX_META_SIZE) throw ENTRY.ciUncompressedSize.bad(reader, at, 'too large');
   if (blob.tocSize > MAX_TOC_SIZE) throw ENTRY.tocSize.bad(reader, at, `${blob.tocSize} bytes are too many`);
   const isExempt = (blob.features & (FEATURE.IS_CHUNKDICT_GENERATED | FEATURE.TARFS)) !== 0;
   const least = chunkInfoSize(blob.features) * blob.chunkCount;
-  // Behind the entries lie the contexts of batches and of gzip streams.
+  // The contexts of batches and gzip streams follow the entries.
   if (!isExempt && (needsMeta(blob) ? blob.ciUncompressedSize < least : blob.ciUncompressedSize !== least)) {
-    throw ENTRY.ciUncompressedSize.bad(reader, at, `${blob.ciUncompressedSize} bytes for ${blob.chunkCount} chunks`);
+    throw ENTRY.ciUncompressedSize.bad(
+      reader,
+      at,
+      `${blob.ciUncompressedSize} bytes do not match ${blob.chunkCount} chunks`,
+    );
   }
   const tooLarge = blob.ciCompressedSize > blob.ciUncompressedSize;
   if (tooLarge || blob.ciOffset + blob.ciCompressedSize > MAX_BLOB_COMPRESSED) {
-    throw ENTRY.ciCompressedSize.bad(reader, at, 'larger than the chunk info itself, or too far');
+    throw ENTRY.ciCompressedSize.bad(reader, at, 'larger than the plain chunk info, or beyond the maximum blob size');
   }
 }

@@ -30,7 +30,7 @@ export interface ChunkEntry extends ChunkIndex {
   readonly compressedSize: number;
   readonly uncompressedSize: number;
   readonly compressedOffset: number;
-  /** In one of the files that have it. */
+  /** Offset in one of the files that have the chunk. */
   readonly fileOffset: number;
   readonly crc32c: number | null;
 }
@@ -48,7 +48,7 @@ export function writeChunkEntry(out: Buffer, at: number, entry: ChunkEntry): voi
   ENTRY.crc32c.write(out, at, entry.crc32c ?? 0);
 }
 
-/** Field by field and into one literal, since a million of these are read. */
+/** Reads an entry. Fields are read one by one into one literal, since images have millions of entries. */
 export function readChunkEntry(reader: Reader, at: number): ChunkEntry {
   reader.check(at, CHUNK_ENTRY_SIZE, 'chunk table');
   const flags = ENTRY.flags.read(reader, at);

@@ -14,7 +14,7 @@ const { fields: INDEX } = CHUNK_INDEX;
 /** Bytes of one index entry. */
 export const INDEX_SIZE: number = CHUNK_INDEX.size;
 
-/** Where a chunk lies: the blob by its place in the blob table, its number there, its offset in the blob device. */
+/** Location of a chunk: position of its blob in the blob table, its number in the blob, its offset in the blob device. */
 export interface ChunkIndex {
   readonly blobIndex: number;
   readonly index: number;
@@ -28,7 +28,7 @@ export function writeChunkIndex(out: Buffer, at: number, chunk: ChunkIndex): voi
   INDEX.block.write(out, at, chunk.uncompressedOffset / BLOCK);
 }
 
-/** Of a chunk on this device itself: startblk_hi and device_id are 0. */
+/** Writes the index of a chunk on the device itself: startblk_hi and device_id are 0. */
 export const writeDeviceIndex = (out: Buffer, at: number, block: number): void => INDEX.block.write(out, at, block);
 
 export function readChunkIndex(reader: Reader, at: number, blockBits = BLOCK_BITS): ChunkIndex {

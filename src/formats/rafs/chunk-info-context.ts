@@ -1,4 +1,4 @@
-/** What the chunk info has of each unit that chunks lie in: batches, or spans of a gzip stream. */
+/** Contexts of the chunk info, one for each unit: a batch, or a span of a gzip stream. */
 import { u8, u32, u64, zeros } from '../../binary/fields.ts';
 import { struct } from '../../binary/struct.ts';
 import { MAX_UNIT_SIZE } from '../../blob/table.ts';
@@ -25,5 +25,5 @@ export const SPAN_CONTEXT = struct('ZranInflateContext', `${META_RS}/zran.rs`, 4
   reserved: zeros(38, 2),
 });
 
-/** Bytes of either. */
+/** Length in bytes of a context of either kind. */
 export const CONTEXT_SIZE: number = SPAN_CONTEXT.size;

@@ -8,7 +8,7 @@ import { BLOCK, FEATURE, META_RS } from './layout.ts';
 export const CI_FLAG = { COMPRESSED: 0x1, ZRAN: 0x2, BATCH: 0x4, ENCRYPTED: 0x8, HAS_CRC32: 0x10 } as const;
 export const KNOWN_CI_FLAGS = Object.values(CI_FLAG).reduce((all, bit) => all | bit, 0);
 
-/** Two words of bits that are no bytes. */
+/** Entries of V1: two words of bit fields. */
 export const CHUNK_INFO_V1 = struct('BlobChunkInfoV1Ondisk', `${META_RS}/chunk_info_v1.rs`, 16, {
   plain: u64(0, 'uncomp_info', 'bits 12…43: offset in the device, whole blocks; 44…63, then 8…11: size − 1'),
   stored: u64(8, 'comp_info', 'bits 0…39: offset in the blob; 44…63, then 40…43: size − 1'),
@@ -28,7 +28,7 @@ export const CHUNK_INFO_V2 = struct('BlobChunkInfoV2Ondisk', `${META_RS}/chunk_i
 const { plain: PLAIN, stored: STORED } = CHUNK_INFO_V1.fields;
 const { fields: V2 } = CHUNK_INFO_V2;
 
-/** The part of a V1 entry that has the stored size: the upper half of its second word. */
+/** Part of a V1 entry with the stored size: the upper half of its second word. */
 export const V1_STORED_SIZE: FieldPlace = { name: V2.compressedSize.name, at: STORED.at + 4 };
 
 /** One entry: what V1 and V2 have in common, and what V2 adds. */
@@ -37,22 +37,22 @@ export interface ChunkInfoEntry {
   readonly uncompressedSize: number;
   readonly compressedOffset: number;
   readonly compressedSize: number;
-  /** Bits of {@link CI_FLAG}; V1 tells only COMPRESSED, by its sizes. */
+  /** Bits of {@link CI_FLAG}. V1 has no flags, but its sizes show whether a chunk is compressed. */
   readonly flags: number;
-  /** V2: context, and offset in what it decodes to; or the CRC-32C in `offset`. */
+  /** V2 only: context and offset in its decoded unit, or the CRC-32C in `offset`. */
   readonly context: number;
   readonly offset: number;
 }
 
-/** Bytes of one chunk info entry of a blob with `features`. */
+/** Length in bytes of one chunk info entry of a blob with `features`. */
 export const chunkInfoSize = (features: number): number =>
   (features & FEATURE.CHUNK_INFO_V2) === 0 ? CHUNK_INFO_V1.size : CHUNK_INFO_V2.size;
 
-/** The entry at `at`, `size` bytes of it, nothing checked but that it is there. */
+/** Decodes the entry of `size` bytes at `at`. Values are not checked. Throws FormatError beyond the end. */
 export const decodeChunkInfo = (reader: Reader, at: number, size: number): ChunkInfoEntry =>
   size === CHUNK_INFO_V1.size ? decodeV1(reader, at) : decodeV2(reader, at);
 
-/** In halves: its words have more bits than a number has exactly. */
+/** Decodes a V1 entry in halves, since its words have more bits than a number can hold exactly. */
 function decodeV1(reader: Reader, at: number): ChunkInfoEntry {
   const half = (offset: number) => reader.u32(at + offset, 'chunk info');
   const [low, high] = [half(PLAIN.at), half(PLAIN.at + 4)];

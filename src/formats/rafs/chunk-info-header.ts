@@ -1,4 +1,4 @@
-/** The header behind the chunk info of a blob, in the blob and in `blob.meta`. */
+/** The header that follows the chunk info, in the blob and in `blob.meta`. */
 import { type IntField, u32, u64, zeros } from '../../binary/fields.ts';
 import type { Reader } from '../../binary/reader.ts';
 import { struct } from '../../binary/struct.ts';
@@ -25,7 +25,7 @@ const { fields: HEADER } = CI_HEADER;
 
 export const CI_HEADER_SIZE: number = CI_HEADER.size;
 
-/** Of what the header repeats, that which chunks are found with. FormatError when it is another one than the table's. */
+/** Checks the fields that locate chunks. Throws FormatError when one differs from the blob table. */
 export function checkCiHeader(reader: Reader, at: number, blob: RafsBlob): void {
   if (HEADER.magic.read(reader, at) !== CI_MAGIC || HEADER.magic2.read(reader, at) !== CI_MAGIC) {
     throw HEADER.magic.bad(reader, at, 'not the header of chunk info');
@@ -36,9 +36,9 @@ export function checkCiHeader(reader: Reader, at: number, blob: RafsBlob): void 
   expectField(reader, at, HEADER.uncompressedSize, blob.ciUncompressedSize);
 }
 
-/** FormatError unless a field has the value of the blob table. `mask`: the bits that are compared, of 32. */
+/** Throws FormatError unless a field has the value of the blob table. `mask`: the compared bits, of 32. */
 export function expectField(reader: Reader, at: number, field: IntField, wanted: number, mask?: number): void {
   const stored = field.read(reader, at);
   const value = mask === undefined ? stored : stored & mask;
-  if (value !== wanted) throw field.bad(reader, at, `${value}, and ${wanted} in the blob table`);
+  if (value !== wanted) throw field.bad(reader, at, `${value}, but ${wanted} in the blob table`);
 }

@@ -1,6 +1,6 @@
 /**
- * The chunk info of a blob that we write (CI): one entry per chunk, behind them what batches or spans of a gzip stream
- * need, and a header (nydus, storage/src/meta/{mod,chunk_info_v1,chunk_info_v2,batch,zran}.rs).
+ * Encodes the chunk info (CI) of a blob: one entry per chunk, then the contexts of batches or spans of a gzip stream, and a
+ * header (nydus, storage/src/meta/{mod,chunk_info_v1,chunk_info_v2,batch,zran}.rs).
  */
 import { type Chunk, MAX_CHUNK_SIZE, type Unit } from '../../blob/table.ts';
 import { LacunaError } from '../../errors.ts';
@@ -11,42 +11,42 @@ import { CI_HEADER } from './chunk-info-header.ts';
 import { alignUp, BLOCK, FEATURE } from './layout.ts';
 import { MAX_CHUNKS } from './limits.ts';
 
-/** Level of the chunk info: a few kilobytes of metadata, compressed once. */
+/** Compression level of the chunk info: a few kilobytes of metadata, compressed once. */
 const CI_LEVEL = 3;
 
-/** Chunk info as it is stored, and what the blob table and its header say of it. */
+/** Chunk info as stored, with the values for the blob table and its header. */
 export interface EncodedChunkInfo {
-  /** Bits of FEATURE that it brings: chunk info of the second version, and what for. */
+  /** Bits of FEATURE that the blob needs: chunk info V2, and the feature that requires it. */
   readonly features: number;
   readonly count: number;
   readonly plain: Buffer;
   /** {@link plain} as it is stored. */
   readonly stored: Buffer;
   readonly compressor: Compressor;
-  /** What follows the entries; 0, 0, 0 when nothing does. */
+  /** Contexts and windows after the entries; all 0 when there are none. */
   readonly contexts: { readonly offset: number; readonly size: number; readonly count: number };
 }
 
-/** Chunks in the order of their data: an array, or what makes them when they are asked for. */
+/** Chunks in the order of their data: an array, or an object that makes them on access. */
 export interface ChunkList<T> extends Iterable<T> {
   readonly length: number;
   at(index: number): T | undefined;
 }
 
-/** A chunk of a blob that we write. */
+/** A chunk of a blob that is written. */
 export interface WrittenChunk extends Chunk {
   readonly crc32c?: number | null;
 }
 
-/** A zran unit, and where in the layer's tar its content begins. */
+/** A zran unit, and the offset of its content in the layer's tar. */
 export interface ReferredUnit {
   readonly unit: Unit;
   readonly tarOffset: number;
 }
 
 /**
- * Of chunks in the order of their data. Each follows the one before it; those of a batch follow each other. The second
- * version only where batches need it.
+ * Encodes chunks in the order of their data. Each chunk follows the previous one, and the chunks of a batch are adjacent.
+ * Version V2 is used only when batches need it.
  */
 export function chunkInfoOf(chunks: ChunkList<WrittenChunk>, compressor: Compressor): EncodedChunkInfo {
   checkCount(chunks.length);
@@ -60,7 +60,7 @@ export function chunkInfoOf(chunks: ChunkList<WrittenChunk>, compressor: Compres
     const isMember = chunk.within !== null;
     const isChecked = !isMember && (chunk.crc32c ?? 0) !== 0;
     const flags = isMember
-      ? // Also of a batch that was kept raw: its two sizes tell.
+      ? // The flag is also set for an uncompressed batch, which its two equal sizes show.
         CI_FLAG.BATCH | CI_FLAG.COMPRESSED
       : (chunk.compressor === 0 ? 0 : CI_FLAG.COMPRESSED) | (isChecked ? CI_FLAG.HAS_CRC32 : 0);
     const { uncompressedOffset, uncompressedSize, compressedOffset } = chunk;
@@ -80,8 +80,8 @@ export function chunkInfoOf(chunks: ChunkList<WrittenChunk>, compressor: Compres
 }
 
 /**
- * About where in the layer the bytes of a chunk within a unit are. Readers plan their fetches with it; what they fetch is
- * the unit. Nydus's builder knows it to the byte, from where its decoder stood.
+ * Approximate range of a chunk's bytes in the layer. Readers plan fetches with it, but fetch the whole unit. Nydus's builder
+ * stores the exact position of its decoder.
  */
 export function spanOf({ within, uncompressedSize }: Chunk): { offset: number; length: number } {
   const { unit, offset } = within!;
@@ -90,7 +90,7 @@ export function spanOf({ within, uncompressedSize }: Chunk): { offset: number; l
   return { offset: unit.compressedOffset + start, length: Math.min(end - start, MAX_CHUNK_SIZE - 1) };
 }
 
-/** Of the chunks of a layer that stays as it is, and the units they lie within, both in the order of the tar. */
+/** Encodes the chunks of a layer that stays unchanged, and their units, both in the order of the tar. */
 export function referredChunkInfo(chunks: ChunkList<Chunk>, units: readonly ReferredUnit[]): EncodedChunkInfo {
   checkCount(chunks.length);
   const entries = Buffer.alloc(chunks.length * CHUNK_INFO_V2.size);
@@ -114,7 +114,7 @@ export function referredChunkInfo(chunks: ChunkList<Chunk>, units: readonly Refe
   const windows: Buffer[] = [];
   let windowOffset = 0;
   for (const { unit, tarOffset } of units) {
-    if (unit.decoder.kind !== 'zran') throw wrong('a unit that is no span of a gzip stream');
+    if (unit.decoder.kind !== 'zran') throw wrong('a unit is not a span of a gzip stream');
     const { window, bits, byte } = unit.decoder;
     const context = SPAN_CONTEXT.encoded({
       compressedOffset: unit.compressedOffset,
@@ -135,7 +135,7 @@ export function referredChunkInfo(chunks: ChunkList<Chunk>, units: readonly Refe
   return { ...info, contexts: { ...info.contexts, count: units.length } };
 }
 
-/** The header behind the chunk info. `offset`: where that lies in its file; `features`: of the blob. */
+/** Encodes the header that follows the chunk info. `offset`: that of the chunk info in its file; `features`: of the blob. */
 export const encodeCiHeader = (info: EncodedChunkInfo, features: number, offset: number): Buffer =>
   CI_HEADER.encoded({
     features,
@@ -161,7 +161,7 @@ function packed(
   compressor: Compressor,
 ): EncodedChunkInfo {
   const plain = behind.length === 0 ? entries : Buffer.concat([entries, ...behind]);
-  // A blob that is not compressed is one to be read without a decoder at all.
+  // Readers of an uncompressed blob may have no decoder, so its chunk info is not compressed either.
   const frame = compressor === 0 ? plain : addon().zstdCompress(plain, CI_LEVEL);
   const isSmaller = frame.length < plain.length;
   const size = plain.length - entries.length;
@@ -180,7 +180,7 @@ const wrong = (what: string): LacunaError => new LacunaError('INTERNAL', what, {
 function checkCount(count: number): void {
   if (count === 0) throw wrong('a blob without chunks');
   if (count <= MAX_CHUNKS) return;
-  throw new LacunaError('UNSUPPORTED', `${count} chunks; a blob has at most ${MAX_CHUNKS}`, {
+  throw new LacunaError('UNSUPPORTED', `${count} chunks exceed the maximum of ${MAX_CHUNKS} in a blob`, {
     op: 'write blob',
     hint: 'choose a larger chunk size',
   });

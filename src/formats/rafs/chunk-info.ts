@@ -1,6 +1,6 @@
 /**
- * The chunk info (CI) of a blob, read where it lies (nydus, storage/src/meta). For plain blobs it repeats what the chunk
- * table of the bootstrap says; where chunks lie inside batches or gzip streams, only it tells how to reach them:
+ * The chunk info (CI) of a blob, read in place (nydus, storage/src/meta). For plain blobs it repeats the chunk table of the
+ * bootstrap. Only the chunk info locates chunks inside batches or gzip streams:
  *
  *     entries V1 (16 bytes) or V2 (24) · contexts (40 each: batches, or spans of a gzip stream) · windows │ header (4096)
  */
@@ -26,20 +26,20 @@ const { fields: HEADER } = CI_HEADER;
 const { fields: V2 } = CHUNK_INFO_V2;
 const { fields: SPAN } = SPAN_CONTEXT;
 
-/** A blob's chunk info. What is not asked for is not read, and only the header is checked at once. */
+/** A blob's chunk info. The constructor checks the header; entries are read and checked on access. */
 export class ChunkInfo {
-  /** Entries. */
+  /** Number of entries. */
   readonly length: number;
-  /** Batches or spans of the gzip stream. */
+  /** Number of batches, or of spans of the gzip stream. */
   readonly contexts: number;
   readonly #reader: Reader;
   readonly #blob: RafsBlob;
   readonly #contextsAt: number;
   readonly #windowsAt: number;
-  /** By permuted number of the context. */
+  /** Units by the permuted number of their context. */
   readonly #units = new Map<number, Unit>();
 
-  /** `meta`: the plain `blob.meta`. FormatError when it is not the one that the blob table describes. */
+  /** `meta`: the plain `blob.meta`. Throws FormatError when it does not match the blob table. */
   constructor(meta: Buffer, blob: RafsBlob, subject: string) {
     const reader = new Reader(meta, `${subject}, blob.meta of ${blob.id}`, OP);
     this.#reader = reader;
@@ -51,7 +51,7 @@ export class ChunkInfo {
     checkCiHeader(reader, at, blob);
     this.length = blob.chunkCount;
     const entriesEnd = this.length * chunkInfoSize(blob.features);
-    if (entriesEnd > blob.ciUncompressedSize) throw HEADER.count.bad(reader, at, `${this.length} are too many`);
+    if (entriesEnd > blob.ciUncompressedSize) throw HEADER.count.bad(reader, at, `${this.length} entries are too many`);
     const hasContexts = (blob.features & (FEATURE.ZRAN | FEATURE.BATCH)) !== 0;
     this.contexts = hasContexts ? HEADER.contextsCount.read(reader, at) : 0;
     this.#contextsAt = entriesEnd;
@@ -66,25 +66,27 @@ export class ChunkInfo {
 
   /** Entry `index`; FormatError beyond the last. */
   entry(index: number): ChunkInfoEntry {
-    if (!(index < this.length)) throw this.#reader.bad('index', `chunk ${index} of ${this.length}`, 0);
+    if (!(index < this.length))
+      throw this.#reader.bad('index', `chunk ${index} does not exist: there are ${this.length}`, 0);
     const size = chunkInfoSize(this.#blob.features);
     const entry = decodeChunkInfo(this.#reader, index * size, size);
     if ((entry.flags & ~KNOWN_CI_FLAGS) === 0) return entry;
     throw V2.flags.bad(this.#reader, index * size, `unknown bits 0x${entry.flags.toString(16)}`);
   }
 
-  /** Which part of which unit chunk `index` is; null when it is stored alone. `size`: its plain bytes. */
+  /** Unit of chunk `index`, and its offset there; null when it is stored alone. `size`: its plain bytes. */
   within(index: number, size: number): Within | null {
     const { flags, context, offset, compressedOffset, uncompressedSize } = this.entry(index);
     const at = index * CHUNK_INFO_V2.size;
     if (uncompressedSize !== size) {
-      throw V2.lastByte.bad(this.#reader, at, `${uncompressedSize}, and ${size} in the chunk table`);
+      throw V2.lastByte.bad(this.#reader, at, `${uncompressedSize}, but ${size} in the chunk table`);
     }
     if ((flags & (CI_FLAG.ZRAN | CI_FLAG.BATCH)) === 0) return null;
-    if (context >= this.contexts) throw V2.context.bad(this.#reader, at, `${context} of ${this.contexts}`);
+    if (context >= this.contexts)
+      throw V2.context.bad(this.#reader, at, `context ${context} does not exist: there are ${this.contexts}`);
     const isZran = (flags & CI_FLAG.ZRAN) !== 0;
     if (isZran !== ((this.#blob.features & FEATURE.ZRAN) !== 0)) {
-      throw V2.flags.bad(this.#reader, at, 'of another kind than its blob');
+      throw V2.flags.bad(this.#reader, at, 'the chunk is of another kind than its blob');
     }
     let unit = this.#units.get(permute(context));
     if (unit === undefined) {
@@ -92,10 +94,10 @@ export class ChunkInfo {
       this.#units.set(permute(context), unit);
     }
     if (offset + size > unit.size) {
-      throw V2.offset.bad(this.#reader, at, `${offset} + ${size} in a unit of ${unit.size}`);
+      throw V2.offset.bad(this.#reader, at, `${size} bytes at offset ${offset} exceed the unit's ${unit.size} bytes`);
     }
     if (!isZran && unit.compressedOffset !== compressedOffset) {
-      throw V2.compressedOffset.bad(this.#reader, at, 'one batch in two places');
+      throw V2.compressedOffset.bad(this.#reader, at, 'two chunks of one batch have different offsets');
     }
     return { unit, offset };
   }
@@ -120,26 +122,31 @@ export class ChunkInfo {
     const { compressedOffset, compressedSize, size, windowAt, windowSize, bits, byte } = span;
     this.#checkUnit(at, compressedOffset, compressedSize, size);
     if (windowSize > MAX_WINDOW || this.#windowsAt + windowAt + windowSize > this.#blob.ciUncompressedSize) {
-      throw SPAN.windowSize.bad(this.#reader, at, `${windowSize} bytes at ${windowAt} are no window`);
+      throw SPAN.windowSize.bad(
+        this.#reader,
+        at,
+        `${windowSize} bytes at ${windowAt} exceed the windows or the maximum window size`,
+      );
     }
-    if (bits > 7 || (bits > 0 && compressedOffset === 0)) throw SPAN.bits.bad(this.#reader, at, `${bits} bits`);
+    if (bits > 7 || (bits > 0 && compressedOffset === 0))
+      throw SPAN.bits.bad(this.#reader, at, `${bits} bits of the previous byte are not possible here`);
     const window = this.#reader.slice(this.#windowsAt + windowAt, windowSize, 'dict');
     return { compressedOffset, compressedSize, size, decoder: { kind: 'zran', window, bits, byte } };
   }
 
   #checkUnit(at: number, offset: number, stored: number, size: number): void {
     if (stored === 0 || stored > MAX_UNIT_SIZE || size === 0 || size > MAX_UNIT_SIZE) {
-      throw this.#reader.bad('context', `impossible size ${stored} → ${size}`, at);
+      throw this.#reader.bad('context', `invalid sizes: ${stored} stored bytes, ${size} plain bytes`, at);
     }
-    if (offset + stored > this.#blob.compressedSize) throw this.#reader.bad('context', 'runs out of the blob', at);
+    if (offset + stored > this.#blob.compressedSize) throw this.#reader.bad('context', 'exceeds the blob', at);
   }
 }
 
-/** An encrypted unit is at least one block of 16 bytes and what marks its padding (nydus, utils/src/crypt.rs). */
+/** Stored size of an encrypted unit: at least one block of 16 bytes, and the mark of its padding (nydus, utils/src/crypt.rs). */
 const PADDED_SIZE = 18;
 const CIPHER_BLOCK = 16;
 
-/** Whether `stored` bytes are `plain` ones as they are, encrypted or not. */
+/** Whether `stored` bytes are `plain` bytes without compression, encrypted or not. */
 export function storedRaw(stored: number, plain: number, isEncrypted: boolean): boolean {
   return stored === plain || (isEncrypted && plain < CIPHER_BLOCK && stored === PADDED_SIZE);
 }

@@ -1,11 +1,11 @@
-/** The chunk info table of a bootstrap that is being written: each chunk of a blob once, sorted by digest. */
+/** Writes the chunk table of a bootstrap: each chunk of a blob once, sorted by digest. */
 import type { FileChunk } from '../../tree/node.ts';
 import type { RafsBlob } from './blob.ts';
 import { CHUNK_ENTRY, CHUNK_ENTRY_SIZE, type ChunkEntry, writeChunkEntry } from './chunk-entry.ts';
 import { spanOf } from './chunk-info-writer.ts';
 import { CHUNK_FLAG } from './layout.ts';
 
-/** Which chunks have been seen: a bit for each chunk of each blob. */
+/** Set of chunks: one bit for each chunk of each blob. */
 export class SeenChunks {
   readonly #bits: Uint8Array[] = [];
 
@@ -14,7 +14,7 @@ export class SeenChunks {
     this.#bits.push(new Uint8Array(Math.ceil(chunkCount / 8)));
   }
 
-  /** True the first time. */
+  /** Adds a chunk; true when it is new. */
   add(blobIndex: number, index: number): boolean {
     const bits = this.#bits[blobIndex]!;
     const bit = 1 << (index & 7);
@@ -24,7 +24,7 @@ export class SeenChunks {
   }
 }
 
-/** Entries are written where they belong and then put into their order, so that there is nothing beside them. */
+/** Entries of a chunk table. They are written in place and sorted there, so that no copy is needed. */
 export class ChunkTableWriter {
   readonly #table: Buffer;
   readonly #seen = new SeenChunks();
@@ -39,7 +39,7 @@ export class ChunkTableWriter {
   add(chunk: FileChunk, blobIndex: number, fileOffset: number): void {
     if (!this.#seen.add(blobIndex, chunk.index)) return;
     const { flags, compressedOffset, compressedSize } = storedAt(chunk);
-    // One literal: a million of these are made, and spread objects outlive the next collections.
+    // One literal is used because there can be millions, and spread objects survive more garbage collections.
     writeChunkEntry(this.#table, this.#count * CHUNK_ENTRY_SIZE, {
       digest: chunk.digest,
       blobIndex,
@@ -55,12 +55,12 @@ export class ChunkTableWriter {
     this.#count++;
   }
 
-  /** Sorts what was added. */
+  /** Sorts the added entries. */
   finish(): void {
     const keys = new Float64Array(this.#count);
     const order = new Uint32Array(this.#count);
     for (let i = 0; i < this.#count; i++) {
-      // Nearly always the first 48 bits decide, and numbers compare ten times faster than buffers.
+      // The first 48 bits nearly always decide, and comparing numbers is ten times faster than comparing buffers.
       keys[i] = this.#table.readUIntBE(i * CHUNK_ENTRY_SIZE, 6);
       order[i] = i;
     }
@@ -68,7 +68,7 @@ export class ChunkTableWriter {
     this.#permute(order);
   }
 
-  /** Entries at these offsets: digest, blob, number. */
+  /** Compares the entries at these offsets by digest, blob and number. */
   #compare(a: number, b: number): number {
     const table = this.#table;
     const { digest, blobIndex, index } = CHUNK_ENTRY.fields;
@@ -79,7 +79,7 @@ export class ChunkTableWriter {
     );
   }
 
-  /** Entry `order[i]` goes to place i, one circle of entries that take each other's places after another. Uses `order` up. */
+  /** Moves entry `order[i]` to position i, one cycle of the permutation after another. Overwrites `order`. */
   #permute(order: Uint32Array): void {
     const table = this.#table;
     const first = Buffer.alloc(CHUNK_ENTRY_SIZE);
@@ -98,7 +98,7 @@ export class ChunkTableWriter {
   }
 }
 
-/** Where the stored bytes are, and how. The members of a batch are found with the chunk info of their blob only. */
+/** Stored range and flags of a chunk. The range is 0 in a batch, since only the chunk info locates its chunks. */
 function storedAt(chunk: FileChunk): Pick<ChunkEntry, 'flags' | 'compressedOffset' | 'compressedSize'> {
   const { compressedOffset, compressedSize } = chunk;
   const crc = chunk.crc32c === null ? 0 : CHUNK_FLAG.HAS_CRC32;

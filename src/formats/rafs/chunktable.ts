@@ -1,6 +1,6 @@
 /**
- * The chunk table of a bootstrap, read where it lies: a chunk is a view of its entry, made and checked when it is asked
- * for, and what is kept for the others is a few bytes of an index by blob and number.
+ * The chunk table of a bootstrap, read in place. A chunk is a view of its entry, made and checked on first access. Other
+ * chunks take only a few bytes of an index by blob and number.
  */
 
 import type { Reader } from '../../binary/reader.ts';
@@ -27,11 +27,11 @@ export class RafsChunkTable {
   readonly #blobs: readonly RafsBlob[];
   readonly #metas: ReadonlyMap<string, Buffer>;
   readonly #infos = new Map<string, ChunkInfo>();
-  /** By blob and number. */
+  /** Rows by blob and number. */
   #index: PairIndex | null = null;
   /** The rows of each blob, in their order. */
   #rowsOf: readonly Uint32Array[] | null = null;
-  /** By row: those that were asked for. One object for each, so that chunks can be told apart by identity. */
+  /** Views by row, made on first access. Each chunk has one object, so that chunks can be compared by identity. */
   readonly #views: TableChunk[] = [];
 
   constructor(
@@ -47,7 +47,7 @@ export class RafsChunkTable {
     this.#metas = metas;
   }
 
-  /** The chunk that an index entry means; null when there is none. */
+  /** The chunk of an index entry; null when there is none. */
   find(wanted: ChunkIndex): FileChunk | null {
     this.#index ??= this.#makeIndex();
     const row = this.#index.find(wanted.blobIndex, wanted.index);
@@ -63,7 +63,7 @@ export class RafsChunkTable {
     const { id } = this.#blobs[blobIndex]!;
     const rows = this.#rowsOf[blobIndex]!;
     const offsets = Float64Array.from(rows, (row) => ENTRY.uncompressedOffset.read(this.#reader, this.#at(row)));
-    // Numbers compare many times faster than the fields of views.
+    // Comparing numbers is many times faster than comparing fields of views.
     const order = Uint32Array.from(rows.keys()).sort((a, b) => offsets[a]! - offsets[b]!);
     let end = 0;
     return Array.from(order, (place) => {
@@ -77,16 +77,16 @@ export class RafsChunkTable {
     });
   }
 
-  /** Which part of which unit a chunk is. NOT_FOUND when that needs chunk info which nobody brought. */
+  /** Unit of a chunk, and its offset there. Throws NOT_FOUND when that needs chunk info that was not given. */
   withinOf(blob: RafsBlob, index: number, size: number): Within | null {
     let info = this.#infos.get(blob.id);
     if (info === undefined) {
       const meta = this.#metas.get(blob.id);
       if (meta === undefined) {
-        throw new LacunaError('NOT_FOUND', `the chunk info (blob.meta) of blob ${blob.id} is not there`, {
+        throw new LacunaError('NOT_FOUND', `the chunk info (blob.meta) of blob ${blob.id} is missing`, {
           op: 'read chunk',
           subject: this.#reader.subject,
-          hint: 'it lies in the bootstrap layer, at the end of the blob, or in a file of its own',
+          hint: 'look for it in the bootstrap layer, at the end of the blob, or in a separate file',
         });
       }
       info = new ChunkInfo(meta, blob, this.#reader.subject);
@@ -100,8 +100,8 @@ export class RafsChunkTable {
   }
 
   #view(row: number): TableChunk {
-    const known = this.#views[row];
-    if (known !== undefined) return known;
+    const existing = this.#views[row];
+    if (existing !== undefined) return existing;
     const at = this.#at(row);
     const blob = this.#blobs[ENTRY.blobIndex.read(this.#reader, at)]!;
     checkEntry(this.#reader, at, blob);
@@ -114,22 +114,23 @@ export class RafsChunkTable {
     const index = new PairIndex(this.#rows, (row, blob, number) => {
       return this.#numberOf(row) === number && this.#blobOf(row) === blob;
     });
-    // Filled at once: a sparse array would become a dictionary.
+    // The array is filled at once, since V8 would turn a sparse array into a dictionary.
     this.#views.length = this.#rows;
     this.#reader.check(this.#start, this.#rows * CHUNK_ENTRY_SIZE, 'chunk table');
     for (let row = 0; row < this.#rows; row++) {
       const blobIndex = this.#blobOf(row);
       const number = this.#numberOf(row);
       const blob = this.#blobs[blobIndex];
-      if (blob === undefined) throw ENTRY.blobIndex.bad(this.#reader, this.#at(row), `${blobIndex} is not a blob`);
+      if (blob === undefined)
+        throw ENTRY.blobIndex.bad(this.#reader, this.#at(row), `blob ${blobIndex} does not exist`);
       if (!index.add(row, blobIndex, number)) {
-        throw ENTRY.index.bad(this.#reader, this.#at(row), `chunk ${number} of blob ${blob.id} twice`);
+        throw ENTRY.index.bad(this.#reader, this.#at(row), `duplicate chunk ${number} of blob ${blob.id}`);
       }
     }
     return index;
   }
 
-  /** In two passes, whatever the number of blobs. */
+  /** Sorts the rows by blob, in two passes for any number of blobs. */
   #groupRows(): Uint32Array[] {
     const counts = new Uint32Array(this.#blobs.length);
     for (let row = 0; row < this.#rows; row++) counts[this.#blobOf(row)]! += 1;
@@ -142,7 +143,7 @@ export class RafsChunkTable {
     return groups;
   }
 
-  /** Of a row whose place has been checked. */
+  /** Index of a row's blob. The range of the row has been checked. */
   #blobOf(row: number): number {
     return this.#reader.bytes.readUInt32LE(this.#at(row) + ENTRY.blobIndex.at);
   }
@@ -221,7 +222,7 @@ class TableChunk implements FileChunk {
   }
 }
 
-/** Checks what an entry says for itself; of a chunk that may be in a unit, only its place in the device. */
+/** Checks an entry by itself; of a chunk that may be in a unit, only its position in the device. */
 function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
   const flags = ENTRY.flags.read(reader, at);
   const uncompressedOffset = ENTRY.uncompressedOffset.read(reader, at);
@@ -229,18 +230,15 @@ function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
   const index = ENTRY.index.read(reader, at);
   if ((flags & ~KNOWN_FLAGS) !== 0) throw ENTRY.flags.bad(reader, at, `unknown bits 0x${flags.toString(16)}`);
   if ((flags & CHUNK_FLAG.HOLE) !== 0) {
-    throw reader.unsupported(
-      `blob ${blob.id}: a hole in the chunk table`,
-      'no version of RAFS v6 stores holes as chunks',
-    );
+    throw reader.unsupported(`blob ${blob.id}: a hole in the chunk table`, 'RAFS v6 does not store holes as chunks');
   }
   if ((flags & CHUNK_FLAG.ENCRYPTED) !== 0 && blob.cipher === null)
-    throw ENTRY.flags.bad(reader, at, 'encrypted, and the blob has no key');
+    throw ENTRY.flags.bad(reader, at, 'the chunk is encrypted, but the blob has no key');
   if (index > MAX_CHUNKS || (blob.chunkCount > 0 && index >= blob.chunkCount)) {
-    throw ENTRY.index.bad(reader, at, `chunk ${index} of ${blob.chunkCount}`);
+    throw ENTRY.index.bad(reader, at, `chunk ${index} does not exist: the blob has ${blob.chunkCount}`);
   }
   if (uncompressedSize === 0 || uncompressedSize > MAX_CHUNK_SIZE) {
-    throw ENTRY.uncompressedSize.bad(reader, at, `${uncompressedSize} is not 1 … 16 MiB`);
+    throw ENTRY.uncompressedSize.bad(reader, at, `${uncompressedSize} is not from 1 byte to 16 MiB`);
   }
   if (uncompressedOffset % BLOCK !== 0 || uncompressedOffset + uncompressedSize > blob.uncompressedSize) {
     throw ENTRY.uncompressedOffset.bad(reader, at, 'not aligned, or not inside the blob');
@@ -248,7 +246,7 @@ function checkEntry(reader: Reader, at: number, blob: RafsBlob): void {
   if (!needsMeta(blob)) checkStored(reader, at, blob);
 }
 
-/** Checks where a chunk that is stored alone lies in its blob. */
+/** Checks the stored range of a chunk that is stored alone. */
 function checkStored(reader: Reader, at: number, blob: RafsBlob): void {
   const flags = ENTRY.flags.read(reader, at);
   const uncompressedSize = ENTRY.uncompressedSize.read(reader, at);
@@ -258,9 +256,13 @@ function checkStored(reader: Reader, at: number, blob: RafsBlob): void {
   const isCompressed = (flags & CHUNK_FLAG.COMPRESSED) !== 0;
   const isRaw = isCompressed || storedRaw(compressedSize, uncompressedSize, isEncrypted);
   if (compressedSize === 0 || compressedSize > (isEncrypted ? MAX_UNIT_SIZE : MAX_CHUNK_SIZE) || !isRaw) {
-    throw ENTRY.compressedSize.bad(reader, at, `${compressedSize} for ${uncompressedSize} bytes`);
+    throw ENTRY.compressedSize.bad(
+      reader,
+      at,
+      `${compressedSize} stored bytes do not match ${uncompressedSize} plain bytes`,
+    );
   }
   if (compressedOffset + compressedSize > blob.compressedSize) {
-    throw ENTRY.compressedOffset.bad(reader, at, 'runs out of the blob');
+    throw ENTRY.compressedOffset.bad(reader, at, 'exceeds the blob');
   }
 }

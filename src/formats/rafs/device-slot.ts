@@ -1,4 +1,4 @@
-/** Device slots: the blob devices as the kernel finds them. They follow the superblocks. */
+/** Device slots, which describe the blob devices for the kernel. They follow the superblocks. */
 import { text, u32, zeros } from '../../binary/fields.ts';
 import { struct } from '../../binary/struct.ts';
 import { BLOCK, DEVICE_TABLE_OFFSET, EROFS_H } from './layout.ts';
@@ -13,7 +13,7 @@ export const DEVICE_SLOT = struct('erofs_deviceslot', EROFS_H, 128, {
 /** devt_slotoff, in units of a slot. */
 export const DEVICE_SLOT_OFFSET: number = DEVICE_TABLE_OFFSET / DEVICE_SLOT.size;
 
-/** Where slot `index` lies; also the end of the slots when there are `index` of them. */
+/** Offset of slot `index`, which is also the end of `index` slots. */
 export const deviceSlotAt = (index: number): number => DEVICE_TABLE_OFFSET + index * DEVICE_SLOT.size;
 
 /** `mapped`: first block of the device in the flat address space of all devices. */

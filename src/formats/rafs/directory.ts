@@ -1,23 +1,23 @@
 /**
- * The entries of a directory as a Map that reads itself: one is found by bisection, all are read when they are walked
- * or counted.
+ * The entries of a directory as a Map that reads them on access: `get` bisects, and iterating or counting reads all of
+ * them.
  */
 
 import type { Reader } from '../../binary/reader.ts';
 import type { ByteString, FileNode } from '../../tree/node.ts';
 import { type DirectoryEntry, decodeDirectoryBlock } from './dirent.ts';
 
-/** What a directory needs of the tree that it is in. `offset`: that of its inode. */
+/** The part of a tree that its directories use. `offset`: that of a directory's inode. */
 export interface DirectoryTree {
   readonly reader: Reader;
-  /** How many blocks of entries there are. */
+  /** Number of blocks with entries. */
   blockCount(offset: number): number;
   blockAt(offset: number, index: number): { readonly at: number; readonly length: number };
-  /** The node of an entry, whose type has been compared. */
+  /** The node of an entry. Throws FormatError when its type differs from that of the entry. */
   childOf(entry: DirectoryEntry, parent: number, depth: number, offset: number): FileNode;
 }
 
-/** Numbers of a directory, its parent and how deep it lies; `offset` of its inode. */
+/** Inode numbers of a directory and its parent, its depth, and the `offset` of its inode. */
 export interface DirectoryPlace {
   readonly offset: number;
   readonly nid: number;
@@ -25,11 +25,11 @@ export interface DirectoryPlace {
   readonly depth: number;
 }
 
-/** Changing it changes nothing in the bootstrap. Every access can throw FormatError. */
+/** The entries of a directory. Changes do not affect the bootstrap. Every access can throw FormatError. */
 export class RafsDirectory extends Map<ByteString, FileNode> {
   readonly #tree: DirectoryTree;
   readonly #place: DirectoryPlace;
-  /** Nodes that were looked for before all were read; null from then on. */
+  /** Nodes of single lookups; null as soon as all entries are read. */
   #found: Map<ByteString, FileNode> | null = new Map();
 
   constructor(tree: DirectoryTree, place: DirectoryPlace) {
@@ -57,7 +57,7 @@ export class RafsDirectory extends Map<ByteString, FileNode> {
     return super.size;
   }
   override set(name: ByteString, node: FileNode): this {
-    // The constructor of Map calls nothing of this: it was given no entries.
+    // The constructor of Map calls no method of this class, since it gets no entries.
     this.#readAll();
     return super.set(name, node);
   }
@@ -101,7 +101,7 @@ export class RafsDirectory extends Map<ByteString, FileNode> {
     return entries;
   }
 
-  /** As the kernel does (fs/erofs/namei.c): the last block whose first name is not behind `name`. */
+  /** Looks in the last block whose first name is not greater than `name`, as the kernel does (fs/erofs/namei.c). */
   #lookFor(name: ByteString): DirectoryEntry | undefined {
     if (name === '.' || name === '..') return undefined;
     let low = 0;
@@ -124,19 +124,20 @@ export class RafsDirectory extends Map<ByteString, FileNode> {
     let dots = 0;
     for (let i = 0; i < blocks; i++) {
       for (const entry of this.#block(i)) {
-        // The kernel finds names by bisection, and a name twice would be two files in one place.
+        // The kernel finds names by bisection, and a duplicate name would be two files at one path.
         if (entry.name <= previous) throw reader.bad('name', 'directory entries are not sorted', offset);
         previous = entry.name;
         if (entry.name === '.' || entry.name === '..') {
-          const wanted = entry.name === '.' ? nid : parent;
-          if (entry.nid !== wanted) throw reader.bad('nid', `"${entry.name}" leads to ${entry.nid}`, offset);
+          const expected = entry.name === '.' ? nid : parent;
+          if (entry.nid !== expected)
+            throw reader.bad('nid', `"${entry.name}" is inode ${entry.nid}, not ${expected}`, offset);
           dots++;
         } else {
           nodes.push([entry.name, this.#found.get(entry.name) ?? this.#child(entry)]);
         }
       }
     }
-    if (dots !== 2) throw reader.bad('directory', 'without "." and ".."', offset);
+    if (dots !== 2) throw reader.bad('directory', 'the directory has no "." and ".."', offset);
     this.#found = null;
     for (const [name, node] of nodes) super.set(name, node);
   }

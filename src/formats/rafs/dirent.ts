@@ -19,13 +19,13 @@ export const DIRENT = struct('erofs_dirent', EROFS_H, 12, {
 });
 const { fields: ENTRY, size: ENTRY_SIZE } = DIRENT;
 
-/** How the names of a directory fall into blocks. */
+/** Layout of a directory's names in blocks. */
 export interface DirectoryLayout {
   /** All names in order, with "." and "..". */
   readonly names: readonly ByteString[];
   /** Index of the first name of each block. */
   readonly starts: readonly number[];
-  /** i_size: full blocks and what is used of the last. */
+  /** i_size: full blocks, and the used bytes of the last one. */
   readonly size: number;
 }
 
@@ -43,7 +43,7 @@ export function planDirectory(children: Iterable<ByteString>): DirectoryLayout {
   return { names, starts, size: (starts.length - 1) * BLOCK + used };
 }
 
-/** The directory's bytes; its last block ends where the last name ends. */
+/** Encodes a directory. Its last block ends after the last name. */
 export function encodeDirectory(
   layout: DirectoryLayout,
   target: (index: number) => { nid: number; type: NodeType },
@@ -72,25 +72,25 @@ export interface DirectoryEntry {
   readonly type: number;
 }
 
-/** Decodes a directory's block at `at`, `length` ≤ 4096 bytes of it belong to the directory. */
+/** Decodes the directory block at `at`, of which `length` ≤ 4096 bytes are used. */
 export function decodeDirectoryBlock(reader: Reader, at: number, length: number, into: DirectoryEntry[]): void {
   const first = ENTRY.nameoff.read(reader, at);
   if (length < ENTRY_SIZE || first === 0 || first % ENTRY_SIZE !== 0 || first > length) {
-    throw ENTRY.nameoff.bad(reader, at, `the first is ${first}`);
+    throw ENTRY.nameoff.bad(reader, at, `the first is ${first}, which is not a number of entries`);
   }
   for (let entry = at; entry < at + first; entry += ENTRY_SIZE) {
     const nameoff = ENTRY.nameoff.read(reader, entry);
     const isLast = entry + ENTRY_SIZE === at + first;
     const end = isLast ? length : ENTRY.nameoff.read(reader, entry + ENTRY_SIZE);
     if (nameoff < first || end <= nameoff || end > length) {
-      throw ENTRY.nameoff.bad(reader, entry, 'not strictly rising inside the block');
+      throw ENTRY.nameoff.bad(reader, entry, 'offsets must be strictly rising inside the block');
     }
     let name = reader.text(at + nameoff, end - nameoff, 'name');
-    // The last name of a block that is not full ends at a NUL.
+    // A NUL ends the last name of a block that is not full.
     const nul = isLast ? name.indexOf('\0') : -1;
     if (nul >= 0) name = name.slice(0, nul);
     if (name === '' || name.length > MAX_NAME || name.includes('/') || name.includes('\0')) {
-      throw reader.bad('name', 'empty, too long, or with a slash or NUL', at + nameoff);
+      throw reader.bad('name', 'the name is empty, too long, or contains a slash or NUL', at + nameoff);
     }
     into.push({ name, nid: ENTRY.nid.read(reader, entry), type: ENTRY.type.read(reader, entry) });
   }

@@ -8,10 +8,10 @@ import { alignUp } from './layout.ts';
 import type { Superblock } from './superblock.ts';
 import { xattrSizeOf } from './xattr.ts';
 
-/** The chunk that an index entry means, of `size` bytes if the image itself does not say; null when there is none. */
+/** Finds the chunk of an index entry; null when there is none. `size`: its bytes, for images without a chunk table. */
 export type FindChunk = (index: ChunkIndex, size: number) => FileChunk | null;
 
-/** The chunks of the inode at `offset`, whose number has been paid for. Throws FormatError when they are not its content. */
+/** The chunks of the inode at `offset`, which the budget covers. Throws FormatError when they do not match its size. */
 export function readFileChunks(
   reader: Reader,
   superblock: Superblock,
@@ -21,7 +21,7 @@ export function readFileChunks(
 ): FileChunk[] {
   const { chunkSize, blockBits } = superblock;
   if (inode.layout !== LAYOUT.CHUNK_BASED) {
-    throw reader.bad('i_format', 'a regular file that is not chunk-based', offset);
+    throw reader.bad('i_format', 'a regular file must be chunk-based', offset);
   }
   const start = alignUp(offset + inode.inodeSize + xattrSizeOf(inode.xattrCount), INDEX_SIZE);
   const count = Math.ceil(inode.size / chunkSize);
@@ -30,14 +30,14 @@ export function readFileChunks(
   for (let i = 0; i < count; i++) {
     const at = start + i * INDEX_SIZE;
     const index = readChunkIndex(reader, at, blockBits);
-    const wanted = Math.min(chunkSize, inode.size - i * chunkSize);
-    const chunk = findChunk(index, wanted);
+    const expectedSize = Math.min(chunkSize, inode.size - i * chunkSize);
+    const chunk = findChunk(index, expectedSize);
     if (chunk === null) {
       const problem = `chunk ${index.index} of blob ${index.blobIndex} is not in the chunk table`;
       throw reader.bad('chunk index', problem, at);
     }
-    if (chunk.uncompressedSize !== wanted) {
-      throw reader.bad('chunk index', `${chunk.uncompressedSize} bytes where ${wanted} belong`, at);
+    if (chunk.uncompressedSize !== expectedSize) {
+      throw reader.bad('chunk index', `the chunk has ${chunk.uncompressedSize} bytes, not ${expectedSize}`, at);
     }
     chunks.push(chunk);
   }
@@ -45,7 +45,7 @@ export function readFileChunks(
   return chunks;
 }
 
-/** The kernel's view (one extent of the announced size per index entry) must be that of the chunks. */
+/** Checks that the extents that the kernel reads, one of the given size per index, are the chunks. */
 function checkExtent(
   reader: Reader,
   { chunkSize, blockBits }: Superblock,
@@ -56,7 +56,7 @@ function checkExtent(
   if ((inode.union & ~CHUNK_FORMAT_BITS) !== CHUNK_FORMAT_INDEXES) {
     throw reader.bad('i_u.c.format', `0x${inode.union.toString(16)} is not an index format`, offset + 16);
   }
-  // A power, not a shift: it may be 2^43.
+  // The size can be 2^43, which a shift cannot compute.
   const extent = 2 ** (blockBits + (inode.union & CHUNK_FORMAT_BITS));
   if (extent === chunkSize || chunks.length === 0) return;
   const [first] = chunks;

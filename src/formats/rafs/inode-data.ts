@@ -1,4 +1,4 @@
-/** What belongs to an inode besides itself: how much of the bootstrap it may claim, and where data of directories and symlinks lies. */
+/** Data of inodes: a budget for the bytes that they may claim, and the location of directory and symlink data. */
 
 import type { Reader } from '../../binary/reader.ts';
 import { MAX_PATH } from '../../tree/path.ts';
@@ -6,7 +6,7 @@ import { INDEX_SIZE } from './chunk-index.ts';
 import { type DecodedInode, LAYOUT } from './inode.ts';
 import { xattrSizeOf } from './xattr.ts';
 
-/** Structures do not overlap, so all of them together are not longer than the file. */
+/** Budget of metadata bytes: structures do not overlap, so their total cannot exceed the file. */
 export class MetadataBudget {
   readonly #reader: Reader;
   readonly #chunkSize: number;
@@ -18,7 +18,7 @@ export class MetadataBudget {
     this.#left = reader.length;
   }
 
-  /** Pays for what the inode at `offset` and its data claim, before any of it is read. Throws FormatError beyond. */
+  /** Charges the inode at `offset` and its data before they are read. Throws FormatError beyond the budget. */
   pay(inode: DecodedInode, offset: number): void {
     this.#spend(inode.inodeSize + xattrSizeOf(inode.xattrCount), 'inode', offset);
     if (inode.type === 'dir') this.#spend(inode.size, 'directory', offset);
@@ -27,7 +27,7 @@ export class MetadataBudget {
     }
     if (inode.type === 'symlink') {
       if (inode.size === 0 || inode.size >= MAX_PATH) {
-        throw this.#reader.bad('i_size', `a symlink's target of ${inode.size} bytes`, offset + 8);
+        throw this.#reader.bad('i_size', `a symlink target of ${inode.size} bytes is not allowed`, offset + 8);
       }
       this.#spend(inode.size, 'symlink', offset);
     }
@@ -35,11 +35,11 @@ export class MetadataBudget {
 
   #spend(bytes: number, field: string, offset: number): void {
     this.#left -= bytes;
-    if (!(this.#left >= 0)) throw this.#reader.bad(field, 'more metadata than the bootstrap is long', offset);
+    if (!(this.#left >= 0)) throw this.#reader.bad(field, 'the metadata exceeds the length of the bootstrap', offset);
   }
 }
 
-/** Where block `index` of the data of the directory or symlink at `offset` lies. Throws FormatError. */
+/** Range of block `index` of the data of the directory or symlink at `offset`. Throws FormatError. */
 export function dataBlockAt(
   reader: Reader,
   inode: DecodedInode,
@@ -47,13 +47,14 @@ export function dataBlockAt(
   blockSize: number,
   index: number,
 ): { at: number; length: number } {
-  if (inode.layout === LAYOUT.CHUNK_BASED) throw reader.bad('i_format', `a chunk-based ${inode.type}`, offset);
+  if (inode.layout === LAYOUT.CHUNK_BASED)
+    throw reader.bad('i_format', `a ${inode.type} cannot be chunk-based`, offset);
   const length = Math.min(blockSize, inode.size - index * blockSize);
   const isInline = inode.layout === LAYOUT.INLINE && length < blockSize;
   const inlineAt = offset + inode.inodeSize + xattrSizeOf(inode.xattrCount);
   const at = isInline ? inlineAt : (inode.union + index) * blockSize;
   if (isInline && (at % blockSize) + length > blockSize) {
-    throw reader.bad('i_size', 'inline data crosses a block', offset + 8);
+    throw reader.bad('i_size', 'inline data crosses a block boundary', offset + 8);
   }
   reader.check(at, length, `${inode.type} data`);
   return { at, length };

@@ -1,4 +1,4 @@
-/** On-disk inodes, bytes ⇄ object. Extended ones are written, compact ones only read. */
+/** On-disk inodes, bytes ⇄ object. Compact inodes are only read, extended ones also written. */
 
 import { i64, u16, u32, u64, zeros } from '../../binary/fields.ts';
 import type { Reader } from '../../binary/reader.ts';
@@ -28,7 +28,7 @@ export const EXTENDED_INODE = struct('erofs_inode_extended', EROFS_H, 64, {
   reserved2: zeros(48, 16, 'i_reserved2'),
 });
 
-/** No time, 16-bit ids, a 32-bit size. */
+/** Compact inodes: no time, 16-bit ids, a 32-bit size. */
 export const COMPACT_INODE = struct('erofs_inode_compact', EROFS_H, 32, {
   format: u16(0, 'i_format', FORMAT),
   xattrCount: u16(2, 'i_xattr_icount', XATTR_COUNT),
@@ -87,7 +87,7 @@ export interface InodeFields {
   readonly layout: number;
   readonly xattrCount: number;
   readonly size: number;
-  /** Start block of full data blocks, chunk format, or device number, by type. */
+  /** Start block of full data blocks, chunk format, or device number, depending on the type. */
   readonly union: number;
   readonly ino: number;
   readonly nlink: number;
@@ -120,7 +120,7 @@ export interface DecodedInode extends InodeFields {
 
 /** An inode as it is; its layout may be unknown. */
 export interface RawInode extends Omit<DecodedInode, 'type'> {
-  /** Null for an unknown one. */
+  /** Type of the inode; null when it is unknown. */
   readonly type: NodeType | null;
 }
 

@@ -67,7 +67,7 @@ export class Inodes {
     return xattrSize(this.xattrs.get(number) ?? null);
   }
 
-  /** First offset behind an inode and its attributes. */
+  /** Offset after an inode and its attributes. */
   behindXattrs(number: number): number {
     return this.offset(number) + INODE_SIZE + this.xattrSize(number);
   }

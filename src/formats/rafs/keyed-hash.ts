@@ -1,15 +1,14 @@
 /**
- * Hashes of numbers that an image chooses, for tables that find them. V8 hashes numbers in a Map without a key, and a
- * multiplication can be inverted: an image could choose numbers that all fall into one place, so that finding one walks
- * over all others. These depend on a random key of the process.
+ * Keyed hashes of numbers from an image, for hash tables. V8 hashes numbers of a Map without a key, so an image could choose
+ * numbers that all collide, and each lookup would be linear. These hashes depend on a random key of the process.
  */
 import { randomFillSync } from 'node:crypto';
 
 const HALF = 2 ** 16;
-/** Three random functions of 16 bits: as many rounds as make a Feistel cipher a random permutation (Luby, Rackoff). */
+/** Three random functions of 16 bits. Three rounds make a Feistel cipher a pseudo-random permutation (Luby, Rackoff). */
 let rounds: Uint16Array | null = null;
 
-/** Another number of 32 bits, signed; different ones stay different. */
+/** A keyed permutation of 32-bit numbers. The result is signed; different numbers give different results. */
 export function permute(number: number): number {
   rounds ??= randomFillSync(new Uint16Array(3 * HALF));
   let left = number >>> 16;
@@ -38,7 +37,7 @@ export class PairIndex {
   readonly #slots: Uint32Array;
   readonly #isAt: (row: number, a: number, b: number) => boolean;
 
-  /** `rows`: how many will be added at most. `isAt`: whether a row has this pair. */
+  /** `rows`: maximum number of rows. `isAt`: whether a row has this pair. */
   constructor(rows: number, isAt: (row: number, a: number, b: number) => boolean) {
     let size = 16;
     while (size < 2 * rows) size *= 2;
@@ -52,7 +51,7 @@ export class PairIndex {
     return row < 0 ? null : row;
   }
 
-  /** Adds a row; false when one with this pair is there already, which stays. */
+  /** Adds a row; false when the table already has a row with this pair. */
   add(row: number, a: number, b: number): boolean {
     const slot = this.#slotOf(a, b);
     if (this.#slots[slot] !== 0) return false;
@@ -60,7 +59,7 @@ export class PairIndex {
     return true;
   }
 
-  /** Where the pair is, or the free place where it would be. */
+  /** Slot of the pair, or the free slot where it belongs. */
   #slotOf(a: number, b: number): number {
     const mask = this.#slots.length - 1;
     for (let slot = hashPair(a, b) & mask; ; slot = (slot + 1) & mask) {

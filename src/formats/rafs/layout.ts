@@ -1,17 +1,17 @@
 /**
- * The numbers of RAFS v6: an EROFS image (Linux, fs/erofs/erofs_fs.h) whose regular files are chunk-based and lie on
+ * Constants of RAFS v6: an EROFS image (Linux, fs/erofs/erofs_fs.h) whose regular files are chunk-based and lie on
  * extra devices, plus what Nydus adds (nydus, rafs/src/metadata/layout/v6.rs). All integers little-endian.
  */
 import type { Compressor, Digester } from '../../native/addon.ts';
 
-/** Where the structures are defined: Linux, Nydus. */
+/** Sources that define the structures: Linux, Nydus. */
 export const EROFS_H = 'fs/erofs/erofs_fs.h';
 export const V6_RS = 'nydus rafs/src/metadata/layout/v6.rs';
 export const META_RS = 'nydus storage/src/meta';
 
 export const BLOCK = 4096;
 export const BLOCK_BITS = 12;
-/** Of tarfs, whose devices are tar files. */
+/** log2 of the block size of tarfs, whose devices are tar files. */
 export const TARFS_BLOCK_BITS = 9;
 /** Unit of inode addresses: nid = (offset − meta) / 32. */
 export const SLOT = 32;
@@ -20,7 +20,7 @@ export const SUPERBLOCK_OFFSET = 1024;
 export const EROFS_MAGIC = 0xe0f5e1e2;
 export const EXTENDED_OFFSET = 1152;
 export const DEVICE_TABLE_OFFSET = 1408;
-/** One nid of the prefetch table. */
+/** Bytes of an entry of the prefetch table. */
 export const PREFETCH_ENTRY_SIZE = 4;
 /** Device addresses in the flat address space start at multiples of this. */
 export const DEVICE_ALIGN = 512 * 1024;
@@ -81,7 +81,7 @@ export const FEATURE = {
 /** Flags of a chunk info entry (BlobChunkFlags). */
 export const CHUNK_FLAG = { COMPRESSED: 0x1, HOLE: 0x2, ENCRYPTED: 0x4, BATCH: 0x8, HAS_CRC32: 0x10 } as const;
 
-/** What a blob is called in a bootstrap that lies inside it: it cannot contain its own hash. */
+/** Blob id in a bootstrap inside its own blob, which cannot contain the blob's hash. */
 export const NAMELESS_BLOB = 'x'.repeat(64);
 
 export const alignUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;

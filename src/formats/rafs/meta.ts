@@ -1,6 +1,6 @@
 /**
- * The file `blob.meta` of Nydus: chunk info, padded to blocks, and its header; and what of it lies in a blob, or in a file of
- * its own, as stored.
+ * The file `blob.meta` of Nydus: chunk info, padded to blocks, and its header. A blob, or a separate file, has the stored form
+ * of both.
  */
 import { Reader } from '../../binary/reader.ts';
 import type { Unit } from '../../blob/table.ts';
@@ -12,7 +12,7 @@ import { MAX_META_SIZE } from './limits.ts';
 
 export const OP = 'read blob.meta';
 
-/** Where chunk info and header lie as they are stored: in the blob, or in the file that {@link RafsBlob.metaDigest} names. */
+/** Range of the stored chunk info and header in the blob, or in the file of {@link RafsBlob.metaDigest}. */
 export function metaRange(blob: RafsBlob): { readonly offset: number; readonly size: number } {
   return { offset: blob.ciOffset, size: blob.ciCompressedSize + CI_HEADER_SIZE };
 }
@@ -20,13 +20,13 @@ export function metaRange(blob: RafsBlob): { readonly offset: number; readonly s
 /** Length of the plain `blob.meta`. */
 export const metaSize = (blob: RafsBlob): number => alignUp(blob.ciUncompressedSize, BLOCK) + CI_HEADER_SIZE;
 
-/** The blob whose chunk info is too much: `total` bytes with that of the blobs before it. */
+/** The first blob whose chunk info exceeds the limit: `total` bytes with that of the blobs before it. */
 export interface ExcessMeta {
   readonly blob: RafsBlob;
   readonly total: number;
 }
 
-/** What readers refuse, and writers therefore do not write; null when the chunk info of all `blobs` can be read. */
+/** The first of `blobs` whose chunk info readers refuse, so that writers must not write it; null when there is none. */
 export function excessMeta(blobs: readonly RafsBlob[]): ExcessMeta | null {
   let total = 0;
   for (const blob of blobs.filter(needsMeta)) {
@@ -37,11 +37,11 @@ export function excessMeta(blobs: readonly RafsBlob[]): ExcessMeta | null {
 }
 
 export const describeExcess = ({ blob, total }: ExcessMeta): string =>
-  `with that of blob ${blob.id} the chunk info of all blobs is ${total} bytes, and at most ${MAX_META_SIZE} are read`;
+  `the chunk info of blob ${blob.id} and of those before it has ${total} bytes, maximum ${MAX_META_SIZE}`;
 
 /**
- * What lies at {@link metaRange} → the plain `blob.meta`: chunk info padded to blocks, then its header. It is decrypted
- * where the blob is encrypted; chunk info and header are a unit each then.
+ * Decodes the bytes of {@link metaRange} to the plain `blob.meta`: chunk info padded to blocks, then its header. In an
+ * encrypted blob, each of the two is an encrypted unit.
  */
 export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, subject: string): Promise<Buffer> {
   const { size } = metaRange(blob);
@@ -53,7 +53,7 @@ export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, s
   const decode = (from: number, to: number, plain: number, compressor: 0 | 1 | 2 | 3) => {
     const unit = { compressedOffset: from, compressedSize: to - from, size: plain };
     const how = cipher === null ? { kind: 'batch', compressor } : { kind: 'encrypted', ...cipher, compressor };
-    // Larger than a unit may be: 11 million chunks.
+    // The chunk info of 11 million chunks exceeds the maximum unit size.
     if (cipher === null && compressor === 3) return codec.zstdDecompress(stored.subarray(from, to), plain);
     return codec.decodeUnit(stored.subarray(from, to), { ...unit, decoder: how as Unit['decoder'] });
   };
@@ -78,8 +78,8 @@ export async function unpackMeta(stored: Buffer, blob: RafsBlob, codec: Codec, s
 }
 
 /**
- * FormatError when the header is not the one that the blob table describes. `stored`: as for {@link unpackMeta}, of a blob that
- * is not encrypted.
+ * Throws FormatError when the header does not match the blob table. `stored`: as for {@link unpackMeta}, of a blob that is
+ * not encrypted.
  */
 export const checkMetaHeader = (stored: Buffer, blob: RafsBlob, subject: string): void =>
   checkCiHeader(new Reader(stored, `${subject}, blob.meta of ${blob.id}`, OP), stored.length - CI_HEADER_SIZE, blob);

@@ -1,6 +1,6 @@
 /**
- * Reads a bootstrap that nobody vouches for. What is read is bounded by the bytes there are: every inode, name, target
- * and index entry is paid for out of a budget of the file's length, which structures that do not overlap cannot exceed.
+ * Reads an untrusted bootstrap. A budget of the file's length bounds all reads of inodes, names, targets and index entries,
+ * since structures that do not overlap cannot exceed it.
  */
 
 import { Reader } from '../../binary/reader.ts';
@@ -17,38 +17,38 @@ import { RafsTree } from './readtree.ts';
 import { readSuperblock, type Superblock } from './superblock.ts';
 
 export interface OpenOptions {
-  /** What the bytes are, for error messages. */
+  /** Subject of error messages: the file or blob of the bytes. */
   readonly subject: string;
-  /** Hex id of the blob this bootstrap was taken out of: inside it, it cannot name it. */
+  /** Hex id of the blob that contained this bootstrap, which then does not store it. */
   readonly blobId?: string;
   /**
-   * Blob id → its `blob.meta`: plain chunk info, padded to blocks, and its header. Needed for blobs that `needsMeta()`
-   * names, when their chunks are asked for: NOT_FOUND then where it is missing.
+   * Blob id → its `blob.meta`: plain chunk info, padded to blocks, and its header. Reading chunks of blobs that
+   * `needsMeta()` throws NOT_FOUND without it.
    */
   readonly metas?: ReadonlyMap<string, Buffer>;
 }
 
-/** An opened bootstrap. What is not asked for is not read, and not checked. */
+/** An opened bootstrap. Structures are read and checked on access. */
 export interface RafsImage {
-  /** Bytes of the bootstrap. */
+  /** Length of the bootstrap in bytes. */
   readonly size: number;
   /** The EROFS and the RAFS superblock. */
   readonly superblock: Superblock;
-  /** In the order of the kernel's devices. */
+  /** The blobs in the order of the kernel's devices. */
   readonly blobs: readonly RafsBlob[];
   /**
-   * The tree, which reads itself where it is looked at: its directories and nodes throw FormatError when what they are
-   * asked for is damaged, UNSUPPORTED or NOT_FOUND for chunks that cannot be read.
+   * The tree, which is read on access. Directories and nodes throw FormatError when they are damaged, and UNSUPPORTED or
+   * NOT_FOUND for chunks that cannot be read.
    */
   root(): FileNode;
   /**
-   * The chunks of a blob that the image uses, sorted by uncompressed offset, not overlapping. UNSUPPORTED for tarfs,
-   * which has none.
+   * The chunks of a blob that the image uses, sorted by uncompressed offset, not overlapping. Throws UNSUPPORTED for
+   * tarfs, which has none.
    */
   chunksOf(blobIndex: number): readonly FileChunk[];
   /** Bytes of the blob's device: its uncompressed address space. */
   deviceSize(blobIndex: number): number;
-  /** What is to be fetched first, in order: paths of files and directories (`/`: everything). Reads the whole tree. */
+  /** Paths of files and directories to prefetch, in order (`/`: everything). Reads the whole tree. */
   prefetch(): ByteString[];
 }
 
@@ -57,7 +57,7 @@ export function openBootstrap(bytes: Buffer, options: OpenOptions): RafsImage {
   return new OpenedBootstrap(new Reader(bytes, options.subject), options);
 }
 
-/** The digest of a chunk that has none, in tarfs: nothing hashes to it, so who forgets that cannot read it by accident. */
+/** Digest of tarfs chunks, which have none. No bytes hash to it, so verifying such a chunk always fails. */
 const NO_DIGEST = Buffer.alloc(0);
 
 class OpenedBootstrap implements RafsImage {
@@ -77,7 +77,7 @@ class OpenedBootstrap implements RafsImage {
     const entry = (_: unknown, i: number) => readBlobEntry(reader, this.superblock, i, blobId ?? null);
     const blobs = Array.from({ length: extraDevices }, entry);
     if (new Set(blobs.map(({ id }) => id)).size !== blobs.length) {
-      throw reader.bad('blob_id', 'two blobs have the same', blobTableOffset);
+      throw reader.bad('blob_id', 'two blobs have the same id', blobTableOffset);
     }
     const excess = excessMeta(blobs);
     if (excess !== null) throw reader.bad('ci_uncompressed_size', describeExcess(excess), blobTableOffset);
@@ -109,26 +109,26 @@ class OpenedBootstrap implements RafsImage {
 
   prefetch(): ByteString[] {
     const { prefetchTableOffset: start, prefetchTableSize: size } = this.superblock;
-    const wanted = new Map<number, ByteString | null>();
+    const pathByNid = new Map<number, ByteString | null>();
     for (let at = start; start > 0 && at + 4 <= start + size; at += 4) {
       const nid = this.#reader.u32(at, 'prefetch table');
-      // The table is as long as the list of patterns was; what none matched is left 0.
+      // The table has an entry for each pattern of its writer; a pattern without a match left a 0.
       if (nid === 0) break;
-      wanted.set(permute(nid), null);
+      pathByNid.set(permute(nid), null);
     }
-    if (wanted.size === 0) return [];
+    if (pathByNid.size === 0) return [];
     const found: Array<{ path: ByteString; node: FileNode }> = [{ path: '/', node: this.root() }];
-    // Grows while it is walked.
+    // The loop adds nodes to the list while it walks it.
     for (const { path, node } of found) {
       const nid = permute(node.nid!);
-      if (wanted.get(nid) === null) wanted.set(nid, path);
+      if (pathByNid.get(nid) === null) pathByNid.set(nid, path);
       const prefix = path === '/' ? '/' : `${path}/`;
       for (const [name, child] of node.children ?? []) found.push({ path: prefix + name, node: child });
     }
-    return [...wanted.values()].filter((path) => path !== null);
+    return [...pathByNid.values()].filter((path) => path !== null);
   }
 
-  /** Tarfs: the device is the tar, content lies in it as it is, and the chunk table says nothing. */
+  /** A chunk of tarfs: the device is the tar, content is uncompressed, and the chunk table is not used. */
   #tarChunk({ blobIndex, index, uncompressedOffset }: ChunkIndex, size: number): FileChunk | null {
     const blob = this.blobs[blobIndex];
     if (blob === undefined || uncompressedOffset + size > blob.uncompressedSize) return null;

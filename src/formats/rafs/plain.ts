@@ -1,8 +1,8 @@
 /**
- * A tree as a plain EROFS image: one device, no device table, nothing of Nydus's, all content uncompressed. So it needs
- * nothing but itself, and every reader of EROFS takes it, the kernel since 4.19. Content that is there twice is stored
- * once; only a file that is not in one piece then needs chunk indexes (Linux 5.15). No content is read here: the plan
- * says where it goes.
+ * Plans a tree as a plain EROFS image: one device, no device table, no structures of Nydus, all content uncompressed. Such
+ * an image needs no other file, and every reader of EROFS accepts it, the kernel since 4.19. Identical content is stored
+ * once; only a file that is not contiguous then needs chunk indexes (Linux 5.15). Only the positions of content are planned,
+ * and no content is read.
  */
 import { createHash } from 'node:crypto';
 import { LacunaError } from '../../errors.ts';
@@ -20,23 +20,23 @@ import { writePlannedInode } from './writeinode.ts';
 /** EROFS_FEATURE_INCOMPAT_CHUNKED_FILE */
 const INCOMPAT_CHUNKED_FILE = 0x4;
 
-/** A chunk and where its plain bytes go in the image; what is left of its last block is zeros. */
+/** A chunk and the offset of its plain bytes in the image; zeros pad its last block. */
 export interface PlacedChunk {
   readonly chunk: FileChunk;
-  /** Bytes, whole blocks. */
+  /** Offset in bytes, a whole number of blocks. */
   readonly offset: number;
 }
 
 export interface PlainImage {
   /** Superblock, inodes, directories: the first bytes of the image, whole blocks. */
   readonly metadata: Buffer;
-  /** Every distinct chunk, by its blob and its place there; the offsets rise. */
+  /** Every distinct chunk, by its blob and its offset there, in the order of the image. */
   readonly chunks: readonly PlacedChunk[];
-  /** Bytes of the whole image. */
+  /** Length of the whole image in bytes. */
   readonly size: number;
 }
 
-/** Plans the image of a lazy image's tree; the same tree gives the same bytes. UNSUPPORTED for what EROFS has no room for. */
+/** Plans the image of a lazy image's tree; the same tree gives the same bytes. Throws UNSUPPORTED beyond the limits of EROFS. */
 export function planPlain(root: FileNode, onDropped?: OnDropped): PlainImage {
   const { inodes } = walkTree(root, onDropped);
   const places = placeChunks(inodes.nodes);
@@ -45,7 +45,9 @@ export function planPlain(root: FileNode, onDropped?: OnDropped): PlainImage {
   const metadataSize = alignUp(space.end, BLOCK);
   const size = metadataSize + places.size;
   if (size / BLOCK > MAX_BLOCKS) {
-    throw new LacunaError('UNSUPPORTED', `an image of ${size} bytes; EROFS ends at 16 TiB`, { op: 'export' });
+    throw new LacunaError('UNSUPPORTED', `the image of ${size} bytes exceeds the maximum of EROFS, 16 TiB`, {
+      op: 'export',
+    });
   }
   const metadata = Buffer.alloc(metadataSize);
   for (let number = 0; number < inodes.count; number++) writeInodeAndIndexes(metadata, inodes, number, places);
@@ -58,19 +60,19 @@ export function planPlain(root: FileNode, onDropped?: OnDropped): PlainImage {
 }
 
 interface Places {
-  /** By what they hold; offsets from the start of the content. */
+  /** Placed chunks by their content; offsets count from the start of the content. */
   readonly byContent: ReadonlyMap<string, number>;
   readonly chunks: readonly PlacedChunk[];
   readonly size: number;
 }
 
-/** Equal digests are equal content: both are verified before they are written. A chunk without one is itself alone. */
+/** Key of a chunk's content: its digest, which is verified before writing. A chunk without a digest is unique. */
 const contentOf = ({ blob, digest, digester, uncompressedOffset, uncompressedSize }: FileChunk): string =>
   digest.length === 0
     ? `${blob} ${uncompressedOffset}+${uncompressedSize}`
     : `${digester}${uncompressedSize}:${digest.toString('latin1')}`;
 
-/** In the order of the blobs, so that each is read once from its start to its end, and files stay in one piece. */
+/** Places chunks in the order of the blobs, so that each blob is read once in order, and files stay contiguous. */
 function placeChunks(nodes: readonly FileNode[]): Places {
   const distinct = new Map<string, FileChunk>();
   for (const { chunks } of nodes) {
@@ -98,7 +100,7 @@ function placeChunks(nodes: readonly FileNode[]): Places {
 function placeInode(inodes: Inodes, number: number, space: Space, places: Places): void {
   const node = inodes.nodes[number]!;
   if (node.type !== 'reg') placeInline(inodes, number, space);
-  // The first address is enough for a file in one piece.
+  // A contiguous file needs only its first address.
   else if (isOnePiece(node, places))
     inodes.put(number, LAYOUT.PLAIN, space.take(INODE_SIZE + inodes.xattrSize(number)));
   else placeIndexed(inodes, number, space);
@@ -137,7 +139,7 @@ function writeSuperblock(metadata: Buffer, inodes: number, size: number, hasChun
     blocks: size / BLOCK,
     featureIncompat: hasChunks ? INCOMPAT_CHUNKED_FILE : 0,
   });
-  // For `mount UUID=…`, and the same for the same image: a version 8 UUID (RFC 9562) of the metadata.
+  // The UUID, for `mount UUID=…`, depends on the metadata only: a version 8 UUID (RFC 9562).
   const uuid = createHash('sha256').update(metadata).digest().subarray(0, 16);
   uuid[6] = (uuid[6]! & 0x0f) | 0x80;
   uuid[8] = (uuid[8]! & 0x3f) | 0x80;

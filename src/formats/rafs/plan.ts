@@ -1,4 +1,4 @@
-/** The plan of a bootstrap: every inode, directory block, chunk and table gets its place; no byte is written. */
+/** Plans a bootstrap: assigns an offset to every inode, directory block, chunk and table. Nothing is written. */
 import { LacunaError } from '../../errors.ts';
 import { type ByteString, display, type FileChunk, type FileNode } from '../../tree/node.ts';
 import { MAX_NAME, MAX_PATH } from '../../tree/path.ts';
@@ -22,9 +22,9 @@ export interface Plan {
   /** Blobs in order of first use. */
   readonly blobs: readonly RafsBlob[];
   readonly blobIndexes: ReadonlyMap<string, number>;
-  /** Entries of the chunk info table: chunks that files have, each once. */
+  /** Number of entries of the chunk table: distinct chunks of files. */
   readonly chunkCount: number;
-  /** Numbers of the inodes to be fetched first. */
+  /** Numbers of the inodes to prefetch. */
   readonly prefetch: readonly number[];
   readonly blobTableOffset: number;
   readonly prefetchTableOffset: number;
@@ -34,7 +34,7 @@ export interface Plan {
   readonly size: number;
 }
 
-/** Told of an extended attribute that cannot be stored: the name of its file, its own, and its length in bytes. */
+/** Called for an extended attribute that cannot be stored, with the names of file and attribute, and its length in bytes. */
 export type OnDropped = (dropped: {
   readonly file: ByteString;
   readonly xattr: ByteString;
@@ -53,7 +53,7 @@ export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], option
   const count = used.blobs.length;
   const prefetch = count === 0 ? [] : planPrefetch(root, options.prefetch ?? [], numbers);
   const blobTableOffset = alignUp(deviceSlotAt(count), BLOCK);
-  // Without blobs the kernel's address 0 of the metadata is the file's, and the root's block is the first free one.
+  // Without blobs, metadata starts at address 0 of the file, and the root is in the first free block.
   const prefetchTableOffset = blobTableOffset + count * BLOB_ENTRY_SIZE;
   const metaOffset = count === 0 ? 0 : alignUp(prefetchTableOffset + prefetch.length * PREFETCH_ENTRY_SIZE, BLOCK);
   const space = new Space(metaOffset + BLOCK);
@@ -71,7 +71,7 @@ export function planBootstrap(root: FileNode, blobs: readonly RafsBlob[], option
   };
 }
 
-/** The inodes of the paths that are there, each once. */
+/** The distinct inodes of those paths that exist. */
 function planPrefetch(root: FileNode, paths: readonly ByteString[], numbers: ReadonlyMap<FileNode, number>): number[] {
   const nodes = paths.map(
     (path) => resolvePath(root, path, true, `prefetch of ${JSON.stringify(display(path))}`)?.node,
@@ -82,7 +82,7 @@ function planPrefetch(root: FileNode, paths: readonly ByteString[], numbers: Rea
 export const cannot = (what: string): LacunaError => new LacunaError('UNSUPPORTED', what, { op: 'write bootstrap' });
 const wrong = (what: string): LacunaError => new LacunaError('INTERNAL', what, { op: 'write bootstrap' });
 
-/** Every inode of a tree once, breadth-first, the root first; nothing has its place yet. `numbers`: of each node. */
+/** Every inode of a tree once, breadth-first from the root, without offsets. `numbers`: inode number of each node. */
 export function walkTree(
   root: FileNode,
   onDropped: OnDropped = refuse,
@@ -91,7 +91,7 @@ export function walkTree(
   const numbers = new Map<FileNode, number>();
   const directories = new Map<number, PlannedDirectory>();
   const xattrs = new Map<number, NonNullable<FileNode['xattrs']>>();
-  /** Of directories. */
+  /** Inode number of the parent of each directory. */
   const parents = new Map<number, number>();
   const add = (node: FileNode, parent: number, name: ByteString): number => {
     const before = numbers.get(node);
@@ -109,7 +109,7 @@ export function walkTree(
   };
   if (root.type !== 'dir') throw wrong('the root is not a directory');
   add(root, 0, '/');
-  // `nodes` grows while it is walked: that is the breadth-first order.
+  // The loop adds children to `nodes` while it walks it, which gives breadth-first order.
   for (const [number, { children }] of nodes.entries()) {
     if (children === null) continue;
     const layout = planDirectory(children.keys());
@@ -127,7 +127,7 @@ const refuse: OnDropped = ({ file, xattr, size }) => {
   throw cannot(`extended attribute ${attribute} of ${name}, ${size} bytes, cannot be stored in EROFS`);
 };
 
-/** Layers of other systems carry attributes that no Linux file system has (`com.apple.provenance`). */
+/** Checks an attribute. Layers of other systems have attributes that no Linux file system stores (`com.apple.provenance`). */
 function storableXattrs(node: FileNode, file: ByteString, onDropped: OnDropped): FileNode['xattrs'] {
   const dropped = [...(node.xattrs ?? [])].filter(([name, value]) => !isStorable(name, value));
   if (dropped.length === 0) return node.xattrs;
@@ -168,12 +168,14 @@ function planChunks(
     let fileOffset = 0;
     const { chunks } = node;
     indexes += chunks.length;
-    if (indexes * INDEX_SIZE > MAX_BOOTSTRAP_SIZE) throw cannot('files of so many chunks; larger chunks are fewer');
+    if (indexes * INDEX_SIZE > MAX_BOOTSTRAP_SIZE)
+      throw cannot('the files have too many chunks; choose a larger chunk size');
     for (const chunk of chunks) {
       let blobIndex = blobIndexes.get(chunk.blob);
       if (blobIndex === undefined) {
         const blob = offered.get(chunk.blob);
-        if (blob === undefined) throw wrong(`a chunk lies in blob ${chunk.blob}, which is not given`);
+        if (blob === undefined)
+          throw wrong(`a chunk lies in blob ${chunk.blob}, which is missing from the list of blobs`);
         blobIndex = used.push(blob) - 1;
         seen.addBlob(blob);
         blobIndexes.set(chunk.blob, blobIndex);
@@ -184,33 +186,34 @@ function planChunks(
     }
     if (fileOffset !== node.size) throw wrong(`the chunks of a file of ${node.size} bytes cover ${fileOffset}`);
   }
-  if (used.length > MAX_BLOBS) throw cannot(`${used.length} blobs; a RAFS v6 image has at most ${MAX_BLOBS}`);
+  if (used.length > MAX_BLOBS)
+    throw cannot(`${used.length} blobs exceed the maximum of ${MAX_BLOBS} in a RAFS v6 image`);
   return { blobs: used, blobIndexes, chunkCount };
 }
 
 function checkChunk(chunk: FileChunk, blob: RafsBlob, size: number): void {
   const { uncompressedOffset: offset, uncompressedSize } = chunk;
-  if (uncompressedSize !== size || size <= 0) throw wrong(`a chunk of ${uncompressedSize} bytes where ${size} belong`);
+  if (uncompressedSize !== size || size <= 0) throw wrong(`a chunk has ${uncompressedSize} bytes, not ${size}`);
   if (offset % BLOCK !== 0 || offset + size > blob.uncompressedSize || chunk.index >= blob.chunkCount) {
     throw wrong(`chunk ${chunk.index} at ${offset} is not a chunk of blob ${blob.id}`);
   }
 }
 
-/** Gives an inode its place. */
+/** Assigns an offset to an inode. */
 function place(inodes: Inodes, number: number, space: Space): void {
   const node = inodes.nodes[number]!;
   if (node.type !== 'reg') placeInline(inodes, number, space);
   else placeIndexed(inodes, number, space);
 }
 
-/** Gives a regular file its place, with an index for each of its chunks. */
+/** Assigns an offset to a regular file, with an index for each of its chunks. */
 export function placeIndexed(inodes: Inodes, number: number, space: Space): void {
   const head = alignUp(INODE_SIZE + inodes.xattrSize(number), INDEX_SIZE);
   const offset = space.take(head + inodes.nodes[number]!.chunks.length * INDEX_SIZE);
   inodes.put(number, LAYOUT.CHUNK_BASED, offset);
 }
 
-/** Gives any other inode its place: data that follows it inline must stay in its block, whole blocks go elsewhere. */
+/** Assigns an offset to any other inode. Inline data must stay in the block of the inode; whole blocks are separate. */
 export function placeInline(inodes: Inodes, number: number, space: Space): void {
   const head = INODE_SIZE + inodes.xattrSize(number);
   const size = inodes.size(number);

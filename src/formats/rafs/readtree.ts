@@ -1,7 +1,6 @@
 /**
- * Inodes and directories of a bootstrap as a FileTree that reads itself: a node is a view of its inode, the entries of
- * a directory are looked for or read when they are asked for. So listing one directory touches what is on the way to
- * it, and nothing else.
+ * Inodes and directories of a bootstrap as a FileTree that is read on access: a node is a view of its inode, and the entries
+ * of a directory are read when they are used. So listing one directory reads only the directories on its path.
  */
 
 import type { Reader } from '../../binary/reader.ts';
@@ -20,17 +19,17 @@ import { readXattrs, xattrSizeOf } from './xattr.ts';
 
 const NO_CHUNKS: readonly FileChunk[] = [];
 
-/** All nodes of a bootstrap by their numbers. Directories are reached once, other inodes as often as they have names. */
+/** The nodes of a bootstrap by number. A directory must have one name; other inodes may have several. */
 export class RafsTree implements DirectoryTree {
   readonly reader: Reader;
   readonly superblock: Superblock;
   readonly #findChunk: FindChunk;
   readonly #blockSize: number;
-  /** By permuted nid. */
-  readonly #known = new Map<number, RafsNode>();
+  /** Nodes by permuted nid. */
+  readonly #nodes = new Map<number, RafsNode>();
   readonly #budget: MetadataBudget;
   #root: RafsNode | null = null;
-  /** The inode decoded last: a node's fields are asked for one after another. */
+  /** The inode decoded last, since the fields of a node are usually read one after another. */
   #last: { readonly offset: number; readonly inode: DecodedInode } | null = null;
 
   constructor(reader: Reader, superblock: Superblock, findChunk: FindChunk) {
@@ -41,12 +40,12 @@ export class RafsTree implements DirectoryTree {
     this.#budget = new MetadataBudget(reader, superblock.chunkSize);
   }
 
-  /** Throws FormatError when the root is none. */
+  /** The root. Throws FormatError when it is not a directory. */
   root(): FileNode {
     const nid = this.superblock.rootNid;
     this.#root ??= this.#node(nid, nid, 0);
     if (this.#root.type !== 'dir') {
-      throw this.reader.bad('root_nid', `the root is a ${this.#root.type}`, this.offsetOf(nid));
+      throw this.reader.bad('root_nid', `the root is a ${this.#root.type}, not a directory`, this.offsetOf(nid));
     }
     return this.#root;
   }
@@ -55,7 +54,7 @@ export class RafsTree implements DirectoryTree {
   childOf(entry: DirectoryEntry, parent: number, depth: number, offset: number): RafsNode {
     const child = this.#node(entry.nid, parent, depth);
     if (entry.type !== entryTypeOf(child.type)) {
-      throw this.reader.bad('file_type', `${entry.type} for a ${child.type}`, offset);
+      throw this.reader.bad('file_type', `${entry.type} does not match a ${child.type}`, offset);
     }
     return child;
   }
@@ -70,13 +69,13 @@ export class RafsTree implements DirectoryTree {
 
   #node(nid: number, parent: number, depth: number): RafsNode {
     const offset = this.offsetOf(nid);
-    // Within the file a nid has less than 32 bits.
+    // A nid inside the file has less than 32 bits.
     this.reader.check(offset, 2, 'i_format');
     const key = permute(nid);
-    const before = this.#known.get(key);
+    const before = this.#nodes.get(key);
     if (before?.children != null) throw this.reader.bad('nid', `directory ${nid} is reached twice`, offset);
     if (before !== undefined) return before;
-    if (this.#known.size >= MAX_INODES) throw this.reader.bad('nid', `more than ${MAX_INODES} inodes`, offset);
+    if (this.#nodes.size >= MAX_INODES) throw this.reader.bad('nid', `more than ${MAX_INODES} inodes`, offset);
     const inode = this.inodeAt(offset);
     if (inode.type === 'dir' && depth > MAX_DEPTH) {
       throw this.reader.bad('nid', `deeper than ${MAX_DEPTH} directories`, offset);
@@ -84,7 +83,7 @@ export class RafsTree implements DirectoryTree {
     this.#budget.pay(inode, offset);
     const children = inode.type === 'dir' ? new RafsDirectory(this, { offset, nid, parent, depth }) : null;
     const node = new RafsNode(this, offset, inode.type, children);
-    this.#known.set(key, node);
+    this.#nodes.set(key, node);
     return node;
   }
 
@@ -97,7 +96,7 @@ export class RafsTree implements DirectoryTree {
     return Math.ceil(this.inodeAt(offset).size / this.#blockSize);
   }
 
-  /** Where block `index` of the data of a directory or symlink lies. */
+  /** Range of block `index` of the data of a directory or symlink. */
   blockAt(offset: number, index: number): { at: number; length: number } {
     return dataBlockAt(this.reader, this.inodeAt(offset), offset, this.#blockSize, index);
   }
@@ -114,17 +113,17 @@ export class RafsTree implements DirectoryTree {
     }
     const nul = target.indexOf('\0');
     if (nul < 0) return target;
-    // nydus-image lets the next node overwrite the rest of a target between one and two blocks of 512 bytes. To the kernel a
-    // target ends at its NUL as well.
+    // nydus-image overwrites the rest of a target between one and two blocks of 512 bytes with the next node. For the
+    // kernel, a target ends at its NUL as well.
     if (this.superblock.blockBits === TARFS_BLOCK_BITS && nul > 0) return target.slice(0, nul);
-    throw this.reader.bad('symlink', 'its target holds a NUL', offset);
+    throw this.reader.bad('symlink', 'the target contains a NUL', offset);
   }
 }
 
-/** An inode of a bootstrap. Every field is read when it is asked for. */
+/** An inode of a bootstrap. Every field is read on access. */
 class RafsNode implements FileNode {
   readonly tree: RafsTree;
-  /** Of the inode in the bootstrap. */
+  /** Offset of the inode in the bootstrap. */
   readonly offset: number;
   readonly type: NodeType;
   readonly children: RafsDirectory | null;

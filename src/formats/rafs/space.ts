@@ -1,4 +1,4 @@
-/** Where things go inside the metadata area: a bump allocator that fills the gaps it leaves. Offsets in bytes. */
+/** Allocator of the metadata area: a bump allocator that fills the gaps it leaves. Offsets are in bytes. */
 import { alignUp, BLOCK, SLOT } from './layout.ts';
 
 const SLOTS = BLOCK / SLOT;
@@ -12,17 +12,17 @@ export class Space {
     this.#end = start;
   }
 
-  /** First offset behind everything. */
+  /** End of all allocations. */
   get end(): number {
     return this.#end;
   }
 
-  /** Room for `size` bytes at a multiple of 32; it may cross blocks when it is at the end. */
+  /** Allocates `size` bytes at a multiple of 32, which may cross blocks. */
   take(size: number): number {
     return this.#fromGap(size) ?? this.#bump(size);
   }
 
-  /** Room for `size` ≤ 4096 bytes that does not cross a block. */
+  /** Allocates `size` ≤ 4096 bytes within one block. */
   takeWithinBlock(size: number): number {
     const gap = this.#fromGap(size);
     if (gap !== null) return gap;
@@ -30,7 +30,7 @@ export class Space {
     return this.#bump(size);
   }
 
-  /** `count` whole blocks. */
+  /** Allocates `count` whole blocks. */
   takeBlocks(count: number): number {
     this.#closeBlock();
     return this.#bump(count * BLOCK);
@@ -52,13 +52,13 @@ export class Space {
     if (slots > 0) this.#gaps[slots]!.push(at);
   }
 
-  /** From the smallest gap that is large enough. */
+  /** Allocates from the smallest gap that is large enough; null when there is none. */
   #fromGap(size: number): number | null {
-    const wanted = Math.ceil(size / SLOT);
-    for (let slots = wanted; slots < SLOTS; slots++) {
+    const needed = Math.ceil(size / SLOT);
+    for (let slots = needed; slots < SLOTS; slots++) {
       const at = this.#gaps[slots]!.pop();
       if (at === undefined) continue;
-      this.#addGap(at + wanted * SLOT, slots - wanted);
+      this.#addGap(at + needed * SLOT, slots - needed);
       return at;
     }
     return null;

@@ -1,7 +1,7 @@
 /**
- * Walks over what the kernel's EROFS can reach in a bootstrap, before it is mounted: every inode, directory and chunk index
- * lies in the file and is of a kind that RAFS has. The first fault ends it. It is as strict as the readers, and remembers a
- * byte for each place of an inode and the directories still to be read.
+ * Checks a bootstrap before the kernel's EROFS mounts it: every inode, directory and chunk index that the kernel can reach
+ * lies in the file and is of a kind that RAFS has. The first problem ends the check. It is as strict as the readers, and
+ * needs one byte of memory for each inode slot, and the list of directories still to be read.
  */
 
 import { Reader } from '../../binary/reader.ts';
@@ -21,7 +21,7 @@ interface OpenDirectory {
   readonly depth: number;
 }
 
-/** `blobs`: devices of the image. Throws FormatError, or UNSUPPORTED, that names the field. */
+/** Checks the structure. `blobs`: number of devices. Throws FormatError, or UNSUPPORTED, that names the field. */
 export function checkStructure(bytes: Buffer, superblock: Superblock, blobs: number, subject: string): void {
   new StructureCheck(new Reader(bytes, subject, 'check bootstrap'), superblock, blobs).run();
 }
@@ -32,7 +32,7 @@ class StructureCheck {
   readonly #blobs: number;
   readonly #blockSize: number;
   readonly #budget: MetadataBudget;
-  /** By slot of the file: file_type of the inode there, 0 until it is reached. */
+  /** file_type of the inode at each slot of the file; 0 until the walk reaches it. */
   readonly #types: Uint8Array;
   readonly #open: OpenDirectory[] = [];
   #inodes = 0;
@@ -50,7 +50,7 @@ class StructureCheck {
     const { rootNid } = this.#superblock;
     const type = this.#visit(rootNid, rootNid, 0);
     if (type !== entryTypeOf('dir'))
-      throw this.#reader.bad('root_nid', 'the root is no directory', this.#offsetOf(rootNid));
+      throw this.#reader.bad('root_nid', 'the root is not a directory', this.#offsetOf(rootNid));
     for (let directory = this.#open.pop(); directory !== undefined; directory = this.#open.pop()) {
       this.#readDirectory(directory);
     }
@@ -60,7 +60,7 @@ class StructureCheck {
     return this.#superblock.metaBlkaddr * this.#blockSize + nid * SLOT;
   }
 
-  /** The file_type of an inode that a name leads to, which is checked when it is reached for the first time. */
+  /** Visits the inode of a name and returns its file_type. The first visit checks the inode. */
   #visit(nid: number, parent: number, depth: number): number {
     const offset = this.#offsetOf(nid);
     const before = this.#types[offset / SLOT];
@@ -82,7 +82,7 @@ class StructureCheck {
     this.#open.push(directory);
   }
 
-  /** That each block of data lies in the file. */
+  /** Checks that each block of data lies in the file. */
   #checkData(inode: DecodedInode, offset: number): void {
     for (let i = 0; i < Math.ceil(inode.size / this.#blockSize); i++) {
       dataBlockAt(this.#reader, inode, offset, this.#blockSize, i);
@@ -93,7 +93,7 @@ class StructureCheck {
     if (inode.size === 0) return;
     const { chunkSize, blockBits } = this.#superblock;
     if (inode.layout !== LAYOUT.CHUNK_BASED) {
-      throw this.#reader.bad('i_format', 'a regular file that is not chunk-based', offset);
+      throw this.#reader.bad('i_format', 'a regular file must be chunk-based', offset);
     }
     if ((inode.union & ~CHUNK_FORMAT_BITS) !== CHUNK_FORMAT_INDEXES) {
       throw this.#reader.bad('i_u.c.format', `0x${inode.union.toString(16)} is not an index format`, offset + 16);
@@ -104,7 +104,11 @@ class StructureCheck {
     for (let at = start; at < end; at += INDEX_SIZE) {
       const { blobIndex } = readChunkIndex(this.#reader, at, blockBits);
       if (blobIndex < 0 || blobIndex >= this.#blobs) {
-        throw this.#reader.bad('device_id', `${blobIndex + 1} of ${this.#blobs} devices`, at + 2);
+        throw this.#reader.bad(
+          'device_id',
+          `device ${blobIndex + 1} does not exist: the image has ${this.#blobs}`,
+          at + 2,
+        );
       }
     }
   }
@@ -122,13 +126,13 @@ class StructureCheck {
       for (const { name, nid: target, type } of entries) {
         if (name <= previous) throw reader.bad('name', 'directory entries are not sorted', offset);
         previous = name;
-        const wanted = name === '.' || name === '..' ? dots[name] : undefined;
-        if (wanted === undefined) this.#follow(target, nid, depth, type, offset);
-        else if (target !== wanted) throw reader.bad('nid', `"${name}" leads to ${target}`, offset);
+        const expected = name === '.' || name === '..' ? dots[name] : undefined;
+        if (expected === undefined) this.#follow(target, nid, depth, type, offset);
+        else if (target !== expected) throw reader.bad('nid', `"${name}" is inode ${target}, not ${expected}`, offset);
         else seen++;
       }
     }
-    if (seen !== 2) throw reader.bad('directory', 'without "." and ".."', offset);
+    if (seen !== 2) throw reader.bad('directory', 'the directory has no "." and ".."', offset);
   }
 
   #follow(target: number, nid: number, depth: number, type: number, offset: number): void {

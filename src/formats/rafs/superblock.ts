@@ -25,17 +25,17 @@ import {
 } from './layout.ts';
 import { MAX_BLOBS, MAX_PREFETCH, MIN_CHUNK_SIZE } from './limits.ts';
 
-/** Both superblocks. Offsets and sizes in bytes. */
+/** Values of both superblocks. Offsets and sizes are in bytes. */
 export interface Superblock {
   /** log2 of the block size, in which devices and the image's own data are addressed: 12, in tarfs 9. */
   readonly blockBits: number;
-  /** The time of inodes that have none of their own. */
+  /** Time of compact inodes, which store no time. */
   readonly buildTime: Mtime;
   /** Inode number of the root directory. */
   readonly rootNid: number;
-  /** Path names, not inodes. */
+  /** Number of path names, not of inodes. */
   readonly inos: number;
-  /** Blocks of all devices together; the bootstrap's own do not count. */
+  /** Number of blocks of all devices together, without those of the bootstrap. */
   readonly blocks: number;
   /** First block of the inode area. */
   readonly metaBlkaddr: number;
@@ -47,7 +47,7 @@ export interface Superblock {
   readonly blobTableOffset: number;
   /** Length of the blob table. */
   readonly blobTableSize: number;
-  /** Largest chunk of the image. */
+  /** Maximum chunk size of the image. */
   readonly chunkSize: number;
   /** First byte of the chunk table. */
   readonly chunkTableOffset: number;
@@ -59,7 +59,7 @@ export interface Superblock {
   readonly prefetchTableSize: number;
 }
 
-/** 128 bytes at 1024. */
+/** Superblock of EROFS: 128 bytes at offset 1024. */
 export const SUPERBLOCK = struct('erofs_super_block', EROFS_H, 128, {
   magic: u32(0, 'magic', '', EROFS_MAGIC),
   checksum: u32(4, 'checksum', 'no checksum: its feature is off', 0),
@@ -82,7 +82,7 @@ export const SUPERBLOCK = struct('erofs_super_block', EROFS_H, 128, {
   reserved: zeros(90, 38),
 });
 
-/** 256 bytes at 1152. */
+/** Extended superblock of Nydus: 256 bytes at offset 1152. */
 export const EXTENDED_SUPERBLOCK = struct('RafsV6SuperBlockExt', V6_RS, DEVICE_TABLE_OFFSET - EXTENDED_OFFSET, {
   flags: u64(0, 's_flags', 'RafsSuperFlags: exactly one compression and one hash'),
   blobTableOffset: u64(8, 's_blob_table_offset', 'bytes'),
@@ -98,7 +98,7 @@ export const EXTENDED_SUPERBLOCK = struct('RafsV6SuperBlockExt', V6_RS, DEVICE_T
 const { fields: SB } = SUPERBLOCK;
 const { fields: EXT } = EXTENDED_SUPERBLOCK;
 
-/** Writes both into a zeroed buffer. */
+/** Writes both superblocks into a zeroed buffer. */
 export function writeSuperblock(out: Buffer, { buildTime, ...sb }: Superblock): void {
   SUPERBLOCK.encode(out, SUPERBLOCK_OFFSET, {
     ...sb,
@@ -109,7 +109,7 @@ export function writeSuperblock(out: Buffer, { buildTime, ...sb }: Superblock): 
   EXTENDED_SUPERBLOCK.encode(out, EXTENDED_OFFSET, sb);
 }
 
-/** Both as they are, nothing checked but that they are there. */
+/** Decodes both superblocks without checking values. Throws FormatError beyond the end. */
 export function decodeSuperblock(reader: Reader): Superblock {
   const { blockBits, rootNid, inos, blocks, metaBlkaddr, extraDevices, ...rest } = SUPERBLOCK.decode(
     reader,
@@ -120,7 +120,7 @@ export function decodeSuperblock(reader: Reader): Superblock {
   return { blockBits, buildTime, rootNid, inos, blocks, metaBlkaddr, extraDevices, ...extended };
 }
 
-/** Reads and checks both. FormatError for what cannot be, UNSUPPORTED for what this version does not read. */
+/** Reads and checks both superblocks. Throws FormatError for invalid values, UNSUPPORTED for features that this version lacks. */
 export function readSuperblock(reader: Reader): Superblock {
   const base = SUPERBLOCK_OFFSET;
   if (reader.length < BLOCK)
@@ -140,17 +140,17 @@ export function readSuperblock(reader: Reader): Superblock {
   expect(reader, SB.xattrBlkaddr, 0);
   const sb = decodeSuperblock(reader);
   const { nsec } = sb.buildTime;
-  if (nsec > MAX_NSEC) throw SB.buildTimeNsec.bad(reader, base, `${nsec} is not below a second`);
+  if (nsec > MAX_NSEC) throw SB.buildTimeNsec.bad(reader, base, `${nsec} ns is not below 10^9`);
   const size = sb.chunkSize;
   if (size < MIN_CHUNK_SIZE || size > MAX_CHUNK_SIZE || (size & (size - 1)) !== 0) {
     throw EXT.chunkSize.bad(reader, ext, `${size} is not a power of two of 4 KiB … 16 MiB`);
   }
-  if (sb.inos === 0) throw SB.inos.bad(reader, base, 'no inodes');
+  if (sb.inos === 0) throw SB.inos.bad(reader, base, 'the image has no inodes');
   checkTables(reader, sb);
   return sb;
 }
 
-/** A field of the EROFS superblock that has one legal value here. */
+/** Throws FormatError unless a field of the EROFS superblock has its only legal value. */
 function expect(reader: Reader, field: IntField, wanted: number): void {
   const value = field.read(reader, SUPERBLOCK_OFFSET);
   if (value === wanted) return;
@@ -159,23 +159,27 @@ function expect(reader: Reader, field: IntField, wanted: number): void {
 
 function checkFlags(reader: Reader, flags: number): void {
   const bad = (problem: string) => EXT.flags.bad(reader, EXTENDED_OFFSET, problem);
-  const known = Object.values(FLAG).reduce((all, bit) => all + bit, 0);
-  if (flags > 0xffff_ffff || (flags & ~known) >>> 0 !== 0) throw bad('unknown bits');
+  const allFlags = Object.values(FLAG).reduce((all, bit) => all + bit, 0);
+  if (flags > 0xffff_ffff || (flags & ~allFlags) >>> 0 !== 0) throw bad('unknown bits');
   const one = (mask: number) => (flags & mask) !== 0 && (flags & mask & ((flags & mask) - 1)) === 0;
   const compression = FLAG.COMPRESSION_NONE | FLAG.COMPRESSION_LZ4 | FLAG.COMPRESSION_GZIP | FLAG.COMPRESSION_ZSTD;
   if (!one(compression) || !one(FLAG.HASH_BLAKE3 | FLAG.HASH_SHA256)) {
-    throw bad('not exactly one compression and one hash');
+    throw bad('must have exactly one compression and one hash');
   }
 }
 
-/** Tables lie inside the file, whole, and do not overlap. Empty ones may point anywhere. */
+/** Checks that tables lie inside the file and do not overlap. Empty tables may point anywhere. */
 function checkTables(reader: Reader, sb: Superblock): void {
   const ext = EXTENDED_OFFSET;
   if (sb.extraDevices > MAX_BLOBS) {
-    throw SB.extraDevices.bad(reader, SUPERBLOCK_OFFSET, `${sb.extraDevices}, at most ${MAX_BLOBS}`);
+    throw SB.extraDevices.bad(
+      reader,
+      SUPERBLOCK_OFFSET,
+      `${sb.extraDevices} devices exceed the maximum of ${MAX_BLOBS}`,
+    );
   }
   if (sb.blobTableSize !== sb.extraDevices * BLOB_ENTRY_SIZE) {
-    throw EXT.blobTableSize.bad(reader, ext, `${sb.blobTableSize} bytes for ${sb.extraDevices} devices`);
+    throw EXT.blobTableSize.bad(reader, ext, `${sb.blobTableSize} bytes do not match ${sb.extraDevices} devices`);
   }
   if (sb.chunkTableSize % CHUNK_ENTRY_SIZE !== 0) {
     throw EXT.chunkTableSize.bad(reader, ext, `not a multiple of ${CHUNK_ENTRY_SIZE}`);

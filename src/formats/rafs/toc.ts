@@ -1,6 +1,6 @@
 /**
- * What lies at the end of a blob that brings more than chunks: members with their tar headers *behind* them, so that
- * they are found from the end, and a table of contents (nydus, storage/src/meta/toc.rs).
+ * The end of a blob with metadata: members, each *followed* by its tar header so that readers can start at the end, and a
+ * table of contents (nydus, storage/src/meta/toc.rs).
  */
 
 import { bytes, text, u32, u64, zeros } from '../../binary/fields.ts';
@@ -24,7 +24,7 @@ export const TOC_ENTRY = struct('TocEntry', `${META_RS}/toc.rs`, 128, {
   reserved2: zeros(80, 48, 'reserved2'),
 });
 
-/** Names of members, in their order. */
+/** Names of members, in the order of the blob. */
 export const MEMBER = {
   data: 'image.blob',
   meta: 'blob.meta',
@@ -33,7 +33,7 @@ export const MEMBER = {
   toc: 'rafs.blob.toc',
 } as const;
 const NAMES: readonly string[] = Object.values(MEMBER);
-/** What the table of contents has of the end of `blob.meta`, which is no member. */
+/** Name of the entry for the header at the end of `blob.meta`, which is not a member of its own. */
 export const META_HEADER = 'blob.meta.header';
 
 /** A member whose header lies at the end of its content. */
@@ -45,7 +45,7 @@ export interface MemberHeader {
 
 const HEADER = TAR_HEADER.fields;
 
-/** The header that the 512 bytes before the end of a blob, or before another member, are; null when they are none. */
+/** Decodes the 512 bytes at the end of a blob, or before another member, as a header; null when they are not one. */
 export function parseMemberHeader(header: Buffer): MemberHeader | null {
   if (header.length !== TAR_HEADER.size) return null;
   const reader = new Reader(header, 'tar header', OP);
@@ -56,46 +56,48 @@ export function parseMemberHeader(header: Buffer): MemberHeader | null {
   return NAMES.includes(name) && size !== null ? { name, size } : null;
 }
 
-/** The bare GNU header that Nydus's builder makes: name, size, mtime 0, nothing else. */
+/** The GNU header that Nydus's builder writes: name, size and mtime 0 only. */
 export const memberHeader = (name: string, size: number): Buffer =>
   encodeTarHeader({ name, size, mtime: 0, typeflag: '0', magic: GNU_MAGIC }, 7);
 
-/** An entry as it is; its flags may be unknown. */
+/** A decoded entry; its flags may be unknown. */
 export type RawTocEntry = Decoded<typeof TOC_ENTRY>;
 
 export interface TocEntry extends Omit<RawTocEntry, 'flags'> {
   readonly compressor: Compressor;
 }
 
-/** What the flags of an entry say of its compression. */
+/** Compression of an entry by its flags. */
 export const TOC_COMPRESSOR: ReadonlyMap<number, 0 | 1 | 3> = new Map([
   [1, 0],
   [2, 3],
   [4, 1],
 ]);
 
-/** The bytes of an entry. `digest`: hex. Of compressors only those that we write: zstd, or none. */
+/** Encodes an entry. `digest`: hex. The compressor must be one that we write: zstd, or none. */
 export const encodeTocEntry = (entry: Omit<TocEntry, 'digest'> & { readonly digest: string }): Buffer =>
   TOC_ENTRY.encoded({ ...entry, digest: Buffer.from(entry.digest, 'hex'), flags: entry.compressor === 3 ? 2 : 1 });
 
-/** The entry at `at`, nothing checked but that it is there. */
+/** Decodes the entry at `at` without checking values. Throws FormatError beyond the end. */
 export function decodeTocEntry(reader: Reader, at: number): RawTocEntry {
   const entry = TOC_ENTRY.decode(reader, at);
   return { ...entry, name: entry.name.replace(/\0+$/, '') };
 }
 
-/** The entries of a table of contents. FormatError for an unknown flag, a name twice, or what cannot be a table. */
+/** Decodes a table of contents. Throws FormatError for a wrong length, an unknown flag, or a duplicate name. */
 export function decodeToc(toc: Buffer, subject: string): TocEntry[] {
   const reader = new Reader(toc, subject, OP);
   if (toc.length % TOC_ENTRY.size !== 0 || toc.length > MAX_TOC_SIZE) {
-    throw reader.bad(MEMBER.toc, `${toc.length} bytes are no table of contents`, 0);
+    throw reader.bad(MEMBER.toc, `${toc.length} bytes are not a valid size of a table of contents`, 0);
   }
   const entries: TocEntry[] = [];
   for (let at = 0; at < toc.length; at += TOC_ENTRY.size) {
     const { flags, ...entry } = decodeTocEntry(reader, at);
     const compressor = TOC_COMPRESSOR.get(flags);
-    if (compressor === undefined) throw TOC_ENTRY.fields.flags.bad(reader, at, `0x${flags.toString(16)}`);
-    if (entries.some(({ name }) => name === entry.name)) throw TOC_ENTRY.fields.name.bad(reader, at, 'twice');
+    if (compressor === undefined)
+      throw TOC_ENTRY.fields.flags.bad(reader, at, `unknown compression 0x${flags.toString(16)}`);
+    if (entries.some(({ name }) => name === entry.name))
+      throw TOC_ENTRY.fields.name.bad(reader, at, `duplicate entry ${entry.name}`);
     entries.push({ ...entry, compressor });
   }
   return entries;

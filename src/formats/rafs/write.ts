@@ -28,25 +28,25 @@ import { writeSuperblock } from './superblock.ts';
 import { writePlannedInode } from './writeinode.ts';
 
 export interface BootstrapOptions {
-  /** Bytes of every chunk but a file's last: a power of two of 4 KiB … 16 MiB. */
+  /** Bytes of every chunk except the last of a file: a power of two of 4 KiB … 16 MiB. */
   readonly chunkSize: number;
-  /** Of the image as a whole; a blob may differ. */
+  /** Compressor in the flags of the image; a blob may use another. */
   readonly compressor: Compressor;
   readonly digester: Digester;
   /**
-   * Paths that a reader fetches first, in this order, symlinks followed; the root stands for everything. Those that are
-   * not there are passed over. Without blobs there is nothing to fetch and no table.
+   * Paths to prefetch, in this order, with symlinks followed; the root stands for everything. Missing paths are skipped.
+   * An image without blobs has no prefetch table.
    */
   readonly prefetch?: readonly ByteString[];
-  /** Bytes, a power of two of at least 4 KiB: where each device begins in the flat address space. Default: 512 KiB. */
+  /** Alignment of devices in the flat address space, in bytes: a power of two of at least 4 KiB. Default: 512 KiB. */
   readonly align?: number;
-  /** Called for each extended attribute that EROFS has no place for, and which is left out. Default: UNSUPPORTED. */
+  /** Called for each extended attribute that EROFS cannot store, which is then left out. Default: throw UNSUPPORTED. */
   readonly onDropped?: OnDropped;
 }
 
 /**
- * The bootstrap of a tree. `blobs`: every blob that a chunk may lie in, in any order; those that none does are left
- * out, and the table is in order of first use. Throws UNSUPPORTED for what RAFS v6 has no room for.
+ * Writes the bootstrap of a tree. `blobs`: all blobs of its chunks, in any order; unused ones are left out, and the blob
+ * table is in the order of first use. Throws UNSUPPORTED beyond the limits of RAFS v6.
  */
 export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): Buffer {
   return buildBootstrap(root, blobs, options).bytes;
@@ -56,11 +56,11 @@ export function writeBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
 export interface BuiltBootstrap {
   /** The whole bootstrap. */
   readonly bytes: Buffer;
-  /** Those that are used, in the order of the blob table. */
+  /** The used blobs, in the order of the blob table. */
   readonly blobs: readonly RafsBlob[];
 }
 
-/** As {@link writeBootstrap}; tells what it refers to as well. */
+/** As {@link writeBootstrap}, and returns the used blobs too. */
 export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], options: BootstrapOptions): BuiltBootstrap {
   const plan = planBootstrap(root, blobs, options);
   const excess = excessMeta(plan.blobs);
@@ -101,7 +101,7 @@ export function buildBootstrap(root: FileNode, blobs: readonly RafsBlob[], optio
 /** Writes device slots and blob table; returns the blocks of all devices. */
 function writeDevices(out: Buffer, plan: Plan, align: number): number {
   let blocks = 0;
-  // The flat address space: the bootstrap, then the devices one after another, each aligned.
+  // The flat address space has the bootstrap first, then the devices in order, each aligned.
   let mapped = plan.size;
   for (const [i, blob] of plan.blobs.entries()) {
     mapped = alignUp(mapped, align);
@@ -109,7 +109,7 @@ function writeDevices(out: Buffer, plan: Plan, align: number): number {
     writeBlobEntry(out, plan.blobTableOffset + i * BLOB_ENTRY_SIZE, i, blob);
     mapped += blob.uncompressedSize;
     blocks += blob.uncompressedSize / BLOCK;
-    if (mapped / BLOCK > MAX_BLOCKS) throw cannot(`blobs of more than 16 TiB together, each aligned to ${align} bytes`);
+    if (mapped / BLOCK > MAX_BLOCKS) throw cannot(`the blobs exceed 16 TiB in total, each aligned to ${align} bytes`);
   }
   return blocks;
 }
@@ -148,12 +148,12 @@ function writePlanned(out: Buffer, plan: Plan, number: number, chunkSize: number
   }
 }
 
-/** Five bits for the logarithm above that of a block. */
+/** Maximum extent size: five bits for the logarithm above that of a block. */
 const MAX_EXTENT = 2 ** (BLOCK_BITS + CHUNK_FORMAT_BITS);
 
 /**
- * The chunk size that the kernel is told. A file that lies in one piece in one blob is one chunk to it, so that it maps
- * the file with one lookup and reads ahead over chunk borders; Nydus does the same and does not read this field.
+ * The chunk size for the kernel. A file that is contiguous in one blob is one chunk to the kernel, so that it maps the file
+ * with one lookup and its read-ahead crosses chunk borders. Nydus writes the same, and does not read this field.
  */
 function extentSize(chunks: readonly FileChunk[], size: number, chunkSize: number): number {
   const [first] = chunks;

@@ -1,4 +1,4 @@
-/** Serialises planned inodes with all that belongs to them but a regular file's content: attributes, directories, targets. */
+/** Serialises planned inodes with their attributes, directory entries and symlink targets. */
 import { bytesOf } from '../../tree/node.ts';
 import { encodeDirectory } from './dirent.ts';
 import { encodeDevice, INODE_SIZE, LAYOUT, writeInode } from './inode.ts';
@@ -6,7 +6,7 @@ import type { Inodes } from './inodes.ts';
 import { BLOCK } from './layout.ts';
 import { writeXattrs, xattrCount } from './xattr.ts';
 
-/** Writes an inode. `content`: what i_u says of a regular file's content, whose indexes are the caller's. */
+/** Writes an inode. `content`: i_u of a regular file, whose chunk indexes the caller writes. */
 export function writePlannedInode(out: Buffer, inodes: Inodes, number: number, metaOffset: number, content = 0): void {
   const node = inodes.nodes[number]!;
   const offset = inodes.offset(number);
@@ -37,7 +37,7 @@ function directoryBytes(inodes: Inodes, number: number, metaOffset: number): Buf
   });
 }
 
-/** Whole blocks to their place, the tail behind the inode if it is inline. */
+/** Writes data: whole blocks to their offset, and an inline tail after the inode. */
 function writeData(out: Buffer, inodes: Inodes, number: number, data: Buffer): void {
   const tail = inodes.layouts[number] === LAYOUT.INLINE ? data.length % BLOCK : 0;
   data.copy(out, inodes.blockOffsets.get(number) ?? 0, 0, data.length - tail);

@@ -7,14 +7,14 @@ import { type ByteString, display, sortedXattrs } from '../../tree/node.ts';
 import { EROFS_H } from './layout.ts';
 import { MAX_XATTRS } from './limits.ts';
 
-/** Behind the inode, once. */
+/** Header of the attributes, which follows the inode. */
 export const XATTR_HEADER = struct('erofs_xattr_ibody_header', EROFS_H, 12, {
   reserved: zeros(0, 4, 'h_reserved'),
   sharedCount: u8(4, 'h_shared_count', 'no shared attributes', 0),
   reserved2: zeros(5, 7, 'h_reserved2'),
 });
 
-/** Then for each attribute; its name without the prefix and its value follow, padded to 4 bytes. */
+/** Header of each attribute. Its name without the prefix and its value follow, padded to 4 bytes. */
 export const XATTR_ENTRY = struct('erofs_xattr_entry', EROFS_H, 4, {
   nameLength: u8(0, 'e_name_len', 'bytes, without the prefix'),
   nameIndex: u8(1, 'e_name_index', 'prefix: 1 user., 2 and 3 the POSIX ACLs, 4 trusted., 6 security.'),
@@ -37,7 +37,7 @@ const PREFIXES: ReadonlyArray<readonly [number, ByteString]> = [
 export const prefixOf = (index: number): ByteString | null =>
   PREFIXES.find(([number]) => number === index)?.[1] ?? null;
 
-/** Whether a name that was put together has a suffix where it needs one, and none where it may not. */
+/** Whether a full name has a suffix if and only if its prefix needs one. */
 export const isXattrName = (name: ByteString): boolean => splitName(name) !== null && !name.includes('\0');
 
 function splitName(name: ByteString): { index: number; suffix: ByteString } | null {
@@ -50,16 +50,16 @@ function splitName(name: ByteString): { index: number; suffix: ByteString } | nu
   return null;
 }
 
-/** Bytes of an entry with what pads it. */
+/** Bytes of an entry with its padding. */
 export const entrySize = (suffix: number, value: number): number => (ENTRY_SIZE + suffix + value + 3) & ~3;
 
-/** Whether EROFS, like Linux, has a place for this attribute. */
+/** Whether EROFS, like Linux, can store this attribute. */
 export function isStorable(name: ByteString, value: Buffer): boolean {
   const suffix = splitName(name)?.suffix;
   return suffix !== undefined && suffix.length <= 255 && value.length <= 0xffff && !name.includes('\0');
 }
 
-/** Bytes that storable attributes take after the inode; 0 without any. */
+/** Bytes that storable attributes take after the inode; 0 when there are none. */
 export function xattrSize(xattrs: ReadonlyMap<ByteString, Buffer> | null): number {
   if (xattrs === null || xattrs.size === 0) return 0;
   let size = HEADER_SIZE;
@@ -91,7 +91,8 @@ export function readXattrs(reader: Reader, at: number, size: number): Map<ByteSt
   if (size === 0) return null;
   const end = at + size;
   reader.check(at, size, 'xattr');
-  if (HEADER.sharedCount.read(reader, at) !== 0) throw HEADER.sharedCount.bad(reader, at, 'shared attributes');
+  if (HEADER.sharedCount.read(reader, at) !== 0)
+    throw HEADER.sharedCount.bad(reader, at, 'shared attributes are not supported');
   const found = new Map<ByteString, Buffer>();
   let position = at + HEADER_SIZE;
   while (position + ENTRY_SIZE <= end) {
@@ -99,16 +100,16 @@ export function readXattrs(reader: Reader, at: number, size: number): Map<ByteSt
     const index = ENTRY.nameIndex.read(reader, position);
     const valueLength = ENTRY.valueLength.read(reader, position);
     const next = position + entrySize(nameLength, valueLength);
-    if (next > end) throw ENTRY.valueLength.bad(reader, position, 'runs out of the attributes');
+    if (next > end) throw ENTRY.valueLength.bad(reader, position, 'exceeds the attributes');
     const prefix = prefixOf(index);
     if (prefix === null) throw ENTRY.nameIndex.bad(reader, position, `unknown prefix ${index}`);
     const name = prefix + reader.text(position + ENTRY_SIZE, nameLength, 'e_name');
-    if (!isXattrName(name)) throw reader.bad('e_name', 'not a name', position);
+    if (!isXattrName(name)) throw reader.bad('e_name', 'not a valid attribute name', position);
     if (found.size >= MAX_XATTRS) throw reader.bad('e_name', `more than ${MAX_XATTRS} attributes`, position);
-    if (found.has(name)) throw reader.bad('e_name', `${JSON.stringify(display(name))} twice`, position);
+    if (found.has(name)) throw reader.bad('e_name', `duplicate attribute ${JSON.stringify(display(name))}`, position);
     found.set(name, Buffer.from(reader.slice(position + ENTRY_SIZE + nameLength, valueLength, 'e_value')));
     position = next;
   }
-  if (position !== end) throw reader.bad('i_xattr_icount', 'leaves a rest', at);
+  if (position !== end) throw reader.bad('i_xattr_icount', 'the attributes end before this size', at);
   return found.size === 0 ? null : found;
 }

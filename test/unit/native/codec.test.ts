@@ -41,13 +41,17 @@ describe.each(SUITES)('the %s codec', (name, open, missing) => {
   });
 
   it_('refuses a chunk that is not what was promised', async () => {
-    const decode = (stored: Buffer, compressor: 0 | 2 | 3, usize: number, digest = blake3(plain)): Promise<Buffer> =>
-      open().decode(stored, compressor, usize, 0, digest);
+    const decode = (
+      stored: Buffer,
+      compressor: 0 | 2 | 3,
+      uncompressedSize: number,
+      digest = blake3(plain),
+    ): Promise<Buffer> => open().decode(stored, compressor, uncompressedSize, 0, digest);
     const format = { code: 'FORMAT' };
-    for (const usize of [0, plain.length - 1, plain.length + 1]) {
-      await expect(decode(plain, 0, usize)).rejects.toMatchObject(format);
-      await expect(decode(gzipSync(plain), 2, usize)).rejects.toMatchObject(format);
-      await expect(decode(frame, 3, usize)).rejects.toMatchObject(format);
+    for (const uncompressedSize of [0, plain.length - 1, plain.length + 1]) {
+      await expect(decode(plain, 0, uncompressedSize)).rejects.toMatchObject(format);
+      await expect(decode(gzipSync(plain), 2, uncompressedSize)).rejects.toMatchObject(format);
+      await expect(decode(frame, 3, uncompressedSize)).rejects.toMatchObject(format);
     }
     await expect(decode(frame.subarray(0, -1), 3, plain.length)).rejects.toMatchObject(format);
     await expect(decode(Buffer.concat([frame, Buffer.from('x')]), 3, plain.length)).rejects.toMatchObject(format);

@@ -58,10 +58,10 @@ describe('hostile bootstraps', () => {
 
   it('a size that would need more memory than there is', () => {
     const size = (value: bigint) => changed((bytes) => void bytes.writeBigUInt64LE(value, inodeOf('file') + 8));
-    expect(size(1n << 52n)).toThrowError(format('chunk indexes', /more metadata than the bootstrap is long/));
+    expect(size(1n << 52n)).toThrowError(format('chunk indexes', /the metadata exceeds the length of the bootstrap/));
     expect(size((1n << 64n) - 1n)).toThrowError(format('i_size', /2\^53/));
     const sub = (value: bigint) => changed((bytes) => void bytes.writeBigUInt64LE(value, inodeOf('sub') + 8));
-    expect(sub(1n << 52n)).toThrowError(format('directory', /more metadata than the bootstrap is long/));
+    expect(sub(1n << 52n)).toThrowError(format('directory', /the metadata exceeds the length of the bootstrap/));
   });
 
   it('a blob id that is a path', () => {
@@ -95,7 +95,7 @@ describe('hostile bootstraps', () => {
       format('chunk index', /chunk 9 of blob 0/),
     );
     expect(changed((bytes) => void bytes.writeBigUInt64LE(5000n, inodeOf('file') + 8))).toThrowError(
-      format('chunk index', /4096 bytes where 904 belong/),
+      format('chunk index', /the chunk has 4096 bytes, not 904/),
     );
     const lies = (bytes: Buffer) => void bytes.writeUInt32LE(0x20 + 31, inodeOf(fromText('größe')) + 16);
     expect(changed(lies)).toThrowError(format('i_u.c.format', /8796093022208 bytes/));
@@ -115,7 +115,7 @@ describe('hostile bootstraps', () => {
       format('nameoff', /strictly rising/),
     );
     expect(changed((bytes) => void bytes.writeUInt8(1, sub + 24 + 10))).toThrowError(
-      format('file_type', /1 for a dir/),
+      format('file_type', /1 does not match a dir/),
     );
   });
 
@@ -125,7 +125,7 @@ describe('hostile bootstraps', () => {
       format('uncompressed_offset', /overlaps/),
     );
     expect(changed((bytes) => void bytes.writeUInt32LE(0, table + 80 + 72))).toThrowError(
-      format('index', /chunk 0 .* twice/),
+      format('index', /duplicate chunk 0 /),
     );
     expect(changed((bytes) => void bytes.writeBigUInt64LE(4096n, 1152 + 24))).toThrowError(
       format(expect.anything(), /overlaps another table/),
@@ -184,13 +184,18 @@ describe.skipIf(skip.reason)('hostile chunk info', () => {
       (meta, header) => void meta.writeUInt32LE(8, header + 48),
     ],
     ['contexts', 's_ci_zran_count', /too many/, (meta, header) => void meta.writeUInt32LE(0xffff_ffff, header + 56)],
-    ['no contexts', 'context', /of 0/, (meta, header) => void meta.writeUInt32LE(0, header + 56)],
+    ['no contexts', 'context', /context 0 does not exist/, (meta, header) => void meta.writeUInt32LE(0, header + 56)],
     ['unknown flags', 'flags', /unknown bits/, (meta) => void meta.writeUInt8(0x80, 7)],
     ['zran in a batch blob', 'flags', /another kind/, (meta) => void meta.writeUInt8(2, 7)],
-    ['an empty batch', 'context', /impossible size/, (meta, _, at) => void meta.writeUInt32LE(0, at)],
-    ['a huge batch', 'context', /impossible size/, (meta, _, at) => void meta.writeUInt32LE(0x0300_0000, at + 4)],
-    ['a batch beyond the blob', 'context', /runs out/, (meta, _, at) => void meta.writeUInt32LE(0x0100_0000, at)],
-    ['a batch too small', 'offset', /in a unit of/, (meta, _, at) => void meta.writeUInt32LE(16, at + 4)],
+    ['an empty batch', 'context', /invalid sizes/, (meta, _, at) => void meta.writeUInt32LE(0, at)],
+    ['a huge batch', 'context', /invalid sizes/, (meta, _, at) => void meta.writeUInt32LE(0x0300_0000, at + 4)],
+    [
+      'a batch beyond the blob',
+      'context',
+      /exceeds the blob/,
+      (meta, _, at) => void meta.writeUInt32LE(0x0100_0000, at),
+    ],
+    ['a batch too small', 'offset', /exceed the unit/, (meta, _, at) => void meta.writeUInt32LE(16, at + 4)],
   ])('batches: %s', async (_, field, message, change) => {
     const { blob, meta } = await opened('batch', ({ id }) => id);
     readAllInfo(meta, blob);
@@ -202,15 +207,20 @@ describe.skipIf(skip.reason)('hostile chunk info', () => {
 
   it.each<[string, string, RegExp, Change]>([
     ['beyond 2^53', 'in_offset', /2\^53/, (meta, _, at) => void meta.fill(0xff, at, at + 8)],
-    ['a span beyond the blob', 'context', /runs out/, (meta, _, at) => void meta.writeUInt32LE(1 << 20, at)],
-    ['an empty span', 'context', /impossible size/, (meta, _, at) => void meta.writeUInt32LE(0, at + 24)],
-    ['a huge span', 'context', /impossible size/, (meta, _, at) => void meta.writeUInt32LE(0xffff_ffff, at + 28)],
-    ['a short span', 'offset', /in a unit of 1/, (meta, _, at) => void meta.writeUInt32LE(1, at + 28)],
-    ['a window too large', 'dict_size', /no window/, (meta, _, at) => void meta.writeUInt32LE(32_769, at + 32)],
+    ['a span beyond the blob', 'context', /exceeds the blob/, (meta, _, at) => void meta.writeUInt32LE(1 << 20, at)],
+    ['an empty span', 'context', /invalid sizes/, (meta, _, at) => void meta.writeUInt32LE(0, at + 24)],
+    ['a huge span', 'context', /invalid sizes/, (meta, _, at) => void meta.writeUInt32LE(0xffff_ffff, at + 28)],
+    ['a short span', 'offset', /exceed the unit's 1 bytes/, (meta, _, at) => void meta.writeUInt32LE(1, at + 28)],
+    [
+      'a window too large',
+      'dict_size',
+      /exceed the windows/,
+      (meta, _, at) => void meta.writeUInt32LE(32_769, at + 32),
+    ],
     [
       'a window elsewhere',
       'dict_size',
-      /no window/,
+      /exceed the windows/,
       (meta, _, at) => {
         meta.writeUInt32LE(0x7fff_ffff, at + 16);
       },

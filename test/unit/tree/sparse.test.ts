@@ -110,8 +110,8 @@ describe.each(forms)('%s', (_, make) => {
       /begins before the end/,
     ],
     ['a part beyond the end', { parts: [[9_998, 'abc']] }, /exceeds the file's 10000 bytes/],
-    ['less content than parts', { parts: [[0, 'abc']], stored: 2 }, /parts of 3 bytes, but the member has 2/],
-    ['more content than parts', { parts: [[0, 'abc']], stored: 600 }, /parts of 3 bytes, but the member has 600/],
+    ['less content than parts', { parts: [[0, 'abc']], stored: 2 }, /the parts have 3 bytes, but the member has 2/],
+    ['more content than parts', { parts: [[0, 'abc']], stored: 600 }, /the parts have 3 bytes, but the member has 600/],
     ['a size that no file system has', { parts: [], size: 2 ** 45 }, /bytes, not 0 to/],
   ] as ReadonlyArray<[string, Partial<Sparse>, RegExp]>)('refuses %s', (_name, changes, message) => {
     const tar = Buffer.concat([make({ name: 'bad', size: 10_000, parts: [], ...changes }), behind, END]);
@@ -153,7 +153,7 @@ describe('maps that cannot be', () => {
   });
 
   it('of the old type in a header that is not GNU\u2019s', () => {
-    refused('tar type', /sparse member without a GNU header/, member({ name: 's', type: 'S' }));
+    refused('tar type', /sparse member must have a GNU header/, member({ name: 's', type: 'S' }));
   });
 
   it('a version that does not exist says nothing, as to Go', () => {

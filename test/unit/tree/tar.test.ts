@@ -228,7 +228,7 @@ describe('extended headers', () => {
 
   it.each([
     ['no length', 'hello', /not a decimal number/],
-    ['a length beyond the header', '99 path=x\n', /runs out/],
+    ['a length beyond the header', '99 path=x\n', /exceeds the header/],
     ['a length that ends inside', '8 path=xyz\n', /newline/],
     ['no equals sign', '8 path=\n'.replace('=', '-'), /no "="/],
     ['no key', '5 =x\n', /empty key/],
