@@ -32,7 +32,13 @@ describe('what is asked for', () => {
     for (const request of requests) request.send();
     await settled();
     expect(cache.delivered.toSorted()).toEqual(['1:4', '1:5', '1:6', '1:7']);
-    expect(fetcher.counters()).toMatchObject({ requests: 2, retries: 0, failures: 0, neighbourChunks: 3, joined: 0 });
+    expect(fetcher.counters()).toMatchObject({
+      requests: 2,
+      retries: 0,
+      failures: 0,
+      readaheadChunks: 3,
+      coalesced: 0,
+    });
   });
 
   it('neighbours that are there are not asked for', async () => {
@@ -98,7 +104,7 @@ describe('single flight', () => {
     fetcher.miss({ device: 1, chunks: [2] });
     await settled();
     expect(requests.length).toBe(2);
-    expect(fetcher.counters().joined).toBe(1);
+    expect(fetcher.counters().coalesced).toBe(1);
     // Its failure is not the end, as it is for those that nobody waits for.
     requests[1]!.fail();
     await sleep(200);

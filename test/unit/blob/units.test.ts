@@ -161,7 +161,7 @@ describe('fetching units', () => {
     fetcher.miss({ device: 2, chunks: [1] });
     await sleep(60);
     expect([requests, delivered]).toEqual([['0+1'], ['1:0', '2:1']]);
-    expect(fetcher.counters().joined).toBe(1);
+    expect(fetcher.counters().coalesced).toBe(1);
   });
 
   it('is wrong only for the device whose digests say so, whoever asked first', async () => {
