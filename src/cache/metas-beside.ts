@@ -1,12 +1,12 @@
-/** Chunk info beside a bootstrap, where whoever unpacked its layer has put it. */
+/** Chunk info that lies beside a bootstrap in its unpacked layer. */
 import { join } from 'node:path';
 import { FormatError } from '../errors.ts';
 import { MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import { readRegular, whenMissing } from '../open-file.ts';
 
 /**
- * The `blob.meta` of a blob in `folder`; null when it is not there. FORMAT for one of another size, FORBIDDEN or SYSTEM for
- * one that cannot be read.
+ * The `blob.meta` of a blob in `folder`; null when it is not there. FORMAT when it has another size, FORBIDDEN or
+ * SYSTEM when it cannot be read.
  */
 export const metasBeside =
   (folder: string) =>

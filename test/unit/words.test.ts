@@ -75,8 +75,8 @@ const HABITS: readonly Habit[] = [
 
 /** Files and folders that are not held to this yet. */
 const LATER: readonly string[] = [
-  ...['src/daemon/', 'src/blob/', 'src/snapshotter/', 'src/registry/', 'src/formats/', 'src/check/'],
-  ...['src/tree/', 'src/native/', 'docs/', 'README.md', 'src/access/', 'src/binary/', 'src/cache/'],
+  ...['src/daemon/', 'src/snapshotter/', 'src/registry/', 'src/formats/', 'src/check/'],
+  ...['src/tree/', 'src/native/', 'docs/', 'README.md', 'src/access/', 'src/binary/'],
 ];
 
 /** Lines that have a habit for a reason, by their file. */
