@@ -1,5 +1,5 @@
 /**
- * The process that `ensureDaemon` starts. It loads nothing of the command line, because reads wait for it after a
+ * The process that `ensureDaemon` starts. It loads no module of the command line, because reads wait for it after a
  * crash. `lacuna daemon` runs the same in the foreground.
  */
 import { parseArgs } from 'node:util';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
   },
 });
 
-// What cannot be told, as on a full disk, must not end the work.
+// A write to standard error that fails, as on a full disk, must not end the daemon.
 process.stderr.on('error', () => {});
 
 const stop = new AbortController();
