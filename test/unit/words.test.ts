@@ -75,7 +75,7 @@ const HABITS: readonly Habit[] = [
 
 /** Files and folders that are not held to this yet. */
 const LATER: readonly string[] = [
-  ...['src/snapshotter/', 'src/registry/', 'src/formats/', 'src/check/'],
+  ...['src/registry/', 'src/formats/', 'src/check/'],
   ...['src/tree/', 'src/native/', 'docs/', 'README.md', 'src/access/', 'src/binary/'],
 ];
 
