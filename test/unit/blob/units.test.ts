@@ -164,7 +164,7 @@ describe('fetching units', () => {
     expect(fetcher.counters().coalesced).toBe(1);
   });
 
-  it('is wrong only for the device whose digests say so, whoever asked first', async () => {
+  it('is wrong only for the device whose digests say so, whichever asked first', async () => {
     const { fetcher, delivered, failed, liars } = setUp({ 1: chunksOf([first, null]), 2: chunksOf([null, first], 2) });
     liars.add(1);
     fetcher.miss({ device: 1, chunks: [0] });
