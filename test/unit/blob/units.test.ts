@@ -147,7 +147,7 @@ describe('fetching units', () => {
     expect(requests).toEqual(['0+1', '1+1']);
   });
 
-  it('brings the neighbours of a window, each unit once, in one request', async () => {
+  it('fetches the read-ahead of a window, each unit once, in one request', async () => {
     const { fetcher, requests, present } = setUp({ 1: chunksOf([first, first, second, second]) }, 4 * 4096);
     fetcher.miss({ device: 1, chunks: [0] });
     await sleep(100);
