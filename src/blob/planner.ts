@@ -75,7 +75,7 @@ export function windowsOf(table: ChunkTable, chunks: readonly number[], window: 
 const FIRST_DELAY = 100;
 const MAX_DELAY = 5_000;
 
-/** Milliseconds before attempt `attempt` (1 = the first repetition): doubled with each attempt, with jitter from `random` in [0, 1). */
+/** Milliseconds before repetition `attempt` (from 1): doubled each time, with jitter from `random` in [0, 1). */
 export function retryDelay(attempt: number, random: number): number {
   const ceiling = Math.min(FIRST_DELAY * 2 ** (attempt - 1), MAX_DELAY);
   return Math.round(ceiling / 2 + (ceiling / 2) * random);
