@@ -9,9 +9,9 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { cacheDir } from '#cache';
+import { lacunaArgs } from '../test/kit/lacuna.ts';
 import { run } from '../test/kit/process.ts';
-import { lacunaArgs } from './lacuna.ts';
-import { demoImage } from './world.ts';
+import { demoImage } from '../test/kit/testbed.ts';
 
 /** Runs a command with its output thrown away and prints seconds, CPU seconds and peak memory of its whole tree in KiB. */
 const MEASURE = `

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { LinkShape } from './proxy.ts';
+import type { LinkShape } from '../test/kit/shaped-link.ts';
 import {
   COMMAND,
   convertDemo,
@@ -19,7 +19,7 @@ import {
   LazyHost,
   linkTo,
   type Start,
-} from './world.ts';
+} from '../test/kit/testbed.ts';
 
 interface Comparison {
   readonly image: DemoImage;

@@ -9,11 +9,11 @@ import { parseArgs } from 'node:util';
 import { openBootstrap } from '../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../src/formats/rafs/write.ts';
 import { plainChunk } from '../src/tree/node.ts';
-import { DaemonRoom, dropPageCache, type MadeImage, makeFlatImage, noise } from '../test/kit/daemon-room.ts';
+import { DaemonFixture, dropPageCache, type MadeImage, makeFlatImage, noise } from '../test/kit/daemon-fixture.ts';
 import { run, start } from '../test/kit/process.ts';
 import { startRegistry, type TestRegistry } from '../test/kit/registry.ts';
-import { ShapedLink } from './proxy.ts';
-import { DEFAULT_LINK } from './world.ts';
+import { ShapedLink } from '../test/kit/shaped-link.ts';
+import { DEFAULT_LINK } from '../test/kit/testbed.ts';
 
 const KIB = 1024;
 const CHUNK = 128 * KIB;
@@ -59,7 +59,7 @@ interface Measured {
 
 /** The host, the honest registry, and the link between them. */
 interface Testbed {
-  readonly room: DaemonRoom;
+  readonly room: DaemonFixture;
   readonly honest: TestRegistry;
   readonly link: ShapedLink;
 }
@@ -113,14 +113,14 @@ async function measure({ room, link }: Testbed, { bootstrap }: MadeImage, id: st
   return { cold, cached: median(cached) };
 }
 
-const waiting = async (room: DaemonRoom): Promise<number> => (await room.client.status()).counters.waiting;
+const waiting = async (room: DaemonFixture): Promise<number> => (await room.client.status()).counters.waiting;
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 200));
 }
 
 /** The hostile ones at work while `body` runs; afterwards nothing of them waits any more. */
-async function beside<T>(room: DaemonRoom, silent: string, lying: string, body: () => Promise<T>): Promise<T> {
+async function beside<T>(room: DaemonFixture, silent: string, lying: string, body: () => Promise<T>): Promise<T> {
   const readers = [start('python3', ['-c', READ_AHEAD, silent]), start('python3', ['-c', READ_AGAIN, lying])];
   try {
     await until(async () => (await waiting(room)) > MANY / 2);
@@ -145,7 +145,7 @@ async function compare(bed: Testbed, silent: string, round: number): Promise<rea
 }
 
 async function compareAll(rounds: number): Promise<(readonly [Measured, Measured])[]> {
-  await using room = await DaemonRoom.start();
+  await using room = await DaemonFixture.start();
   await using honest = await startRegistry();
   await using hostile = await startRegistry();
   const port = Number(honest.host.split(':')[1]);

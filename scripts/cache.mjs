@@ -20,7 +20,7 @@ export function demoImageDir() {
 
 /**
  * The test oracles: programs of other projects, or a few lines of ours around their libraries. Program → the folder
- * below test/oracles that says what it is made of: a Cargo workspace, a Go module, or a crate's name and version. The
+ * below test/oracle/programs that says what it is made of: a Cargo workspace, a Go module, or a crate's name and version. The
  * quick ones first.
  */
 export const ORACLES = {
@@ -35,7 +35,7 @@ export const ORACLES = {
 
 /** Where an oracle's sources lie. */
 export function oracleSources(folder) {
-  return join(checkout, 'test', 'oracles', folder);
+  return join(checkout, 'test', 'oracle', 'programs', folder);
 }
 
 /** The built oracle; another path as soon as one of its sources differs. */

@@ -20,11 +20,13 @@ export interface StoredMeta {
 /** Fetches stored chunk info. A second call for a place asks the next source; null when no source is left. */
 export type FetchMeta = (place: MetaPlace) => Promise<StoredMeta | null>;
 
+export type KeptMeta = () => Promise<Buffer>;
+
 export interface MetaSources {
-  /** The plain `blob.meta` of `size` bytes that is kept under a hex digest; null when it is not there. */
-  readonly kept: (name: string, size: number) => Promise<Buffer | null>;
+  /** The plain `blob.meta` of `size` bytes that is kept under a hex digest, not read yet; null when it is not there. */
+  readonly kept: (name: string, size: number) => Promise<KeptMeta | null>;
   readonly fetch: FetchMeta;
-  /** Resolves when `size` bytes may be decoded; default: at once. No source is waited for after that. */
+  /** Resolves when `size` bytes may be decoded; default: at once. */
   readonly admit?: (size: number) => Promise<void>;
   /** The image that the chunk info belongs to, for messages. */
   readonly subject: string;
@@ -32,7 +34,8 @@ export interface MetaSources {
 
 /**
  * Blob id → plain `blob.meta`, for those of `blobs` that need it. Decoding starts when everything has been fetched: a few
- * kilobytes may become many megabytes, which no silent source may keep in memory.
+ * kilobytes may become many megabytes, which no silent source may keep in memory. Only after a source sent wrong bytes is
+ * the next source waited for later.
  */
 export async function readMetas(
   blobs: readonly RafsBlob[],
@@ -75,7 +78,7 @@ async function locateMeta(
 ): Promise<() => Promise<Buffer>> {
   const size = metaSize(blob);
   const meta = (await kept(blob.id, size)) ?? (await kept(metaNameOf(blob), size));
-  if (meta !== null) return async () => meta;
+  if (meta !== null) return meta;
   const place = metaPlaceOf(blob, subject);
   const next = (): Promise<StoredMeta | null> => explained(blob, subject, () => fetch(place));
   const first = await next();

@@ -3,7 +3,7 @@ import { LacunaError, toLacunaError } from '../errors.ts';
 import { unixChannel } from '../grpc/unix.ts';
 import type { Descriptor } from '../image/manifest.ts';
 import type { DockerReference } from '../image/reference.ts';
-import { type Log, silentLog } from '../observe/log.ts';
+import { errorRow, type Log, silentLog } from '../observe/log.ts';
 import { lacunaService } from '../snapshotter/service.ts';
 import type { Containerd } from './client.ts';
 import { DEFAULT_SNAPSHOTTER, type PullOptions } from './options.ts';
@@ -59,7 +59,7 @@ export async function linkSnapshotter(containerd: Containerd, options: LinkOptio
 /** Without an announcement Prepare fetches the bootstrap, once containerd has the manifest. */
 function note(log: Log, error: unknown): void {
   log.debug(
-    { error: toLacunaError(error).toJSON() },
+    { error: errorRow(error) },
     'cannot announce the bootstrap; it is fetched when containerd prepares the snapshot',
   );
 }

@@ -9,7 +9,7 @@ import { type Descriptor, type Manifest, parseConfig } from '../image/manifest.t
 import { MEDIA } from '../image/media.ts';
 import { hostPlatform } from '../image/platform.ts';
 import { type DockerReference, parseReference } from '../image/reference.ts';
-import { silentLog } from '../observe/log.ts';
+import { errorRow, silentLog } from '../observe/log.ts';
 import { bootstrapLayerOf, type ChosenManifest, chooseManifest } from '../reader/select-manifest.ts';
 import { openStore } from '../registry/open.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
@@ -74,7 +74,7 @@ export async function pull(image: ImageInput, options: PullOptions): Promise<Pul
   } finally {
     link?.close();
     await containerd.endLease().catch((error: unknown) => {
-      log.debug({ error: toLacunaError(error).toJSON() }, 'cannot delete the lease; it expires by itself');
+      log.debug({ error: errorRow(error) }, 'cannot delete the lease; it expires by itself');
     });
   }
 }

@@ -1,6 +1,7 @@
 /** Pushing what a conversion makes. */
 import type { Descriptor } from '../image/manifest.ts';
 import { MEDIA } from '../image/media.ts';
+import { errorRow } from '../observe/log.ts';
 import type { BlobUpload, ImageStore } from '../registry/store.ts';
 import { uploadBlob } from '../registry/upload-blob.ts';
 import type { ConvertPlan } from './options.ts';
@@ -40,7 +41,7 @@ export async function pushMade<T>(
   make: (upload: BlobUpload) => Promise<T>,
 ): Promise<Pushed<T>> {
   const onRepeat = (error: Error, attempt: number): void =>
-    log.warn({ blob: subject, attempt, error: error.message }, 'the registry lost the upload; making the blob again');
+    log.warn({ blob: subject, attempt, error: errorRow(error) }, 'the registry lost the upload; making the blob again');
   const count = async (begun: BlobUpload): Promise<Pushed<T>> => {
     const upload = new CountedUpload(begun, {
       has: (blob) => to.has(blob, { signal }),

@@ -10,6 +10,7 @@ import { digestOf } from '../image/digest.ts';
 import { type Descriptor, parseManifest } from '../image/manifest.ts';
 import { ANNOTATION, MEDIA } from '../image/media.ts';
 import type { Reference } from '../image/reference.ts';
+import { errorRow } from '../observe/log.ts';
 import { openStore } from '../registry/open.ts';
 import type { ImageStore, StoreOptions } from '../registry/store.ts';
 import type { TreeBudget } from '../tree/budget.ts';
@@ -77,7 +78,7 @@ export class Records {
       if (!isLacunaError(error) || error.code === 'UNAVAILABLE' || error.code === 'TIMEOUT') throw error;
       if (error.code !== 'NOT_FOUND') {
         options.plan.log.debug(
-          { error: error.message },
+          { error: errorRow(error) },
           'cannot read the records of earlier conversions; every layer is converted',
         );
       }
@@ -108,7 +109,7 @@ export class Records {
       signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
       plan.log.debug(
-        { layer: input.digest, error: error.message },
+        { layer: input.digest, error: errorRow(error) },
         'cannot use the record of a layer; the layer is converted',
       );
       return null;
@@ -145,7 +146,7 @@ export class Records {
       plan.signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
       plan.log.debug(
-        { image: source.digest, error: error.message },
+        { image: source.digest, error: errorRow(error) },
         'cannot read the image of an earlier conversion; the image is converted',
       );
       return null;
@@ -168,7 +169,7 @@ export class Records {
       plan.signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
       plan.log.warn(
-        { target: to.subject, error: error.message },
+        { target: to.subject, error: errorRow(error) },
         'could not record this conversion; the next one converts every layer again',
       );
     }

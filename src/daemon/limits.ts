@@ -1,5 +1,5 @@
 /** Bounds of an Attach: its time, and the memory for reading bootstraps. */
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
+import { MAX_BOOTSTRAP_SIZE, MAX_META_SIZE } from '../formats/rafs/limits.ts';
 
 /** Maximum seconds that a bootstrap waits while others are read. */
 export const MAX_WAIT_SECONDS = 120;
@@ -12,3 +12,6 @@ export const MAX_READ_HEAP = 1536 * 1024 * 1024;
 /** Maximum bytes of bootstraps that are read at once: small and large ones do not wait for each other. */
 export const SMALL_BOOTSTRAPS = { each: 16 * 1024 * 1024, together: 128 * 1024 * 1024 } as const;
 export const LARGE_BOOTSTRAPS = { together: MAX_BOOTSTRAP_SIZE } as const;
+/** Maximum bytes of chunk info that are decoded at once: small and large ones do not wait for each other. */
+export const SMALL_METAS = { each: 16 * 1024 * 1024, together: 64 * 1024 * 1024 } as const;
+export const LARGE_METAS = { together: MAX_META_SIZE } as const;

@@ -76,7 +76,13 @@ function parseJson(text: string, complain: Complain): unknown {
 export async function writeRecord(folder: string, value: ImageRecord): Promise<void> {
   const temporary = join(folder, `${value.id}${TEMPORARY}`);
   await writeFile(temporary, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
-  await rename(temporary, join(folder, `${value.id}${RECORD}`));
+  const path = join(folder, `${value.id}${RECORD}`);
+  await rename(temporary, path).catch(async (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EISDIR') throw error;
+    // Whatever made a directory of the damaged record: it is not one.
+    await rm(path, { recursive: true });
+    await rename(temporary, path);
+  });
 }
 
 export async function removeRecord(folder: string, id: string): Promise<void> {

@@ -6,10 +6,18 @@ import { stat } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
 import type { FetchMeta, StoredMeta } from '../cache/blob-metas.ts';
 import { type ErrorCode, LacunaError, toLacunaError } from '../errors.ts';
-import { MAX_META_SIZE } from '../formats/rafs/limits.ts';
 import type { MetaPlace } from '../formats/rafs/metafile.ts';
 import { Admission } from './admission.ts';
-import { LARGE_BOOTSTRAPS, MAX_READ_HEAP, MAX_READ_SECONDS, MAX_WAIT_SECONDS, SMALL_BOOTSTRAPS } from './limits.ts';
+import { Deadline } from './deadline.ts';
+import {
+  LARGE_BOOTSTRAPS,
+  LARGE_METAS,
+  MAX_READ_HEAP,
+  MAX_READ_SECONDS,
+  MAX_WAIT_SECONDS,
+  SMALL_BOOTSTRAPS,
+  SMALL_METAS,
+} from './limits.ts';
 import type { EncodedTables, ReadTables, TableJob } from './read-tables.ts';
 import { SpareWorker } from './spare-worker.ts';
 
@@ -37,7 +45,7 @@ const PROGRAM = new URL('../daemon/table-worker.js', import.meta.url);
 export class WorkerTables implements Disposable {
   readonly #small = new Admission(SMALL_BOOTSTRAPS.together);
   readonly #large = new Admission(LARGE_BOOTSTRAPS.together);
-  readonly #metas = new Admission(MAX_META_SIZE);
+  readonly #metas = { small: new Admission(SMALL_METAS.together), large: new Admission(LARGE_METAS.together) };
   readonly #workers = new SpareWorker(PROGRAM, { resourceLimits: { maxOldGenerationSizeMb: MAX_READ_HEAP / 2 ** 20 } });
 
   /** Starts the first thread. */
@@ -72,7 +80,8 @@ export class WorkerTables implements Disposable {
 
 /** TIMEOUT when reading other bootstraps takes too long. */
 async function enter(admission: Admission, size: number, job: TableJob, signal: AbortSignal): Promise<() => void> {
-  const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_WAIT_SECONDS * 1000)]);
+  using deadline = new Deadline(signal, MAX_WAIT_SECONDS * 1000);
+  const until = deadline.signal;
   return await admission.enter(size, until).catch((error: unknown) => {
     signal.throwIfAborted();
     if (!until.aborted) throw error;
@@ -82,8 +91,8 @@ async function enter(admission: Admission, size: number, job: TableJob, signal: 
 
 interface Services {
   readonly fetch: FetchMeta;
-  /** Admits decoding of chunk info, over all threads. */
-  readonly metas: Admission;
+  /** Admit decoding of chunk info, over all threads. */
+  readonly metas: { readonly small: Admission; readonly large: Admission };
 }
 
 async function readIn(
@@ -92,10 +101,12 @@ async function readIn(
   { fetch, metas }: Services,
   signal: AbortSignal,
 ): Promise<EncodedTables[]> {
-  const until = AbortSignal.any([signal, AbortSignal.timeout(MAX_READ_SECONDS * 1000)]);
+  using deadline = new Deadline(signal, MAX_READ_SECONDS * 1000);
+  const until = deadline.signal;
   const done = new AbortController();
   const admit = async (size: number): Promise<void> => {
-    const leave = await metas.enter(size, AbortSignal.any([until, done.signal]));
+    const admission = size <= SMALL_METAS.each ? metas.small : metas.large;
+    const leave = await admission.enter(size, AbortSignal.any([until, done.signal]));
     if (done.signal.aborted) return leave();
     done.signal.addEventListener('abort', leave);
     worker.postMessage({ found: null, error: null } satisfies MetaAnswer);

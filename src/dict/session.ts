@@ -6,7 +6,7 @@ import { isLacunaError, LacunaError } from '../errors.ts';
 import { MAX_BLOBS } from '../formats/rafs/limits.ts';
 import { MEDIA } from '../image/media.ts';
 import type { Compressor } from '../native/addon.ts';
-import type { Log } from '../observe/log.ts';
+import { errorRow, type Log } from '../observe/log.ts';
 import type { ImageStore, SignalOptions, StoreOptions } from '../registry/store.ts';
 import type { ByteString, FileChunk, FileNode } from '../tree/node.ts';
 import { type ChunkDict, type ChunkKind, type DictBlob, isGrowing, type NewBlob } from './dict.ts';
@@ -164,7 +164,7 @@ export class DictSession implements AsyncDisposable {
       } catch (error) {
         if (!isLacunaError(error)) throw error;
         this.#options.log.warn(
-          { dict: dict.subject, error: error.message },
+          { dict: dict.subject, error: errorRow(error) },
           'could not add the blobs of the image to the dictionary; later conversions cannot reuse them',
         );
       }
@@ -213,7 +213,7 @@ export class DictSession implements AsyncDisposable {
         this.#options.signal.throwIfAborted();
         if (!isLacunaError(error)) throw error;
         this.#options.log.debug(
-          { location: name, blob: entry.blob.id, error: error.message },
+          { location: name, blob: entry.blob.id, error: errorRow(error) },
           'cannot reach a location of the blob; trying the next one',
         );
       }
@@ -238,7 +238,7 @@ export class DictSession implements AsyncDisposable {
       signal.throwIfAborted();
       if (!isLacunaError(error)) throw error;
       log.warn(
-        { blob: id, error: error.message },
+        { blob: id, error: errorRow(error) },
         'could not copy a blob of the dictionary; its chunks are stored again',
       );
       return null;

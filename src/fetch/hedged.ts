@@ -13,7 +13,7 @@ export interface HedgedOptions {
   readonly standing: Standing;
   /** Milliseconds without progress after which the next source is asked as well. */
   readonly silence: number;
-  /** Milliseconds without progress after which a source is given up. */
+  /** Milliseconds without progress after which a source is given up; after as many in all the next one is asked as well. */
   readonly stall: number;
   readonly signal: AbortSignal;
 }
@@ -32,6 +32,8 @@ export class HedgedRead {
   readonly #options: HedgedOptions;
   readonly #tried = new Set<FetchSource>();
   readonly #running = new Map<Transfer<Span>, Promise<Outcome>>();
+  /** When each transfer began, in milliseconds of the monotonic clock. */
+  readonly #begun = new WeakMap<Transfer<Span>, number>();
   #problem: unknown = null;
 
   constructor(span: Span, sources: readonly FetchSource[], options: HedgedOptions) {
@@ -48,7 +50,7 @@ export class HedgedRead {
   async next(): Promise<Delivery | null> {
     for (let isReliable = true; ; ) {
       this.#options.signal.throwIfAborted();
-      if (isReliable) this.#askNext();
+      if (isReliable || this.#running.size === 0) this.#askNext();
       if (this.#running.size === 0) break;
       const began = performance.now();
       const outcome = await this.#outcome();
@@ -63,18 +65,23 @@ export class HedgedRead {
     throw this.#problem;
   }
 
-  /** Asks one more source, unless a running transfer makes progress. */
+  /** Asks one more source, unless a transfer makes progress and has not taken too long yet. */
   #askNext(): void {
     const { standing, silence, stall } = this.#options;
     const now = performance.now();
     const stuck = [...this.#running.keys()].filter((transfer) => transfer.stuckFor(now) >= silence);
     for (const { source } of stuck) standing.noteSilence(source.origin, now);
     for (const transfer of stuck) if (transfer.stuckFor(now) >= stall) this.#giveUp(transfer);
-    if (stuck.length < this.#running.size) return;
+    // One that drips gets on, but need not be waited for alone.
+    const slow = [...this.#running.keys()].filter((transfer) => {
+      return transfer.stuckFor(now) >= silence || now - this.#begun.get(transfer)! >= stall;
+    });
+    if (slow.length < this.#running.size) return;
     const source = standing.next(this.#sources, this.#tried, now);
     if (source === null) return;
     this.#tried.add(source);
     const transfer = new Transfer({ ...this.#span, spans: [this.#span] }, source);
+    this.#begun.set(transfer, now);
     this.#running.set(transfer, carryOut(transfer));
   }
 

@@ -10,7 +10,7 @@ import { type RootPaths, rootPaths } from '../daemon/root.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { quitHolder } from '../native/holder.ts';
 import { type FileLock, tryLock } from '../native/lock.ts';
-import { type Log, silentLog } from '../observe/log.ts';
+import { errorRow, type Log, silentLog } from '../observe/log.ts';
 import { unmount } from './erofs.ts';
 import { abortFuse } from './fusectl.ts';
 import { lockOwner, lockWithin, takeLock } from './lock-owner.ts';
@@ -153,7 +153,7 @@ async function recordedBootstraps({ images }: RootPaths, log: Log): Promise<stri
         return typeof bootstrap === 'string' ? [bootstrap] : [];
       } catch (error) {
         log.warn(
-          { record: name, error: toLacunaError(error).toJSON() },
+          { record: name, error: errorRow(error) },
           'cannot read an image record; a mount that only this record names stays',
         );
         return [];

@@ -5,20 +5,21 @@
  */
 import { realpath } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { metaFiles, metaFilesOf, metasBeside, sizedMeta } from '../cache/metas-beside.ts';
 import type { SetCredentialsRequest, Source } from '../daemon/api.ts';
 import type { DaemonClient } from '../daemon/client.ts';
 import { DEFAULT_ROOT } from '../daemon/root.ts';
 import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
-import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { hostPlatform, parsePlatform } from '../image/platform.ts';
 import { parseReference } from '../image/reference.ts';
 import { findAddon } from '../native/addon.ts';
+import { codec } from '../native/codec.ts';
 import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import type { OnProgress } from '../observe/progress.ts';
-import { readRegular } from '../open-file.ts';
-import { readBootstrap } from '../reader/bootstrap.ts';
+import { readBootstrapLayer } from '../reader/bootstrap.ts';
 import { openImage } from '../reader/open.ts';
+import { readRafsFile } from '../reader/rafs-files.ts';
 import { bootstrapLayerOf, chooseManifest } from '../reader/select-manifest.ts';
 import { openStore } from '../registry/open.ts';
 import { type ImageInput, inputName } from '../registry/source.ts';
@@ -158,7 +159,8 @@ async function mountOnDaemon(
   driver: MountDriver | undefined,
   options: MountImageOptions,
 ): Promise<MountedImage> {
-  const { bootstrap, source } = await findImage(reference, options);
+  const found = await findImage(reference, options);
+  const { source } = found;
   const login = options.isLoginShared === true && 'registry' in source ? await loginOf(source.registry, options) : null;
   const supervisor = await superviseDaemon(root, {
     log: options.log ?? silentLog,
@@ -171,7 +173,7 @@ async function mountOnDaemon(
     if (login !== null) await supervisor.client.setCredentials(login);
     await forgetUnmounted(root, supervisor.client);
     const { suid = false, dev = false } = options;
-    return await mountAttached({ root, target, driver, bootstrap, source, suid, dev }, supervisor);
+    return await mountAttached({ ...found, root, target, driver, suid, dev }, supervisor);
   } catch (error) {
     await supervisor.close();
     throw error;
@@ -193,16 +195,26 @@ const notLazy = (reference: string): LacunaError =>
     hint: 'convert it first: `lacuna convert SOURCE TARGET`',
   });
 
+const NEVER = new AbortController().signal;
+
 interface Found {
   readonly bootstrap: Buffer;
+  /** Chunk info that came with it, by file name. */
+  readonly metas: ReadonlyMap<string, Buffer>;
+  /** Hex id of the blob that the bootstrap was taken out of; null when it names its blobs itself. */
+  readonly blobId: string | null;
   readonly source: Source;
 }
 
 async function findImage(reference: string, options: MountImageOptions): Promise<Found> {
   const parsed = parseReference(reference);
   if (parsed.transport === 'rafs') {
-    const bootstrap = await readRegular(parsed.bootstrap, MAX_BOOTSTRAP_SIZE, { op: 'mount' });
-    return { bootstrap, source: { directory: { path: resolve(parsed.blobs ?? dirname(parsed.bootstrap)) } } };
+    const path = resolve(parsed.blobs ?? dirname(parsed.bootstrap));
+    const { bootstrap, metas, blobId } = await readRafsFile(parsed.bootstrap, codec(), options.signal ?? NEVER);
+    const beside = metasBeside(path);
+    const kept = async (name: string, size: number) => sizedMeta(metas, name, size) ?? (await beside(name, size));
+    const naming = { subject: parsed.bootstrap, ...(blobId === null ? {} : { blobId }) };
+    return { bootstrap, metas: await metaFiles(bootstrap, kept, naming), blobId, source: { directory: { path } } };
   }
   await using store = await openStore(parsed, options.store);
   const { signal, onProgress } = options;
@@ -211,9 +223,10 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   const { manifest } = await chooseManifest(store, platform, options);
   const layer = bootstrapLayerOf(manifest);
   if (layer === null) throw notLazy(reference);
-  const bootstrap = await readBootstrap(store, layer, reading);
-  if (parsed.transport === 'oci') return { bootstrap, source: { layout: { path: resolve(parsed.path) } } };
-  if (parsed.transport === 'dir') return { bootstrap, source: { directory: { path: resolve(parsed.path) } } };
+  const read = await readBootstrapLayer(store, layer, reading);
+  const image = { bootstrap: read.bootstrap, metas: await metaFilesOf(read, layer.digest), blobId: null };
+  if (parsed.transport === 'oci') return { ...image, source: { layout: { path: resolve(parsed.path) } } };
+  if (parsed.transport === 'dir') return { ...image, source: { directory: { path: resolve(parsed.path) } } };
   if (parsed.transport !== 'docker') {
     throw new LacunaError('UNSUPPORTED', 'an archive cannot be mounted', {
       op: 'mount',
@@ -224,7 +237,7 @@ async function findImage(reference: string, options: MountImageOptions): Promise
   const { host, repository } = parsed;
   const plainHttp = options.store?.plainHttp ?? null;
   const ca = options.caFile === undefined ? '' : resolve(options.caFile);
-  return { bootstrap, source: { registry: { host, repository, plainHttp, ca } } };
+  return { ...image, source: { registry: { host, repository, plainHttp, ca } } };
 }
 
 interface Wanted extends Found {
@@ -236,13 +249,18 @@ interface Wanted extends Found {
 }
 
 async function mountAttached(request: Wanted, supervisor: Supervisor): Promise<MountedImage> {
-  const { root, target, bootstrap, source, suid, dev } = request;
+  const { root, target, bootstrap, metas, blobId, source, suid, dev } = request;
   const { client } = supervisor;
   const place = await claimPlace(root, target);
   try {
     await forgetAttached(client, place.id);
-    const path = await place.write(target, bootstrap);
-    const { devices } = await client.attach({ id: place.id, bootstrap: path, sources: [source] });
+    const path = await place.write(target, bootstrap, metas);
+    const { devices } = await client.attach({
+      id: place.id,
+      bootstrap: path,
+      sources: [source],
+      blobIds: blobId === null ? [] : [blobId],
+    });
     const how = { suid, dev, ...(request.driver === undefined ? {} : { driver: request.driver }) };
     const { driver } = await mountErofs({ bootstrap: path, devices, target }, how);
     const close = async (): Promise<void> => {

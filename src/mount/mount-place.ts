@@ -28,10 +28,11 @@ export class MountPlace {
     this.#lock = lock;
   }
 
-  /** Keeps the mountpoint and the bootstrap; returns the path of this one. */
-  async write(target: string, bootstrap: Buffer): Promise<string> {
+  /** Keeps the mountpoint, the bootstrap and the files beside it; returns the path of the bootstrap. */
+  async write(target: string, bootstrap: Buffer, beside: ReadonlyMap<string, Buffer> = new Map()): Promise<string> {
     const path = join(this.#folder, 'bootstrap');
     await writeFile(join(this.#folder, 'target'), target);
+    for (const [name, bytes] of beside) await writeFile(join(this.#folder, name), bytes, { mode: 0o600 });
     await writeFile(path, bootstrap, { mode: 0o600 });
     return path;
   }

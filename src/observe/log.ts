@@ -5,6 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import type { Logger } from 'pino';
+import { toLacunaError } from '../errors.ts';
 import { printable, printableName } from '../printable.ts';
 import { redact } from '../secrets.ts';
 import { openLogFile } from './log-file.ts';
@@ -82,6 +83,21 @@ function openPino(options: LogOptions): Logger {
 /** A logger without output: the library's default. */
 export const silentLog: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
+/** Number of causes that a row names. */
+const MAX_CAUSES = 8;
+
+/** An error as a field of a log line: code, message, op, subject, hint, the messages of its causes, and its stack. */
+export function errorRow(thrown: unknown): Record<string, unknown> {
+  const causes: string[] = [];
+  let cause = thrown instanceof Error ? thrown.cause : undefined;
+  for (; cause instanceof Error && causes.length < MAX_CAUSES; cause = cause.cause) causes.push(cause.message);
+  return {
+    ...toLacunaError(thrown).toJSON(),
+    ...(causes.length === 0 ? {} : { causes }),
+    stack: thrown instanceof Error ? thrown.stack : undefined,
+  };
+}
+
 const STYLES: Readonly<Record<string, Parameters<typeof paint>[0]>> = { warn: 'yellow', error: 'red', debug: 'dim' };
 
 /** Redacts each string, not the finished line: a secret of digits may be part of a number, which must stay valid. */
@@ -108,6 +124,13 @@ function textLine({ level, time, name, msg, ...fields }: Record<string, unknown>
 
 function describe(value: unknown): string {
   if (typeof value === 'string') return /[\s"]/.test(value) ? JSON.stringify(value) : printableName(value);
-  if (typeof value === 'object' && value !== null && 'message' in value) return JSON.stringify(value.message);
+  if (typeof value === 'object' && value !== null && 'message' in value) return JSON.stringify(textOf(value));
   return JSON.stringify(value);
+}
+
+/** The message and its causes that it does not repeat; the stack is for machines. */
+function textOf(error: { readonly message: unknown; readonly causes?: unknown }): string {
+  const message = String(error.message);
+  const causes = Array.isArray(error.causes) ? error.causes.map(String) : [];
+  return [message, ...causes.filter((cause) => !message.includes(cause))].join(': ');
 }

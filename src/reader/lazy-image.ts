@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { dirname, join } from 'node:path';
 import { type BlobSource, fileSource, readRange, storeSource } from '../blob/source.ts';
 import { type MetaSources, readMetasThere } from '../cache/blob-metas.ts';
-import { metasBeside } from '../cache/metas-beside.ts';
+import { metasBeside, sizedMeta } from '../cache/metas-beside.ts';
 import { needsMeta } from '../formats/rafs/blob.ts';
 import { FEATURE } from '../formats/rafs/layout.ts';
 import { openBootstrap, type RafsImage } from '../formats/rafs/open.ts';
@@ -61,11 +61,7 @@ export async function openStored(
   const read = await readBootstrapLayer(store, layer, options);
   const sizes = sizesOf(openBootstrap(read.bootstrap, { subject: store.subject }), layers);
   const sourceOf = (id: string) => storeSource(store, id, sizes.get(id)!);
-  const kept = async (id: string, size: number) => {
-    const meta = read.metas.get(id) ?? null;
-    // Beside lz4 blobs only the header is kept there.
-    return meta?.length === size ? meta : null;
-  };
+  const kept = async (id: string, size: number) => sizedMeta(read.metas, id, size);
   const { subject } = store;
   const metas = { kept, fetch: metaFetch(sourceOf, options.signal ?? NEVER), subject };
   const rafs = await withMetas(read.bootstrap, { subject }, metas);
@@ -92,7 +88,7 @@ export async function openRafsFiles(reference: RafsReference, subject: string): 
     isSelf(id) ? fileSource(reference.bootstrap) : fileSource(join(folder, id), folder);
   const blobId = file.blobId === null ? {} : { blobId: file.blobId };
   const beside = metasBeside(folder);
-  const kept = async (id: string, size: number) => file.metas.get(id) ?? (await beside(id, size));
+  const kept = async (id: string, size: number) => sizedMeta(file.metas, id, size) ?? (await beside(id, size));
   const metas = { kept, fetch: metaFetch(sourceOf, NEVER), subject };
   const rafs = await withMetas(file.bootstrap, { subject, ...blobId }, metas);
   return new LazyImage(subject, rafs, sourceOf, null, async () => {});

@@ -3,7 +3,7 @@
  * such a file.
  */
 import { createHash } from 'node:crypto';
-import { basename, join } from 'node:path';
+import { basename } from 'node:path';
 import { fileSource, readRange } from '../blob/source.ts';
 import { FormatError } from '../errors.ts';
 import { EROFS_MAGIC, SUPERBLOCK_OFFSET } from '../formats/rafs/layout.ts';
@@ -11,7 +11,7 @@ import { MAX_BOOTSTRAP_SIZE } from '../formats/rafs/limits.ts';
 import { detectCompression } from '../image/compression.ts';
 import { isSha256Hex } from '../image/digest.ts';
 import type { Codec } from '../native/codec.ts';
-import { readRegular, sizeOfRegular } from '../open-file.ts';
+import { sizeOfRegular } from '../open-file.ts';
 import { type Blob, findMembers, readInlineBootstrap } from './blob-members.ts';
 import { type BootstrapLayer, readBootstrapTar } from './bootstrap.ts';
 import { decompressTar } from './layer-stream.ts';

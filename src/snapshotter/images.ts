@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { metaFilesOf } from '../cache/metas-beside.ts';
 import type { DaemonClient } from '../daemon/client.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { Descriptor } from '../image/manifest.ts';
@@ -14,7 +15,7 @@ import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
 import { removeTree } from '../native/tree.ts';
 import type { Log } from '../observe/log.ts';
-import { readBootstrap } from '../reader/bootstrap.ts';
+import { readBootstrapLayer } from '../reader/bootstrap.ts';
 import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Caller } from './caller.ts';
@@ -38,6 +39,8 @@ export interface NewImage {
 
 interface Fetched {
   readonly bootstrap: Buffer;
+  /** Chunk info that came with it, by file name. */
+  readonly metas: ReadonlyMap<string, Buffer>;
   readonly diffId: string;
 }
 
@@ -111,10 +114,14 @@ export class Images {
     const key = fetchKey(source, layer.digest);
     const fetching = this.#fetch(key, source, (store, stop) => descriptorOf(store, layer, stop));
     try {
-      const { bootstrap, diffId } = await fetching.join(signal);
-      const usage = { size: bootstrap.length, inodes: 1 };
+      const { bootstrap, metas, diffId } = await fetching.join(signal);
+      const sizes = [bootstrap, ...metas.values()].map(({ length }) => length);
+      const usage = { size: sizes.reduce((sum, size) => sum + size), inodes: sizes.length };
       await this.#directories.make(
-        (path) => writeDurably(bootstrapIn(path), bootstrap),
+        async (path) => {
+          for (const [name, bytes] of metas) await writeDurably(join(path, name), bytes);
+          await writeDurably(bootstrapIn(path), bootstrap);
+        },
         (commitAs) => use({ source, usage, diffId, commitAs }),
       );
     } finally {
@@ -180,8 +187,10 @@ export class Images {
       await using store = await this.#registries.open(source);
       const tar = createHash('sha256');
       const onTar = (piece: Buffer) => void tar.update(piece);
-      const bootstrap = await readBootstrap(store, await describe(store, signal), { signal, onTar });
-      return { bootstrap, diffId: `sha256:${tar.digest('hex')}` };
+      const layer = await describe(store, signal);
+      const read = await readBootstrapLayer(store, layer, { signal, onTar });
+      const metas = await metaFilesOf(read, layer.digest);
+      return { bootstrap: read.bootstrap, metas, diffId: `sha256:${tar.digest('hex')}` };
     });
     this.#fetches.set(key, fetching);
     return fetching;

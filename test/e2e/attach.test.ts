@@ -3,16 +3,16 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
-import { DaemonRoom } from '../kit/daemon-room.ts';
+import { DaemonFixture } from '../kit/daemon-fixture.ts';
 import { needs } from '../kit/skip.ts';
 import { smallBootstrap } from '../kit/small-bootstrap.ts';
 
 const skip = needs('root', 'fuse', 'addon', 'holder', 'dist');
 
 describe.skipIf(skip.reason)('the daemon looks at a bootstrap', () => {
-  let room: DaemonRoom;
+  let room: DaemonFixture;
   beforeEach(async () => {
-    room = await DaemonRoom.start();
+    room = await DaemonFixture.start();
   });
   afterEach(() => room[Symbol.asyncDispose]());
 

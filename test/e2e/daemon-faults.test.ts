@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DaemonRoom, dropPageCache } from '../kit/daemon-room.ts';
+import { DaemonFixture, dropPageCache } from '../kit/daemon-fixture.ts';
 import { fixture } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { type FaultHook, startRegistry, type TestRegistry } from '../kit/registry.ts';
@@ -16,13 +16,13 @@ const IMAGE = fixture('rafs/chunk-64k');
 const truth = readRows(fixture('truth/tame-mini.only-layer1.merged.jsonl'));
 
 describe.skipIf(skip.reason)('faults of a registry', () => {
-  let room: DaemonRoom;
+  let room: DaemonFixture;
   let registry: TestRegistry;
   let count = 0;
 
   beforeAll(async () => {
     // Small requests, so that there are many of them.
-    room = await DaemonRoom.start('window = "0B"\ndeadline = "20s"');
+    room = await DaemonFixture.start('window = "0B"\ndeadline = "20s"');
     registry = await startRegistry({ auth: 'token' });
     for (const name of readdirSync(IMAGE)) {
       if (/^[0-9a-f]{64}$/.test(name)) registry.storage.putBlob('some/image', readFileSync(join(IMAGE, name)));
@@ -127,7 +127,7 @@ describe.skipIf(skip.reason)('a registry that stays wrong', () => {
     '%s: an I/O error in time, and the right bytes once it is well',
     { timeout: 90_000 },
     async (_n, fault) => {
-      await using room = await DaemonRoom.start('window = "0B"\ndeadline = "1500ms"');
+      await using room = await DaemonFixture.start('window = "0B"\ndeadline = "1500ms"');
       await using registry = await startRegistry();
       for (const name of readdirSync(IMAGE)) {
         if (/^[0-9a-f]{64}$/.test(name)) registry.storage.putBlob('some/image', readFileSync(join(IMAGE, name)));

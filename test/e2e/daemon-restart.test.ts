@@ -11,7 +11,7 @@ import { convert } from '../../src/convert/convert.ts';
 import type { Status } from '../../src/daemon/api.ts';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { readConverted, refDigest } from '../kit/converted.ts';
-import { DaemonRoom, dropPageCache, makeFlatImage, noise } from '../kit/daemon-room.ts';
+import { DaemonFixture, dropPageCache, makeFlatImage, noise } from '../kit/daemon-fixture.ts';
 import { sha256 } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { type FaultHook, type RegistryOptions, startRegistry, type TestRegistry } from '../kit/registry.ts';
@@ -39,17 +39,17 @@ interface Mounted {
 }
 
 /** A room, a registry, and what is made of them for one test. */
-class World implements AsyncDisposable {
-  readonly room: DaemonRoom;
+class Testbed implements AsyncDisposable {
+  readonly room: DaemonFixture;
   readonly registry: TestRegistry;
   readonly source;
 
-  static async start(options: RegistryOptions = {}): Promise<World> {
+  static async start(options: RegistryOptions = {}): Promise<Testbed> {
     // A window that leaves holes in these small images.
-    return new World(await DaemonRoom.start('deadline = "2s"\nwindow = "256KiB"'), await startRegistry(options));
+    return new Testbed(await DaemonFixture.start('deadline = "2s"\nwindow = "256KiB"'), await startRegistry(options));
   }
 
-  constructor(room: DaemonRoom, registry: TestRegistry) {
+  constructor(room: DaemonFixture, registry: TestRegistry) {
     this.room = room;
     this.registry = registry;
     this.source = { registry: { host: registry.host, repository: REPOSITORY } };
@@ -125,7 +125,7 @@ describe.skipIf(skip.reason)('who the daemon is to a registry', () => {
   it.each(['basic', 'token'] as const)(
     '%s: uses the login passed to it, after a restart the one stored by docker',
     async (auth) => {
-      await using world = await World.start({ auth });
+      await using world = await Testbed.start({ auth });
       const { room, registry } = world;
       const files = noisy(1, 4, 60 * KIB);
       const { target } = await world.mount('private', files);
@@ -158,11 +158,11 @@ describe.skipIf(skip.reason)('who the daemon is to a registry', () => {
 });
 
 describe.skipIf(skip.reason)('what is in the cache', () => {
-  let world: World;
+  let world: Testbed;
   beforeEach(async () => {
     vi.stubEnv('LACUNA_TEST_HOOKS', '1');
     vi.stubEnv('LACUNA_TEST_BOOT_ID', '00000000-0000-4000-8000-000000000001');
-    world = await World.start();
+    world = await Testbed.start();
   });
   afterEach(async () => {
     vi.unstubAllEnvs();

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openBootstrap } from '../../src/formats/rafs/open.ts';
 import { writeBootstrap } from '../../src/formats/rafs/write.ts';
 import { type FileChunk, plainChunk } from '../../src/tree/node.ts';
-import { DaemonRoom, dropPageCache, makeFlatImage, noise } from '../kit/daemon-room.ts';
+import { DaemonFixture, dropPageCache, makeFlatImage, noise } from '../kit/daemon-fixture.ts';
 import { fixture } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { type LoggedRequest, startRegistry, type TestRegistry } from '../kit/registry.ts';
@@ -20,10 +20,10 @@ const CHUNK = 16 * KIB;
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
 describe.skipIf(skip.reason)('images that share a blob', () => {
-  let room: DaemonRoom;
+  let room: DaemonFixture;
   let registry: TestRegistry;
   beforeEach(async () => {
-    room = await DaemonRoom.start('window = "0B"\ndeadline = "1500ms"');
+    room = await DaemonFixture.start('window = "0B"\ndeadline = "1500ms"');
     registry = await startRegistry();
   });
   afterEach(async () => {

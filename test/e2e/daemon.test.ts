@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { ensureDaemon } from '../../src/daemon/client.ts';
 import { EXIT } from '../../src/errors.ts';
-import { DaemonRoom, dropPageCache, makeFlatImage, noise } from '../kit/daemon-room.ts';
+import { DaemonFixture, dropPageCache, makeFlatImage, noise } from '../kit/daemon-fixture.ts';
 import { fixture } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { startRegistry } from '../kit/registry.ts';
@@ -30,10 +30,10 @@ const directory = (path: string) => [{ directory: { path } }];
 const sha256 = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
 
 describe.skipIf(skip.reason)('the daemon', () => {
-  let room: DaemonRoom;
+  let room: DaemonFixture;
   beforeEach(async () => {
     vi.stubEnv('NODE_OPTIONS', `--import=${BLOCKING}`);
-    room = await DaemonRoom.start();
+    room = await DaemonFixture.start();
     vi.unstubAllEnvs();
   });
   afterEach(() => room[Symbol.asyncDispose]());

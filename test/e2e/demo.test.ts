@@ -7,7 +7,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { checkout } from '#cache';
-import type { ShapedLink } from '../../bench/proxy.ts';
+import { connectDaemon } from '../../src/daemon/client.ts';
+import type { DockerRegistry } from '../kit/docker-registry.ts';
+import { unmountBelow } from '../kit/mounts.ts';
+import { nydusMount } from '../kit/nydus.ts';
+import { run } from '../kit/process.ts';
+import type { ShapedLink } from '../kit/shaped-link.ts';
+import { needs } from '../kit/skip.ts';
 import {
   COMMAND,
   convertDemo,
@@ -19,13 +25,7 @@ import {
   LazyHost,
   linkTo,
   type Start,
-} from '../../bench/world.ts';
-import { connectDaemon } from '../../src/daemon/client.ts';
-import type { DockerRegistry } from '../kit/docker-registry.ts';
-import { unmountBelow } from '../kit/mounts.ts';
-import { nydusMount } from '../kit/nydus.ts';
-import { run } from '../kit/process.ts';
-import { needs } from '../kit/skip.ts';
+} from '../kit/testbed.ts';
 import { diffTrees, nydusReaderTime, type Row, walk } from '../kit/tree.ts';
 
 const path = needs('root', 'fuse', 'erofs', 'overlay', 'addon', 'holder', 'dist', 'better-sqlite3');

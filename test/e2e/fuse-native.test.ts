@@ -5,10 +5,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { lacunaArgs } from '../../bench/lacuna.ts';
 import { mountImage } from '../../src/mount/image.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { display } from '../../src/tree/node.ts';
+import { lacunaArgs } from '../kit/lacuna.ts';
 import { fixture } from '../kit/layers.ts';
 import { mountsBelow, unmountBelow } from '../kit/mounts.ts';
 import { type Running, run, start, waitUntil } from '../kit/process.ts';

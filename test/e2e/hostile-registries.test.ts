@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MAX_READAHEAD } from '../../src/fetch/lane.ts';
-import { DaemonRoom, dropPageCache, type MadeImage, makeFlatImage, noise } from '../kit/daemon-room.ts';
+import { DaemonFixture, dropPageCache, type MadeImage, makeFlatImage, noise } from '../kit/daemon-fixture.ts';
 import { type Running, run, start } from '../kit/process.ts';
 import { startRegistry, type TestRegistry } from '../kit/registry.ts';
 import { needs } from '../kit/skip.ts';
@@ -31,14 +31,14 @@ while True:
 `;
 
 describe.skipIf(skip.reason)('beside a hostile registry', () => {
-  let room: DaemonRoom;
+  let room: DaemonFixture;
   let honest: TestRegistry;
   let hostile: TestRegistry;
   const readers: Running[] = [];
   const files = { cached: noise(1, 600 * KIB), first: noise(2, 300 * KIB), second: noise(3, 300 * KIB) };
 
   beforeEach(async () => {
-    room = await DaemonRoom.start('window = "0B"\ndeadline = "30s"');
+    room = await DaemonFixture.start('window = "0B"\ndeadline = "30s"');
     [honest, hostile] = [await startRegistry(), await startRegistry()];
   });
   afterEach(async () => {
@@ -144,7 +144,7 @@ describe.skipIf(skip.reason)('beside a hostile registry', () => {
   });
 
   it('read-ahead that is forgotten is fetched when somebody reads it', { timeout: 120_000 }, async () => {
-    await using wide = await DaemonRoom.start('window = "64MiB"\ndeadline = "30s"');
+    await using wide = await DaemonFixture.start('window = "64MiB"\ndeadline = "30s"');
     const { fills, reads } = await victim(wide);
     await fills();
     const own = { large: noise(4, 40 * MIB) };

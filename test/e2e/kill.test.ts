@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
-import { convertDemo, demoImage, demoRegistry, dropCaches, LAZY, LazyHost, linkTo } from '../../bench/world.ts';
 import { connectDaemon, type DaemonClient } from '../../src/daemon/client.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { run } from '../kit/process.ts';
 import { needs } from '../kit/skip.ts';
+import { convertDemo, demoImage, demoRegistry, dropCaches, LAZY, LazyHost, linkTo } from '../kit/testbed.ts';
 import { walk } from '../kit/tree.ts';
 
 const path = needs('root', 'fuse', 'erofs', 'overlay', 'addon', 'holder', 'dist', 'better-sqlite3');

@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lacunaArgs } from '../../bench/lacuna.ts';
+import { lacunaArgs } from '../kit/lacuna.ts';
 import { fixture } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { startRegistry } from '../kit/registry.ts';

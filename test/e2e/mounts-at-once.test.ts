@@ -5,9 +5,9 @@ import { mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lacunaArgs } from '../../bench/lacuna.ts';
 import { cleanup } from '../../src/mount/cleanup.ts';
 import { unmount } from '../../src/mount/erofs.ts';
+import { lacunaArgs } from '../kit/lacuna.ts';
 import { fixture } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { run } from '../kit/process.ts';

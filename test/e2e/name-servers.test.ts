@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { noise } from '../kit/daemon-room.ts';
+import { noise } from '../kit/daemon-fixture.ts';
 import { run } from '../kit/process.ts';
 import { startRegistry, type TestRegistry } from '../kit/registry.ts';
 import { needs } from '../kit/skip.ts';

@@ -3,16 +3,16 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { lacuna, startSnapshotter } from '../../bench/lacuna.ts';
-import { COMMAND, convertDemo, demoImage, demoRegistry, EXPECTED_OUTPUT, LAZY } from '../../bench/world.ts';
 import { makeBoxImage } from '../kit/box-image.ts';
 import { CriHost, pushSandboxImage } from '../kit/cri.ts';
 import type { DockerRegistry } from '../kit/docker-registry.ts';
+import { lacuna, startSnapshotter } from '../kit/lacuna.ts';
 import { mountsBelow, unmountBelow } from '../kit/mounts.ts';
 import { nydusCheck } from '../kit/nydus.ts';
 import { startNydusSnapshotter } from '../kit/nydus-snapshotter.ts';
 import { waitUntil } from '../kit/process.ts';
 import { needs } from '../kit/skip.ts';
+import { COMMAND, convertDemo, demoImage, demoRegistry, EXPECTED_OUTPUT, LAZY } from '../kit/testbed.ts';
 
 const skip = needs(
   'root',

@@ -11,7 +11,7 @@ import { connectDaemon } from '../../src/daemon/client.ts';
 import { superviseDaemon } from '../../src/daemon/supervise.ts';
 import { cleanup } from '../../src/mount/cleanup.ts';
 import { addon } from '../../src/native/addon.ts';
-import { DaemonRoom, makeFlatImage, noise } from '../kit/daemon-room.ts';
+import { DaemonFixture, makeFlatImage, noise } from '../kit/daemon-fixture.ts';
 import { fixture } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { type Running, start, waitUntil } from '../kit/process.ts';
@@ -33,7 +33,7 @@ describe.skipIf(skip.reason)('a daemon', () => {
       ...{ fstype: 'tmpfs', source: 'root', target: root, options },
       ...{ readonly: false, nosuid: true, nodev: true },
     });
-    await using room = new DaemonRoom(dir, root, await superviseDaemon(root, { logLevel: 'debug' }));
+    await using room = new DaemonFixture(dir, root, await superviseDaemon(root, { logLevel: 'debug' }));
     const files = { cached: noise(1, MIB), other: noise(2, MIB), third: noise(3, MIB) };
     const image = await makeFlatImage(files, MIB, room.folder('image'));
     const mounted = await room.mount('image', image.bootstrap, [{ directory: { path: image.dir } }]);
@@ -57,7 +57,7 @@ describe.skipIf(skip.reason)('a daemon', () => {
 
   it('that is killed while its root is read-only comes back, and attaches nothing until it can write', async () => {
     // Without read-ahead: what is read later is not there yet.
-    await using room = await DaemonRoom.start('window = "0B"');
+    await using room = await DaemonFixture.start('window = "0B"');
     const { root } = room;
     const files = { cached: noise(1, MIB), other: noise(2, MIB) };
     const image = await makeFlatImage(files, MIB, room.folder('image'));

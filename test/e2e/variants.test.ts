@@ -6,7 +6,7 @@ import { cpSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { DaemonRoom } from '../kit/daemon-room.ts';
+import { DaemonFixture } from '../kit/daemon-fixture.ts';
 import { fixture } from '../kit/layers.ts';
 import { run } from '../kit/process.ts';
 import { needs } from '../kit/skip.ts';
@@ -44,9 +44,9 @@ const VARIANTS: readonly (readonly [string, string])[] = [
 ];
 
 describe.skipIf(skip.reason)('through the daemon', () => {
-  let room: DaemonRoom;
+  let room: DaemonFixture;
   beforeAll(async () => {
-    room = await DaemonRoom.start();
+    room = await DaemonFixture.start();
   });
   afterAll(() => room[Symbol.asyncDispose]());
 

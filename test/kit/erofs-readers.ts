@@ -1,4 +1,4 @@
-/** EROFS images as two libraries see them that share no code with ours nor with the kernel; see `test/oracles`. */
+/** EROFS images as two libraries see them that share no code with ours nor with the kernel; see `test/oracle/programs`. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { oraclePath } from '#cache';

@@ -1,4 +1,4 @@
-/** nydus-snapshotter with nydusd, as a host that has never heard of us runs images; see `test/oracles`. */
+/** nydus-snapshotter with nydusd, as a host that has never heard of us runs images; see `test/oracle/programs`. */
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { oraclePath } from '#cache';

@@ -1,4 +1,4 @@
-/** Nydus's own reader and tools as oracles; see `test/oracles`. */
+/** Nydus's own reader and tools as oracles; see `test/oracle/programs`. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

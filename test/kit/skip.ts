@@ -106,7 +106,7 @@ const PROBES = {
   'better-sqlite3': loads('better-sqlite3'),
   'fuse-native': loads('fuse-native'),
   'zstd-napi': loads('zstd-napi'),
-  // Made by `npm run oracles`; see `test/oracles`.
+  // Made by `npm run oracles`; see `test/oracle/programs`.
   ...oracles(),
   /** The real image, made by `npm run demo` or `scripts/demo-image.sh`. */
   'demo-image': () => existsSync(join(demoImageDir(), 'index.json')),

@@ -17,7 +17,7 @@ import { unpack } from '../../src/unpack/unpack.ts';
 import { erofsMount } from '../kit/erofs.ts';
 import { rowsOf } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
-import { keptByTar, writeRafs, writeTree } from '../kit/rafs-room.ts';
+import { keptByTar, writeRafs, writeTree } from '../kit/rafs-fixture.ts';
 import { random } from '../kit/random.ts';
 import { expectedRows, randomTree } from '../kit/random-tree.ts';
 import { needs } from '../kit/skip.ts';

@@ -91,6 +91,20 @@ describe('the chunk info of an image', () => {
     expect(steps[2]).toBe('decode');
   });
 
+  it('is not read from beside the bootstrap either before there is room for it', async () => {
+    const image = openBootstrap(bootstrap, { subject: 'batch' });
+    const [blob] = image.blobs;
+    const steps: string[] = [];
+    const meta = Buffer.alloc(metaSize(blob!));
+    const kept = async () => async () => {
+      steps.push('read');
+      return meta;
+    };
+    const admit = async () => void steps.push('admit');
+    await readMetas([blob!], { kept, fetch: async () => null, admit, subject: 'batch' }, codec());
+    expect(steps).toEqual(['admit', 'read']);
+  });
+
   it('is not decoded before its header was found to be the right one', async () => {
     const [blob] = openBootstrap(bootstrap, { subject: 'batch' }).blobs;
     const stored = Buffer.alloc(blob!.ciCompressedSize + 4096);

@@ -13,10 +13,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { lacuna, lacunaArgs } from '../../bench/lacuna.ts';
 import { toLacunaError } from '../../src/errors.ts';
 import { addon } from '../../src/native/addon.ts';
 import { lockFor } from '../../src/native/lock.ts';
+import { lacuna, lacunaArgs } from '../kit/lacuna.ts';
 import { fixture } from '../kit/layers.ts';
 import { unmountBelow } from '../kit/mounts.ts';
 import { run } from '../kit/process.ts';

@@ -1,5 +1,6 @@
 /** A range from several sources, of which some are silent, fail, or send what is wrong. */
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { readMetas } from '../../src/cache/blob-metas.ts';
 import { defaultConfig } from '../../src/config/load.ts';
@@ -32,6 +33,31 @@ it('the next source is asked when one is silent, and first from then on', async 
   expect([ranges(silent.requests), ranges(mirror.requests)]).toEqual([['3+1'], ['3+1', '3+1']]);
   abort.abort();
   await expect.poll(() => silent.requests[0]!.aborted).toBe(true);
+});
+
+it('the next source is asked when one failed while the process was blocked', async () => {
+  const [failing, mirror] = [fakeSource('failing'), fakeSource('mirror', true)];
+  const reading = setUp([failing.source, mirror.source]).read().next();
+  await expect.poll(() => failing.requests.length).toBe(1);
+  failing.requests[0]!.fail();
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300);
+  expect((await reading)?.source).toBe(mirror.source);
+});
+
+it('a source that only drips is not waited for alone', async () => {
+  const mirror = fakeSource('mirror', true);
+  const dripping: FetchSource = {
+    ...mirror.source,
+    subject: 'dripping',
+    origin: 'dripping',
+    place: 'dripping',
+    async *read(_offset, _length, signal) {
+      for (; !signal.aborted; await sleep(20)) yield Buffer.alloc(1);
+    },
+  };
+  const { read, abort } = setUp([dripping, mirror.source], { silence: 5_000, stall: 300 });
+  expect((await read().next())?.source).toBe(mirror.source);
+  abort.abort();
 });
 
 it('a source that gets on is the only one that is asked', async () => {

@@ -46,9 +46,9 @@ const MODULES: Readonly<Record<string, readonly string[]>> = {
   convert: ['native', 'image', 'registry', 'blob/table.ts', 'tree', 'formats', 'reader', 'dict'],
   unpack: ['native', 'image', 'registry', 'tree', 'reader'],
   daemon: ['native', 'grpc', 'access', 'registry', 'blob/table.ts', 'blob', 'fetch', 'formats', 'cache'],
-  mount: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon'],
+  mount: ['native', 'image', 'registry', 'tree', 'formats', 'cache', 'reader', 'daemon'],
   doctor: ['native', 'image', 'registry', 'tree', 'formats', 'reader', 'daemon', 'mount'],
-  snapshotter: ['native', 'grpc', 'image', 'access', 'registry', 'reader', 'daemon', 'mount', 'doctor'],
+  snapshotter: ['native', 'grpc', 'image', 'access', 'registry', 'cache', 'reader', 'daemon', 'mount', 'doctor'],
   containerd: ['grpc', 'image', 'registry', 'reader', 'snapshotter'],
   cli: [
     'image',

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { ShapedLink } from '../../bench/proxy.ts';
-import { RequestCounter } from '../../bench/requests.ts';
+import { RequestCounter } from '../kit/request-counter.ts';
+import { ShapedLink } from '../kit/shaped-link.ts';
 
 describe('RequestCounter', () => {
   const bytes = Buffer.from(

@@ -66,7 +66,7 @@ const HABITS: readonly Habit[] = [
   },
   {
     pattern:
-      /\b(?:World|BlobView|DataPlane|KnownChunks|Referring|Settlement|Bringing|bring[A-Z]\w*|TakenLock|ProbeRow)\b/,
+      /\b(?:Testbed|BlobView|DataPlane|KnownChunks|Referring|Settlement|Bringing|bring[A-Z]\w*|TakenLock|ProbeRow)\b/,
     instead: 'Testbed, DeviceTables, ManagedDaemon, DedupSource, ZranIndex, Availability, BlobTransfer',
     bad: 'new DataPlane()',
     good: 'the data plane brings bytes',

@@ -11,6 +11,8 @@ pub fn resolve(name: &str) -> std::result::Result<Vec<IpAddr>, i32> {
     // SAFETY: all fields of an addrinfo may be zero.
     let mut hints: libc::addrinfo = unsafe { std::mem::zeroed() };
     hints.ai_socktype = libc::SOCK_STREAM;
+    // As Node does for connections: a host without IPv6 asks for no such addresses.
+    hints.ai_flags = libc::AI_ADDRCONFIG;
     let mut list = ptr::null_mut();
     // SAFETY: the name ends with a NUL, hints and list live as long as the call.
     let failure = unsafe { libc::getaddrinfo(name.as_ptr(), ptr::null(), &raw const hints, &raw mut list) };

@@ -1,6 +1,6 @@
 /** What the chunk info has of each unit that chunks lie in: batches, or spans of a gzip stream. */
 import { u8, u32, u64, zeros } from '../../binary/fields.ts';
-import { type Decoded, struct } from '../../binary/struct.ts';
+import { struct } from '../../binary/struct.ts';
 import { MAX_UNIT_SIZE } from '../../blob/table.ts';
 import { META_RS } from './layout.ts';
 import { MAX_WINDOW } from './limits.ts';
@@ -24,9 +24,6 @@ export const SPAN_CONTEXT = struct('ZranInflateContext', `${META_RS}/zran.rs`, 4
   bits: u8(37, 'ctx_bits', 'how many; at most 7'),
   reserved: zeros(38, 2),
 });
-
-/** A span of a gzip stream; offsets in it and in its plain text, of the window in the area of all windows. */
-type SpanContext = Decoded<typeof SPAN_CONTEXT>;
 
 /** Bytes of either. */
 export const CONTEXT_SIZE: number = SPAN_CONTEXT.size;

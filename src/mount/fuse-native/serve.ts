@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { promisify } from 'node:util';
 import { LacunaError, toLacunaError } from '../../errors.ts';
 import { limitedLog } from '../../observe/limited-log.ts';
-import { type Log, silentLog } from '../../observe/log.ts';
+import { errorRow, type Log, silentLog } from '../../observe/log.ts';
 import type { OpenedImage } from '../../reader/image.ts';
 import { bytesOf, display, type FileNode, fromText, sortedXattrs } from '../../tree/node.ts';
 import { ERRNO } from '../errno.ts';
@@ -188,7 +188,7 @@ class Server {
       const node = this.#open.get(fd);
       if (node === undefined) return reply(-ERRNO.EBADF);
       this.#blocks.read(node, target.subarray(0, length), offset).then(reply, (error: unknown) => {
-        this.#log.error({ path, error: toLacunaError(error).toJSON() }, 'a read of a mounted image failed');
+        this.#log.error({ path, error: errorRow(error) }, 'a read of a mounted image failed');
         reply(-ERRNO.EIO);
       });
     },

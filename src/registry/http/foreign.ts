@@ -49,10 +49,11 @@ export const isLocalAddress = (address: string): boolean => local.check(address,
 
 const hostname = (host: string): string => host.replace(/^\[|\]$/g, '');
 
-async function isLocalHost(host: string): Promise<boolean> {
+/** `asking`: on whose account a name is looked up. */
+async function isLocalHost(host: string, asking: string): Promise<boolean> {
   const name = hostname(host);
   if (isIP(name) !== 0) return isLocalAddress(name);
-  const found = await lookups.find(URLS, name);
+  const found = await lookups.find(asking, name);
   return found.some(({ address }) => isLocalAddress(address));
 }
 
@@ -139,7 +140,7 @@ export class ForeignLayers {
     const { registry } = this.#options;
     if (registry === null) return false;
     try {
-      return await isLocalHost(registry.replace(/:[0-9]+$/, ''));
+      return await isLocalHost(registry.replace(/:[0-9]+$/, ''), registry);
     } catch {
       // Behind a proxy names need not resolve.
       return false;
@@ -155,7 +156,7 @@ const NOBODY = {} as Authorizer;
 const publicOnly = (transport: Transport): Transport => ({
   async request(request) {
     const { host, hostname: name } = request.url;
-    const isLocal = await isLocalHost(name).catch(() => false);
+    const isLocal = await isLocalHost(name, URLS).catch(() => false);
     if (isLocal) throw refused(host, 'it is at an address of this machine or network, and the registry is not');
     return await transport.request(request);
   },

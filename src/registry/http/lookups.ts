@@ -11,8 +11,8 @@ import { resolve } from '../../native/resolve.ts';
 export const MAX_REGISTRY_LOOKUPS = 2;
 export const MAX_LOOKUPS = 64;
 
-/** Milliseconds until a request gives its lookup up. The system asks a second name server after 5 s. */
-const LOOKUP_TIMEOUT = 7_000;
+/** Milliseconds until a request gives its lookup up. The system waits up to 10 s for a server that answers half of it. */
+const LOOKUP_TIMEOUT = 15_000;
 
 /** No name server answered in time. */
 class LookupTimeout extends Error {

@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { lacunaArgs } from '../../../bench/lacuna.ts';
+import { lacunaArgs } from '../../kit/lacuna.ts';
 import { fixture } from '../../kit/layers.ts';
 import { needs } from '../../kit/skip.ts';
 import { readRows } from '../../kit/tree.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { lacuna } from '../../../bench/lacuna.ts';
+import { lacuna } from '../../kit/lacuna.ts';
 import { run } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
 

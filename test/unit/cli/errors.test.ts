@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { lacunaArgs } from '../../../bench/lacuna.ts';
+import { lacunaArgs } from '../../kit/lacuna.ts';
 import { needs } from '../../kit/skip.ts';
 
 const skip = needs('dist');

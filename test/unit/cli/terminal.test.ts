@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { lacunaArgs } from '../../../bench/lacuna.ts';
+import { lacunaArgs } from '../../kit/lacuna.ts';
 import { fixture } from '../../kit/layers.ts';
 import { run } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';

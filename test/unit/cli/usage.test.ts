@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { lacunaArgs } from '../../../bench/lacuna.ts';
+import { lacunaArgs } from '../../kit/lacuna.ts';
 import { start, waitUntil } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
 

@@ -6,12 +6,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { readMetas } from '../../../src/cache/blob-metas.ts';
 import { type DeviceTables, loadTables, saveTables } from '../../../src/cache/device-tables.ts';
 import { makeStores, newName } from '../../../src/cache/layout.ts';
+import { metaFilesOf } from '../../../src/cache/metas-beside.ts';
 import { defaultConfig } from '../../../src/config/load.ts';
 import { metaFetcher } from '../../../src/daemon/meta-fetcher.ts';
 import { readDeviceTables } from '../../../src/daemon/read-device-tables.ts';
 import { type ImageRecord, recordOf } from '../../../src/daemon/record.ts';
 import { Sources } from '../../../src/daemon/sources.ts';
-import type { RafsBlob } from '../../../src/formats/rafs/blob.ts';
+import { needsMeta, type RafsBlob } from '../../../src/formats/rafs/blob.ts';
 import { openBootstrap } from '../../../src/formats/rafs/open.ts';
 import { codec } from '../../../src/native/codec.ts';
 import { silentLog } from '../../../src/observe/log.ts';
@@ -52,6 +53,22 @@ describe.skipIf(needs('zstd-napi').reason !== null)('tables of units', () => {
     await expect(readDeviceTables(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources)).rejects.toMatchObject({
       code: 'FORMAT',
     });
+  });
+
+  it('or from what came with the bootstrap, put beside it; a lone header is left out', async () => {
+    const whole = ofFixture('batch', fixture('rafs/batch'));
+    const bytes = readFileSync(whole.bootstrap);
+    const { blobs } = openBootstrap(bytes, { subject: 'batch' });
+    const fetch = metaFetcher(whole, sources, 1_000, new AbortController().signal);
+    const metas = await readMetas(blobs, { kept: async () => null, fetch, subject: 'batch' }, codec());
+    const files = await metaFilesOf({ bootstrap: bytes, metas }, 'batch');
+    expect([...files.keys()]).toEqual(blobs.filter(needsMeta).map(({ id }) => `${id}.blob.meta`));
+    cpSync(whole.bootstrap, join(dir, 'bootstrap'));
+    for (const [name, meta] of files) writeFileSync(join(dir, name), meta);
+    const tables = await readDeviceTables(record(join(dir, 'bootstrap'), join(dir, 'empty')), sources);
+    expect(tables.map(nameOf)).toEqual((await readDeviceTables(whole, sources)).map(nameOf));
+    const headers = new Map([...metas].map(([id, meta]) => [id, meta.subarray(-4096)]));
+    expect([...(await metaFilesOf({ bootstrap: bytes, metas: headers }, 'batch'))]).toEqual([]);
   });
 
   it('a file of its own must have its digest, and one that has it is found elsewhere', async () => {

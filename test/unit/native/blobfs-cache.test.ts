@@ -5,15 +5,15 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { run } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
-import { makeBlob, Room, sha256 } from './blobfs-room.ts';
+import { BlobFsFixture, makeBlob, sha256 } from './blobfs-fixture.ts';
 
 const skip = needs('linux', 'root', 'fuse', 'addon', 'holder');
 const K = 1024;
 
 describe.skipIf(skip.reason)('the cache', () => {
-  let room: Room;
+  let room: BlobFsFixture;
   beforeEach(() => {
-    room = new Room();
+    room = new BlobFsFixture();
   });
   afterEach(async () => {
     vi.unstubAllEnvs();
@@ -101,7 +101,7 @@ describe.skipIf(skip.reason)('the cache', () => {
     // Some was kept, the rest was asked for again.
     expect(misses.length).toBeGreaterThan(8);
     expect([...fs.missing(1, 0, 8)].length).toBeLessThan(8);
-    // Room again: it is kept again.
+    // BlobFsFixture again: it is kept again.
     await run('mount', ['-o', 'remount,size=4M', join(room.dir, 'small')]);
     expect(await room.hash('dev')).toBe(sha256(blob.truth));
     expect([...fs.missing(1, 0, 8)]).toEqual([]);

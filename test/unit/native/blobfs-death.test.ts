@@ -12,7 +12,7 @@ import { ensureHolder, listHolder, quitHolder } from '../../../src/native/holder
 import { mountsBelow, unmountBelow } from '../../kit/mounts.ts';
 import { run } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
-import { addon, identity, makeBlob, Room, sha256, type TestBlob } from './blobfs-room.ts';
+import { addon, BlobFsFixture, identity, makeBlob, sha256, type TestBlob } from './blobfs-fixture.ts';
 
 const skip = needs('linux', 'root', 'fuse', 'addon', 'holder', 'python3');
 const K = 1024;
@@ -23,7 +23,7 @@ class Server {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
 
-  constructor(room: Room, blobs: Record<string, TestBlob>, delay: number) {
+  constructor(room: BlobFsFixture, blobs: Record<string, TestBlob>, delay: number) {
     const devices = Object.entries(blobs).map(([name, { size, table, stored }]) => {
       const [tableFile, storedFile] = [join(room.dir, `${name}.table`), join(room.dir, `${name}.stored`)];
       writeFileSync(tableFile, table);
@@ -60,10 +60,10 @@ class Server {
 }
 
 describe.skipIf(skip.reason)('a session outlives its process', () => {
-  let room: Room;
+  let room: BlobFsFixture;
   let servers: Server[];
   beforeEach(async () => {
-    room = new Room();
+    room = new BlobFsFixture();
     servers = [];
     await ensureHolder(room.holderSocket);
   });

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Chunk, encodeTable } from '../../../src/blob/table.ts';
 import { run, start } from '../../kit/process.ts';
 import { needs } from '../../kit/skip.ts';
-import { identity, makeBlob, Room, sha256, storedChunk } from './blobfs-room.ts';
+import { BlobFsFixture, identity, makeBlob, sha256, storedChunk } from './blobfs-fixture.ts';
 
 const skip = needs('linux', 'root', 'fuse', 'addon', 'holder', 'python3');
 const K = 1024;
@@ -25,9 +25,9 @@ const tableOf = (size: number, chunks: Chunk[]): { size: number; table: Buffer; 
 });
 
 describe.skipIf(skip.reason)('blob devices', () => {
-  let room: Room;
+  let room: BlobFsFixture;
   beforeEach(() => {
-    room = new Room();
+    room = new BlobFsFixture();
   });
   afterEach(() => room.remove());
 

@@ -36,6 +36,18 @@ describe.skipIf(skip.reason)('the log', () => {
     expect(lines.map((line) => line.level)).toEqual(expected);
   });
 
+  it('keeps of an error its code, what caused it and where it comes from', async () => {
+    const [line] = await logged(
+      {},
+      `const { errorRow } = await import(${JSON.stringify(LOG.href)});
+       const inner = new Error('disk on fire');
+       const error = new Error('no write', { cause: new Error('no store', { cause: inner }) });
+       log.warn({ error: errorRow(error) }, 'x');`,
+    );
+    expect(line!.error).toMatchObject({ code: 'INTERNAL', message: 'no write', causes: ['no store', 'disk on fire'] });
+    expect((line!.error as { stack: string }).stack).toMatch(/^Error: no write\n\s+at /);
+  });
+
   it('never shows a secret, at the top and one level down', async () => {
     const lines = await logged({}, "log.warn({ password: 's1', registry: { token: 's2', host: 'h' } }, 'x');");
     expect(JSON.stringify(lines)).not.toMatch(/s1|s2/);

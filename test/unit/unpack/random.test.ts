@@ -9,7 +9,7 @@ import { overlay } from '../../../src/tree/overlay.ts';
 import { unpack } from '../../../src/unpack/unpack.ts';
 import { parseLayer, rowsOf } from '../../kit/layers.ts';
 import { unmountBelow } from '../../kit/mounts.ts';
-import { keptByTar, writeRafs } from '../../kit/rafs-room.ts';
+import { keptByTar, writeRafs } from '../../kit/rafs-fixture.ts';
 import { expectedRows, randomTree } from '../../kit/random-tree.ts';
 import { needs } from '../../kit/skip.ts';
 import { diffTrees, walk } from '../../kit/tree.ts';

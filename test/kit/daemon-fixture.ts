@@ -14,20 +14,20 @@ import { makeImage } from './make-image.ts';
 import { unmountBelow } from './mounts.ts';
 import { run } from './process.ts';
 
-export class DaemonRoom implements AsyncDisposable {
+export class DaemonFixture implements AsyncDisposable {
   readonly dir: string;
   readonly root: string;
   readonly #supervisor: Supervisor;
   readonly #mounted = new Set<string>();
 
   /** `fetch`: lines of the configuration's section. */
-  static async start(fetch = ''): Promise<DaemonRoom> {
+  static async start(fetch = ''): Promise<DaemonFixture> {
     const dir = mkdtempSync(join(tmpdir(), 'lcd-'));
     const config = join(dir, 'lacuna.toml');
     writeFileSync(config, `version = 1\n[fetch]\n${fetch}\n`);
     const root = join(dir, 'root');
     try {
-      return new DaemonRoom(dir, root, await superviseDaemon(root, { config, logLevel: 'warn' }));
+      return new DaemonFixture(dir, root, await superviseDaemon(root, { config, logLevel: 'warn' }));
     } catch (error) {
       rmSync(dir, { recursive: true });
       throw error;

@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkout } from '#cache';
-import { unmountBelow } from '../test/kit/mounts.ts';
-import { type Finished, type Running, type RunOptions, run, start, waitUntil } from '../test/kit/process.ts';
+import { unmountBelow } from './mounts.ts';
+import { type Finished, type Running, type RunOptions, run, start, waitUntil } from './process.ts';
 
 /** Arguments for Node that run the command line; `lacunaArgs('doctor')` is `npx lacuna doctor`. */
 export const lacunaArgs = (...args: string[]): string[] => [join(checkout, 'dist', 'cli', 'main.js'), ...args];

@@ -7,7 +7,7 @@
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
-import { RequestCounter } from './requests.ts';
+import { RequestCounter } from './request-counter.ts';
 
 export interface LinkShape {
   /** Round-trip time in milliseconds. */

@@ -7,12 +7,12 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { checkout, demoImageDir } from '#cache';
-import { type Containerd, startContainerd } from '../test/kit/containerd.ts';
-import { type DockerRegistry, dockerRegistry } from '../test/kit/docker-registry.ts';
-import { unmountBelow } from '../test/kit/mounts.ts';
-import { run } from '../test/kit/process.ts';
+import { type Containerd, startContainerd } from './containerd.ts';
+import { type DockerRegistry, dockerRegistry } from './docker-registry.ts';
 import { lacuna, lacunaArgs, type Snapshotter, startSnapshotter } from './lacuna.ts';
-import { type LinkShape, ShapedLink } from './proxy.ts';
+import { unmountBelow } from './mounts.ts';
+import { run } from './process.ts';
+import { type LinkShape, ShapedLink } from './shaped-link.ts';
 
 /** The link of the published comparison: 10 ms, 200 Mbit/s. */
 export const DEFAULT_LINK: LinkShape = { rtt: 10, bandwidth: 200e6 };
@@ -22,7 +22,7 @@ export const COMMAND = ['python3', '-c', 'import numpy, json, ssl, asyncio, sqli
 export const EXPECTED_OUTPUT = '123\n';
 
 /** Names in the registry. */
-export const ORIGINAL = 'demo:latest';
+const ORIGINAL = 'demo:latest';
 export const LAZY = 'demo:lazy';
 
 export interface DemoImage {

@@ -71,7 +71,7 @@ export interface Opened {
   readonly misses: Miss[];
 }
 
-export class Room {
+export class BlobFsFixture {
   readonly dir = mkdtempSync(join(tmpdir(), 'lacuna-blobfs-'));
   readonly mountpoint = join(this.dir, 'fuse');
   readonly holderSocket = join(this.dir, 'holder.sock');
