@@ -79,7 +79,7 @@ export async function writeRecord(folder: string, value: ImageRecord): Promise<v
   const path = join(folder, `${value.id}${RECORD}`);
   await rename(temporary, path).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EISDIR') throw error;
-    // Whatever made a directory of the damaged record: it is not one.
+    // A damaged record may have become a directory.
     await rm(path, { recursive: true });
     await rename(temporary, path);
   });

@@ -72,7 +72,7 @@ export class HedgedRead {
     const stuck = [...this.#running.keys()].filter((transfer) => transfer.stuckFor(now) >= silence);
     for (const { source } of stuck) standing.noteSilence(source.origin, now);
     for (const transfer of stuck) if (transfer.stuckFor(now) >= stall) this.#giveUp(transfer);
-    // One that drips gets on, but need not be waited for alone.
+    // A slow transfer continues, but the next source is asked beside it.
     const slow = [...this.#running.keys()].filter((transfer) => {
       return transfer.stuckFor(now) >= silence || now - this.#begun.get(transfer)! >= stall;
     });

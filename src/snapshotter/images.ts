@@ -39,7 +39,7 @@ export interface NewImage {
 
 interface Fetched {
   readonly bootstrap: Buffer;
-  /** Chunk info that came with it, by file name. */
+  /** Chunk info of the bootstrap's layer, by file name. */
   readonly metas: ReadonlyMap<string, Buffer>;
   readonly diffId: string;
 }
