@@ -1,8 +1,9 @@
 /**
- * What to ask for, and in which pieces: pure decisions, no clock and no I/O. Doing it is `fetcher.ts`.
+ * Planning of ranged requests: which chunks are fetched, and in which requests. Pure: no clock, no I/O. `fetcher.ts` carries
+ * the plans out.
  *
- * A start of a container is some two hundred scattered small reads, so without a profile it is paid in round trips.
- * The chunks that a reader waits for travel first; the rest of their window comes right behind them.
+ * A container's start makes some two hundred scattered small reads, so that without read-ahead round trips dominate it.
+ * Demanded chunks are fetched first; the rest of their window follows as read-ahead.
  */
 import type { ChunkTable } from './table.ts';
 
@@ -19,16 +20,15 @@ export interface Run<S extends Span> extends Span {
 }
 
 /**
- * Unwanted bytes between two wanted spans up to which one request takes both. At 200 Mbit/s these are 0.7 ms of the
- * link, about what a registry needs to answer one more request; the requests would travel side by side, so no round
- * trip is saved.
+ * Maximum unneeded bytes between two spans that one request fetches together. At 200 Mbit/s they take 0.7 ms of the link,
+ * about the time that a registry needs for one more request. Requests run concurrently, so merging saves no round trip.
  */
 export const MAX_GAP = 16 * 1024;
 
-/** A request is split at a span's border beyond this, so that more than one connection carries a large read. */
+/** Maximum bytes of a request with several spans: larger reads are split, so that several connections carry them. */
 export const MAX_RUN = 2 * 1024 * 1024;
 
-/** Spans in any order as the requests that fetch them. Spans that overlap never share one. */
+/** Groups spans, in any order, into requests. Spans that overlap never share a request. */
 export function planRuns<S extends Span>(spans: readonly S[], maxGap = MAX_GAP, maxRun = MAX_RUN): Run<S>[] {
   const runs: Run<S>[] = [];
   let current: S[] = [];
@@ -57,7 +57,7 @@ export interface IndexRange {
 
 /**
  * The chunks that lie in the same aligned windows of the device as `chunks` (ascending), these included. A chunk
- * belongs to the window it begins in, so each has one window, and a chunk larger than a window brings nobody else.
+ * belongs to the window that it begins in; a chunk larger than a window has no others in its range.
  */
 export function windowsOf(table: ChunkTable, chunks: readonly number[], window: number): IndexRange[] {
   const ranges: IndexRange[] = [];
@@ -75,7 +75,7 @@ export function windowsOf(table: ChunkTable, chunks: readonly number[], window: 
 const FIRST_DELAY = 100;
 const MAX_DELAY = 5_000;
 
-/** Milliseconds before attempt `attempt` (1 = the first repetition): doubling, `random` of [0, 1) spreads it. */
+/** Milliseconds before repetition `attempt` (from 1): doubled each time, with jitter from `random` in [0, 1). */
 export function retryDelay(attempt: number, random: number): number {
   const ceiling = Math.min(FIRST_DELAY * 2 ** (attempt - 1), MAX_DELAY);
   return Math.round(ceiling / 2 + (ceiling / 2) * random);

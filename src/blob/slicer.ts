@@ -1,9 +1,9 @@
-/** Cuts the stream of one ranged request into the spans that were asked for, each given out as soon as it is whole. */
+/** Cuts the stream of one ranged request into its spans, and yields each span as soon as it is complete. */
 import type { Run, Span } from './planner.ts';
 
 export class Slicer<S extends Span> {
   readonly #run: Run<S>;
-  /** One buffer for the whole run: a start fetches thousands of small chunks, and a buffer each is work for the collector. */
+  /** One buffer for the whole run: a buffer for each of thousands of small chunks would burden the garbage collector. */
   readonly #bytes: Buffer;
   #filled = 0;
   #next = 0;
@@ -13,12 +13,12 @@ export class Slicer<S extends Span> {
     this.#bytes = Buffer.allocUnsafeSlow(run.size);
   }
 
-  /** Spans that are not whole yet. */
+  /** Spans that are not complete yet. */
   get rest(): readonly S[] {
     return this.#run.spans.slice(this.#next);
   }
 
-  /** Takes the next bytes of the stream; yields what became whole. Bytes beyond the run are dropped. */
+  /** Takes the next bytes of the stream; yields spans that become complete. Bytes beyond the run are dropped. */
   *push(piece: Buffer): Generator<{ span: S; bytes: Buffer }> {
     this.#filled += piece.copy(this.#bytes, this.#filled);
     const { offset, spans } = this.#run;

@@ -1,17 +1,17 @@
-/** Where the bytes of one blob come from: a registry's repository, an OCI layout, or a folder of bare files. */
+/** Sources of a blob's bytes: a registry's repository, an OCI layout, or a folder of bare files. */
 import { LacunaError } from '../errors.ts';
 import { MEDIA } from '../image/media.ts';
 import { openRegular } from '../open-file.ts';
 import type { ImageStore } from '../registry/store.ts';
 
 export interface BlobSource {
-  /** For messages: which place, never a secret. */
+  /** Names the place in messages; never contains a secret. */
   readonly subject: string;
-  /** Exactly the bytes offset … offset + length − 1 as they arrive, or an error. Nobody has verified them. */
+  /** Exactly the bytes offset … offset + length − 1 as they arrive, or an error. Unverified. */
   read(offset: number, length: number, signal: AbortSignal): AsyncIterable<Buffer>;
 }
 
-/** A blob in a repository or layout. `id`: hex sha256; `size`: bytes of the blob as far as they are used. */
+/** A blob in a repository or layout. `id`: hex sha256; `size`: bytes of the blob that are used. */
 export function storeSource(store: ImageStore, id: string, size: number): BlobSource {
   const descriptor = { mediaType: MEDIA.nydusBlob, digest: `sha256:${id}`, size };
   return {
@@ -20,10 +20,10 @@ export function storeSource(store: ImageStore, id: string, size: number): BlobSo
   };
 }
 
-/** Bytes per piece of a file: what one system call brings without a large buffer. */
+/** Bytes that one system call reads of a file. */
 const FILE_PIECE = 256 * 1024;
 
-/** A blob in a file; `within`: the folder that holds it, where the user names the folder and not the file. */
+/** A blob in a file; `within`: the folder that holds it, when the user named the folder instead of the file. */
 export function fileSource(path: string, within?: string): BlobSource {
   const purpose = { op: 'read blob', ...(within === undefined ? {} : { within }) };
   return {

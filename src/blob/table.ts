@@ -1,6 +1,6 @@
 /**
- * The chunk table of a blob device: which range of the blob's uncompressed address space lies where in the remote
- * blob, how it is encoded, and what it hashes to. The same 64-byte records are the entries of a store's chunk map.
+ * The chunk table of a blob device: for each range of the blob's uncompressed address space its place in the remote blob,
+ * its encoding and its digest. The entries of a store's chunk map are the same 64-byte records.
  *
  * No I/O here. The native reader of these bytes is `native/blobfs/src/table.rs`.
  */
@@ -19,15 +19,15 @@ export interface Chunk {
   readonly compressedOffset: number;
   /** Length of the stored bytes; of the whole unit where `within` is set. */
   readonly compressedSize: number;
-  /** How the stored bytes are encoded; 0 also where the chunk alone was kept raw. */
+  /** Encoding of the stored bytes; 0 also for a single chunk that is stored raw. */
   readonly compressor: Compressor;
   /** The hash function of `digest`. */
   readonly digester: Digester;
   /** 32 bytes, of the plain content. */
   readonly digest: Buffer;
   /**
-   * Null when the chunk is stored alone: its range is fetched and decoded for it. Otherwise it is a part of a
-   * {@link Unit}, which is fetched and decoded whole; compressed offset and size are then the unit's.
+   * Null when the chunk is stored alone. Otherwise the chunk is a part of a {@link Unit}, which is fetched and decoded
+   * whole; compressed offset and size are then those of the unit.
    */
   readonly within: Within | null;
 }
@@ -40,15 +40,15 @@ export interface Within {
   readonly offset: number;
 }
 
-/** What is fetched and decoded in one piece. Everything it needs to be decoded is here: it stands for itself. */
+/** A range of the remote blob that is fetched and decoded as a whole, and all that decoding needs. */
 export interface Unit {
   /** Place in the remote blob. */
   readonly compressedOffset: number;
   /** Length of the stored bytes. */
   readonly compressedSize: number;
-  /** Bytes it decodes to, exactly. */
+  /** Exact length of the decoded bytes. */
   readonly size: number;
-  /** How the stored bytes are decoded. */
+  /** Decoder of the stored bytes, with its state. */
   readonly decoder: Decoder;
 }
 
@@ -67,10 +67,10 @@ export const DIGEST_SIZE = 32;
 /** The largest chunk of any format we read, RAFS v6: 16 MiB. */
 export const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
 
-/** The largest unit, stored or plain: a span of a gzip stream with a chunk of the largest size at its end. */
+/** The largest unit, stored or decoded: a span of a gzip stream with a chunk of the largest size at its end. */
 export const MAX_UNIT_SIZE = 32 * 1024 * 1024;
 
-/** Chunks, already sorted by uncompressed offset, as table bytes. */
+/** Encodes chunks, which must be sorted by uncompressed offset. */
 export function encodeTable(chunks: readonly Chunk[]): Buffer {
   const out = Buffer.alloc(chunks.length * RECORD_SIZE);
   let at = 0;
@@ -87,18 +87,18 @@ export function encodeTable(chunks: readonly Chunk[]): Buffer {
   return out;
 }
 
-/** Table bytes, read where they lie: a blob of a million chunks is one buffer and no objects. */
+/** A chunk table that is read in place: a blob of a million chunks is one buffer without objects. */
 export class ChunkTable {
   readonly bytes: Buffer;
   readonly length: number;
 
   /**
-   * FORMAT when a record has an impossible size or is not behind the one before it; `isChecked`: this was looked at before.
+   * FORMAT when a record has an impossible size or does not follow the one before it; `isChecked` skips that check.
    * `subject` names the blob.
    */
   constructor(bytes: Buffer, subject: string, { isChecked = false }: { readonly isChecked?: boolean } = {}) {
     if (bytes.length % RECORD_SIZE !== 0) {
-      throw new FormatError('chunk table', `${bytes.length} bytes are no multiple of ${RECORD_SIZE}`, { subject });
+      throw new FormatError('chunk table', `${bytes.length} bytes, not a multiple of ${RECORD_SIZE}`, { subject });
     }
     this.bytes = bytes;
     this.length = bytes.length / RECORD_SIZE;
@@ -113,12 +113,15 @@ export class ChunkTable {
       const stored = this.compressedSize(index);
       const offset = index * RECORD_SIZE;
       if (start < end) throw new FormatError(`chunk ${index}`, 'overlaps the one before it', { subject, offset });
-      // Within a unit it is the unit that is stored.
+      // The stored size of a chunk within a unit is that of the unit.
       if (size === 0 || size > MAX_CHUNK_SIZE || stored === 0 || stored > MAX_UNIT_SIZE) {
-        throw new FormatError(`chunk ${index}`, `impossible size ${stored} → ${size}`, { subject, offset });
+        throw new FormatError(`chunk ${index}`, `impossible size: ${stored} bytes stored, ${size} bytes decoded`, {
+          subject,
+          offset,
+        });
       }
       if (!Number.isSafeInteger(this.compressedOffset(index) + stored) || !Number.isSafeInteger(start + size)) {
-        throw new FormatError(`chunk ${index}`, 'lies beyond 2^53', { subject, offset });
+        throw new FormatError(`chunk ${index}`, 'ends beyond 2^53', { subject, offset });
       }
       end = start + size;
     }
@@ -153,5 +156,5 @@ export class ChunkTable {
   }
 }
 
-/** Without a BigInt: tables are walked whole. Beyond 2^53 the sum is inexact, and then no safe integer. */
+/** Avoids BigInt for speed. A value beyond 2^53 is inexact, and not a safe integer. */
 const readU64 = (bytes: Buffer, at: number): number => bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;

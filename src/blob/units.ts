@@ -1,6 +1,6 @@
 /**
- * Which chunks of a device lie within units, and how those are decoded: what goes to the native side, and beside a
- * device's chunk table in the cache. It may hold keys: it is never logged, and lies in files of mode 0600.
+ * The unit table of a device: its units, their decoders, and the chunks within them. It is passed to the native side, and
+ * saved beside the device's chunk table in the cache. It may hold keys: it is never logged, and its files have mode 0600.
  *
  * No I/O here. The native reader of these bytes, which checks every field, is `native/blobfs/src/units.rs`.
  */
@@ -18,12 +18,12 @@ import type { Chunk, Decoder, Unit } from './table.ts';
 const HEADER_SIZE = 16;
 const UNIT_SIZE = 32;
 const MEMBER_SIZE = 8;
-/** The part of a unit that says what it is: all before the place of its state. */
+/** Length of the fields before the place of its state, which identify a unit. */
 const UNIT_CORE = 20;
 const KINDS = { batch: 1, zran: 2, encrypted: 3 } as const;
 const NO_UNIT = -1;
 
-/** The units of `chunks`, which are those of the chunk table in its order; null when every chunk is stored alone. */
+/** Encodes the units of all chunks of a chunk table, in its order; null when every chunk is stored alone. */
 export function encodeUnits(chunks: readonly Chunk[]): Buffer | null {
   const members = new Map<Unit, { chunk: number; offset: number }[]>();
   for (const [chunk, { within }] of chunks.entries()) {
@@ -82,13 +82,13 @@ function stateOf(decoder: Decoder): Buffer {
   }
 }
 
-/** Windows and keys one behind the other; the key of a blob, which all its units have, once. */
+/** Concatenates windows and keys. Equal states of consecutive units, as the key of an encrypted blob, are stored once. */
 class States {
   readonly pieces: Buffer[] = [];
   length = 0;
   #last: { readonly state: Buffer; readonly offset: number } = { state: Buffer.alloc(0), offset: 0 };
 
-  /** Where it lies. */
+  /** Returns the offset of the state. */
   add(state: Buffer): number {
     if (state.equals(this.#last.state)) return this.#last.offset;
     this.#last = { state, offset: this.length };
@@ -98,7 +98,7 @@ class States {
   }
 }
 
-/** The units of a device, read where they lie. */
+/** The unit table of a device, read in place. */
 export class UnitTable {
   readonly bytes: Buffer;
   /** By chunk: the index of its unit, or {@link NO_UNIT}. */
@@ -107,8 +107,8 @@ export class UnitTable {
   readonly #identities = new Map<number, string>();
 
   /**
-   * `chunks`: how many there are in the chunk table. FORMAT when the parts are not as long as promised, or name what is
-   * not there; the rest is checked by the native side before anything is served.
+   * `chunks`: number of chunks in the chunk table. FORMAT when the lengths of the parts do not add up, or when a member's
+   * chunk does not exist. The native side checks all other fields before it serves anything.
    */
   constructor(bytes: Buffer, chunks: number, subject: string) {
     const bad = (problem: string, offset: number) => new FormatError('unit table', problem, { subject, offset });
@@ -116,25 +116,25 @@ export class UnitTable {
       bytes.length < HEADER_SIZE ? [0, 0, -1] : [0, 4, 8].map((at) => bytes.readUInt32LE(at));
     const memberStart = HEADER_SIZE + units! * UNIT_SIZE;
     this.#stateStart = memberStart + members! * MEMBER_SIZE;
-    if (this.#stateStart + state! !== bytes.length) throw bad('the parts are not as long as promised', 0);
+    if (this.#stateStart + state! !== bytes.length) throw bad('the parts do not add up to the length of the table', 0);
     this.bytes = bytes;
     this.#units = new Int32Array(chunks).fill(NO_UNIT);
     let at = memberStart;
     for (let unit = 0; unit < units!; unit++) {
       const start = HEADER_SIZE + unit * UNIT_SIZE;
       const end = at + bytes.readUInt32LE(start + 28) * MEMBER_SIZE;
-      if (end > this.#stateStart) throw bad(`unit ${unit} has more members than there are`, start + 28);
+      if (end > this.#stateStart) throw bad(`unit ${unit} has more members than the table holds`, start + 28);
       for (; at < end; at += MEMBER_SIZE) {
         const chunk = bytes.readUInt32LE(at);
-        if (chunk >= chunks) throw bad(`there is no chunk ${chunk}`, at);
+        if (chunk >= chunks) throw bad(`chunk ${chunk} does not exist`, at);
         this.#units[chunk] = unit;
       }
     }
   }
 
   /**
-   * What the unit of a chunk is: place, sizes, decoder and all of its state; null when the chunk is stored alone. Units of
-   * equal identity decode to the same bytes, whatever their devices' tables say of these.
+   * Identity of a chunk's unit, made of its place, sizes, decoder and state; null when the chunk is stored alone. Units of
+   * equal identity decode to the same bytes, even when their devices' tables differ about these bytes.
    */
   identityOf(chunk: number): string | null {
     const unit = this.#units[chunk] ?? NO_UNIT;

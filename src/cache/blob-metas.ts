@@ -1,7 +1,7 @@
 /**
- * The chunk info (`blob.meta`) of blobs whose chunks lie in batches or gzip streams: kept beside a bootstrap or in its layer,
- * else at the end of the blob, or in the file that the blob table names by its digest. Nobody vouches for it, nor need
- * anybody: what it says is held against the digests of the bootstrap.
+ * Chunk info (`blob.meta`) of blobs whose chunks lie in batches or gzip streams. It lies beside a bootstrap or in its layer,
+ * else at the end of the blob, or in the file that the blob table names by its digest. It is not trusted: chunks are
+ * verified against the digests of the bootstrap.
  */
 import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
 import { metaNameOf, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
@@ -11,13 +11,13 @@ import type { Codec } from '../native/codec.ts';
 
 const OP = 'read chunk info';
 
-/** Stored chunk info, and whose it is. */
+/** Stored chunk info, and the source that it came from. */
 export interface StoredMeta {
   readonly stored: Uint8Array;
   readonly subject: string;
 }
 
-/** Asked again for the same place, it goes to the next source: what came was wrong. Null when there are no more. */
+/** Fetches stored chunk info. A second call for a place asks the next source; null when no source is left. */
 export type FetchMeta = (place: MetaPlace) => Promise<StoredMeta | null>;
 
 export type KeptMeta = () => Promise<Buffer>;
@@ -28,14 +28,14 @@ export interface MetaSources {
   readonly fetch: FetchMeta;
   /** Resolves when `size` bytes may be decoded; default: at once. */
   readonly admit?: (size: number) => Promise<void>;
-  /** Whose chunk info it is, for messages. */
+  /** The image that the chunk info belongs to, for messages. */
   readonly subject: string;
 }
 
 /**
- * Blob id → plain `blob.meta`, for those of `blobs` that need it. What is fetched is decoded when all of it is here: a few
- * kilobytes may become many megabytes, and silence of a source does not keep these. Only where a source sent something
- * wrong, the next one is waited for later.
+ * Blob id → plain `blob.meta`, for those of `blobs` that need it. Decoding starts when everything has been fetched: a few
+ * kilobytes may become many megabytes, which no silent source may keep in memory. Only after a source sent wrong bytes is
+ * the next source waited for later.
  */
 export async function readMetas(
   blobs: readonly RafsBlob[],
@@ -51,7 +51,7 @@ export async function readMetas(
   return metas;
 }
 
-/** The same without those that are nowhere: a tree can be read without them. */
+/** {@link readMetas} without chunk info that no source has: a tree can be read without it. */
 export async function readMetasThere(
   blobs: readonly RafsBlob[],
   sources: MetaSources,
@@ -70,7 +70,7 @@ export async function readMetasThere(
   return metas;
 }
 
-/** Finds or fetches the chunk info of a blob, and gives the function that decodes it. */
+/** Finds or fetches the chunk info of a blob. Returns the function that decodes it. */
 async function locateMeta(
   blob: RafsBlob,
   { kept, fetch, subject }: MetaSources,
@@ -82,7 +82,7 @@ async function locateMeta(
   const place = metaPlaceOf(blob, subject);
   const next = (): Promise<StoredMeta | null> => explained(blob, subject, () => fetch(place));
   const first = await next();
-  return () => explained(blob, subject, () => firstRightOne(first, next, blob, codec));
+  return () => explained(blob, subject, () => firstValid(first, next, blob, codec));
 }
 
 async function explained<T>(blob: RafsBlob, subject: string, work: () => Promise<T>): Promise<T> {
@@ -91,18 +91,18 @@ async function explained<T>(blob: RafsBlob, subject: string, work: () => Promise
   } catch (error) {
     const cause = toLacunaError(error);
     if (cause.op === OP) throw cause;
-    const message = `no chunk info (blob.meta) of blob ${blob.id}: ${cause.message}`;
+    const message = `could not read the chunk info (blob.meta) of blob ${blob.id}: ${cause.message}`;
     throw new LacunaError(cause.code, message, { op: OP, subject, cause });
   }
 }
 
-async function firstRightOne(
+async function firstValid(
   first: StoredMeta | null,
   next: () => Promise<StoredMeta | null>,
   blob: RafsBlob,
   codec: Codec,
 ): Promise<Buffer> {
-  let problem: unknown = new LacunaError('NOT_FOUND', 'there is no source of it');
+  let problem: unknown = new LacunaError('NOT_FOUND', 'no source has it');
   for (let found = first; found !== null; found = await next()) {
     const { buffer, byteOffset, byteLength } = found.stored;
     try {

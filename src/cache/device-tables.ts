@@ -1,6 +1,6 @@
 /**
- * Chunk and unit tables of one blob device. They come from the bootstrap once; from then on they lie beside the device's
- * cache, so that a daemon that takes over from a dead one need not parse bootstraps.
+ * Chunk and unit tables of one blob device. They are read from the bootstrap once and saved beside the device's cache, so
+ * that a daemon that takes over from a dead one does not parse bootstraps.
  */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import { folderOf, parseDevice, tablesName } from './layout.ts';
 export interface DeviceTables {
   /** Hex sha256 of the blob. */
   readonly id: string;
-  /** What its tables are called: `<blob hex>-<table key>`. */
+  /** Name of the tables: `<blob hex>-<table key>`. */
   readonly name: string;
   /** Bytes of the device file. */
   readonly size: number;
@@ -36,13 +36,12 @@ export interface StoredDevice {
 export const unitTable = (bytes: Buffer | null, table: ChunkTable, subject: string): UnitTable | null =>
   bytes === null ? null : new UnitTable(bytes, table.length, subject);
 
-/** What the tables are called. */
 const nameOf = ({ id, size, table, units }: Pick<DeviceTables, 'id' | 'size' | 'table' | 'units'>): string =>
   tablesName(id, size, table.bytes, units?.bytes ?? null);
 
 const pathOf = (cache: string, name: string, part: 'table' | 'units'): string => join(folderOf(cache, name), part);
 
-/** Keeps the tables beside the device's cache, whose folder exists; does nothing where they lie already. */
+/** Saves the tables beside the device's cache, whose folder must exist. Does nothing where they are saved already. */
 export async function saveTables(cache: string, tables: DeviceTables): Promise<void> {
   const { name } = tables;
   if (tables.units !== null) await ensureFile(pathOf(cache, name, 'units'), tables.units.bytes);
@@ -56,19 +55,19 @@ async function ensureFile(path: string, bytes: Buffer): Promise<void> {
   await rename(`${path}.tmp`, path);
 }
 
-/** What {@link saveTables} kept. NOT_FOUND, or FORMAT when it is not what the device is named after. */
+/** Loads tables that {@link saveTables} saved. NOT_FOUND, or FORMAT when they do not match the device's name. */
 export async function loadTables(cache: string, { name, size, storedSize }: StoredDevice): Promise<DeviceTables> {
   const subject = pathOf(cache, name, 'table');
   const bytes = await readFile(subject).catch((cause: unknown) => {
     throw toLacunaError(cause, { op: 'attach', subject });
   });
   const table = new ChunkTable(bytes, subject);
-  // Where there should be some and are none, the name tells.
+  // The name of the tables shows below whether units are missing.
   const units = unitTable(await readFile(pathOf(cache, name, 'units')).catch(() => null), table, subject);
   const { blob: id, table: key } = parseDevice(name);
   const tables = nameOf({ id, size, table, units });
   if (tables !== `${id}-${key}`) {
-    throw new FormatError('chunk table', 'is not the one it should be', { subject });
+    throw new FormatError('chunk table', 'does not match the name of the device', { subject });
   }
   return { id, name: tables, size, storedSize, table, units };
 }

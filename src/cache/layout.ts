@@ -1,13 +1,13 @@
 /**
- * The folders of the cache: one per blob with its shared store, in it one per chunk table, with that and the own store of
- * the devices that have it.
+ * The folders of the cache: one per blob with its shared store, and within it one per chunk table, with the table and the
+ * store of the devices that use it.
  */
 import { createHash, randomInt, randomUUID } from 'node:crypto';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeDirectory } from '../make-directory.ts';
 
-/** How the names of folders on their way out begin; a crash leaves them for the next start. */
+/** Prefix of folders that are being deleted; those that a crash leaves are deleted at the next start. */
 const TRASH = '.trash';
 
 /** A device's name is `<blob hex>-<table key>-<node, hex>`. Each image has devices of its own; equal tables share folders. */
@@ -29,14 +29,14 @@ export function parseDevice(name: string): DeviceName {
   return { blob, table, node: Number.parseInt(node, 16) };
 }
 
-/** Lower nodes are taken: the root, and offsets in its listing. */
+/** Lower nodes are reserved for the root, and for offsets in its listing. */
 const FIRST_NODE = 3;
-/** What randomInt can give, at most. */
+/** Largest range of randomInt. */
 const MAX_RANDOM = 2 ** 48 - 1;
 
 /**
- * A name for a new device with these tables, beside those of `others`. Its node is drawn at random, so that no image can
- * choose another's, nor get one that the kernel may still know of a device that is gone.
+ * A name for a new device with these tables, different from `others`. Its node is random, so that no image can choose
+ * another image's node, nor one that the kernel may still know of a removed device.
  */
 export function newName(tables: string, others: Iterable<string>): string {
   const taken = new Set([...others].map((name) => parseDevice(name).node));
@@ -47,21 +47,21 @@ export function newName(tables: string, others: Iterable<string>): string {
   }
 }
 
-/** What a device's tables are called, `<blob hex>-<table key>`: layout of the address space, chunks, and units. */
+/** Name of a device's tables, `<blob hex>-<table key>`. The key hashes the device's size, its chunks and its units. */
 export function tablesName(blob: string, size: number, table: Uint8Array, units: Uint8Array | null): string {
-  // 128 bits, so that no image can be made to meet another's.
+  // 128 bits, so that no image can be made to collide with another one.
   const hash = createHash('sha256').update(table).update(String(size));
   if (units !== null) hash.update('units').update(units);
   return `${blob}-${hash.digest('hex').slice(0, 32)}`;
 }
 
-/** The folder of the device `name`, inside its blob's. */
+/** The folder of the device `name`, inside its blob's folder. */
 export function folderOf(cache: string, name: string): string {
   const { blob, table } = parseDevice(name);
   return join(cache, blob, table);
 }
 
-/** Makes the folders of a device and says where they are. */
+/** Makes the folders of a device and returns their paths. */
 export async function makeStores(cache: string, name: string) {
   const ownDir = folderOf(cache, name);
   const sharedDir = dirname(ownDir);
@@ -69,16 +69,16 @@ export async function makeStores(cache: string, name: string) {
   return { sharedDir, ownDir };
 }
 
-/** Removes every folder that none of the devices in `kept` needs, and what an earlier removal left. */
+/** Removes every folder that no device in `kept` needs, and the remains of an earlier removal. */
 export async function sweep(cache: string, kept: Iterable<string>): Promise<void> {
-  const wanted = new Map<string, Set<string>>();
+  const needed = new Map<string, Set<string>>();
   for (const name of kept) {
     const { blob, table } = parseDevice(name);
-    wanted.set(blob, (wanted.get(blob) ?? new Set()).add(table));
+    needed.set(blob, (needed.get(blob) ?? new Set()).add(table));
   }
   const trash: string[] = [];
-  // Renamed first: what is half removed must not look like a cache. It stays in its folder, since a full disk has no room
-  // for another one.
+  // The folder is renamed first: a half removed one must not look like a cache. It stays in the cache's folder, since a full
+  // disk has no room for another folder.
   const discard = async (path: string): Promise<void> => {
     const doomed = join(cache, `${TRASH}-${randomUUID()}`);
     await rename(path, doomed);
@@ -89,7 +89,7 @@ export async function sweep(cache: string, kept: Iterable<string>): Promise<void
       trash.push(join(cache, blob));
       continue;
     }
-    const tables = wanted.get(blob);
+    const tables = needed.get(blob);
     if (tables === undefined) {
       await discard(join(cache, blob));
       continue;

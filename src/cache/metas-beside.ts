@@ -11,8 +11,8 @@ import type { KeptMeta, MetaSources } from './blob-metas.ts';
 const fileOf = (name: string): string => `${name}.blob.meta`;
 
 /**
- * Files to put beside a bootstrap, by name: the chunk info that its blobs need, as far as `kept` has it. The daemon fetches
- * the rest. `blobId`: hex id of the blob that the bootstrap was taken out of. FORMAT for what is not a bootstrap.
+ * Files to put beside a bootstrap, by name: the chunk info that its blobs need, if `kept` has it. The daemon fetches
+ * the rest. `blobId`: hex id of the blob that the bootstrap was taken out of. FORMAT when `bootstrap` is not one.
  */
 export async function metaFiles(
   bootstrap: Buffer,
@@ -39,8 +39,8 @@ export async function metaFilesOf(
 }
 
 /**
- * The `blob.meta` of a blob in `folder`; null when it is not there. FORMAT for one of another size, FORBIDDEN or SYSTEM for
- * one that cannot be read.
+ * The `blob.meta` of a blob in `folder`; null when it is not there. FORMAT when it has another size, FORBIDDEN or
+ * SYSTEM when it cannot be read.
  */
 export const metasBeside =
   (folder: string) =>

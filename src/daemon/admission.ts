@@ -1,6 +1,6 @@
 /**
- * Lets work begin, in the order in which it came, while the sizes of all that runs stay within a bound. What is larger than
- * that runs alone.
+ * Starts work in the order of its arrival while the sizes of all running work stay within a limit. Work larger than the
+ * limit runs alone.
  */
 export class Admission {
   readonly #limit: number;
@@ -11,7 +11,7 @@ export class Admission {
     this.#limit = limit;
   }
 
-  /** Resolves with the function that ends the work. Work that has to wait is passed by none, however small. */
+  /** Resolves with the function that ends the work. No later work overtakes work that waits, however small. */
   async enter(size: number, signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     if (this.#waiting.length === 0 && this.#fits(size)) return this.#begin(size);
@@ -19,7 +19,7 @@ export class Admission {
       const giveUp = (): void => {
         this.#waiting = this.#waiting.filter((other) => other !== waiter);
         reject(signal.reason);
-        // It may have been the one that the others waited for.
+        // The work behind it may fit now.
         this.#admit();
       };
       const begin = (): void => {

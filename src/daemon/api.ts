@@ -1,15 +1,15 @@
-/** The control API as TypeScript sees it; its messages are made from `proto/lacuna/daemon/v1/daemon.proto`. */
+/** Types of the control API. Its messages are generated from `proto/lacuna/daemon/v1/daemon.proto`. */
 import type * as messages from '../grpc/messages/daemon.gen.ts';
 import { loadService, type Sent, type TypedDefinition } from '../grpc/proto.ts';
 
 export type { AttachResponse, Counters, DeviceStatus, ImageStatus } from '../grpc/messages/daemon.gen.ts';
 
-/** A message as it is sent, of which `Needed` has no default. */
+/** A message to send; fields in `Needed` have no default. */
 type Request<Message, Needed extends keyof Message> = Sent<Message> & Pick<Message, Needed>;
 
 export type RegistrySource = Request<messages.RegistrySource, 'host' | 'repository'>;
 
-/** Where blobs come from: exactly one of the three. */
+/** A source of blobs: exactly one of the three. */
 export type Source =
   | { readonly registry: RegistrySource }
   | { readonly directory: messages.DirectorySource }

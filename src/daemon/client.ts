@@ -1,6 +1,6 @@
 /**
- * The control API from the other side of the socket: connect to a root's daemon, start one where there is none.
- * Keeping one alive is in `supervise.ts`.
+ * The client of the control API: connects to a root's daemon, and starts one where none runs. `supervise.ts` keeps a
+ * daemon alive.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { access, constants, open, readFile } from 'node:fs/promises';
@@ -22,22 +22,22 @@ import { makeRoot, type RootPaths, rootPaths } from './root.ts';
 
 type Settings = Pick<CallSettings, 'signal' | 'timeout' | 'waitForReady'>;
 
-/** A connection to one root's daemon. It is made when first used, and again after the daemon was restarted. */
+/** A client of one root's daemon. It connects when first used, and again after the daemon was restarted. */
 export interface DaemonClient extends Disposable {
   readonly root: string;
   attach(request: AttachRequest, settings?: Settings): Promise<AttachResponse>;
   detach(id: string, settings?: Settings): Promise<void>;
   setCredentials(request: SetCredentialsRequest, settings?: Settings): Promise<void>;
   status(settings?: Settings): Promise<Status>;
-  /** One event with the daemon's pid, then open until it dies or is stopped. */
+  /** Yields one event with the daemon's pid, then stays open until the daemon dies or is stopped. */
   watch(settings?: Settings): AsyncIterable<{ pid: number }>;
   stop(settings?: Settings): Promise<void>;
   close(): void;
 }
 
-/** Milliseconds that a call waits for its answer unless it says otherwise, a restart of the daemon included. */
+/** Default timeout of a call in milliseconds, a restart of the daemon included. */
 const DEFAULT_CALL_TIMEOUT = 60_000;
-/** The same of Attach: the daemon gives up first, and says why. */
+/** Timeout of Attach in milliseconds: the daemon gives up first, and says why. */
 const ATTACH_TIMEOUT = DEFAULT_CALL_TIMEOUT + MAX_ATTACH_SECONDS * 1000;
 
 /** A client of the daemon of `root`, running or not. Calls wait for a daemon that is being restarted. */
@@ -67,11 +67,11 @@ function withCounters({ counters, ...status }: StatusResponse, subject: string):
   throw new LacunaError('PROTOCOL', 'the daemon answered without its counters', { op: 'status', subject });
 }
 
-/** For a daemon that is started now; one that runs keeps its own. */
+/** Settings of a daemon that is started; one that runs keeps its own. */
 export interface DaemonStart {
   /** Configuration file. */
   readonly config?: string;
-  /** Wins over the configuration's. */
+  /** Takes precedence over the configuration's level. */
   readonly logLevel?: LogLevel;
   readonly logFormat?: LogFormat;
 }
@@ -79,18 +79,18 @@ export interface DaemonStart {
 export interface EnsureOptions extends DaemonStart {
   readonly log?: Log;
   readonly signal?: AbortSignal;
-  /** Milliseconds until a daemon that does not come up is given up; default {@link DEFAULT_START_TIMEOUT}. */
+  /** Milliseconds that a daemon may take to answer after its start; default {@link DEFAULT_START_TIMEOUT}. */
   readonly startTimeout?: number;
 }
 
 const DEFAULT_START_TIMEOUT = 20_000;
 
-/** How often a daemon that comes up is looked for. */
+/** Milliseconds between two checks whether a started daemon answers. */
 const POLL_MILLISECONDS = 20;
 
 /**
- * A client of a daemon that answers. Starts one, in a session of its own, where none does: it outlives the caller.
- * UNAVAILABLE with the end of its log when it does not come up.
+ * A client of a daemon that answers. Where none does, starts one in a session of its own, which outlives the caller.
+ * UNAVAILABLE with the end of its log when it does not answer in time.
  */
 export async function ensureDaemon(root: string, options: EnsureOptions = {}): Promise<DaemonClient> {
   const log = options.log ?? silentLog;
@@ -111,8 +111,8 @@ export async function ensureDaemon(root: string, options: EnsureOptions = {}): P
 }
 
 /**
- * SYSTEM where the file system is read-only. The daemon of such a root serves what was attached before, but its socket cannot
- * be made: it would be waited for in vain.
+ * SYSTEM where the file system is read-only. The daemon of such a root serves images attached before, but it cannot make its
+ * socket, so a caller would wait in vain.
  */
 async function assertWritable(root: string, op: string): Promise<void> {
   await access(root, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
@@ -132,11 +132,11 @@ async function answers(client: DaemonClient): Promise<boolean> {
 
 interface StartedDaemon {
   child: ChildProcess;
-  /** Where its part of the log begins. */
+  /** Offset in the log file at which its own lines begin. */
   logStart: number;
 }
 
-/** The same file from `src/daemon` and `dist/daemon`: Node 20 runs only what is built. */
+/** The path leads to the built file from `src/daemon` and from `dist/daemon`: Node 20 runs only JavaScript. */
 const DAEMON_MAIN = fileURLToPath(new URL('../../dist/daemon/main.js', import.meta.url));
 
 async function startDaemon(paths: RootPaths, options: EnsureOptions): Promise<StartedDaemon> {
@@ -144,7 +144,8 @@ async function startDaemon(paths: RootPaths, options: EnsureOptions): Promise<St
   if (options.config !== undefined) words.push('--config', options.config);
   if (options.logLevel !== undefined) words.push('--log-level', options.logLevel);
   if (options.logFormat !== undefined) words.push('--log-format', options.logFormat);
-  // What it says when it cannot log any more. A full disk must not keep it from starting: readers wait for it.
+  // The daemon's standard error, for a daemon that cannot write its log. A full disk must not keep it from starting: readers
+  // wait for it.
   await using errors = await open(paths.log, 'a', 0o600).catch(() => null);
   const output = errors?.fd ?? 'ignore';
   const child = spawn(process.execPath, words, { detached: true, cwd: '/', stdio: ['ignore', output, output] });
@@ -165,10 +166,10 @@ async function waitForDaemon(
   for (;;) {
     if (await answers(client)) return;
     const { exitCode, signalCode } = started.child;
-    // Somebody else's daemon had the lock, is coming up or going down; or ours was killed. It is wanted once more.
+    // Another daemon held the lock and is starting or ending, or ours was killed: a start is tried again.
     const lost = exitCode === EXIT.conflict || signalCode !== null;
     if ((exitCode !== null && !lost) || performance.now() > deadline) {
-      throw new LacunaError('UNAVAILABLE', 'the daemon did not come up', {
+      throw new LacunaError('UNAVAILABLE', 'the daemon was started and does not answer', {
         op: 'start daemon',
         subject: paths.root,
         hint: (await logEnd(paths.log, started.logStart)) || `see ${paths.log}`,
@@ -181,13 +182,13 @@ async function waitForDaemon(
   }
 }
 
-/** The last lines of what the daemon said, for the error message. */
+/** The last lines of the daemon's log, for the error message. */
 async function logEnd(path: string, start: number): Promise<string> {
   try {
     const text = (await readFile(path)).subarray(start).toString('utf8').trim();
     return text.split('\n').slice(-3).join('\n');
   } catch {
-    // No log, nothing to add.
+    // The hint is optional: without a log there is none.
     return '';
   }
 }

@@ -1,9 +1,9 @@
-/** A signal that fires with another one, or after a time. */
+/** A signal that aborts with another one, or after a time. */
 import { LacunaError } from '../errors.ts';
 
 /**
- * `AbortSignal.any` with `AbortSignal.timeout` does not do: in Node 20 nothing keeps the timeout, and a collection of garbage
- * takes it away with its timer.
+ * `AbortSignal.any` with `AbortSignal.timeout` is not reliable: in Node 20 nothing references the timeout, and garbage
+ * collection removes it with its timer.
  */
 export class Deadline implements Disposable {
   readonly #abort = new AbortController();
@@ -13,7 +13,8 @@ export class Deadline implements Disposable {
 
   constructor(parent: AbortSignal, milliseconds: number) {
     this.#parent = parent;
-    const expire = (): void => this.#abort.abort(new LacunaError('TIMEOUT', `${milliseconds / 1000} s are over`));
+    const expire = (): void =>
+      this.#abort.abort(new LacunaError('TIMEOUT', `not done within ${milliseconds / 1000} s`));
     this.#timer = setTimeout(expire, milliseconds);
     if (parent.aborted) this.#follow();
     else parent.addEventListener('abort', this.#follow, { once: true });

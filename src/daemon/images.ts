@@ -1,7 +1,7 @@
 /**
- * The attached images and their blob devices. Each image has devices of its own, which ask its own sources and take of its
- * own budgets; devices of a blob share its store, and those whose tables agree also the tables. All changes run one after
- * another; bootstraps are read meanwhile.
+ * The attached images and their blob devices. Each image has devices of its own, which use its own sources and budgets.
+ * Devices of one blob share its store, and those with equal tables share the tables in memory. Changes run one after
+ * another; bootstraps are read concurrently.
  */
 import { join } from 'node:path';
 import { type DeviceTables, loadTables, type StoredDevice, saveTables } from '../cache/device-tables.ts';
@@ -9,7 +9,7 @@ import { makeStores, newName, parseDevice, sweep } from '../cache/layout.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { Fetcher } from '../fetch/fetcher.ts';
 import type { BlobFs } from '../native/addon.ts';
-import type { Log } from '../observe/log.ts';
+import { errorRow, type Log } from '../observe/log.ts';
 import type { AttachRequest, DeviceStatus, ImageStatus } from './api.ts';
 import { assertOpenFiles } from './open-files.ts';
 import { readDeviceTables } from './read-device-tables.ts';
@@ -21,16 +21,16 @@ import type { Sources } from './sources.ts';
 import { Turns } from './turns.ts';
 
 interface Device {
-  /** Of one image, and no other image's. */
+  /** Name of the device, which belongs to one image alone. */
   readonly name: string;
   readonly tables: DeviceTables;
   readonly handle: number;
 }
 
 interface Attached {
-  /** Null when it is damaged. */
+  /** Null when the record is damaged. */
   readonly record: ImageRecord | null;
-  /** Names that the kernel may still know of an earlier process: kept for this image. */
+  /** Device names that the kernel may know from an earlier process; they stay reserved for this image. */
   readonly recorded: readonly string[];
   readonly devices: readonly Device[];
   /** Why it could not be attached after a restart. */
@@ -43,7 +43,7 @@ export interface ImagesOptions {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly log: Log;
-  /** How bootstraps are read; default: in this thread. */
+  /** Reads bootstraps; default: in this thread. */
   readonly readTables?: ReadTables;
   /** Milliseconds after which a source counts as silent. */
   readonly silence?: number;
@@ -52,7 +52,7 @@ export interface ImagesOptions {
 export class Images {
   readonly #options: ImagesOptions;
   readonly #images = new Map<string, Attached>();
-  /** All images' devices, by name. */
+  /** Devices of all images, by name. */
   readonly #devices = new Map<string, Device>();
   readonly #turns = new Turns();
 
@@ -60,7 +60,7 @@ export class Images {
     this.#options = options;
   }
 
-  /** Attaches what the records say. An image that fails keeps its cache and its problem is reported; others go on. */
+  /** Attaches all recorded images. One that fails keeps its cache, and status reports its problem. */
   async restore(): Promise<void> {
     const { paths, log } = this.#options;
     const { good, damaged } = await readRecords(paths.images);
@@ -71,9 +71,12 @@ export class Images {
         this.#setProblem(record.id, record, recorded, toLacunaError(error));
       });
     }
-    // Readers wait; what cannot be deleted now is deleted with the next image.
+    // Readers wait for the restore. A failed deletion is retried when an image is attached or detached.
     await this.#sweep().catch((error: unknown) => {
-      log.warn({ error: toLacunaError(error).toJSON() }, 'the cache could not be swept');
+      log.warn(
+        { error: errorRow(error) },
+        'could not delete unused parts of the cache; the next attach or detach retries',
+      );
     });
   }
 
@@ -83,11 +86,11 @@ export class Images {
     const record = this.#setAttached(before, devices);
     const isSame = devices.every(({ name }, index) => name === before.devices[index]?.name);
     if (isSame) return;
-    // It was of version 1. Without a record of the new names the next process would choose others.
+    // The record had version 1. Without a record of the new names the next process would choose others.
     await writeRecord(paths.images, record).catch((error: unknown) => {
       log.warn(
-        { image: record.id, error: toLacunaError(error).toJSON() },
-        'the names of devices could not be recorded',
+        { image: record.id, error: errorRow(error) },
+        'could not record the names of the devices; the next daemon chooses others',
       );
     });
   }
@@ -99,57 +102,62 @@ export class Images {
   }
 
   #setProblem(id: string, record: ImageRecord | null, recorded: readonly string[], problem: LacunaError): void {
-    this.#options.log.error({ image: id, error: problem.toJSON() }, 'an image could not be attached again');
+    this.#options.log.error(
+      { image: id, error: errorRow(problem) },
+      'could not attach an image again: reads of it fail until it is attached anew',
+    );
     this.#images.set(id, { record, recorded, devices: [], problem });
   }
 
   /** Paths of the device files, in blob table order. */
   async attach(request: AttachRequest, signal?: AbortSignal): Promise<string[]> {
-    const asked = recordOf(request);
-    return await this.#turns.ofImage(asked.id, async () => {
+    const requested = recordOf(request);
+    const { id } = requested;
+    return await this.#turns.ofImage(id, async () => {
       try {
-        // Others need not wait for a large bootstrap.
-        const tables = await this.#readTables(asked, signal);
-        return await this.#turns.ofAll(() => this.#attach(asked, tables));
+        // Other images do not wait while a large bootstrap is read.
+        const tables = await this.#readTables(requested, signal);
+        return await this.#turns.ofAll(() => this.#attach(requested, tables));
       } catch (error) {
-        if (!this.#images.has(asked.id)) await removeRecord(this.#options.paths.images, asked.id);
-        await this.#closeUnused(asked.id);
+        if (!this.#images.has(id)) await removeRecord(this.#options.paths.images, id);
+        await this.#closeUnused(id);
         throw error;
       }
     });
   }
 
-  async #attach(asked: ImageRecord, tables: readonly DeviceTables[]): Promise<string[]> {
+  async #attach(request: ImageRecord, tables: readonly DeviceTables[]): Promise<string[]> {
     const { paths, log } = this.#options;
-    const known = this.#images.get(asked.id);
-    const before = known?.devices ?? [];
-    await assertOpenFiles([...this.#devices.keys(), ...tables.map(({ name }) => name)], asked.id);
-    const devices = await this.#open(asked, tables);
-    const record = { ...asked, devices: devices.map(recordedOf) };
+    const previous = this.#images.get(request.id);
+    const before = previous?.devices ?? [];
+    await assertOpenFiles([...this.#devices.keys(), ...tables.map(({ name }) => name)], request.id);
+    const devices = await this.#open(request, tables);
+    const record = { ...request, devices: devices.map(recordedOf) };
     try {
       await writeRecord(paths.images, record);
     } catch (error) {
       this.#releaseAll(devices, before);
-      // What stays asks the places that are recorded, as before.
-      if (known?.record) for (const device of before) this.#tellFetcher(known.record, device);
+      // Devices that stay use the recorded sources again.
+      if (previous?.record) for (const device of before) this.#addToFetcher(previous.record, device);
       throw error;
     }
     this.#setAttached(record, devices);
     const released = this.#releaseAll(before, devices);
     await this.#closeUnused(record.id);
-    if (released > 0 || known?.record === null) await this.#sweep();
+    if (released > 0 || previous?.record === null) await this.#sweep();
     log.info({ image: record.id, devices: devices.length }, 'attached');
     return devices.map((device) => join(paths.fuse, device.name));
   }
 
-  /** NOT_FOUND for an unknown id. */
+  /** Detaches an image. NOT_FOUND for an unknown id. */
   detach(id: string): Promise<void> {
     return this.#turns.ofImage(id, () => this.#turns.ofAll(() => this.#detach(id)));
   }
 
   async #detach(id: string): Promise<void> {
     const image = this.#images.get(id);
-    if (image === undefined) throw new LacunaError('NOT_FOUND', `no image ${id}`, { op: 'detach', subject: id });
+    if (image === undefined)
+      throw new LacunaError('NOT_FOUND', 'the image is not attached', { op: 'detach', subject: id });
     await removeRecord(this.#options.paths.images, id);
     this.#images.delete(id);
     this.#releaseAll(image.devices, []);
@@ -179,13 +187,16 @@ export class Images {
     return { images, devices: [...this.#images].flatMap(devicesOf) };
   }
 
-  /** From the tables that lie in the cache; where one is lost or damaged, from the bootstrap. */
+  /** Loads the tables from the cache; where one is missing or damaged, reads all of them from the bootstrap. */
   async #restoreTables(record: ImageRecord): Promise<DeviceTables[]> {
     try {
       return await Promise.all(record.devices.map((device) => loadTables(this.#options.paths.cache, device)));
     } catch (error) {
-      const problem = toLacunaError(error).toJSON();
-      this.#options.log.warn({ image: record.id, error: problem }, 'a chunk table is lost, reading the bootstrap');
+      const problem = errorRow(error);
+      this.#options.log.warn(
+        { image: record.id, error: problem },
+        'could not load a chunk table from the cache, reading the bootstrap instead',
+      );
       return await this.#readTables(record);
     }
   }
@@ -201,9 +212,9 @@ export class Images {
   }
 
   async #open(record: ImageRecord, tables: readonly DeviceTables[]): Promise<Device[]> {
-    const known = this.#images.get(record.id);
-    const before = known?.devices ?? [];
-    const recorded = [...record.devices.map(({ name }) => name), ...(known?.recorded ?? [])];
+    const previous = this.#images.get(record.id);
+    const before = previous?.devices ?? [];
+    const recorded = [...record.devices.map(({ name }) => name), ...(previous?.recorded ?? [])];
     const devices: Device[] = [];
     try {
       for (const one of tables) {
@@ -213,8 +224,8 @@ export class Images {
         const free = (old: string): boolean => hasTables(old, one.name) && !this.#devices.has(old);
         const name = recorded.find(free) ?? newName(one.name, this.#names());
         const device = mine ?? (await this.#add(record.id, name, one));
-        // Before anything else is waited for: readers may miss chunks of it from now on.
-        this.#tellFetcher(record, device);
+        // Comes before any other await: readers may miss chunks of the device from now on.
+        this.#addToFetcher(record, device);
         devices.push(device);
       }
     } catch (error) {
@@ -241,13 +252,13 @@ export class Images {
     return device;
   }
 
-  #tellFetcher({ id: image, sources }: ImageRecord, { handle, tables }: Device): void {
+  #addToFetcher({ id: image, sources }: ImageRecord, { handle, tables }: Device): void {
     const { id: blob, storedSize, table, units } = tables;
     const places = this.#options.sources.of({ id: image, sources }, blob, storedSize);
     this.#options.fetcher.addDevice(handle, { image, blob, table, units, sources: places });
   }
 
-  /** Says how many there were that are not `kept`. */
+  /** Releases the devices that are not in `kept`; returns their number. */
   #releaseAll(devices: readonly Device[], kept: readonly Device[]): number {
     // A set, since a blob table may name one blob twice.
     const released = new Set(devices.filter((device) => !kept.includes(device)));
@@ -259,17 +270,17 @@ export class Images {
     return released.size;
   }
 
-  /** Connections to places that the image does not name, or no longer, are closed. */
+  /** Closes connections to sources that the image does not have, or no longer has. */
   #closeUnused(image: string): Promise<void> {
     return this.#options.sources.retain(image, this.#images.get(image)?.record?.sources ?? []);
   }
 
-  /** Of all devices, those included that could not be made after a restart. */
+  /** Names of all devices, also of those that could not be added after a restart. */
   #names(): string[] {
     return [...this.#devices.keys(), ...[...this.#images.values()].flatMap(({ recorded }) => recorded)];
   }
 
-  /** Deletes what no image needs; nothing while a record is damaged, since what its image needs is not known. */
+  /** Deletes cache folders that no image needs. Deletes nothing while a record is damaged: its image may need them. */
   async #sweep(): Promise<void> {
     if ([...this.#images.values()].some(({ record }) => record === null)) return;
     await sweep(this.#options.paths.cache, this.#names());
@@ -278,5 +289,5 @@ export class Images {
 
 const recordedOf = ({ name, tables: { size, storedSize } }: Device): StoredDevice => ({ name, size, storedSize });
 
-/** Whether the device `name` has the tables that are called so. */
+/** Whether the device `name` has the tables of this name. */
 const hasTables = (name: string, tables: string): boolean => name.startsWith(`${tables}-`);

@@ -1,11 +1,11 @@
 /**
- * The process that `ensureDaemon` starts. It loads nothing of the command line, because reads wait for it after a
+ * The process that `ensureDaemon` starts. It loads no module of the command line, because reads wait for it after a
  * crash. `lacuna daemon` runs the same in the foreground.
  */
 import { parseArgs } from 'node:util';
 import { defaultConfig, loadConfig } from '../config/load.ts';
 import { exitCodeOf, toLacunaError } from '../errors.ts';
-import { DEFAULT_LOG_FORMAT, LOG_FORMATS, LOG_LEVELS, type LogLevel, openLog } from '../observe/log.ts';
+import { DEFAULT_LOG_FORMAT, errorRow, LOG_FORMATS, LOG_LEVELS, type LogLevel, openLog } from '../observe/log.ts';
 import { runDaemon } from './run.ts';
 
 const { values } = parseArgs({
@@ -18,7 +18,7 @@ const { values } = parseArgs({
   },
 });
 
-// What cannot be told, as on a full disk, must not end the work.
+// A write to standard error that fails, as on a full disk, must not end the daemon.
 process.stderr.on('error', () => {});
 
 const stop = new AbortController();
@@ -36,7 +36,7 @@ try {
   await runDaemon({ root: values.root, config, log, signal: stop.signal });
 } catch (error) {
   const failure = toLacunaError(error);
-  log.error({ error: failure.toJSON() }, 'the daemon ends');
+  log.error({ error: errorRow(failure) }, 'the daemon ends');
   process.exitCode = exitCodeOf(failure);
 }
 

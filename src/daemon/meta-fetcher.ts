@@ -1,14 +1,14 @@
-/** Brings stored chunk info from where an image's blobs are; what it says is not looked at here. */
+/** Fetches stored chunk info from an image's sources, without looking into it. */
 import type { FetchMeta } from '../cache/blob-metas.ts';
 import { HedgedRead } from '../fetch/hedged.ts';
 import type { MetaPlace } from '../formats/rafs/metafile.ts';
 import type { ImageRecord } from './record.ts';
 import type { Sources } from './sources.ts';
 
-/** Milliseconds without progress after which a source is given up: whoever attaches waits for it. */
+/** Milliseconds without progress after which a source is given up: an Attach waits for it. */
 const META_STALL = 30_000;
 
-/** Fetches from the places that the image names. `silence`: milliseconds after which the next one is asked as well. */
+/** Fetches from the image's sources. `silence`: milliseconds without progress after which the next one is asked as well. */
 export function metaFetcher(record: ImageRecord, places: Sources, silence: number, signal: AbortSignal): FetchMeta {
   const { standing } = places;
   const reads = new Map<string, HedgedRead>();
@@ -19,7 +19,7 @@ export function metaFetcher(record: ImageRecord, places: Sources, silence: numbe
   return async (place) => {
     const read = reads.get(place.id) ?? readOf(place);
     reads.set(place.id, read);
-    const found = await read.next();
-    return found && { stored: found.bytes, subject: found.source.subject };
+    const delivery = await read.next();
+    return delivery && { stored: delivery.bytes, subject: delivery.source.subject };
   };
 }

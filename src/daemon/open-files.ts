@@ -1,29 +1,29 @@
-/** How many files the stores of blob devices keep open, and how many this process may open. */
+/** Open files that the stores of blob devices need, and the limit of this process. */
 import { readFile } from 'node:fs/promises';
 import { parseDevice } from '../cache/layout.ts';
 import { LacunaError } from '../errors.ts';
 
 /** `data` and `map` of a store. */
 const FILES_PER_STORE = 2;
-/** Left for sockets, connections to registries, and files that are open for a moment. */
+/** Reserved for sockets, connections to registries, and files that are open for a moment. */
 const RESERVED_FILES = 128;
 
 /**
- * SYSTEM when the stores of all `devices` (names) need more open files than the limit allows. Counted, not tried: the
- * daemon that takes over from this one needs as many, and readers wait for it.
+ * SYSTEM when the stores of all `devices` (names) need more open files than the limit allows. Files are counted, not opened:
+ * the daemon that takes over from this one needs as many, and readers wait for it.
  */
 export async function assertOpenFiles(devices: Iterable<string>, subject: string): Promise<void> {
   const limit = await openFilesLimit();
   const needed = RESERVED_FILES + storesOf(devices).size * FILES_PER_STORE;
   if (needed <= limit) return;
-  throw new LacunaError('SYSTEM', `all images together need ${needed} open files, the daemon may have ${limit}`, {
+  throw new LacunaError('SYSTEM', `all images together need ${needed} open files, the daemon may open ${limit}`, {
     op: 'attach',
     subject,
-    hint: 'raise the limit of who starts the daemon: `ulimit -n`, or LimitNOFILE= of its service',
+    hint: 'raise the limit of the process that starts the daemon: `ulimit -n`, or LimitNOFILE= of its service',
   });
 }
 
-/** One for each blob, and one for each of its chunk tables. */
+/** Stores: one for each blob, and one for each of its chunk tables. */
 function storesOf(devices: Iterable<string>): ReadonlySet<string> {
   const tables = [...devices].map(parseDevice);
   return new Set(tables.flatMap(({ blob, table }) => [blob, `${blob}-${table}`]));

@@ -1,6 +1,6 @@
 /**
- * A bootstrap → the tables of its blob devices. It is checked first, since the kernel is going to mount it. Nobody vouches
- * for a bootstrap and it may be large, so a thread of its own does this: `table-worker.ts`.
+ * Reads the tables of an image's blob devices from its bootstrap. The bootstrap is checked first, since the kernel is going
+ * to mount it. It is not trusted and may be large, so `table-worker.ts` does this in a thread of its own.
  */
 import { createHash } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
@@ -21,11 +21,11 @@ export interface TableJob {
   readonly bootstrap: string;
   /** Hex id of the blob that the bootstrap was taken out of; null when it names its blobs itself. */
   readonly blobId: string | null;
-  /** File that says which bootstrap was checked before; null: this one is checked in any case. */
+  /** File that records which bootstrap was checked before; null: the bootstrap is always checked. */
   readonly verdict: string | null;
 }
 
-/** Of one blob device; {@link DeviceTables} without its objects, so that it can be sent to another thread. */
+/** {@link DeviceTables} of one blob device without objects, so that they can be sent to another thread. */
 export interface EncodedTables {
   /** Hex sha256 of the blob. */
   readonly id: string;
@@ -38,10 +38,10 @@ export interface EncodedTables {
 
 export type ReadTables = (job: TableJob, fetch: FetchMeta, signal: AbortSignal) => Promise<EncodedTables[]>;
 
-/** Goes up whenever {@link checkStructure} refuses more than before. */
+/** Version of the check: increased whenever {@link checkStructure} refuses more than before. */
 const CHECK_VERSION = 1;
 
-/** The tables in the order of the blob table, and what is to be done once they are on their way. */
+/** Returns the tables in the order of the blob table. `remember` records the check; it is called once they are sent. */
 export async function readTables(
   { bootstrap, blobId, verdict }: TableJob,
   fetch: FetchMeta,
@@ -60,7 +60,7 @@ export async function readTables(
   const image = metas.size === 0 ? named : openBootstrap(bytes, { ...options, metas });
   const tables = image.blobs.map((_, index) => tablesOf(image, index, bootstrap));
   const remember = async (): Promise<void> => {
-    // Without it the next attachment checks again.
+    // A failed write is harmless: the next attachment checks again.
     if (verdict !== null && !wasChecked) await writeFile(verdict, verdictOn(bytes), { mode: 0o600 }).catch(() => {});
   };
   return { tables, remember };
@@ -81,7 +81,7 @@ function tablesOf(image: RafsImage, index: number, subject: string): EncodedTabl
   const size = image.deviceSize(index);
   const table = encodeTable(chunks);
   const units = encodeUnits(chunks);
-  // Checks what it is given.
+  // The constructor checks the table.
   new ChunkTable(table, `${subject}, blob ${blob.id}`);
   const name = tablesName(blob.id, size, table, units);
   return { id: blob.id, name, size, storedSize: blob.compressedSize, table, units };
@@ -93,5 +93,8 @@ async function readBootstrap(path: string): Promise<Buffer> {
   });
   const { size } = await file.stat();
   if (size <= MAX_BOOTSTRAP_SIZE) return await file.readFile();
-  throw new LacunaError('FORMAT', `a bootstrap of ${size} bytes is too large`, { op: 'attach', subject: path });
+  throw new LacunaError('FORMAT', `the bootstrap has ${size} bytes, more than ${MAX_BOOTSTRAP_SIZE}`, {
+    op: 'attach',
+    subject: path,
+  });
 }

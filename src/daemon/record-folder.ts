@@ -1,13 +1,13 @@
-/** The records of the attached images, as files `images/<id>.json`: a restarted daemon finds its images again by them. */
+/** The records of the attached images, as files `images/<id>.json`, from which a restarted daemon attaches them again. */
 import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FormatError, type LacunaError, toLacunaError } from '../errors.ts';
 import { type Complain, checkRecord, type ImageRecord } from './record.ts';
 
 const RECORD = '.json';
-/** Beside a record: which bootstrap was checked. */
+/** Suffix of the file that records which bootstrap was checked. */
 const CHECKED = '.checked';
-/** A record that is being written. */
+/** Suffix of a record that is being written. */
 const TEMPORARY = '.json.tmp';
 
 const ANY_DEVICE_NAME = /\b[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}\b/g;
@@ -17,9 +17,9 @@ const HINT = 'attach the image again (for containerd: remove and pull it), or de
 /** A record that cannot be used. Its image can be detached, or attached again. */
 interface DamagedRecord {
   readonly id: string;
-  /** Names the file and what is wrong with it. */
+  /** Names the file and its problem. */
   readonly error: LacunaError;
-  /** The device names that can still be read in it. */
+  /** Device names that the damaged file still contains. */
   readonly devices: readonly string[];
 }
 
@@ -28,17 +28,17 @@ export interface Records {
   readonly damaged: readonly DamagedRecord[];
 }
 
-/** Every record of the folder. Files that an interrupted write left are removed. */
+/** Reads every record of the folder. Removes files that an interrupted write left. */
 export async function readRecords(folder: string): Promise<Records> {
   const names = (await readdir(folder)).sort();
   const isLeft = (name: string): boolean =>
     name.endsWith(TEMPORARY) || (name.endsWith(CHECKED) && !names.includes(name.replace(CHECKED, RECORD)));
-  // A disk that cannot be written to is no reason not to read the others.
+  // A read-only disk does not keep the other records from being read.
   for (const name of names.filter(isLeft)) await rm(join(folder, name), { force: true }).catch(() => {});
-  const found = await Promise.all(names.filter((name) => name.endsWith(RECORD)).map((name) => readOne(folder, name)));
+  const records = await Promise.all(names.filter((name) => name.endsWith(RECORD)).map((name) => readOne(folder, name)));
   return {
-    good: found.filter((one): one is ImageRecord => !('error' in one)),
-    damaged: found.filter((one): one is DamagedRecord => 'error' in one),
+    good: records.filter((one): one is ImageRecord => !('error' in one)),
+    damaged: records.filter((one): one is DamagedRecord => 'error' in one),
   };
 }
 
@@ -59,8 +59,8 @@ function parseRecord(text: string, id: string, subject: string): ImageRecord {
   const complain: Complain = (field, problem) =>
     new FormatError(field, problem, { op: 'read record', subject, hint: HINT });
   const record = checkRecord(parseJson(text, complain), complain);
-  // Detaching would remove another file, and the image come back.
-  if (record.id !== id) throw complain('id', 'is not that of the file');
+  // Detaching would remove another file, and a restart would attach the image again.
+  if (record.id !== id) throw complain('id', 'does not match the name of the file');
   return record;
 }
 
@@ -72,14 +72,14 @@ function parseJson(text: string, complain: Complain): unknown {
   }
 }
 
-/** Replaces the record in one step. */
+/** Replaces the record atomically. */
 export async function writeRecord(folder: string, value: ImageRecord): Promise<void> {
   const temporary = join(folder, `${value.id}${TEMPORARY}`);
   await writeFile(temporary, JSON.stringify(value, null, 1), { mode: 0o600, flush: true });
   const path = join(folder, `${value.id}${RECORD}`);
   await rename(temporary, path).catch(async (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EISDIR') throw error;
-    // Whatever made a directory of the damaged record: it is not one.
+    // A damaged record may have become a directory.
     await rm(path, { recursive: true });
     await rename(temporary, path);
   });
@@ -90,5 +90,5 @@ export async function removeRecord(folder: string, id: string): Promise<void> {
   await rm(verdictPath(folder, id), { force: true });
 }
 
-/** Where it is remembered that the bootstrap of an image was checked. */
+/** Path of the file that records which bootstrap of an image was checked. */
 export const verdictPath = (folder: string, id: string): string => join(folder, `${id}${CHECKED}`);

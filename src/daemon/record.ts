@@ -1,15 +1,15 @@
 /**
- * The record of an attached image, and how it is checked.
+ * The record of an attached image, and its validation.
  *
- * Checked by hand: readers wait while a daemon that takes over reads its records, and a schema library takes a sixth of
- * the half second that this may last.
+ * Validation uses no schema library: readers wait while a daemon that takes over reads its records, and such a library
+ * takes a sixth of the half second that this may last.
  */
 import { isAbsolute } from 'node:path';
 import type { StoredDevice } from '../cache/device-tables.ts';
 import { LacunaError } from '../errors.ts';
 import type { AttachRequest, RegistrySource } from './api.ts';
 
-/** 2: devices of one image alone, whose names have their nodes in them. Version 1 is read as well. */
+/** Version 2: each device belongs to one image, and its name contains its node. Version 1 is read as well. */
 const VERSION = 2;
 
 export interface ImageRecord {
@@ -33,14 +33,14 @@ const DEVICE_NAMES: Readonly<Record<number, RegExp>> = {
   [VERSION]: /^[0-9a-f]{64}-[0-9a-f]{32}-[0-9a-f]{13}$/,
 };
 
-/** Sources of an image: each may have to be tried before a read is given up. */
+/** Maximum sources of an image: each may have to be tried before a read fails. */
 export const MAX_SOURCES = 16;
 const isPath = (text: string): boolean => isAbsolute(text) && !text.includes('\0');
 
-/** Makes the error for a field that is wrong, and how. */
+/** Makes the error for a wrong field. */
 export type Complain = (field: string, problem: string) => Error;
 
-/** A checked request; USAGE names the field. gRPC leaves unset alternatives of `oneof` out. */
+/** A checked request; USAGE names the field. gRPC omits unset alternatives of a `oneof`. */
 export function recordOf(request: AttachRequest): ImageRecord {
   const { id, bootstrap, sources, blobIds } = request;
   return checkRecord(
@@ -49,7 +49,7 @@ export function recordOf(request: AttachRequest): ImageRecord {
   );
 }
 
-/** The record that `value` holds; one of version 1 keeps the names of its devices. */
+/** Validates a record; one of version 1 keeps the names of its devices. */
 export function checkRecord(value: unknown, complain: Complain): ImageRecord {
   const fields = objectOf(value, 'record', complain);
   const deviceName = DEVICE_NAMES[fields.version as number];
@@ -82,7 +82,7 @@ export function checkRecord(value: unknown, complain: Complain): ImageRecord {
     }),
   };
   if (record.sources.length === 0) throw complain('sources', 'must not be empty');
-  if (record.sources.length > MAX_SOURCES) throw complain('sources', `must be at most ${MAX_SOURCES}`);
+  if (record.sources.length > MAX_SOURCES) throw complain('sources', `must have at most ${MAX_SOURCES} entries`);
   return record;
 }
 

@@ -1,9 +1,9 @@
-/** Where everything of one root lies. The daemon writes below it, the snapshotter has `snapshotter/` of the same root. */
+/** Paths below one root. The daemon writes there, the snapshotter into `snapshotter/` of the same root. */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
 
-/** Where the root is when nobody says otherwise. */
+/** The default root. */
 export const DEFAULT_ROOT = '/var/lib/lacuna';
 
 export interface RootPaths {
@@ -18,7 +18,7 @@ export interface RootPaths {
   readonly fuse: string;
   /** `<blob hex>/{data,map}` the blob's shared store, `<blob hex>/<table key>/{table,data,map}` a device's own. */
   readonly cache: string;
-  /** `<id>.json`: what is attached. */
+  /** `<id>.json`: records of the attached images. */
   readonly images: string;
 }
 
@@ -36,11 +36,11 @@ export function rootPaths(root: string): RootPaths {
   };
 }
 
-/** Makes the folders. Only root's owner may look inside: the cache holds the content of private images. */
+/** Makes the folders. Only their owner may look inside: the cache holds the content of private images. */
 export async function makeRoot(paths: RootPaths): Promise<void> {
   await makeDirectory(paths.root, 0o700);
   for (const path of [paths.cache, paths.images]) await makePrivateDirectory(path);
-  // What is mounted there may be a file system whose daemon is gone: look at the name, not at the directory.
+  // A file system whose daemon is gone may be mounted there, so the directory itself is not accessed.
   await mkdir(paths.fuse, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });

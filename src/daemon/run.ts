@@ -1,4 +1,4 @@
-/** The data-plane process: everything that `lacuna daemon` is. One per root; it may be killed at any moment. */
+/** The data-plane process that `lacuna daemon` runs. One per root; it may be killed at any moment. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../config/table.ts';
 import { toLacunaError } from '../errors.ts';
@@ -7,7 +7,7 @@ import { addon } from '../native/addon.ts';
 import { ensureHolder } from '../native/holder.ts';
 import { lockFor } from '../native/lock.ts';
 import { limitedLog } from '../observe/limited-log.ts';
-import type { Log } from '../observe/log.ts';
+import { errorRow, type Log } from '../observe/log.ts';
 import { Images } from './images.ts';
 import { makeRoot, rootPaths } from './root.ts';
 import { Sources } from './sources.ts';
@@ -29,9 +29,9 @@ export interface RunOptions {
 }
 
 /**
- * Runs until the signal or a Stop. The order matters: readers of a dead predecessor wait in the kernel, get their
- * devices back before anybody is told that one is unknown, and callers find the socket when all is there. What takes
- * long to load is loaded when readers are served from the cache again: the HTTP client first, for those that miss.
+ * Runs until the signal or a Stop. The order matters. Readers of a dead predecessor wait in the kernel: all devices are
+ * added again before a request for an unknown one fails, and the socket is made last. Modules that take long to load are
+ * loaded once readers are served from the cache again, the HTTP client first, for those that miss.
  */
 export async function runDaemon({ root, config, signal, ...options }: RunOptions): Promise<void> {
   const log = limitedLog(options.log);
@@ -77,8 +77,8 @@ export async function runDaemon({ root, config, signal, ...options }: RunOptions
 }
 
 /**
- * Null when `signal` aborts before. A socket cannot be made on a file system that is full or read-only: readers are served
- * all the same.
+ * Retries until the server listens; null when `signal` aborts before. On a full or read-only file system the socket cannot
+ * be made, and readers are served without it.
  */
 async function listen<Server>(make: () => Promise<Server>, log: Log, signal: AbortSignal): Promise<Server | null> {
   for (let attempt = 0; ; attempt++) {
@@ -88,7 +88,10 @@ async function listen<Server>(make: () => Promise<Server>, log: Log, signal: Abo
       const error = toLacunaError(thrown);
       if (error.code !== 'SYSTEM') throw error;
       if (attempt === 0)
-        log.error({ error: error.toJSON() }, 'images are served, but none can be attached or detached');
+        log.error(
+          { error: errorRow(error) },
+          'could not make the control socket, trying again: images are served, but cannot be attached or detached',
+        );
     }
     const isEnding = await sleep(LISTEN_PAUSE, false, { signal }).catch(() => true);
     if (isEnding) return null;

@@ -1,6 +1,6 @@
-/** The control API on this side of the socket. */
+/** The daemon's side of the control API. */
 import { createRequire } from 'node:module';
-import type { Fetcher } from '../fetch/fetcher.ts';
+import type { FetchCounters, Fetcher } from '../fetch/fetcher.ts';
 import type { Daemon } from '../grpc/messages/daemon.gen.ts';
 import type { Handlers } from '../grpc/proto.ts';
 import { serverStream, unary } from '../grpc/unix.ts';
@@ -15,7 +15,7 @@ export interface ServiceOptions {
   readonly fetcher: Fetcher;
   readonly sources: Sources;
   readonly stop: () => void;
-  /** Aborted when the daemon ends: who watches it is told at once. */
+  /** Aborted when the daemon ends: its watchers learn of it at once. */
   readonly ending: AbortSignal;
 }
 
@@ -27,7 +27,7 @@ export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: 
     version,
     startedAt,
     ...images.status(),
-    counters: exactly({ ...blobFs.counters(), ...fetcher.counters() }),
+    counters: exactly({ ...blobFs.counters(), ...fetchCounters(fetcher.counters()) }),
   });
   const handlers: Handlers<Daemon> = {
     Attach: unary(async (request, { signal }) => ({ devices: await images.attach(request, signal) })),
@@ -46,13 +46,21 @@ export function serveDaemon({ images, blobFs, fetcher, sources, stop, ending }: 
       await new Promise<void>((resolve) => over.addEventListener('abort', () => resolve(), { once: true }));
     }),
     Stop: unary(() => {
-      setImmediate(stop); // the answer goes first
+      setImmediate(stop); // after the response is sent
       return {};
     }),
   };
   return { definition: daemonService(), handlers };
 }
 
-/** Compiles only for counters that are all in the message, and all of the message. */
+/** The fetcher's counters under the names of the message. */
+const fetchCounters = ({ readaheadChunks, readaheadBytes, coalesced, ...others }: FetchCounters) => ({
+  ...others,
+  neighbourChunks: readaheadChunks,
+  neighbourBytes: readaheadBytes,
+  joined: coalesced,
+});
+
+/** Compiles only when the counters are exactly those of the message. */
 const exactly = <T extends Counters & { [Name in Exclude<keyof T, keyof Counters>]: never }>(counters: T): Counters =>
   counters;

@@ -1,8 +1,7 @@
 /**
- * Opens the places that blobs come from, for each image one connection pool per repository, with the credentials of the
- * moment: connections that are taken up by one image are never what another one waits for.
- * Repositories are opened, and the registry's code is loaded, with the first read: a daemon that takes over from a dead
- * one must answer from its cache before that.
+ * Opens the sources of blobs with current credentials. Each image has one connection pool per repository, so that no image
+ * waits for connections of another. Repositories are opened, and the registry client is loaded, with the first read: a
+ * daemon that takes over from a dead one must answer from its cache before that.
  */
 import { join } from 'node:path';
 import type { CredentialSource, Credentials } from '../access/credential-source.ts';
@@ -16,15 +15,15 @@ import type { ImageStore, RetryOptions } from '../registry/store.ts';
 import type { RegistrySource, SetCredentialsRequest } from './api.ts';
 import type { ImageRecord } from './record.ts';
 
-/** The fetcher tries again by itself, also elsewhere; the store only bridges a short hiccup. Times in milliseconds. */
+/** The fetcher retries by itself, also at other sources, so the store retries only briefly. Times in milliseconds. */
 const RETRY: RetryOptions = { attempts: 3, minDelay: 50, maxDelay: 500, maxRetryAfter: 5_000 };
 
 export class Sources implements AsyncDisposable {
-  /** Which of them have fallen silent, whoever found out. */
+  /** Record of silent sources, which all readers share. */
   readonly standing = new Standing();
   readonly #registry: Config['registry'];
   readonly #log: Log;
-  /** Of this process only: set through the control API, gone with it. */
+  /** Credentials set through the control API, kept in memory only. */
   readonly #credentials = new Map<string, Credentials>();
   #stored: CredentialSource | null = null;
   /** By image, then by source. */
@@ -41,13 +40,13 @@ export class Sources implements AsyncDisposable {
     else this.#credentials.set(host, { username: username ?? '', password: password ?? '' });
   }
 
-  /** Loads what the first read of a registry would have to wait for. */
+  /** Loads the modules that the first read of a registry needs. */
   async preload(): Promise<void> {
     const [{ preloadTransport }] = await Promise.all([loadRegistry(), loadCredentials()]);
     await preloadTransport();
   }
 
-  /** The places of one blob of an image, in its order. `size`: its length as far as the image uses it. */
+  /** The sources of one blob of an image, in the image's order. `size`: bytes of the blob that the image uses. */
   of({ id: image, sources }: Pick<ImageRecord, 'id' | 'sources'>, id: string, size: number): FetchSource[] {
     return sources.map((source) => {
       if ('directory' in source) return inFolder(source.directory.path, id);
@@ -64,7 +63,7 @@ export class Sources implements AsyncDisposable {
     });
   }
 
-  /** Closes the connections of an image to all but these. */
+  /** Closes the connections of an image to all sources but these. */
   async retain(image: string, sources: ImageRecord['sources']): Promise<void> {
     const opened = this.#stores.get(image) ?? new Map<string, Promise<ImageStore>>();
     const kept = new Set(sources.map((source) => ('registry' in source ? keyOf(source.registry) : '')));
@@ -85,7 +84,7 @@ export class Sources implements AsyncDisposable {
     let store = opened.get(key);
     if (store === undefined) {
       store = this.#openRepository(source);
-      store.catch(() => opened.delete(key)); // a CA file that is missing now may come
+      store.catch(() => opened.delete(key)); // a CA file that is missing now may appear later
       opened.set(key, store);
     }
     return store;

@@ -1,6 +1,6 @@
 /**
- * A worker thread that waits for work. Starting one, loading its program and warming it up takes longer than most of its
- * work. It does not keep the process alive, whatever it does.
+ * A worker thread that is kept ready. Starting one, loading its program and warming it up takes longer than most of its
+ * work. It never keeps the process alive.
  */
 import { Worker, type WorkerOptions } from 'node:worker_threads';
 
@@ -14,19 +14,19 @@ export class SpareWorker implements Disposable {
     this.#options = options;
   }
 
-  /** Starts one, to be taken later. */
+  /** Starts a worker, to be taken later. */
   prepare(): void {
     if (this.#spare === null) this.give(this.#start());
   }
 
-  /** The caller's until it is given back or terminated. */
+  /** Takes a worker. The caller gives it back or terminates it. */
   take(): Worker {
     const worker = this.#spare ?? this.#start();
     this.#spare = null;
     return worker;
   }
 
-  /** Takes back one that has done its work. */
+  /** Takes a worker back that has finished its work. */
   give(worker: Worker): void {
     if (this.#spare !== null) {
       void worker.terminate();
@@ -45,7 +45,7 @@ export class SpareWorker implements Disposable {
     const forget = (): void => {
       if (this.#spare === worker) this.#spare = null;
     };
-    // Who has taken it listens as well.
+    // The owner of a taken worker has listeners of its own.
     return worker.on('error', forget).on('exit', forget);
   }
 }

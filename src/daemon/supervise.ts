@@ -1,10 +1,9 @@
-/** Keeps a root's daemon alive: whoever has mounts on it (snapshotter, `lacuna mount`) supervises it. */
+/** Keeps a root's daemon alive. Processes with mounts on it (snapshotter, `lacuna mount`) supervise it. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { toLacunaError } from '../errors.ts';
-import { silentLog } from '../observe/log.ts';
+import { errorRow, silentLog } from '../observe/log.ts';
 import { connectDaemon, type DaemonClient, type EnsureOptions, ensureDaemon } from './client.ts';
 
-/** A daemon that lived so long was well: its death is not one of a row. Milliseconds. */
+/** Milliseconds after which a daemon counts as stable: its death does not increase the delay. */
 const STEADY = 10_000;
 const FIRST_DELAY = 100;
 const MAX_DELAY = 10_000;
@@ -12,17 +11,17 @@ const MAX_DELAY = 10_000;
 export interface Supervisor extends AsyncDisposable {
   /** Stays valid over restarts of the daemon; calls wait for it to be back. */
   readonly client: DaemonClient;
-  /** How often the daemon was found dead. */
+  /** Number of deaths of the daemon so far. */
   readonly restarts: number;
-  /** Ends the watching; the daemon lives on. */
+  /** Ends the supervision; the daemon keeps running. */
   close(): Promise<void>;
 }
 
 /**
- * Resolves when the daemon of `root` answers; from then on starts another one whenever it dies: the first time at
- * once, with growing delays when one death follows the other. It may be somebody else's child, and several may
- * supervise one root: the root's lock lets one daemon through. The first start's failure is thrown, later ones are
- * logged and tried again.
+ * Resolves when the daemon of `root` answers; from then on restarts it whenever it dies: the first time at once, with
+ * growing delays when deaths follow each other. The daemon may be a child of another process, and several processes may
+ * supervise one root: its lock admits one daemon. A failure of the first start is thrown; later ones are logged and
+ * retried.
  */
 export async function superviseDaemon(root: string, options: EnsureOptions = {}): Promise<Supervisor> {
   const log = options.log ?? silentLog;
@@ -38,17 +37,22 @@ export async function superviseDaemon(root: string, options: EnsureOptions = {})
       if (abort.signal.aborted) return;
       restarts++;
       deaths = performance.now() - started > STEADY ? 0 : deaths + 1;
-      log.warn({ root, restarts }, 'the daemon is gone, starting another one');
+      log.warn({ root, restarts }, 'the daemon is gone, restarting it');
       if (deaths > 1) await sleep(Math.min(FIRST_DELAY * 2 ** (deaths - 2), MAX_DELAY), undefined, abort);
       try {
         (await ensureDaemon(root, { ...options, signal: abort.signal })).close();
       } catch (error) {
-        if (!abort.signal.aborted) log.error({ root, error: toLacunaError(error).toJSON() }, 'no daemon');
+        if (!abort.signal.aborted)
+          log.error(
+            { root, error: errorRow(error) },
+            'could not restart the daemon, trying again: uncached reads wait',
+          );
       }
     }
   };
   const watching = watch().catch((error: unknown) => {
-    if (!abort.signal.aborted) log.error({ root, error: toLacunaError(error).toJSON() }, 'supervision ended');
+    if (!abort.signal.aborted)
+      log.error({ root, error: errorRow(error) }, 'the supervision of the daemon ended: it is not restarted any more');
   });
 
   const close = async (): Promise<void> => {
@@ -66,14 +70,14 @@ export async function superviseDaemon(root: string, options: EnsureOptions = {})
   };
 }
 
-/** Resolves when the stream that a daemon keeps open for its watchers has ended: the kernel closes it at any death. */
+/** Resolves when the daemon's Watch stream has ended, as it does however the daemon dies. */
 async function untilGone(root: string, signal: AbortSignal): Promise<void> {
   using client = connectDaemon(root);
   try {
     for await (const _event of client.watch({ signal })) {
-      // Only its end matters.
+      // Only the end of the stream matters.
     }
   } catch {
-    // So does any error: ensureDaemon finds out what is there.
+    // An error ends the stream as well: ensureDaemon checks whether a daemon runs.
   }
 }

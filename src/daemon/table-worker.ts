@@ -1,4 +1,4 @@
-/** The thread that reads bootstraps, one after another: `readTables` behind a message port. */
+/** The worker thread that reads bootstraps, one after another: `readTables` behind a message port. */
 import { on } from 'node:events';
 import { parentPort } from 'node:worker_threads';
 import type { StoredMeta } from '../cache/blob-metas.ts';
@@ -11,7 +11,7 @@ const send = (message: WorkerMessage, transfer: readonly ArrayBuffer[] = []): vo
   port.postMessage(message, [...transfer]);
 };
 const messages = on(port, 'message');
-/** The next message: a job, or the one answer to what was asked for. */
+/** The next message: a job, or the answer to the pending request. */
 const receive = async <T>(): Promise<T> => {
   const { value } = (await messages.next()) as { value: [T] };
   return value[0];
@@ -33,7 +33,7 @@ type MetaRequest = Extract<WorkerMessage, { kind: 'fetch' }>;
 
 const buffersOf = (tables: readonly EncodedTables[]): ArrayBuffer[] => {
   const buffers = tables.flatMap(({ table, units }) => [table.buffer, ...(units === null ? [] : [units.buffer])]);
-  // Small ones lie in a pool of Node's, which is not to be given away.
+  // Small buffers lie in Node's shared pool, which must not be transferred.
   return buffers.filter((buffer) => buffer.byteLength > Buffer.poolSize) as ArrayBuffer[];
 };
 

@@ -1,9 +1,9 @@
-/** The order of changes: those of one image run one after another, and so do the steps that concern all. */
+/** Serializes changes: those of one image run one after another, and so do steps that concern all images. */
 export class Turns {
   #last: Promise<unknown> = Promise.resolve();
   readonly #lastOf = new Map<string, Promise<void>>();
 
-  /** Runs `work` when all that was asked of this image before is done. */
+  /** Runs `work` after all earlier work of this image. */
   ofImage<T>(id: string, work: () => Promise<T>): Promise<T> {
     const result = (this.#lastOf.get(id) ?? Promise.resolve()).then(work);
     const last = result.then(
@@ -15,7 +15,7 @@ export class Turns {
     return result;
   }
 
-  /** Runs `work` when no other such step runs. */
+  /** Runs `work` after all earlier steps that concern all images. */
   ofAll<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(work);
     this.#last = result.catch(() => {});

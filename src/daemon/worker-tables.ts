@@ -1,6 +1,6 @@
 /**
- * Reads bootstraps in threads of their own, so that a large or hostile one keeps no reader waiting: time and memory of each
- * are bounded, and so is what all together may take.
+ * Reads bootstraps in worker threads, so that no reader waits for a large or hostile one. Time and memory are bounded for
+ * each bootstrap and for all together.
  */
 import { stat } from 'node:fs/promises';
 import type { Worker } from 'node:worker_threads';
@@ -21,24 +21,24 @@ import {
 import type { EncodedTables, ReadTables, TableJob } from './read-tables.ts';
 import { SpareWorker } from './spare-worker.ts';
 
-/** What a thread takes, however small its bootstrap. */
+/** Minimum bytes that a bootstrap is counted with: the memory of a thread. */
 const THREAD_SIZE = 4 * 1024 * 1024;
 
-/** What a worker tells. */
+/** A message from a worker. */
 export type WorkerMessage =
   | { readonly kind: 'fetch'; readonly place: MetaPlace }
-  /** It goes on when so many bytes of chunk info may be decoded. */
+  /** Asks for permission to decode `size` bytes of chunk info. */
   | { readonly kind: 'admit'; readonly size: number }
   | { readonly kind: 'tables'; readonly tables: EncodedTables[] }
   | { readonly kind: 'error'; readonly error: Record<string, unknown> };
 
-/** What it is told when it asks to fetch. */
+/** Answer to a worker's request. */
 export interface MetaAnswer {
   readonly found: StoredMeta | null;
   readonly error: { readonly code: ErrorCode; readonly message: string } | null;
 }
 
-/** Relative to `dist`'s folders, since what imports this is bundled into several of them. */
+/** Relative to the folders of `dist`, since importers of this file are bundled into several of them. */
 const PROGRAM = new URL('../daemon/table-worker.js', import.meta.url);
 
 /** {@link readTables} in worker threads. */
@@ -54,21 +54,21 @@ export class WorkerTables implements Disposable {
   }
 
   readonly read: ReadTables = async (job, fetch, signal) => {
-    // What cannot be looked at fails in the worker, which says why.
+    // A bootstrap that cannot be read fails in the worker, which says why.
     const { size } = await stat(job.bootstrap).catch(() => ({ size: 0 }));
     const isSmall = size <= SMALL_BOOTSTRAPS.each;
     const leave = await enter(isSmall ? this.#small : this.#large, Math.max(size, THREAD_SIZE), job, signal);
     let worker: Worker | null = null;
-    let isFit = false;
+    let isReusable = false;
     try {
       worker = this.#workers.take();
       const tables = await readIn(worker, job, { fetch, metas: this.#metas }, signal);
-      isFit = isSmall;
+      isReusable = isSmall;
       return tables;
     } finally {
       leave();
-      // One that has read a large bootstrap would keep its memory, and what one that failed is doing nobody knows.
-      if (isFit) this.#workers.give(worker!);
+      // A worker that has read a large bootstrap keeps its memory, and one that failed may still be busy: neither is reused.
+      if (isReusable) this.#workers.give(worker!);
       else void worker?.terminate();
     }
   };
@@ -78,20 +78,20 @@ export class WorkerTables implements Disposable {
   }
 }
 
-/** TIMEOUT when others take too long. */
+/** TIMEOUT when reading other bootstraps takes too long. */
 async function enter(admission: Admission, size: number, job: TableJob, signal: AbortSignal): Promise<() => void> {
   using deadline = new Deadline(signal, MAX_WAIT_SECONDS * 1000);
   const until = deadline.signal;
   return await admission.enter(size, until).catch((error: unknown) => {
     signal.throwIfAborted();
     if (!until.aborted) throw error;
-    throw tooMuch('TIMEOUT', `did not begin within ${MAX_WAIT_SECONDS} s: others are being read`, job);
+    throw tooMuch('TIMEOUT', `did not start within ${MAX_WAIT_SECONDS} s: the daemon is reading others`, job);
   });
 }
 
 interface Services {
   readonly fetch: FetchMeta;
-  /** What all threads together may decode. */
+  /** Admit decoding of chunk info, over all threads. */
   readonly metas: { readonly small: Admission; readonly large: Admission };
 }
 
@@ -122,13 +122,15 @@ async function readIn(
         if (message.kind === 'tables') resolve(message.tables);
         else if (message.kind === 'error') reject(errorOf(message.error));
         else if (message.kind === 'fetch') void answer(worker, fetch, message.place);
-        else admit(message.size).catch(() => {}); // who gave up has the reason already
+        else admit(message.size).catch(() => {}); // the reader that gave up has the reason already
       });
       listen('error', (error: Error & { code?: string }) => {
         const isMemory = error.code === 'ERR_WORKER_OUT_OF_MEMORY';
         reject(isMemory ? tooMuch('UNSUPPORTED', `takes more than ${MAX_READ_HEAP} bytes of heap`, job) : error);
       });
-      listen('exit', () => reject(new LacunaError('INTERNAL', 'the thread that reads a bootstrap ended')));
+      listen('exit', () =>
+        reject(new LacunaError('INTERNAL', 'the thread that reads the bootstrap ended unexpectedly')),
+      );
       const stop = (): void => reject(tooMuch('TIMEOUT', `takes more than ${MAX_READ_SECONDS} s`, job));
       until.addEventListener('abort', stop, { once: true });
       worker.postMessage(job);
@@ -142,14 +144,14 @@ async function readIn(
 }
 
 async function answer(worker: Worker, fetch: FetchMeta, place: MetaPlace): Promise<void> {
-  const told = await fetch(place).then(
+  const response = await fetch(place).then(
     (found): MetaAnswer => ({ found, error: null }),
     (thrown: unknown): MetaAnswer => {
       const { code, message } = toLacunaError(thrown);
       return { found: null, error: { code, message } };
     },
   );
-  worker.postMessage(told);
+  worker.postMessage(response);
 }
 
 function errorOf({ code, message, op, subject, hint }: Record<string, unknown>): LacunaError {

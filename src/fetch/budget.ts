@@ -1,6 +1,6 @@
 /**
- * A limit that many share and nobody exhausts: a holder may have as much as is left free. One greedy holder gets half of
- * it, and n of them leave 1/(n+1) to the next (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
+ * A limit that many holders share and none of them exhausts: a holder may use as much as it leaves free. One greedy holder
+ * gets half of it, and n of them leave 1/(n+1) to the next (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
  * packet switches", 1998). The same rule bounds waiting reads in `native/blobfs/src/parked.rs`.
  */
 export class SharedBudget {
@@ -21,7 +21,7 @@ export class SharedBudget {
     return (this.#held.get(holder) ?? 0) + cost <= this.#total - this.#used;
   }
 
-  /** Whether a holder has nothing, and `cost` is within twice the total: room that is kept for such holders alone. */
+  /** Whether the holder holds nothing and `cost` fits within twice the total: that room is reserved for such holders. */
   allowsFirst(holder: string, cost: number): boolean {
     return !this.#held.has(holder) && this.#used + cost <= 2 * this.#total;
   }

@@ -1,6 +1,6 @@
 /**
- * Carries out jobs: whose turn it is, within the budgets, each thing once from one origin. Who wants what, and what to do
- * about failures, is the fetcher's.
+ * Downloads of one fetcher: starts jobs in turn within the budgets, and fetches each chunk or unit once from one origin.
+ * The fetcher decides what is fetched, and handles failures.
  */
 import { FetchBudgets, type FetchLimits } from './fetch-budgets.ts';
 import { Lane } from './lane.ts';
@@ -9,26 +9,26 @@ import { Transfer } from './transfer.ts';
 import { type FetchedDevice, type Job, link, unlink, type Want } from './want.ts';
 
 export interface DownloadLimits extends FetchLimits {
-  /** Maximum compressed bytes of read-ahead in flight, for each image and place, and behind one wanted run. */
+  /** Maximum compressed bytes of read-ahead in flight, for each image and place, and behind one demanded run. */
   readonly inFlight: number;
 }
 
 /** Counters since the start. */
 export interface DownloadCounters {
-  /** Ranged requests, repetitions included, and the bytes they brought. */
+  /** Ranged requests, repetitions included, and the bytes received. */
   requests: number;
   fetchedBytes: number;
-  /** Chunks fetched because a neighbour was wanted, and their compressed bytes. */
-  neighbourChunks: number;
-  neighbourBytes: number;
-  /** Chunks that a reader wanted while they were under way already. */
-  joined: number;
+  /** Chunks fetched as read-ahead, and their compressed bytes. */
+  readaheadChunks: number;
+  readaheadBytes: number;
+  /** Chunks that a reader demanded while their download was under way already. */
+  coalesced: number;
 }
 
 export interface DownloadEvents {
-  /** The bytes of a job are here. Resolves when they are no longer needed. */
+  /** The bytes of a job have arrived. Resolves when they are no longer needed. */
   arrived(job: Job, bytes: Buffer): Promise<void>;
-  /** The request is over; `problem` is why there is a rest. */
+  /** The request has ended; `problem` says why spans are left over. */
   ended(transfer: Transfer<Job>, problem: unknown): void;
 }
 
@@ -36,16 +36,16 @@ export class Downloads {
   readonly counters: DownloadCounters = {
     requests: 0,
     fetchedBytes: 0,
-    neighbourChunks: 0,
-    neighbourBytes: 0,
-    joined: 0,
+    readaheadChunks: 0,
+    readaheadBytes: 0,
+    coalesced: 0,
   };
   readonly #limits: DownloadLimits;
   readonly #events: DownloadEvents;
   readonly #budgets: FetchBudgets;
-  /** Those that have waited longest first: one that began a request goes to the end. */
+  /** Lanes, the one that has waited longest first: a lane that starts a request moves to the end. */
   readonly #lanes = new Map<string, Lane>();
-  /** Jobs under way, by place and identity; and the one begun last of an origin. */
+  /** Jobs under way by place and identity; below, the job started last by origin and identity. */
   readonly #inFlight = new Map<string, Job>();
   readonly #ofOrigin = new Map<string, Job>();
   readonly #transfers = new Set<Transfer<Job>>();
@@ -61,19 +61,19 @@ export class Downloads {
     return this.#transfers;
   }
 
-  /** Jobs of the device's that are under way. */
+  /** Jobs of a device that are under way. */
   ofDevice(handle: number): Job[] {
     return [...this.#inFlight.values()].filter((job) => job.handle === handle);
   }
 
-  /** What of the image's own waits for its turn at this source. */
+  /** The image's own job for this want that waits for its turn at the source. */
   queued({ id, device }: Want, source: FetchSource): Job | undefined {
     return this.#laneOf(device, source).queued(id);
   }
 
   /**
-   * Whether the very same is under way from this source's origin; then the want shares it. The source itself counts as asked
-   * only when it is from its place: another repository of the registry may lack what this one has.
+   * Whether the same chunk or unit is under way from this source's origin; then the want shares that job. The source counts
+   * as tried only when the job asks its place: another repository of the registry may lack the blob.
    */
   join(want: Want, source: FetchSource): boolean {
     const job = this.#shared(want, source);
@@ -81,7 +81,7 @@ export class Downloads {
     link(want, job);
     want.places.add(job.source.place);
     if (job.source.place === source.place) want.tried.add(source);
-    if (want.deadline !== null) this.counters.joined += 1;
+    if (want.deadline !== null) this.counters.coalesced += 1;
     return true;
   }
 
@@ -101,12 +101,12 @@ export class Downloads {
     }
   }
 
-  /** Gives the job that has to be forgotten for it, if any. */
+  /** Returns the job that was dropped to make room, if any. */
   pushReadahead(job: Job): Job | null {
     return this.#laneOf(job.device, job.source).pushReadahead(job);
   }
 
-  /** Begins what the budgets allow. */
+  /** Starts as many requests as the budgets allow. */
   pump(): void {
     if (this.#closed) return;
     const round = this.#budgets.round();
@@ -122,7 +122,7 @@ export class Downloads {
     }
   }
 
-  /** The job is no more to be done, for anybody. */
+  /** Drops the job for all its wants; aborts its request when no want is left. */
   drop(job: Job): void {
     for (const want of job.wants) unlink(want, job);
     const { transfer } = job;
@@ -145,14 +145,14 @@ export class Downloads {
 
   #laneOf({ image }: FetchedDevice, { origin, place }: FetchSource): Lane {
     const key = keyOf(place, image);
-    const known = this.#lanes.get(key);
-    if (known !== undefined) return known;
+    const existing = this.#lanes.get(key);
+    if (existing !== undefined) return existing;
     const made = new Lane(image, origin, this.#limits.inFlight);
     this.#lanes.set(key, made);
     return made;
   }
 
-  /** Whether a queued job has been overtaken by another device's, whose bytes serve its wants as well. */
+  /** Whether another device's job, already under way, serves all wants of a queued job. */
   readonly #isElsewhere = (job: Job): boolean => {
     const wants = [...job.wants];
     if (wants.some((want) => this.#shared(want, job.source) === null)) return false;
@@ -184,7 +184,7 @@ export class Downloads {
 
   async #carryOut(transfer: Transfer<Job>): Promise<void> {
     const deliveries: Promise<void>[] = [];
-    let problem: unknown = new Error('the source sent less than it was asked for');
+    let problem: unknown = new Error('the source sent fewer bytes than requested');
     this.counters.requests += 1;
     try {
       for await (const { span, bytes } of transfer.spans(this.#count))
@@ -201,8 +201,8 @@ export class Downloads {
   };
 
   #countReadahead(jobs: readonly Job[]): void {
-    this.counters.neighbourChunks += jobs.length;
-    this.counters.neighbourBytes += jobs.reduce((sum, { size }) => sum + size, 0);
+    this.counters.readaheadChunks += jobs.length;
+    this.counters.readaheadBytes += jobs.reduce((sum, { size }) => sum + size, 0);
   }
 }
 

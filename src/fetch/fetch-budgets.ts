@@ -1,22 +1,22 @@
-/** How much of what all images share one of them may take: requests and memory. */
+/** Budgets of requests and memory that all images share, and how much of them one image may use. */
 import { SharedBudget } from './budget.ts';
 import type { Lane } from './lane.ts';
 
 export interface FetchLimits {
   /** Maximum concurrent requests of one image to one origin. */
   readonly connections: number;
-  /** Maximum concurrent requests to one origin, and in all. An image gets no more of them than are free. */
+  /** Maximum concurrent requests to one origin, and in all. An image uses at most as many as it leaves free. */
   readonly originConnections: number;
   readonly totalConnections: number;
   /**
-   * Maximum bytes that were asked for and are not in the cache yet. An image gets no more of them than are free; one that
-   * has none gets its first request also beyond it, up to twice as much in all.
+   * Maximum bytes requested and not yet in the cache. An image uses at most as many as it leaves free; the first request of
+   * an image that holds none may exceed the maximum, up to twice as much in all.
    */
   readonly memory: number;
 }
 
 export interface FetchRound {
-  /** Whether the lane may have one more request, of `size` bytes. */
+  /** Whether the lane may start one more request of `size` bytes. */
   allows(lane: Lane, size: number): boolean;
 }
 
@@ -33,9 +33,9 @@ export class FetchBudgets {
     this.#memory = new SharedBudget(limits.memory);
   }
 
-  /** One look at all who wait, those that have waited longest first. */
+  /** One pass over the lanes that wait, the one that has waited longest first. */
   round(): FetchRound {
-    // What an image without any memory has to wait for nobody behind it takes, or many small requests would keep it waiting.
+    // Lanes behind an image that holds no memory and does not fit must wait, or many small requests would starve it.
     let isMemoryOwed = false;
     const allowsMemory = (image: string, size: number): boolean => {
       if (isMemoryOwed) return false;

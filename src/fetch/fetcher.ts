@@ -1,16 +1,16 @@
 /**
- * Fetches what readers wait for, and what they are likely to want next: whom to ask for it, what others have of it, and
- * what to do when it does not come.
+ * Fetches the chunks that readers wait for, and read-ahead: selects sources, shares downloads between devices, and retries
+ * or gives up what does not arrive.
  *
- * A device {@link Want}s a chunk or unit until it is in the cache or given up; a {@link Job} is one download of it. Devices
- * whose tables agree on a chunk share its download from one origin; one whose table lies does not, and an image never
- * waits for another one's origin, nor twice for another one's place there.
+ * A {@link Want} is one device's demand for a chunk or unit, until that is in the cache or given up; a {@link Job} is one
+ * download of it. Devices whose tables agree on a chunk share its download from one origin. A device whose table differs
+ * does not share it, and an image never waits for another image's origin, nor twice for another image's place there.
  */
 
 import { retryDelay, windowsOf } from '../blob/planner.ts';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import type { BlobFs, Miss } from '../native/addon.ts';
-import { type Log, silentLog } from '../observe/log.ts';
+import { errorRow, type Log, silentLog } from '../observe/log.ts';
 import { ResponseError } from '../registry/http/retry.ts';
 import { type DownloadCounters, type DownloadLimits, Downloads } from './downloads.ts';
 import { Standing } from './standing.ts';
@@ -19,7 +19,6 @@ import type { Transfer } from './transfer.ts';
 import {
   type FetchedDevice,
   forgetAsked,
-  hasten,
   identityOf,
   isQueuedReadahead,
   isWaitedFor,
@@ -27,6 +26,7 @@ import {
   jobOf,
   link,
   noteAsked,
+  promote,
   stuckFor,
   unlink,
   type Want,
@@ -36,29 +36,29 @@ import {
 /** errno of a read that is given up. */
 const EIO = 5;
 
-/** Milliseconds between two looks at what is late or stuck. */
+/** Milliseconds between two checks for late reads and stuck requests. */
 const TICK = 200;
 
-/** Milliseconds after which a request that gets nothing is made anew: its connection may be dead. */
+/** Milliseconds without progress after which a request is repeated: its connection may be dead. */
 const STALL = 10_000;
 
 export interface FetchOptions extends DownloadLimits {
-  /** Bytes of the device: the aligned part around a wanted chunk that is fetched behind it. 0 = nothing. */
+  /** Read-ahead window, bytes of the device: the rest of this aligned part is fetched after a demanded chunk. 0 = none. */
   readonly window: number;
   /** Milliseconds without progress after which the next source is asked as well. */
   readonly silence: number;
-  /** Milliseconds after which a read whose data cannot be had fails. */
+  /** Milliseconds after which a read whose data has not arrived fails. */
   readonly deadline: number;
-  /** What is known of the sources, where others ask them as well. */
+  /** Record of silent sources, where other readers use the same sources. */
   readonly standing?: Standing;
   readonly log?: Log;
 }
 
 /** Counters since the start. */
 export interface FetchCounters extends DownloadCounters {
-  /** Chunks asked for once more after an error, wrong bytes or silence. */
+  /** Chunks requested again after an error, wrong bytes or silence. */
   retries: number;
-  /** Chunks given up. */
+  /** Chunks whose reads failed. */
   failures: number;
 }
 
@@ -72,7 +72,7 @@ export class Fetcher {
   readonly #wants = new Wants();
   readonly #downloads: Downloads;
   readonly #standing: Standing;
-  readonly #ticker = new Ticker(TICK, (now, isReliable) => this.#look(now, isReliable));
+  readonly #ticker = new Ticker(TICK, (now, isReliable) => this.#check(now, isReliable));
   #closed = false;
   #retries = 0;
   #failures = 0;
@@ -88,7 +88,7 @@ export class Fetcher {
     });
   }
 
-  /** A device, or new sources of one. */
+  /** Adds a device, or replaces the sources of one. */
   addDevice(handle: number, device: FetchedDevice): void {
     this.#devices.set(handle, device);
     for (const want of this.#wants.ofDevice(handle)) {
@@ -97,7 +97,7 @@ export class Fetcher {
     }
   }
 
-  /** Gives up what the device wants; what others wanted of its requests they ask for themselves. */
+  /** Gives up the device's wants. Other devices that shared its requests make requests of their own. */
   removeDevice(handle: number): void {
     this.#devices.delete(handle);
     for (const want of this.#wants.ofDevice(handle)) this.#settle(want);
@@ -110,7 +110,7 @@ export class Fetcher {
     return { ...this.#downloads.counters, retries: this.#retries, failures: this.#failures };
   }
 
-  /** Aborts everything under way; what readers wait for stays unanswered, for the next process. */
+  /** Aborts all requests. Waiting reads stay unanswered, for the next process. */
   close(): void {
     this.#closed = true;
     this.#ticker.stop();
@@ -123,41 +123,41 @@ export class Fetcher {
     if (device === undefined || this.#closed) return;
     const deadline = performance.now() + this.#options.deadline;
     const fresh = new Set<Want>();
-    const early = new Set<Job>();
+    const promoted = new Set<Job>();
     for (const chunk of chunks) {
       const id = identityOf(device, chunk);
-      const known = this.#wants.get(id, handle);
-      // It may have come, wanted by nobody, while the miss was on its way here; whoever waits has been answered then.
-      if (known === undefined && this.#cache.missing(handle, chunk, 1).length === 0) continue;
-      const want = known ?? this.#wants.add(id, handle, device, chunk);
-      if (known === undefined) fresh.add(want);
-      else if (isQueuedReadahead(known)) for (const job of known.jobs) early.add(hasten(job));
-      else if (!fresh.has(known)) this.#downloads.counters.joined += 1;
+      const existing = this.#wants.get(id, handle);
+      // It may have arrived as read-ahead while the miss was on its way here; its readers have been answered then.
+      if (existing === undefined && this.#cache.missing(handle, chunk, 1).length === 0) continue;
+      const want = existing ?? this.#wants.add(id, handle, device, chunk);
+      if (existing === undefined) fresh.add(want);
+      else if (isQueuedReadahead(existing)) for (const job of existing.jobs) promoted.add(promote(job));
+      else if (!fresh.has(existing)) this.#downloads.counters.coalesced += 1;
       want.deadline ??= deadline;
       want.chunks.add(chunk);
       want.misses += 1;
     }
     if (this.#options.window > 0) this.#queueReadahead(handle, device, chunks);
-    this.#ask(fresh, early);
+    this.#ask(fresh, promoted);
     this.#ticker.start();
   }
 
   #queueReadahead(handle: number, device: FetchedDevice, chunks: readonly number[]): void {
     const source = this.#standing.next(device.sources, new Set(), performance.now())!;
     for (const { first, count } of windowsOf(device.table, chunks, this.#options.window)) {
-      // Backwards, because the newest is taken first.
+      // In reverse, because the newest read-ahead is taken first.
       for (const chunk of this.#cache.missing(handle, first, count).reverse()) {
         const id = identityOf(device, chunk);
         if (this.#wants.get(id, handle) !== undefined) continue;
         const want = this.#wants.add(id, handle, device, chunk);
         noteAsked(want, source);
-        const forgotten = this.#downloads.pushReadahead(jobOf(want, source, true));
-        for (const old of forgotten?.wants ?? []) this.#settle(old);
+        const dropped = this.#downloads.pushReadahead(jobOf(want, source, true));
+        for (const old of dropped?.wants ?? []) this.#settle(old);
       }
     }
   }
 
-  /** Asks the next source of each want, together with `jobs` that were not in a hurry before. */
+  /** Asks the next source of each want, together with `jobs` that were read-ahead until now. */
   #ask(wants: Iterable<Want>, jobs: Iterable<Job> = []): void {
     const demand = new Set(jobs);
     for (const want of wants) {
@@ -174,25 +174,25 @@ export class Fetcher {
     this.#downloads.pump();
   }
 
-  /** What has not come by this request is asked for again. */
+  /** Requests again the spans that the transfer did not deliver. */
   #missed(transfer: Transfer<Job>, problem: unknown): void {
     const missed = transfer.rest.filter((job) => this.#downloads.isInFlight(job));
     if (missed.length === 0) return;
     const { subject } = transfer.source;
     this.#log.warn(
-      { source: subject, chunks: missed.length, error: toLacunaError(problem).toJSON() },
-      'a range could not be fetched',
+      { source: subject, chunks: missed.length, error: errorRow(problem) },
+      'could not fetch a range: its chunks are requested again',
     );
     const wants = missed.flatMap((job) => [...job.wants]);
     for (const job of missed) this.#downloads.drop(job);
     this.#again(wants, problem instanceof ResponseError ? (problem.retryAfter ?? 0) : 0);
   }
 
-  /** Hands the bytes to everybody who wants them. Each verifies for itself; only those whose digest is wrong fail. */
+  /** Delivers the bytes to every device that wants them. Each device verifies them; only mismatching ones are rejected. */
   async #deliver(job: Job, bytes: Buffer): Promise<void> {
-    // Who asks while this is under way may be too late for it, where the disk is full and nothing is kept.
+    // A miss during a delivery may come too late for it, where the disk is full and the chunk is not kept.
     for (let [want] = job.wants; want !== undefined && !this.#closed; [want] = job.wants) {
-      // What is stored alone is the same chunk, with the same digest, to all; a unit is each device's own claim.
+      // A chunk stored alone has the same digest for all devices; the chunks of a unit are each device's own claim.
       const served = (job.isUnit ? [want] : this.#wants.of(job.id)).map((each) => [each, each.misses] as const);
       const problem = await this.#cache.deliver(want.handle, want.chunk, bytes).then(() => null, toLacunaError);
       if (problem === null) {
@@ -200,7 +200,10 @@ export class Fetcher {
         for (const [each, misses] of served) if (each.misses === misses) this.#settle(each);
       } else if (job.wants.has(want)) {
         const { subject } = job.source;
-        this.#log.warn({ source: subject, chunk: want.chunk, error: problem.toJSON() }, 'a chunk arrived wrong');
+        this.#log.warn(
+          { source: subject, chunk: want.chunk, error: errorRow(problem) },
+          'a chunk failed verification: it is requested again',
+        );
         this.#reject(job, job.isUnit ? [want] : [...job.wants]);
       }
     }
@@ -213,8 +216,8 @@ export class Fetcher {
   }
 
   /**
-   * Asks for wants that a source has failed: the next source at once, and when all were tried, all anew after a pause, when
-   * somebody waits. `leastPause`: milliseconds that the only source asked for.
+   * Retries wants that a source failed: asks the next source at once or, when all were tried, all of them again after a
+   * pause. Read-ahead is given up instead. `leastPause`: Retry-After in milliseconds, which counts for an only source.
    */
   #again(wants: readonly Want[], leastPause = 0): void {
     const failed = wants.filter((want) => this.#wants.has(want) && want.jobs.size === 0);
@@ -229,9 +232,9 @@ export class Fetcher {
       forgetAsked(want);
       want.rounds += 1;
     }
-    const asked = first.device.sources.length > 1 ? 0 : leastPause;
-    // The end of the process does not wait for it.
-    setTimeout(() => this.#resume(exhausted), Math.max(asked, retryDelay(first.rounds, Math.random()))).unref();
+    const least = first.device.sources.length > 1 ? 0 : leastPause;
+    // The timer does not keep the process alive.
+    setTimeout(() => this.#resume(exhausted), Math.max(least, retryDelay(first.rounds, Math.random()))).unref();
   }
 
   readonly #isExhausted = ({ device, tried }: Want): boolean => device.sources.every((source) => tried.has(source));
@@ -241,8 +244,8 @@ export class Fetcher {
     this.#ask(paused.filter((want) => this.#wants.has(want) && want.jobs.size === 0));
   }
 
-  /** Gives up what is late, asks others where a source is silent, and ends requests that get nowhere. */
-  #look(now: number, isReliable: boolean): boolean {
+  /** Gives up late reads, asks the next source where one is silent, and ends stalled requests. */
+  #check(now: number, isReliable: boolean): boolean {
     for (const want of [...this.#wants]) if (isWaitedFor(want) && want.deadline <= now) this.#giveUp(want);
     if (isReliable) this.#askOthers(now);
     return this.#wants.size > 0;
@@ -261,15 +264,15 @@ export class Fetcher {
     if (stuck >= this.#options.silence && this.#standing.noteSilence(origin, now)) {
       this.#log.warn(
         { source: subject, milliseconds: Math.round(stuck) },
-        'a source is silent: it is asked last for now',
+        'a source is silent: it is asked last for a while',
       );
     }
     if (stuck < STALL) return;
     transfer.abort();
-    this.#missed(transfer, new LacunaError('TIMEOUT', `nothing came for ${STALL / 1000} s`, { op: 'fetch', subject }));
+    this.#missed(transfer, new LacunaError('TIMEOUT', `no data for ${STALL / 1000} s`, { op: 'fetch', subject }));
   }
 
-  /** Whether nothing that is to bring it gets on. A source has a share of the deadline, `silence` at most. */
+  /** Whether no job of the want makes progress. Each source gets a share of the deadline, at most `silence`. */
   #isStuck(want: Want, now: number): boolean {
     const share = Math.min(this.#options.silence, this.#options.deadline / want.device.sources.length);
     return isWaitedFor(want) && want.jobs.size > 0 && [...want.jobs].every((job) => stuckFor(job, now) >= share);
@@ -279,11 +282,14 @@ export class Fetcher {
     this.#settle(want);
     this.#failures += 1;
     const { handle: device, chunk, chunks } = want;
-    this.#log.error({ device, chunk }, 'a chunk could not be had in time: reads of it fail');
+    this.#log.error(
+      { device, chunk },
+      `no source delivered the chunk within ${this.#options.deadline / 1000} s: reads of it fail with EIO`,
+    );
     this.#cache.fail(device, [...chunks], EIO);
   }
 
-  /** It is there or given up: what was to bring it to nobody else ends. */
+  /** Removes a want that is in the cache or given up, and drops jobs that no other want shares. */
   #settle(want: Want): void {
     this.#wants.delete(want);
     for (const job of [...want.jobs]) {

@@ -1,15 +1,15 @@
-/** One range from several sources, the next of which is asked as soon as those before it are silent. */
+/** Reads one range from several sources: the next source is asked as soon as the ones before it are silent. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Span } from '../blob/planner.ts';
 import { LacunaError } from '../errors.ts';
 import type { FetchSource, Standing } from './standing.ts';
 import { Transfer } from './transfer.ts';
 
-/** Milliseconds between two looks at who is silent. */
+/** Milliseconds between two checks for silent sources. */
 const TICK = 100;
 
 export interface HedgedOptions {
-  /** What is known of the sources; silence is noted there. */
+  /** Record of silent sources, which this read adds to. */
   readonly standing: Standing;
   /** Milliseconds without progress after which the next source is asked as well. */
   readonly silence: number;
@@ -18,7 +18,7 @@ export interface HedgedOptions {
   readonly signal: AbortSignal;
 }
 
-/** The range as one source sent it. Nobody has verified it. */
+/** The range as one source sent it, unverified. */
 export interface Delivery {
   readonly source: FetchSource;
   readonly bytes: Buffer;
@@ -44,8 +44,8 @@ export class HedgedRead {
   }
 
   /**
-   * What the next source sends, as whoever finds one wrong takes another; null when none is left. Throws when the last one
-   * failed, and when the signal has fired.
+   * The range from the next source, called again when the last one was wrong; null when no source is left. Throws when the
+   * last source failed, and when the signal has fired.
    */
   async next(): Promise<Delivery | null> {
     for (let isReliable = true; ; ) {
@@ -54,7 +54,7 @@ export class HedgedRead {
       if (this.#running.size === 0) break;
       const began = performance.now();
       const outcome = await this.#outcome();
-      // Where the process was blocked, what has come was not seen.
+      // A process that was blocked has not seen what arrived meanwhile.
       isReliable = performance.now() - began < 2 * TICK;
       if (outcome === null) continue;
       this.#running.delete(outcome.transfer);
@@ -65,14 +65,14 @@ export class HedgedRead {
     throw this.#problem;
   }
 
-  /** Asks one more source, unless one of those that were asked makes progress, and not for long yet. */
+  /** Asks one more source, unless a transfer makes progress and has not taken too long yet. */
   #askNext(): void {
     const { standing, silence, stall } = this.#options;
     const now = performance.now();
     const stuck = [...this.#running.keys()].filter((transfer) => transfer.stuckFor(now) >= silence);
     for (const { source } of stuck) standing.noteSilence(source.origin, now);
     for (const transfer of stuck) if (transfer.stuckFor(now) >= stall) this.#giveUp(transfer);
-    // One that drips gets on, but need not be waited for alone.
+    // A slow transfer continues, but the next source is asked beside it.
     const slow = [...this.#running.keys()].filter((transfer) => {
       return transfer.stuckFor(now) >= silence || now - this.#begun.get(transfer)! >= stall;
     });
@@ -85,7 +85,7 @@ export class HedgedRead {
     this.#running.set(transfer, carryOut(transfer));
   }
 
-  /** Null: nothing has ended so far. */
+  /** Null: no transfer has ended within {@link TICK}. */
   async #outcome(): Promise<Outcome | null> {
     const stop = new AbortController();
     const pause = sleep(TICK, null, { signal: stop.signal }).catch(() => null);
@@ -99,7 +99,7 @@ export class HedgedRead {
     transfer.abort();
     const seconds = this.#options.stall / 1000;
     const { subject } = transfer.source;
-    this.#problem = new LacunaError('TIMEOUT', `nothing came for ${seconds} s`, { op: 'fetch', subject });
+    this.#problem = new LacunaError('TIMEOUT', `no data for ${seconds} s`, { op: 'fetch', subject });
   }
 
   #close(): void {
@@ -111,7 +111,7 @@ export class HedgedRead {
 async function carryOut(transfer: Transfer<Span>): Promise<Outcome> {
   try {
     for await (const { bytes } of transfer.spans(() => {})) return { transfer, bytes };
-    throw new LacunaError('SIZE_MISMATCH', 'the source sent less than it was asked for', {
+    throw new LacunaError('SIZE_MISMATCH', 'the source sent fewer bytes than requested', {
       op: 'fetch',
       subject: transfer.source.subject,
     });

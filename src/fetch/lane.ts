@@ -1,11 +1,11 @@
 /**
- * What one image has to ask of one place, in which order: what readers wait for first, then read-ahead. Images and places
- * have lanes of their own, so that nobody's demand queues behind another's silence.
+ * The queue of one image's requests to one place: demand first, then read-ahead. Each pair of image and place has a lane
+ * of its own, so that demand never queues behind another image or behind a silent place.
  */
 import { MAX_GAP, MAX_RUN, planRuns, type Run } from '../blob/planner.ts';
 import { type FetchedDevice, identityOf, type Job } from './want.ts';
 
-/** Chunks of read-ahead that a lane remembers; beyond it the oldest ones are forgotten. */
+/** Maximum chunks of read-ahead that a lane queues; beyond it the oldest ones are dropped. */
 export const MAX_READAHEAD = 4096;
 
 export interface NextRun {
@@ -15,7 +15,7 @@ export interface NextRun {
 
 export class Lane {
   readonly image: string;
-  /** Of the place: several places may share its budget. */
+  /** Origin of the place: several places may share its budget. */
   readonly origin: string;
   /** Requests under way, and the bytes of those that are read-ahead. */
   running = 0;
@@ -24,10 +24,10 @@ export class Lane {
   /** Jobs that wait for their turn; entries of the two lists that are not here are stale. */
   readonly #queued = new Map<string, Job>();
   readonly #demand: Run<Job>[] = [];
-  /** Newest last: what was wanted last is most likely to be read on. */
+  /** Newest last: a reader most likely continues near its latest read. */
   readonly #readahead: Job[] = [];
 
-  /** `readaheadLimit`: maximum compressed bytes of read-ahead in flight, and behind one wanted run. */
+  /** `readaheadLimit`: maximum compressed bytes of read-ahead in flight, and behind one demanded run. */
   constructor(image: string, origin: string, readaheadLimit: number) {
     this.image = image;
     this.origin = origin;
@@ -42,20 +42,20 @@ export class Lane {
     return this.#queued.get(id);
   }
 
-  /** Readers wait for these jobs of one device, from one source. Gives the read-ahead that goes along. */
+  /** Readers wait for these jobs of one device, from one source. Returns the read-ahead that is appended to their requests. */
   pushDemand(jobs: readonly Job[], device: FetchedDevice): Job[] {
     for (const job of jobs) {
       job.isReadahead = false;
       this.#queued.set(job.id, job);
     }
     return planRuns(jobs).flatMap((run) => {
-      const { extended, behind } = this.#extend(run, device);
+      const { extended, behind } = this.#extendWithReadahead(run, device);
       this.#demand.push(extended);
       return behind;
     });
   }
 
-  /** Gives the job that has to be forgotten for it, if any. */
+  /** Returns the job that was dropped to make room, if any. */
   pushReadahead(job: Job): Job | null {
     this.#queued.set(job.id, job);
     this.#readahead.push(job);
@@ -68,11 +68,11 @@ export class Lane {
   }
 
   /**
-   * Takes the next request out: what `isElsewhere` says is under way already is left out, and one whose size `admits`
-   * refuses stays, with all behind it.
+   * Removes and returns the next request, without jobs that are under way elsewhere. A request whose size `admits` refuses
+   * stays in the queue, with all requests behind it.
    */
   take(admits: (size: number) => boolean, isElsewhere: (job: Job) => boolean): NextRun | null {
-    // Looking through what waits is not worth it where nothing could begin.
+    // Searching the queue is not worth it where no request may start.
     if (!admits(0)) return null;
     const next = this.#nextDemand(isElsewhere);
     const run = next ?? this.#nextReadahead(isElsewhere);
@@ -82,7 +82,7 @@ export class Lane {
     return { run, isReadahead: next === null };
   }
 
-  /** The first run that still has something to fetch; it stays where it is. */
+  /** The first run that still has jobs to fetch; it stays in the queue. */
   #nextDemand(isElsewhere: (job: Job) => boolean): Run<Job> | null {
     while (this.#demand.length > 0) {
       const { spans } = this.#demand[0]!;
@@ -93,13 +93,13 @@ export class Lane {
     return null;
   }
 
-  /** The newest read-ahead that lies together, as one request; null when there is none or no room. */
+  /** The newest adjacent read-ahead as one request; null when there is none or no room. */
   #nextReadahead(isElsewhere: (job: Job) => boolean): Run<Job> | null {
     const isStale = (job: Job): boolean => !this.#isReadahead(job) || isElsewhere(job);
     while (this.#readahead.length > 0 && isStale(this.#readahead.at(-1)!)) this.#readahead.pop();
     const newest = this.#readahead.at(-1);
     const room = this.#readaheadLimit - this.readaheadInFlight;
-    // One that is larger than all the room there can be goes alone.
+    // A job larger than the whole limit is fetched alone.
     if (newest === undefined || (newest.size > room && this.readaheadInFlight > 0)) return null;
     let from = this.#readahead.length;
     while (from > 0 && this.#readahead[from - 1]!.source === newest.source) from -= 1;
@@ -109,10 +109,10 @@ export class Lane {
   }
 
   /**
-   * The run with the queued read-ahead that lies right behind it, as far as there is room: it arrives without a request of
-   * its own, and what is waited for is delivered before it is there.
+   * Appends the queued read-ahead that lies right behind the run, as far as there is room. It needs no request of its own,
+   * and the demanded chunks are delivered before it arrives.
    */
-  #extend(run: Run<Job>, device: FetchedDevice): { extended: Run<Job>; behind: Job[] } {
+  #extendWithReadahead(run: Run<Job>, device: FetchedDevice): { extended: Run<Job>; behind: Job[] } {
     const [first] = run.spans;
     const spans = [...run.spans];
     const most = Math.min(MAX_RUN, run.size + this.#readaheadLimit - this.readaheadInFlight);

@@ -1,21 +1,21 @@
 /**
- * Which places have fallen silent. A source is trusted by what it delivers: one that lets its readers wait is asked last
- * for a while, so that it costs them its silence once and not with every chunk.
+ * Record of origins that have fallen silent. A silent source is asked last for a while, so that readers wait for its
+ * silence once and not with every chunk.
  */
 import type { BlobSource } from '../blob/source.ts';
 
-/** One place of a blob, and who answers there. */
+/** One place that holds a blob, and its origin. */
 export interface FetchSource extends BlobSource {
-  /** `host[:port]` of a registry, or the path of a folder: what falls silent as a whole. */
+  /** `host[:port]` of a registry, or the path of a folder: the unit that falls silent as a whole. */
   readonly origin: string;
-  /** Where exactly, and how it is reached: what is asked here twice gets the same answer. */
+  /** Exact place and how it is reached: equal places give equal answers. */
   readonly place: string;
 }
 
-/** Milliseconds for which a place is asked last, doubled each time that it is silent again. */
+/** Milliseconds for which an origin is asked last, doubled each time that it is silent again. */
 const FIRST_PENALTY = 60_000;
 const MAX_PENALTY = 3_600_000;
-/** Places that are remembered, the latest ones. */
+/** Maximum origins that are remembered; the oldest are dropped. */
 const MAX_ORIGINS = 1024;
 
 interface Silence {
@@ -27,18 +27,18 @@ interface Silence {
 export class Standing {
   readonly #silent = new Map<string, Silence>();
 
-  /** A request there got nothing for too long. False when that is known already. */
+  /** Notes that a request there made no progress for too long. False when the origin counts as silent already. */
   noteSilence(origin: string, now: number): boolean {
-    const known = this.#silent.get(origin);
-    if (known !== undefined && now < known.until) return false;
-    const penalty = known === undefined ? FIRST_PENALTY : Math.min(2 * known.penalty, MAX_PENALTY);
+    const silence = this.#silent.get(origin);
+    if (silence !== undefined && now < silence.until) return false;
+    const penalty = silence === undefined ? FIRST_PENALTY : Math.min(2 * silence.penalty, MAX_PENALTY);
     if (this.#silent.size >= MAX_ORIGINS) this.#silent.delete(this.#silent.keys().next().value!);
     this.#silent.delete(origin);
     this.#silent.set(origin, { penalty, until: now + penalty });
     return true;
   }
 
-  /** A chunk came from there, and was right. */
+  /** Notes that a chunk from there was verified. */
   noteDelivery(origin: string): void {
     this.#silent.delete(origin);
   }
@@ -50,7 +50,7 @@ export class Standing {
   }
 
   #isSilent(origin: string, now: number): boolean {
-    const known = this.#silent.get(origin);
-    return known !== undefined && now < known.until;
+    const silence = this.#silent.get(origin);
+    return silence !== undefined && now < silence.until;
   }
 }

@@ -1,4 +1,4 @@
-/** A clock that runs while there is something to look after. It does not keep the process. */
+/** A timer that runs while there is something to check. It does not keep the process alive. */
 export class Ticker {
   readonly #interval: number;
   readonly #look: (now: number, isReliable: boolean) => boolean;
@@ -6,8 +6,8 @@ export class Ticker {
   #last = 0;
 
   /**
-   * `look` is called every `interval` milliseconds with the monotonic time, until it says that there is nothing more.
-   * `isReliable`: the process was not blocked in between, so that what has come was seen.
+   * `look` is called every `interval` milliseconds with the monotonic time, until it returns false.
+   * `isReliable`: the process was not blocked in between, so that it has seen what arrived.
    */
   constructor(interval: number, look: (now: number, isReliable: boolean) => boolean) {
     this.#interval = interval;

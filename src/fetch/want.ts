@@ -1,4 +1,4 @@
-/** What devices want, and the downloads that are to bring it. */
+/** Demand of devices for chunks and units, and the downloads that serve it. */
 import type { Span } from '../blob/planner.ts';
 import { type ChunkTable, RECORD_SIZE } from '../blob/table.ts';
 import type { UnitTable } from '../blob/units.ts';
@@ -7,37 +7,38 @@ import type { Transfer } from './transfer.ts';
 
 /** A device whose chunks are fetched. */
 export interface FetchedDevice {
-  /** Whose device it is. Budgets are held by images. */
+  /** The image that the device belongs to. Images hold the budgets. */
   readonly image: string;
   /** Hex digest of the blob. */
   readonly blob: string;
   readonly table: ChunkTable;
   /** Null when every chunk is stored alone. */
   readonly units: UnitTable | null;
-  /** The image's own, tried in turn. */
+  /** The image's own sources, tried in turn. */
   readonly sources: readonly FetchSource[];
 }
 
-/** A chunk or unit that one device wants, from then until it is in the cache or given up. */
+/** One device's demand for a chunk or unit, until that is in the cache or given up. */
 export interface Want {
-  /** What it is: equal for all devices that mean the same bytes, see {@link identityOf}. */
+  /** Identity of the bytes: equal for all devices that mean the same ones, see {@link identityOf}. */
   readonly id: string;
   readonly handle: number;
   device: FetchedDevice;
-  /** The chunk, or the first wanted one of the unit, in the device's numbering. */
+  /** Index of the chunk, or of the first demanded chunk of the unit, in the device's table. */
   readonly chunk: number;
-  /** Those that readers wait for. */
+  /** Indexes of chunks that readers wait for. */
   readonly chunks: Set<number>;
-  /** How often readers asked. */
+  /** Number of misses. */
   misses: number;
-  /** When its readers' patience ends, milliseconds of the monotonic clock; null: nobody waits (read-ahead). */
+  /** When its reads fail, in milliseconds of the monotonic clock; null: no reader waits (read-ahead). */
   deadline: number | null;
-  /** Sources that were asked in this round, and rounds before. */
+  /** Sources that were asked in this round. */
   readonly tried: Set<FetchSource>;
-  /** Places that were asked for it in this round, by whomever. */
+  /** Places that were asked for it in this round, by any device. */
   readonly places: Set<string>;
+  /** Earlier rounds. */
   rounds: number;
-  /** What is to bring it: none while it pauses between two rounds, several when a source is slow. */
+  /** Downloads of it: none during a pause between two rounds, several when a source is slow. */
   readonly jobs: Set<Job>;
 }
 
@@ -46,22 +47,22 @@ export interface Job extends Span {
   readonly id: string;
   readonly isUnit: boolean;
   readonly source: FetchSource;
-  /** The device that made it, and its chunk. */
+  /** The device that created the job, and its chunk. */
   readonly handle: number;
   readonly device: FetchedDevice;
   readonly chunk: number;
-  /** Of several devices when they meant the same place. */
+  /** Wants of several devices where they share the download. */
   readonly wants: Set<Want>;
   isReadahead: boolean;
-  /** Since when it has waited for its turn. */
+  /** When it was queued, in milliseconds of the monotonic clock. */
   readonly queuedAt: number;
-  /** Null until it is its turn. */
+  /** Null while it is queued. */
   transfer: Transfer<Job> | null;
 }
 
 export const isWaitedFor = (want: Want): want is Want & { deadline: number } => want.deadline !== null;
 
-/** Whether nobody has waited for it so far, nor has it been asked for. */
+/** Whether it is read-ahead that was not requested yet. */
 export const isQueuedReadahead = ({ deadline, jobs }: Want): boolean =>
   deadline === null && [...jobs].every(({ transfer }) => transfer === null);
 
@@ -76,7 +77,7 @@ export function jobOf(want: Want, source: FetchSource, isReadahead: boolean): Jo
   return job;
 }
 
-/** The job is to bring it. */
+/** Lets the want share the job. */
 export function link(want: Want, job: Job): void {
   want.jobs.add(job);
   job.wants.add(want);
@@ -97,16 +98,16 @@ export function forgetAsked(want: Want): void {
   want.places.clear();
 }
 
-/** Readers wait for it now: it is no read-ahead any more, and must not be forgotten like one. */
-export function hasten(job: Job): Job {
+/** Turns read-ahead into demand, which is never dropped. */
+export function promote(job: Job): Job {
   job.isReadahead = false;
   return job;
 }
 
-/** Milliseconds for which nothing has come of a job. */
+/** Milliseconds for which a job has made no progress. */
 export const stuckFor = (job: Job, now: number): number => job.transfer?.stuckFor(now) ?? now - job.queuedAt;
 
-/** What makes a chunk the same chunk: blob and whole record; within a unit, blob and unit. */
+/** Identity of a chunk across devices: blob and whole record; within a unit, blob and unit. */
 export function identityOf({ blob, table, units }: FetchedDevice, chunk: number): string {
   const unit = units?.identityOf(chunk) ?? null;
   if (unit !== null) return blob + unit;
@@ -114,7 +115,7 @@ export function identityOf({ blob, table, units }: FetchedDevice, chunk: number)
   return blob + table.bytes.toString('latin1', at, at + RECORD_SIZE);
 }
 
-/** All wants, by what and by whom. */
+/** All wants, by identity and device. */
 export class Wants {
   readonly #byId = new Map<string, Map<number, Want>>();
 
@@ -122,7 +123,7 @@ export class Wants {
     return this.#byId.get(id)?.get(handle);
   }
 
-  /** Everybody's of one thing. */
+  /** All devices' wants of one chunk or unit. */
   of(id: string): readonly Want[] {
     return [...(this.#byId.get(id)?.values() ?? [])];
   }
@@ -141,8 +142,8 @@ export class Wants {
 
   add(id: string, handle: number, device: FetchedDevice, chunk: number): Want {
     const fresh = { id, handle, device, chunk, chunks: new Set<number>() };
-    const asked = { tried: new Set<FetchSource>(), places: new Set<string>() };
-    const want: Want = { ...fresh, ...asked, misses: 0, deadline: null, rounds: 0, jobs: new Set() };
+    const request = { tried: new Set<FetchSource>(), places: new Set<string>() };
+    const want: Want = { ...fresh, ...request, misses: 0, deadline: null, rounds: 0, jobs: new Set() };
     const others = this.#byId.get(id);
     if (others === undefined) this.#byId.set(id, new Map([[handle, want]]));
     else others.set(handle, want);

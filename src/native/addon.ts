@@ -1,5 +1,5 @@
 /**
- * The one typed list of everything the native addon offers. Nothing else loads it.
+ * Types of all functions of the native addon, and the only code that loads it.
  *
  * Names and field order equal those in `native/addon/src`. `null`, never `undefined`. Numbers are doubles that hold
  * integers below 2^53; native code refuses others. Buffers given to an asynchronous call must not be touched until its
@@ -15,23 +15,23 @@ export type Compressor = 0 | 1 | 2 | 3;
 /** Digester numbers as in the RAFS blob table: 0 BLAKE3, 1 SHA-256. */
 export type Digester = 0 | 1;
 
-/** How the stored bytes of a unit become plain ones. A unit is what is fetched and decoded in one piece. */
+/** Decoder of a unit, a range that is fetched and decoded as a whole. */
 export type Decoder =
-  /** Small chunks compressed together (compressor 0: kept raw). */
+  /** Small chunks compressed together (compressor 0: stored raw). */
   | { readonly kind: 'batch'; readonly compressor: Compressor }
   /**
-   * From the middle of a gzip stream: `window` (0 … 32768 bytes) is the plain text just before, `bits` (0 … 7) of `byte`, the
-   * byte before the range, belong to it. Decoding goes on over the ends of gzip members and stops at the unit's size.
+   * From the middle of a gzip stream: `window` (0 … 32768 bytes) is the plain text just before it; `bits` (0 … 7) of `byte`,
+   * the byte before the range, belong to it. Decoding continues over the ends of gzip members and stops at the unit's size.
    */
   | { readonly kind: 'zran'; readonly window: Buffer; readonly bits: number; readonly byte: number }
   /** AES-128-XTS over the compressed bytes, one data unit: `key` is 32 bytes, `iv` 16 (the raw tweak). */
   | { readonly kind: 'encrypted'; readonly key: Buffer; readonly iv: Buffer; readonly compressor: Compressor };
 
 export interface LayerDigests {
-  /** Lower-case hex sha256 and length of what was written in (the layer as the registry has it). */
+  /** Lower-case hex sha256 and length of the input (the layer as stored in the registry). */
   compressedDigest: string;
   compressedSize: number;
-  /** Lower-case hex sha256 and length of what came out (the tar: the diffID). */
+  /** Lower-case hex sha256 and length of the output (the tar; its digest is the diffID). */
   uncompressedDigest: string;
   uncompressedSize: number;
 }
@@ -40,11 +40,11 @@ export interface LayerDigests {
 export interface Checkpoints {
   /**
    * Five numbers each: in_offset (where a deflate block begins, in whole bytes of the layer), out_offset (the same in the
-   * tar), ctx_bits (so many high bits of the byte before in_offset belong to the block), ctx_byte (that byte; 0 without
-   * bits), and the length of the window.
+   * tar), ctx_bits (number of high bits of the byte before in_offset that belong to the block), ctx_byte (that byte; 0
+   * without bits), and the length of the window.
    */
   places: Float64Array;
-  /** The windows one behind the other: the plain text before each place, up to 32 KiB, of the same gzip member. */
+  /** The windows, concatenated: the plain text before each place, up to 32 KiB, of the same gzip member. */
   windows: Buffer;
   /** Pairs: the first `in_end` bytes of the layer give the first `out_end` bytes of the tar. Ascending. */
   marks: Float64Array;
@@ -63,14 +63,14 @@ export interface LayerStream {
    */
   read(target: Buffer, offset: number): Promise<number>;
   /**
-   * Of an `indexed-gzip` stream: what was found since the last call in all that was read. Call it after each read, so
-   * that windows do not pile up: there is one of 32 KiB per 512 KiB of input or 1 MiB of output. It depends on the layer
-   * alone, not on the pieces it is written and read in. `convert/spans.ts` makes spans of it.
+   * Checkpoints of an `indexed-gzip` stream in the data read since the last call. Call it after each read, so that windows
+   * do not accumulate: there is one of 32 KiB per 512 KiB of input or 1 MiB of output. The result
+   * depends on the layer alone, not on the pieces it is written and read in. `convert/spans.ts` makes spans of it.
    */
   checkpoints(): Checkpoints;
   /** After `read` gave 0. */
   digests(): LayerDigests;
-  /** Wakes whoever waits with an error, frees everything. Idempotent. */
+  /** Rejects pending calls with an error and frees all memory. Idempotent. */
   close(): void;
 }
 
@@ -78,7 +78,7 @@ export interface LayerStream {
 export interface Sha256Stream {
   /** Hashes the first `length` bytes of `data`. */
   update(data: Buffer, length: number): Promise<void>;
-  /** Lower-case hex of all that was given so far; more may follow. */
+  /** Lower-case hex digest of all data so far; more may follow. */
   digest(): Promise<string>;
 }
 
@@ -86,13 +86,13 @@ export interface CompressResult {
   /** How many bytes of `output` were used; chunk data lies back to back in order. */
   length: number;
   /**
-   * Three numbers per chunk: stored size, 1 if compressed else 0 (kept raw when not strictly smaller), CRC-32C of the
+   * Three numbers per chunk: stored size, 1 if compressed else 0 (stored raw unless strictly smaller), CRC-32C of the
    * plain bytes.
    */
   records: Uint32Array;
 }
 
-/** Chunks that a device's readers wait for and that it was not asked for yet, whatever other devices were asked for. */
+/** Chunks that a device's readers wait for and that this device has not reported as missing yet. */
 export interface Miss {
   /** The device's handle, see {@link BlobFs.addDevice}. */
   device: number;
@@ -119,11 +119,11 @@ export interface DeviceOptions {
   /** File name in the flat directory, the same in every process. */
   name: string;
   /**
-   * The kernel's number of the file, 3 or more, the same in every process. It was and will be no other device's: the
-   * kernel may know one that is gone.
+   * The kernel's number of the file, 3 or more, the same in every process. It is never reused for another
+   * device: the kernel may still know a removed one.
    */
   node: number;
-  /** Whose device it is. What waits and what is decoded is bounded and shared out by this name. */
+  /** The image that the device belongs to. Waiting reads and decoding are bounded and scheduled by image. */
   image: string;
   /** Size of the device file in bytes: the blob's uncompressed address space, a multiple of 4096. */
   size: number;
@@ -143,7 +143,7 @@ export interface DeviceOptions {
 export interface BlobFsCounters {
   reads: number;
   readBytes: number;
-  /** Reads answered without asking JavaScript. */
+  /** Reads answered without calling JavaScript. */
   hits: number;
   /** Reads that had to wait for at least one chunk. */
   misses: number;
@@ -152,17 +152,17 @@ export interface BlobFsCounters {
   /** True when this session was taken over from the holder. */
   takenOver: boolean;
   delivered: number;
-  /** Deliveries that were rejected: bytes that do not decode, or not to their digest. */
+  /** Rejected deliveries: bytes that do not decode, or do not match their digest. */
   digestFailures: number;
   /** Reads answered with an error. */
   errors: number;
-  /** Of these, reads refused at once because too much of their image waited already. */
+  /** Of these, reads refused at once because too many reads of their image waited already. */
   shed: number;
   /** Reads that wait for a chunk now. */
   waiting: number;
   /** Chunks found in a store written under another boot id and verified again. */
   reverified: number;
-  /** Chunks that could not be kept (the disk is full): their readers were served from memory, the next will fetch again. */
+  /** Chunks that could not be stored (the disk is full): their readers were served from memory, later ones fetch again. */
   storeErrors: number;
   /** False once the file system was unmounted or its connection aborted: close and start anew. */
   connected: boolean;
@@ -171,36 +171,36 @@ export interface BlobFsCounters {
 /** The one FUSE session of a host: one flat directory of read-only device files. */
 export interface BlobFs {
   /**
-   * The device's file appears. Throws FORMAT for a table or units that break their rules, PRECONDITION when there is
+   * Adds a device and its file. Throws FORMAT for a table or units that break their rules, PRECONDITION when there is
    * one of this name or node. Devices with equal tables on the same stores share them in memory. Reads the map of the store when this is the first device on it.
    */
   addDevice(options: DeviceOptions): number;
   /**
-   * All devices that a predecessor had are added again. Until then requests for unknown names and nodes wait (somebody
-   * may be reading what is just being attached again); from then on they fail.
+   * Call it when all devices of a predecessor are added again. Until then requests for unknown names and nodes wait, since
+   * their device may be about to be added; from then on they fail.
    */
   ready(): void;
-  /** The device's file disappears; readers that still wait get EIO. */
+  /** Removes a device and its file; readers that still wait get EIO. */
   removeDevice(device: number): void;
-  /** Of the chunks first … first+count−1 those that are not in the cache, ascending. */
+  /** Those of the chunks first … first+count−1 that are not in the cache, ascending. */
   missing(device: number, first: number, count: number): Uint32Array;
   /**
-   * Decodes, verifies, stores chunk `chunk` from its stored (compressed) bytes and wakes its readers. For a chunk that
-   * lies within a unit `data` is the unit's, and all chunks of the device in it are stored; one that is wrong is an error
-   * only if somebody waits for it.
-   * Rejects with DIGEST_MISMATCH or FORMAT, the readers go on waiting: fetch again, or {@link fail}. A chunk that is
-   * there already is accepted and ignored. Readers of other devices of the blob with an equal record are woken too.
+   * Decodes, verifies and stores chunk `chunk` from its stored (compressed) bytes, and wakes its readers. For a chunk within
+   * a unit, `data` holds the unit's stored bytes, and all chunks of the device in it are stored; a mismatching one is an
+   * error only if a reader waits for it.
+   * Rejects with DIGEST_MISMATCH or FORMAT, and the readers keep waiting: fetch again, or {@link fail}. A chunk that is
+   * in the cache already is accepted and ignored. Readers of other devices of the blob with an equal record are woken too.
    */
   deliver(device: number, chunk: number, data: Buffer): Promise<void>;
   /**
    * Ends the wait of all this device's readers of these chunks with `errno` (positive). The chunks stay absent and can
-   * be asked for again. Readers of other devices, which were asked for themselves, go on waiting.
+   * be fetched again. Readers of other devices, which miss chunks of their own, keep waiting.
    */
   fail(device: number, chunks: number[], errno: number): void;
   counters(): BlobFsCounters;
   /**
    * Stops the threads and closes this process's descriptor; Node may exit then. The mount and the holder's descriptor
-   * stay, and what still waits goes on waiting for the next process. Deliveries under way are finished. Idempotent.
+   * stay, and waiting reads keep waiting for the next process. Deliveries under way are finished. Idempotent.
    */
   close(): Promise<void>;
 }
@@ -209,7 +209,7 @@ export interface MountOptions {
   fstype: string;
   source: string;
   target: string;
-  /** Each `key=value` or `key`; handed over one by one with fsconfig, so their sum is not limited. */
+  /** Each `key=value` or `key`; passed one by one with fsconfig, so their total length is not limited. */
   options: string[];
   readonly: boolean;
   /** Setuid, setgid and file capabilities have no effect. */
@@ -233,24 +233,24 @@ export interface Peer {
 }
 
 /**
- * A directory with a tree of which nothing leads anywhere else. Paths are bytes relative to it, `` the directory itself;
- * nothing is followed: a symbolic link or a mount on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED
- * (what the file system cannot keep), SYSTEM.
+ * A directory tree that no path leaves. Paths are bytes relative to it, `` the directory itself. Symbolic links and mounts
+ * are not followed: one on the way is an error. Errors: FORBIDDEN (EPERM, EACCES), UNSUPPORTED
+ * (not possible on the file system), SYSTEM.
  */
 export interface TreeDir {
   directory(path: Buffer): void;
   symlink(path: Buffer, target: Buffer): void;
   node(path: Buffer, kind: 'char' | 'block' | 'fifo' | 'socket', major: number, minor: number): void;
-  /** A new file; the descriptor, open for writing, is the caller's. */
+  /** A new file, open for writing; the caller owns the descriptor. */
   file(path: Buffer): number;
   /**
-   * A regular file, open for reading; the descriptor is the caller's. Null when there is none: nothing, something else, or
-   * a link or a mount on the way.
+   * A regular file, open for reading; the caller owns the descriptor. Null when there is none: the path does not exist, is
+   * not a regular file, or leads over a link or a mount.
    */
   openFile(path: Buffer): number | null;
   link(existing: Buffer, path: Buffer): void;
   chown(path: Buffer, uid: number, gid: number): void;
-  /** Not of a symbolic link. */
+  /** Not for symbolic links. */
   chmod(path: Buffer, mode: number): void;
   setMtime(path: Buffer, sec: number, nsec: number): void;
   setXattr(path: Buffer, name: Buffer, value: Buffer): void;
@@ -265,25 +265,25 @@ export interface TreeUsage {
 }
 
 /**
- * A tree that others may still write to, walked on a thread of its own by descriptor and never by path: nothing that is
- * exchanged meanwhile leads out of it, and no path in it is too long. What is mounted there is not entered.
+ * A tree that other processes may still write to, walked by descriptor, never by path, on a thread of its own: entries that
+ * are exchanged meanwhile cannot lead out of it, and no path in it is too long. Mounts in it are not entered.
  */
 export interface TreeWalk {
   /**
-   * What the directory with all that is below it takes; zeros when it is not there. An inode with several names counts
+   * Disk usage of the directory with everything below it; zeros when it does not exist. An inode with several names counts
    * once. UNSUPPORTED for more than 1 048 592 directories inside each other.
    */
   usage(): Promise<TreeUsage>;
   /**
-   * Deletes it; nothing there is fine. What was deleted before an error stays deleted, so it may be called again.
-   * PRECONDITION at a mount point, and when somebody keeps filling a directory.
+   * Deletes the tree; does nothing when it does not exist. Entries deleted before an error stay deleted, so it may be called
+   * again. PRECONDITION at a mount point, and when another process keeps filling a directory.
    */
   remove(): Promise<void>;
   /** Ends a walk under way with ABORTED, and later ones. The end of Node stops walks, too. */
   stop(): void;
 }
 
-/** What a lookup of a host's name gave. */
+/** Result of a host name lookup. */
 export interface Resolved {
   /** IPv4 and IPv6 addresses in the order in which they are to be tried. */
   addresses: string[];
@@ -294,14 +294,14 @@ export interface Resolved {
 export interface Addon {
   version(): string;
 
-  /** `indexed-gzip` is gzip that leaves {@link Checkpoints}. */
+  /** `indexed-gzip` is gzip with {@link Checkpoints}. */
   layerStream(compression: 'gzip' | 'indexed-gzip' | 'zstd' | 'none'): LayerStream;
   sha256Stream(): Sha256Stream;
   /** `ranges`: offset and length of each chunk in `data`. Resolves with 32 bytes per chunk. */
   hashChunks(data: Buffer, ranges: Uint32Array, digester: Digester): Promise<Buffer>;
   /**
    * Compresses each chunk alone into `output` (which must be as long as the sum of the chunks), CRC-32C included.
-   * UNSUPPORTED for compressor 2; `level` is zstd's and must be one of its levels, others have none. A batch is one
+   * UNSUPPORTED for compressor 2; `level` is zstd's and must be one of its levels, other compressors have none. A batch is one
    * chunk here.
    */
   compressChunks(
@@ -333,7 +333,7 @@ export interface Addon {
   crc32c(data: Buffer): number;
 
   /**
-   * Takes the FUSE session over from the holder (`src/native/holder.ts` starts it), or makes one, hands it to the
+   * Takes the FUSE session over from the holder (`src/native/holder.ts` starts it). Without one makes it, passes it to the
    * holder and mounts it. `onMiss` must not throw.
    */
   blobFs(options: BlobFsOptions, onMiss: (miss: Miss) => void): Promise<BlobFs>;
@@ -348,11 +348,11 @@ export interface Addon {
   loopAttach(path: string): Promise<LoopDevice>;
   /** Opens an existing directory. */
   treeDir(path: Buffer): TreeDir;
-  /** Links on the way to the last name are followed: they are the caller's own. */
+  /** Follows links on the way to the last name: they are the caller's own. */
   treeWalk(path: Buffer): TreeWalk;
   /**
    * Exclusive advisory lock (flock) on an open file or directory, held until its last descriptor is closed; false when
-   * somebody else has it. UNSUPPORTED where the file system has no locks.
+   * another process has it. UNSUPPORTED where the file system has no locks.
    */
   flock(fd: number): boolean;
   /**
@@ -360,9 +360,9 @@ export interface Addon {
    * moment on; the descriptor is the caller's.
    */
   listenPrivate(path: string): number;
-  /** Who connected the UNIX socket with this descriptor. */
+  /** The process that connected the UNIX socket with this descriptor. */
   peerOf(socket: number): Peer;
-  /** Looks a host's name up as the system does (getaddrinfo), on a thread that nobody else waits for; may take half a minute. */
+  /** Looks a host's name up as the system does (getaddrinfo), on a thread of its own; may take half a minute. */
   resolve(name: string): Promise<Resolved>;
   /** For tests of the bridge: panics inside a native function; must arrive as an INTERNAL error. */
   panicForTest(): void;
@@ -372,7 +372,7 @@ export interface Addon {
 let loaded: Addon | null = null;
 let reason: LacunaError | null = null;
 
-/** The addon, or null where it is not built for this platform; {@link addonProblem} tells why. */
+/** The addon, or null where it is not built for this platform; {@link addonProblem} says why. */
 export function findAddon(): Addon | null {
   if (loaded !== null || reason !== null) return loaded;
   try {
@@ -388,7 +388,7 @@ export function findAddon(): Addon | null {
   return loaded;
 }
 
-/** Why {@link findAddon} gave null. */
+/** Why {@link findAddon} returned null. */
 export function addonProblem(): LacunaError | null {
   findAddon();
   return reason;

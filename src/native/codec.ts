@@ -1,6 +1,6 @@
 /**
- * What reading needs of codecs, with two implementations: the addon, and a portable one for where it cannot be built.
- * Both give the same bytes and the same error codes. Writing images always needs the addon.
+ * Codecs for reading images, with two implementations: the addon, and a portable one for machines that cannot build it.
+ * Both return the same bytes and the same error codes. Writing images always needs the addon.
  */
 import { createHash } from 'node:crypto';
 import { createRequire } from 'node:module';
@@ -16,7 +16,7 @@ export interface Codec {
   /** The 32-byte digest. */
   hash(bytes: Buffer, digester: Digester): Buffer;
   /**
-   * The plain bytes of one stored chunk (`compressor` 0: kept raw). FORMAT unless it decodes to exactly `uncompressedSize` bytes
+   * The plain bytes of one stored chunk (`compressor` 0: stored raw). FORMAT unless it decodes to exactly `uncompressedSize` bytes
    * (at most 16 MiB), DIGEST_MISMATCH unless these hash to `digest`.
    */
   decode(
@@ -27,8 +27,8 @@ export interface Codec {
     digest: Buffer,
   ): Promise<Buffer>;
   /**
-   * The plain bytes of a unit: exactly `unit.size` (at most 32 MiB), FORMAT otherwise. Nobody has verified them: chunks
-   * are cut out of them, and each goes through {@link verify}.
+   * The plain bytes of a unit: exactly `unit.size` (at most 32 MiB), FORMAT otherwise. Unverified: each chunk that is
+   * cut out of them goes through {@link verify}.
    */
   decodeUnit(stored: Buffer, unit: StoredUnit): Promise<Buffer>;
   /** DIGEST_MISMATCH unless `plain` hashes to `digest`. */
@@ -38,13 +38,13 @@ export interface Codec {
   crc32c(bytes: Buffer): number;
 }
 
-/** What decoding needs to know of a unit (`Unit` of `blob/table.ts`). */
+/** The fields of a unit (`Unit` of `blob/table.ts`) that decoding needs. */
 interface StoredUnit {
   readonly size: number;
   readonly decoder: Decoder;
 }
 
-/** The addon where it is built, the portable codec elsewhere. */
+/** The addon's codec where it is built, the portable one elsewhere. */
 export function codec(): Codec {
   const addon = findAddon();
   return addon === null ? portableCodec() : nativeCodec(addon);
@@ -80,7 +80,7 @@ export function portableCodec(): Codec {
     hash,
     async decode(stored, compressor, uncompressedSize, digester, digest) {
       if (uncompressedSize > MAX_CHUNK_SIZE)
-        throw new FormatError('uncompressed_size', `${uncompressedSize} is over ${MAX_CHUNK_SIZE}`);
+        throw new FormatError('uncompressed_size', `${uncompressedSize} exceeds ${MAX_CHUNK_SIZE}`);
       const plain = decompressTo(stored, compressor, uncompressedSize);
       expectDigest(hash(plain, digester), digest);
       return plain;
@@ -106,11 +106,11 @@ export function portableCodec(): Codec {
 const MAX_CHUNK_SIZE = 16 * 1024 * 1024;
 /** As `MAX_UNIT_SIZE` of native/codec. */
 const MAX_UNIT_SIZE = 32 * 1024 * 1024;
-/** The farthest back that deflate refers. */
+/** Window size of deflate. */
 const MAX_WINDOW_SIZE = 32 * 1024;
 /** As `MAX_WINDOW_LOG` of native/codec: zstd windows up to 128 MiB. */
 const MAX_WINDOW_LOG = 27;
-/** First guess, in bytes, for content whose size is not believed. */
+/** Initial buffer, in bytes, for content whose claimed size is not trusted. */
 const FIRST_OUTPUT = 64 * 1024;
 
 function hash(bytes: Buffer, digester: Digester): Buffer {
@@ -118,14 +118,14 @@ function hash(bytes: Buffer, digester: Digester): Buffer {
   return optional<typeof import('@napi-rs/blake-hash')>('@napi-rs/blake-hash').blake3(bytes);
 }
 
-/** What is a lie in a file must not look like the caller's mistake: FORMAT before the addon's argument checks. */
+/** Checks a file's claims before the addon checks them as arguments: a wrong file is FORMAT, not the caller's mistake. */
 function checkUnit(size: number, decoder: Decoder): void {
-  if (size > MAX_UNIT_SIZE) throw new FormatError('uncompressed_size', `${size} is over ${MAX_UNIT_SIZE}`);
+  if (size > MAX_UNIT_SIZE) throw new FormatError('uncompressed_size', `${size} exceeds ${MAX_UNIT_SIZE}`);
   if (decoder.kind !== 'zran') return;
   const { window, bits } = decoder;
   if (bits > 7) throw new FormatError('ctx_bits', `${bits} bits of a byte`);
   if (window.length > MAX_WINDOW_SIZE)
-    throw new FormatError('dict_size', `${window.length} is over ${MAX_WINDOW_SIZE}`);
+    throw new FormatError('dict_size', `${window.length} exceeds ${MAX_WINDOW_SIZE}`);
 }
 
 function expectDigest(actual: Buffer, digest: Buffer): void {
@@ -161,7 +161,7 @@ function gunzip(data: Buffer, limit: number): Buffer {
   }
 }
 
-/** Memory grows with what really comes out, never by what a frame's header says. */
+/** Memory grows with the decoded bytes, never with the size that a frame's header claims. */
 function zstdDecompress(data: Buffer, limit: number, explain = zstdError): Buffer {
   const context = zstdContext();
   const pieces: Buffer[] = [];
@@ -182,7 +182,7 @@ function zstdDecompress(data: Buffer, limit: number, explain = zstdError): Buffe
 
 let zstd: DCtx | null = null;
 
-/** The one context, ready for a new stream: another for every call would hold its memory until the collector runs. */
+/** The shared context, reset for a new stream: one per call would hold its memory until the garbage collector runs. */
 function zstdContext(): DCtx {
   const { DCtx, DParameter, ResetDirective } = optional<typeof import('zstd-napi/binding.js')>('zstd-napi/binding.js');
   zstd ??= new DCtx();
@@ -199,20 +199,20 @@ function frames<T>(offset: number, explain: typeof zstdError, step: () => T): T 
   }
 }
 
-/** Sound frames may need more memory than a decoder has to have, or a dictionary: words of zstd's own for that. */
+/** zstd's messages for valid frames that need a dictionary, or more memory than a decoder must provide. */
 const UNSUPPORTED: ReadonlyArray<readonly [RegExp, string]> = [
   [/requires too much memory/, `a window of more than ${2 ** (MAX_WINDOW_LOG - 20)} MiB`],
   [/Dictionary mismatch/, 'it was compressed with a dictionary'],
 ];
 
-/** An error of zstd-napi as the addon would have told it. */
+/** Converts an error of zstd-napi into the addon's error. */
 export function zstdError(cause: unknown, offset?: number): LacunaError {
   const unsupported = UNSUPPORTED.find(([pattern]) => pattern.test(textOf(cause)));
   if (unsupported === undefined) return brokenFrame(cause, offset);
   return new LacunaError('UNSUPPORTED', `zstd stream: ${unsupported[1]}`, { cause });
 }
 
-/** Of a chunk, which no writer makes so. */
+/** The error for a chunk with a broken frame. */
 const brokenFrame = (cause: unknown, offset?: number): FormatError =>
   new FormatError('zstd stream', textOf(cause), { cause, ...(offset === undefined ? {} : { offset }) });
 

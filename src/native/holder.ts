@@ -8,15 +8,15 @@ import { fileURLToPath } from 'node:url';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { BUILD_HINT } from './build-hint.ts';
 
-/** How long a holder may take to start or to answer, in milliseconds. It needs a few; it serves one client at a time. */
+/** Milliseconds that a holder may take to start or to answer. It needs few, but serves one client at a time. */
 const PATIENCE = 10_000;
 
 /** The program, made by `npm run build:native`. */
 export const HOLDER_EXECUTABLE = fileURLToPath(new URL('../../dist/native/lacuna-holder', import.meta.url));
 
 /**
- * Starts the holder of `socket` unless it runs already; resolves with its process id once it answers. It is no child of
- * ours: it stays when we end.
+ * Starts the holder of `socket` unless it runs already; resolves with its process id once it answers. It is not a
+ * child of this process and outlives it.
  */
 export async function ensureHolder(socket: string): Promise<number> {
   const output = await new Promise<string>((resolve, reject) => {
@@ -42,21 +42,23 @@ export async function listHolder(socket: string): Promise<string[] | null> {
 }
 
 /**
- * Ends the holder and with it, once no daemon serves it either, the FUSE session: unmount what uses it first.
- * False when none runs.
+ * Ends the holder. The FUSE session ends with it, unless a daemon still serves it: unmount images first. False when no
+ * holder runs.
  */
 export async function quitHolder(socket: string): Promise<boolean> {
   return (await ask(socket, 'QUIT')) !== null;
 }
 
-/** One request, one line of answer without its end; null when nobody listens. */
+/** Sends one request and returns the one line of its answer; null when no holder listens. */
 async function ask(socket: string, request: string): Promise<string | null> {
   const options = { op: `${request} to holder`, subject: socket };
   const answer = await new Promise<string | null>((resolve, reject) => {
     const connection = connect(socket);
     let text = '';
     connection.setEncoding('latin1');
-    connection.setTimeout(PATIENCE, () => connection.destroy(new LacunaError('TIMEOUT', 'no answer', options)));
+    connection.setTimeout(PATIENCE, () =>
+      connection.destroy(new LacunaError('TIMEOUT', `no answer within ${PATIENCE / 1000} s`, options)),
+    );
     connection.on('connect', () => connection.write(`${request}\n`));
     connection.on('data', (data) => {
       text += data;

@@ -1,6 +1,6 @@
 /**
- * Locks of files by flock(2): a dead process does not keep one, they count in every PID and network namespace, and who
- * cannot open the file cannot hold it.
+ * File locks by flock(2): a dead process does not keep one, they work across PID and network namespaces, and only processes
+ * that can open the file can hold them.
  */
 import { closeSync, constants, fstatSync, ftruncateSync, open as openFile, writeSync } from 'node:fs';
 import { lstat, readFile } from 'node:fs/promises';
@@ -8,10 +8,10 @@ import { promisify } from 'node:util';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { addon, findAddon } from './addon.ts';
 
-/** A descriptor as a number: a FileHandle that nobody refers to any more would be closed, and the lock gone. */
+/** Opens a plain descriptor: the garbage collector would close a FileHandle, and the lock would be lost. */
 const open = promisify(openFile);
 
-/** Whether the lock of an open file was to be had; null where there are none: without the addon, or on a file system without. */
+/** Tries to lock an open file; null where locks do not work: without the addon, or on some file systems. */
 export function tryFlock(fd: number): boolean | null {
   try {
     return findAddon()?.flock(fd) ?? null;
@@ -36,8 +36,8 @@ export interface FileLock {
 const { O_RDWR, O_RDONLY, O_CREAT, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = constants;
 
 /**
- * The lock of the file at `path`, which is made (0600) when it is missing; null when somebody else has it. On a read-only
- * file system one that is there can be locked.
+ * The lock of the file at `path`, which is made (0600) when it is missing; null when another process has it. On a
+ * read-only file system an existing file can be locked.
  */
 export async function tryLock(path: string): Promise<FileLock | null> {
   try {
@@ -56,7 +56,7 @@ async function openForLock(path: string): Promise<number> {
   }
 }
 
-/** The lock of a file or directory that is there; null when somebody has it, or there is none. No link is followed. */
+/** The lock of an existing file or directory; null when another process has it, or there is none. No link is followed. */
 export async function tryLockExisting(path: string, kind: 'file' | 'directory'): Promise<FileLock | null> {
   const flags = kind === 'file' ? O_RDWR | O_NONBLOCK : O_RDONLY | O_DIRECTORY;
   const fd = await open(path, flags | O_NOFOLLOW).catch(() => null);
@@ -66,7 +66,7 @@ export async function tryLockExisting(path: string, kind: 'file' | 'directory'):
   return null;
 }
 
-/** Null also when `path` has become another file: who had the lock may have deleted what it was on. */
+/** Null also when `path` is another file by now: the process that held the lock may have deleted the locked one. */
 async function lockOpened(fd: number, path: string): Promise<FileLock | null> {
   let isHeld = false;
   try {
@@ -111,13 +111,13 @@ export async function lockFor(role: string, path: string): Promise<FileLock> {
 }
 
 /**
- * The process id is for people, and for who ends the process: a full disk is no reason to do without the lock. It is written
- * over what is there, which needs no new block.
+ * Writes the process id for users and for `cleanup`. A failure, as on a full disk, is ignored: the lock holds without it. The
+ * write overwrites the old content, which needs no new block.
  */
 function writeOwner({ fd }: FileLock): void {
   try {
     ftruncateSync(fd, writeSync(fd, `${process.pid}\n`, 0));
   } catch {
-    // Who looks for the owner finds none.
+    // Readers of the file find no owner.
   }
 }

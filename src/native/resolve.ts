@@ -1,6 +1,6 @@
 /**
- * Host names → addresses, as the system finds them. `dns.lookup` does the same on Node's pool of four threads, where two
- * names whose name servers are silent keep all others waiting for half a minute; the addon takes a thread for each.
+ * Resolves host names as the system does. `dns.lookup` runs on Node's pool of four threads, where two names with silent name
+ * servers delay all other lookups by half a minute; the addon uses a thread for each.
  */
 import { ADDRCONFIG, type LookupAddress } from 'node:dns';
 import { lookup } from 'node:dns/promises';

@@ -32,7 +32,7 @@ function emptyBlocks(skipped: number): string {
   return odd + FIXED_BLOCK.repeat(even);
 }
 
-/** The bytes to decode before a span whose first `bits` bits are the high ones of `byte`. */
+/** The bytes to decode before a span that begins with the `bits` high bits of `byte`. */
 function leadIn(bits: number, byte: number): Buffer {
   if (bits === 0) return Buffer.alloc(0);
   const blocks = emptyBlocks(8 - bits) + byte.toString(2).padStart(8, '0').slice(0, bits).split('').reverse().join('');
@@ -43,7 +43,7 @@ function leadIn(bits: number, byte: number): Buffer {
 
 type Zran = Extract<Decoder, { kind: 'zran' }>;
 
-/** Exactly `size` bytes from the middle of a gzip stream, over the ends of its members. FORMAT when there are fewer. */
+/** Exactly `size` bytes from the middle of a gzip stream, over the ends of its members. FORMAT when the stream is shorter. */
 export async function inflateSpan(stored: Buffer, { window, bits, byte }: Zran, size: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let length = 0;
@@ -74,7 +74,7 @@ const TRAILER_SIZE = 8;
 const HEADER_SIZE = 10;
 const FLAG = { FHCRC: 2, FEXTRA: 4, FNAME: 8, FCOMMENT: 16, RESERVED: 0xe0 } as const;
 
-/** Where the deflate stream of the gzip member begins whose header is at `at`. */
+/** Offset of the deflate stream in the gzip member whose header is at `at`. */
 function memberStart(stored: Buffer, at: number): number {
   const bad = (problem: string) => new FormatError('gzip header', problem, { offset: at });
   if (at + HEADER_SIZE > stored.length) throw bad('truncated');
@@ -103,13 +103,13 @@ const PADDED_MAGIC = 0x7890;
 
 type Encrypted = Extract<Decoder, { kind: 'encrypted' }>;
 
-/** What was encrypted, still compressed. `size`: bytes of the content. Padding as in native/codec/src/xts.rs. */
+/** Decrypts stored bytes, which stay compressed. `size`: bytes of the content. Padding as in native/codec/src/xts.rs. */
 export function decryptXts(stored: Buffer, { key, iv, compressor }: Encrypted, size: number): Buffer {
   if (stored.length < BLOCK) {
-    throw new FormatError('compressed_size', `${stored.length} bytes, and an encrypted object has at least ${BLOCK}`);
+    throw new FormatError('compressed_size', `${stored.length} bytes, fewer than the ${BLOCK} of any encrypted object`);
   }
   const decipher = createDecipheriv('aes-128-xts', key, iv);
-  // One call: each is a data unit of its own.
+  // One update call: each call would be a data unit of its own.
   const plain = Buffer.concat([decipher.update(stored), decipher.final()]);
   const isWhole = compressor === 0 && plain.length === size;
   if (isWhole || plain.length !== PADDED_SIZE || plain.readUInt16BE(BLOCK) !== PADDED_MAGIC) return plain;

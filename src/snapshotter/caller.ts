@@ -1,4 +1,4 @@
-/** The containerd that calls, asked back: what its content store knows. */
+/** Asks the calling containerd for the labels that its content store keeps. */
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NAME_SOCKET } from '../doctor/pid-namespace.ts';
@@ -17,23 +17,23 @@ export interface Caller {
 /** `key`: of a snapshot, as containerd makes it: `namespace/number/name`. */
 export const callerOf = (pid: number, key: string): Caller => ({ pid, namespace: key.slice(0, key.indexOf('/')) });
 
-/** How long one socket may take to answer, in milliseconds: of those of a containerd one does at once. */
+/** Milliseconds that a socket may take to answer: containerd's content store answers at once. */
 const PATIENCE = 2_000;
 
-/** What a content store says. */
+/** Answer of a content store. */
 export interface Answer {
   readonly socket: string;
   /** Null: it does not have the digest. */
   readonly labels: Labels | null;
 }
 
-/** Asks for the labels of `digest`. Null: none of `sockets` is a content store's. UNAVAILABLE when that cannot be told. */
+/** Asks for the labels of `digest`. Null: no socket of `sockets` is a content store's. UNAVAILABLE when that is uncertain. */
 export async function askContent(
   sockets: readonly string[],
   namespace: string,
   digest: string,
 ): Promise<Answer | null> {
-  // containerd listens on others as well, whose protocol may be another one: they are asked only when this says nothing.
+  // containerd's other sockets may have another protocol: they are asked only when the usual ones give no answer.
   const usual = sockets.filter((socket) => socket.endsWith('/containerd.sock'));
   const first = await askAll(usual, namespace, digest).catch(toLacunaError);
   if (first !== null && !(first instanceof LacunaError)) return first;
@@ -54,7 +54,7 @@ async function askAll(sockets: readonly string[], namespace: string, digest: str
   return null;
 }
 
-/** Null: not a content store. An error leaves that open. */
+/** Null: not a content store. An error leaves that undecided. */
 async function ask(socket: string, namespace: string, digest: string): Promise<Answer | LacunaError | null> {
   using channel = unixChannel(socket, containerdService('Content'));
   try {
@@ -71,7 +71,7 @@ async function ask(socket: string, namespace: string, digest: string): Promise<A
 /** A row of /proc/net/unix: flags with __SO_ACCEPTCON, SOCK_STREAM, any state, the inode, an absolute path. */
 const LISTENING = /^\S+ \S+ \S+ 00010000 0001 \S+ +(\d+) (\/.+)$/;
 
-/** Paths of the UNIX sockets that a process listens on, as they are reached from here. NOT_FOUND, FORBIDDEN. */
+/** Paths, seen from this process, of the UNIX sockets that a process listens on. NOT_FOUND, FORBIDDEN. */
 export async function listeningSockets(pid: number): Promise<string[]> {
   const folder = `/proc/${pid}`;
   try {
@@ -80,7 +80,7 @@ export async function listeningSockets(pid: number): Promise<string[]> {
     const rows = (await readFile(join(folder, 'net', 'unix'), 'utf8')).split('\n').map((row) => LISTENING.exec(row));
     const paths = rows.filter((row) => row !== null && open.has(`socket:[${row[1]}]`)).map((row) => row![2]!);
     const root = (await seesOurFiles(folder)) ? '' : join(folder, 'root');
-    // containerd's second protocol, at the address of the first with this behind it.
+    // containerd serves its second protocol at the first one's address with this suffix.
     return paths.filter((path) => !path.endsWith('.ttrpc')).map((path) => root + path);
   } catch (error) {
     throw toLacunaError(error, { op: 'find the caller', subject: `process ${pid}`, hint: NAME_SOCKET });

@@ -1,11 +1,10 @@
-/** The daemon as the snapshotter sees it: started and kept alive, and not in the way of plain images when it is not there. */
+/** The snapshotter's daemon: started and kept alive. Plain images work without it. */
 import type { DaemonClient, DaemonStart } from '../daemon/client.ts';
 import { type Supervisor, superviseDaemon } from '../daemon/supervise.ts';
-import { toLacunaError } from '../errors.ts';
-import type { Log } from '../observe/log.ts';
+import { errorRow, type Log } from '../observe/log.ts';
 import type { Registries } from './registries.ts';
 
-export interface PlaneOptions {
+export interface ManagedDaemonOptions {
   readonly root: string;
   readonly registries: Registries;
   readonly log: Log;
@@ -13,34 +12,34 @@ export interface PlaneOptions {
 }
 
 export class ManagedDaemon implements AsyncDisposable {
-  readonly #options: PlaneOptions;
+  readonly #options: ManagedDaemonOptions;
   readonly #abort = new AbortController();
   #starting: Promise<Supervisor> | null = null;
   #supervisor: Supervisor | null = null;
 
-  constructor(options: PlaneOptions) {
+  constructor(options: ManagedDaemonOptions) {
     this.#options = options;
   }
 
-  /** The daemon's client; starts the daemon when it does not run, again when that failed the last time. */
+  /** The daemon's client. Starts the daemon when it does not run, also after a start that failed. */
   async client(): Promise<DaemonClient> {
     if (this.#supervisor !== null) return this.#supervisor.client;
     this.#starting ??= this.#start();
     return (await this.#starting).client;
   }
 
-  /** Null while there is none. */
+  /** The daemon's client; null while the daemon does not run. */
   running(): DaemonClient | null {
     return this.#supervisor?.client ?? null;
   }
 
-  /** Tells the daemon the credentials that `lacuna pull` brought for `host`; it forgets them when it is restarted. */
+  /** Passes the credentials that `lacuna pull` set for `host` to the daemon, which loses them when it is restarted. */
   async shareCredentials(client: DaemonClient, host: string): Promise<void> {
     const credentials = this.#options.registries.credentials(host);
     if (credentials !== null) await client.setCredentials({ host, ...credentials });
   }
 
-  /** The daemon itself lives on. */
+  /** Ends the supervision; the daemon keeps running. */
   async close(): Promise<void> {
     this.#abort.abort();
     await this.#starting?.catch(() => null);
@@ -59,7 +58,7 @@ export class ManagedDaemon implements AsyncDisposable {
       return this.#supervisor;
     } catch (error) {
       if (!signal.aborted)
-        log.error({ error: toLacunaError(error).toJSON() }, 'the daemon did not start: lazy images cannot be mounted');
+        log.error({ error: errorRow(error) }, 'could not start the daemon: lazy images cannot be mounted');
       throw error;
     } finally {
       this.#starting = null;

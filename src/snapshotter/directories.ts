@@ -1,7 +1,7 @@
 /**
  * One folder of numbered directories, `<id>/`, one per record. A directory is made under a temporary name, and renamed
- * inside the transaction that makes its record; whatever a death leaves without a record is an orphan and is deleted
- * at the next start or cleanup.
+ * inside the transaction that makes its record. A directory without a record, as a crash may leave it, is an orphan and is
+ * deleted at the next start or cleanup.
  */
 import { closeSync, fsyncSync, mkdtempSync, openSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,6 +9,9 @@ import { makeDirectory } from '../make-directory.ts';
 import { removeTree, type WalkOptions } from '../native/tree.ts';
 
 const TEMPORARY = 'new-';
+
+/** Renames a new directory to its number; it throws when that fails. */
+export type CommitAs = (id: number) => void;
 
 export class Directories {
   readonly #folder: string;
@@ -29,10 +32,10 @@ export class Directories {
   }
 
   /**
-   * Makes a directory: `fill` puts into it what belongs there, `use` gets a function that gives it its number (in the
-   * transaction of its record). Deleted again when either fails.
+   * Makes a directory: `fill` writes its content, `use` makes its record and calls `commitAs` with the record's number in
+   * that transaction. The directory is deleted again when either fails.
    */
-  async make<T>(fill: (path: string) => Promise<void>, use: (place: (id: number) => void) => T): Promise<T> {
+  async make<T>(fill: (path: string) => Promise<void>, use: (commitAs: CommitAs) => T): Promise<T> {
     const temporary = mkdtempSync(join(this.#folder, TEMPORARY));
     this.#busy.add(temporary);
     let path = temporary;
@@ -56,8 +59,8 @@ export class Directories {
   }
 
   /**
-   * Paths of what is in the folder and neither belongs to one of `ids` nor is being made. Synchronous, so that the ids
-   * are still all there are.
+   * Paths of entries that neither belong to one of `ids` nor are being made. Synchronous, so that no id is added
+   * meanwhile.
    */
   orphans(ids: ReadonlySet<number>): string[] {
     const names = readdirSync(this.#folder);
@@ -65,7 +68,7 @@ export class Directories {
     return paths.filter((path) => !this.#busy.has(path));
   }
 
-  /** The record must not outlive a power cut that the directory's name does not. */
+  /** Makes the rename durable: a record must not survive a power cut that its directory's name does not. */
   #sync(): void {
     const fd = openSync(this.#folder, 'r');
     try {

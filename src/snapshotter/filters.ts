@@ -1,5 +1,5 @@
 /**
- * containerd's filter language (containerd's package `filters`), which lists are asked with:
+ * containerd's filter language (its package `filters`), which selects snapshots of a list:
  *
  *     selectors := selector ("," selector)*
  *     selector  := fieldpath (operator value)?
@@ -13,7 +13,7 @@ import type { SnapshotInfo } from './info.ts';
 
 export type Filter = (info: SnapshotInfo) => boolean;
 
-/** Matches what any of `filters` matches; everything when there is none. USAGE when one does not parse. */
+/** A test that passes what any of `filters` matches; everything when there are none. USAGE when one does not parse. */
 export function parseFilters(filters: readonly string[]): Filter {
   if (filters.length === 0) return () => true;
   const parsed = filters.map(parseFilter);
@@ -82,7 +82,7 @@ function parsePattern(scanner: Scanner): RegExp {
   }
 }
 
-/** Go's string escapes that JSON does not know are octal, `\x`, `\U`, `\a` and `\v`; containerd sends none of them. */
+/** JSON lacks Go's octal, `\x`, `\U`, `\a` and `\v` string escapes; containerd sends none of them. */
 function unquote(quoted: string, scanner: Scanner): string {
   try {
     return JSON.parse(quoted.replaceAll(/\\x([0-9a-fA-F]{2})/g, '\\u00$1')) as string;

@@ -1,6 +1,6 @@
 /**
  * The lazy images of a root: each has a folder `<id>/` (the id of its bootstrap's snapshot) with the bootstrap and the
- * mountpoint of its EROFS, whose data the daemon serves. Fetching, mounting and freeing; records are the snapshotter's.
+ * mountpoint of its EROFS, whose data the daemon serves. Fetches, mounts and removes images; `snapshotter.ts` keeps records.
  */
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
@@ -14,44 +14,44 @@ import { makeDirectory } from '../make-directory.ts';
 import { mountErofs, unmount } from '../mount/erofs.ts';
 import { mountedAt } from '../mount/mountinfo.ts';
 import { removeTree } from '../native/tree.ts';
-import type { Log } from '../observe/log.ts';
+import { errorRow, type Log } from '../observe/log.ts';
 import { readBootstrapLayer } from '../reader/bootstrap.ts';
 import { readUnpackedBootstrap } from '../reader/unpacked-bootstrap.ts';
 import type { ImageStore } from '../registry/store.ts';
 import type { Caller } from './caller.ts';
 import type { ManagedDaemon } from './daemon-handle.ts';
-import { Directories } from './directories.ts';
+import { type CommitAs, Directories } from './directories.ts';
 import type { ImageSource, SnapshotRecord, Usage } from './info.ts';
 import type { LazyLayer } from './labels.ts';
 import type { Pulls } from './pulls.ts';
 import type { Registries, RegistryAccess } from './registries.ts';
 import { SharedWork } from './shared-work.ts';
 
-/** A bootstrap that is about to get its record. */
+/** A stored bootstrap that has no record yet. */
 export interface NewImage {
   readonly source: ImageSource;
   readonly usage: Usage;
   /** Digest of the layer's tar. */
   readonly diffId: string;
-  /** Gives the image's folder its number; for the record's transaction. */
-  readonly place: (id: number) => void;
+  /** Commits the image's folder under the record's number; called in the record's transaction. */
+  readonly commitAs: CommitAs;
 }
 
 interface Fetched {
   readonly bootstrap: Buffer;
-  /** Chunk info that came with it, by file name. */
+  /** Chunk info of the bootstrap's layer, by file name. */
   readonly metas: ReadonlyMap<string, Buffer>;
   readonly diffId: string;
 }
 
-/** How long a bootstrap that was announced waits for its Prepare, in milliseconds. */
+/** Milliseconds for which a prefetched bootstrap is kept until its Prepare. */
 const EXPECT_MILLISECONDS = 60_000;
 
-type Plane = Pick<ManagedDaemon, 'client' | 'running' | 'shareCredentials'>;
+type DaemonHandle = Pick<ManagedDaemon, 'client' | 'running' | 'shareCredentials'>;
 
 export interface ImagesOptions {
   readonly folder: string;
-  readonly plane: Plane;
+  readonly daemon: DaemonHandle;
   readonly registries: Registries;
   readonly pulls: Pick<Pulls, 'announce' | 'assertPulled'>;
   readonly log: Log;
@@ -59,17 +59,17 @@ export interface ImagesOptions {
 
 export class Images {
   readonly #directories: Directories;
-  readonly #plane: Plane;
+  readonly #daemon: DaemonHandle;
   readonly #registries: Registries;
   readonly #pulls: ImagesOptions['pulls'];
   readonly #log: Log;
-  /** Bootstraps on their way, by repository and layer digest. */
+  /** Bootstraps that are being fetched, by repository and layer digest. */
   readonly #fetches = new Map<string, SharedWork<Fetched>>();
   readonly #mounting = new Map<number, Promise<string>>();
 
   private constructor(directories: Directories, options: ImagesOptions) {
     this.#directories = directories;
-    this.#plane = options.plane;
+    this.#daemon = options.daemon;
     this.#registries = options.registries;
     this.#pulls = options.pulls;
     this.#log = options.log;
@@ -79,16 +79,16 @@ export class Images {
     return new Images(await Directories.open(options.folder), options);
   }
 
-  /** How a registry is reached from now on, by the daemon as well. USAGE without a host. */
+  /** Sets how a registry is reached from now on, also by the daemon. USAGE without a host. */
   async setRegistry(access: RegistryAccess): Promise<void> {
     this.#registries.set(access);
-    const client = this.#plane.running();
+    const client = this.#daemon.running();
     if (client === null) return;
     const failure = 'could not pass the credentials to the daemon';
-    await this.#attempt(failure, access.host, () => this.#plane.shareCredentials(client, access.host));
+    await this.#attempt(failure, access.host, () => this.#daemon.shareCredentials(client, access.host));
   }
 
-  /** Who pulls `image` says so beforehand: its labels will be believed. REFERENCE when `image` is none. */
+  /** Announces a pull of `image`, so that its labels are trusted. REFERENCE when `image` is not a reference. */
   announce(image: string, digest: string): void {
     this.#pulls.announce(this.#registries.sourceOf(image), digest);
   }
@@ -98,17 +98,17 @@ export class Images {
     await this.#pulls.assertPulled(layer, this.#registries.sourceOf(layer.image), caller);
   }
 
-  /** Starts to fetch a bootstrap layer that is going to be prepared soon. REFERENCE when `image` is none. */
+  /** Starts to fetch a bootstrap layer that is going to be prepared soon. REFERENCE when `image` is not a reference. */
   expect(image: string, layer: Pick<Descriptor, 'digest' | 'mediaType' | 'size'>): void {
     const source = this.#registries.sourceOf(image);
     const key = fetchKey(source, layer.digest);
     const fetching = this.#fetch(key, source, async () => layer);
-    // Prepare reports a failure; this only keeps the work alive until it comes.
+    // Prepare reports a failure; this join only keeps the fetch running until Prepare is called.
     fetching.join(AbortSignal.timeout(EXPECT_MILLISECONDS)).catch(() => {});
     setTimeout(() => this.#forget(key, fetching), EXPECT_MILLISECONDS).unref();
   }
 
-  /** Fetches and verifies the bootstrap, stores it, and calls `use` to make its record. `signal`: the caller has gone. */
+  /** Fetches, verifies and stores the bootstrap; `use` makes its record. `signal`: aborted when the caller is gone. */
   async fetch(layer: LazyLayer, use: (image: NewImage) => void, signal: AbortSignal): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
     const key = fetchKey(source, layer.digest);
@@ -122,25 +122,25 @@ export class Images {
           for (const [name, bytes] of metas) await writeDurably(join(path, name), bytes);
           await writeDurably(bootstrapIn(path), bootstrap);
         },
-        (place) => use({ source, usage, diffId, place }),
+        (commitAs) => use({ source, usage, diffId, commitAs }),
       );
     } finally {
       this.#forget(key, fetching);
     }
   }
 
-  /** Takes the bootstrap out of a layer that containerd verified and unpacked into `fs`. FORMAT when there is none. */
+  /** Copies the bootstrap from a layer that containerd verified and unpacked into `fs`. FORMAT when there is none. */
   async adopt(fs: string, layer: LazyLayer, use: (image: Omit<NewImage, 'diffId'>) => void): Promise<void> {
     const source = this.#registries.sourceOf(layer.image);
     const bootstrap = await readUnpackedBootstrap(fs, layer.digest);
     const usage = { size: bootstrap.length, inodes: 1 };
     await this.#directories.make(
       (path) => writeDurably(bootstrapIn(path), bootstrap),
-      (place) => use({ source, usage, place }),
+      (commitAs) => use({ source, usage, commitAs }),
     );
   }
 
-  /** The mountpoint of the image's EROFS, mounted now if it is not (a first use, or the host was restarted). */
+  /** Returns the mountpoint of the image's EROFS, and mounts it if needed (at first use, or after a reboot). */
   async ensureMounted(image: SnapshotRecord): Promise<string> {
     const running = this.#mounting.get(image.id);
     if (running !== undefined) return running;
@@ -149,15 +149,15 @@ export class Images {
     return mounting;
   }
 
-  /** Unmounts an image, frees the cache of blobs that no other one uses, and deletes the bootstrap. */
+  /** Unmounts an image, frees the cache of blobs that no other image uses, and deletes the bootstrap. */
   async remove(id: number): Promise<void> {
     await this.#mounting.get(id)?.catch(() => {});
     await unmount(mountpointIn(this.#directories.path(id)));
-    await detach(await this.#plane.client(), id);
+    await detach(await this.#daemon.client(), id);
     await this.#directories.remove(id);
   }
 
-  /** Frees what belongs to none of `ids`, the images that have records at the time of asking. */
+  /** Removes images without a record. `ids` returns the ids of all records at the time of its call. */
   async cleanup(ids: () => ReadonlySet<number>): Promise<void> {
     const orphans = this.#directories.orphans(ids());
     for (const path of orphans) {
@@ -166,13 +166,13 @@ export class Images {
         await removeTree(path);
       });
     }
-    const client = this.#plane.running();
+    const client = this.#daemon.running();
     if (client === null) return;
     await this.#attempt('could not detach removed images; the next cleanup retries', 'daemon', async () => {
       const { images } = await client.status();
       const numbers = images.map(({ id }) => /^snapshot-(\d+)$/.exec(id)?.[1]).filter((text) => text !== undefined);
-      const known = ids();
-      for (const id of numbers.map(Number)) if (!known.has(id)) await detach(client, id);
+      const recorded = ids();
+      for (const id of numbers.map(Number)) if (!recorded.has(id)) await detach(client, id);
     });
   }
 
@@ -204,9 +204,9 @@ export class Images {
     const path = this.#directories.path(image.id);
     const target = mountpointIn(path);
     if ((await mountedAt(target)) !== null) return target;
-    const client = await this.#plane.client();
+    const client = await this.#daemon.client();
     const { host, repository, plainHttp } = image.source!;
-    await this.#plane.shareCredentials(client, host);
+    await this.#daemon.shareCredentials(client, host);
     const { devices } = await client.attach({
       id: attachId(image.id),
       bootstrap: bootstrapIn(path),
@@ -224,7 +224,7 @@ export class Images {
     try {
       await work();
     } catch (error) {
-      this.#log.warn({ subject, error: toLacunaError(error).toJSON() }, failure);
+      this.#log.warn({ subject, error: errorRow(error) }, failure);
     }
   }
 }
@@ -236,7 +236,7 @@ const bootstrapIn = (path: string): string => join(path, 'bootstrap');
 const mountpointIn = (path: string): string => join(path, 'mnt');
 const attachId = (id: number): string => `snapshot-${id}`;
 
-/** containerd tells a layer's digest; its type and size stand in the manifest. */
+/** The layer's descriptor: containerd passes only its digest, so its type and size are read from the manifest. */
 async function descriptorOf(store: ImageStore, layer: LazyLayer, signal: AbortSignal): Promise<LayerDescriptor> {
   if (layer.manifestDigest === '') {
     throw new LacunaError('PRECONDITION', 'containerd did not name the manifest', { subject: layer.image });
@@ -251,7 +251,7 @@ async function detach(client: DaemonClient, id: number): Promise<void> {
   try {
     await client.detach(attachId(id));
   } catch (error) {
-    // Never mounted, or detached before.
+    // The image was never mounted, or detached before.
     if (toLacunaError(error).code !== 'NOT_FOUND') throw error;
   }
 }

@@ -1,17 +1,17 @@
-/** What a snapshot is, in TypeScript and on containerd's wire. No I/O here. */
+/** Snapshot types, and their conversion from and to containerd's messages. No I/O here. */
 import type { Info } from '../grpc/messages/snapshots.gen.ts';
 
 export type Kind = 'view' | 'active' | 'committed';
 
 /**
- * Where a snapshot's files are: in a directory of its own; in the bootstrap's merged tree (a lazy data layer, which has
- * nothing of its own); or a bootstrap, whose EROFS mount is the tree of the whole image.
+ * Place of a snapshot's files: a directory of its own; the merged tree of a bootstrap above it (a lazy data layer, without
+ * files of its own); or a bootstrap, whose EROFS mount is the tree of the whole image.
  */
 export type Content = 'directory' | 'blob' | 'bootstrap';
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** What containerd's `snapshots.Info` holds. Times are microseconds since the epoch. */
+/** containerd's `snapshots.Info`. Times are microseconds since the epoch. */
 export interface SnapshotInfo {
   readonly name: string;
   /** Empty: none. */
@@ -37,15 +37,15 @@ export interface ImageSource {
 }
 
 export interface SnapshotRecord extends SnapshotInfo {
-  /** Never used twice under one root. */
+  /** Identifier that is never reused under one root. */
   readonly id: number;
   readonly content: Content;
   readonly usage: Usage;
-  /** Of a bootstrap; null otherwise. */
+  /** Repository of a bootstrap's blobs; null otherwise. */
   readonly source: ImageSource | null;
 }
 
-/** As in fstab; containerd performs it. */
+/** A mount as in fstab; containerd performs it. */
 export interface Mount {
   readonly type: string;
   readonly source: string;

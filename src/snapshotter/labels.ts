@@ -1,4 +1,4 @@
-/** What containerd's labels say about a layer that is being prepared. Pure; verifies that it is what it claims to be. */
+/** Reads containerd's labels of a layer that is being prepared, and verifies its chain ID. Pure. */
 import { createHash } from 'node:crypto';
 import { LacunaError } from '../errors.ts';
 import { ANNOTATION } from '../image/media.ts';
@@ -6,9 +6,9 @@ import type { Labels } from './info.ts';
 
 /** containerd passes a layer's annotations on as labels when they begin with `containerd.io/snapshot/`. */
 export const LABEL = {
-  /** The chain ID under which the unpacked layer is going to be committed. */
+  /** Chain ID under which the unpacked layer will be committed. */
   ref: 'containerd.io/snapshot.ref',
-  // containerd's pkg/snapshotters: sent by CRI, by the transfer service (when told to) and by `lacuna pull`.
+  // Labels of containerd's pkg/snapshotters: sent by CRI, by the transfer service (if configured) and by `lacuna pull`.
   imageRef: 'containerd.io/snapshot/cri.image-ref',
   imageLayers: 'containerd.io/snapshot/cri.image-layers',
   layerDigest: 'containerd.io/snapshot/cri.layer-digest',
@@ -21,14 +21,14 @@ export const LABEL = {
 export interface LazyLayer {
   readonly kind: 'blob' | 'bootstrap';
   readonly chainId: string;
-  /** As a `docker://` reference without its transport. */
+  /** A `docker://` reference without its transport. */
   readonly image: string;
   readonly digest: string;
-  /** Empty when containerd did not say it. */
+  /** Empty when containerd did not send it. */
   readonly manifestDigest: string;
 }
 
-/** Null for a layer to be unpacked as ever. PRECONDITION when it is lazy but does not say where its image is. */
+/** Null for a layer that is unpacked as usual. PRECONDITION when it is lazy and its labels do not name its image. */
 export function lazyLayerOf(labels: Labels): LazyLayer | null {
   const chainId = labels[LABEL.ref];
   if (chainId === undefined) return null;
@@ -51,8 +51,8 @@ export const PULL_HINT =
   'enable_remote_snapshot_annotations = "true" among the exports of the proxy plugin for the transfer service';
 
 /**
- * The label by which containerd's content store names the repositories that something was fetched from, separated by
- * commas (docker.AppendDistributionSourceLabel): the port of the registry is left out.
+ * The label in which containerd's content store lists the repositories that content was fetched from, separated by commas
+ * (docker.AppendDistributionSourceLabel), without the port of the registry.
  */
 export const sourceLabel = (host: string): string =>
   `containerd.io/distribution.source.${host.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')}`;
@@ -64,13 +64,13 @@ export function chainIdOf(parent: string | null, diffId: string): string {
 }
 
 /**
- * Refuses a layer whose content is not the one that its chain ID names. containerd checks unpacked layers in this way;
- * without it an image could put its own files under the name of another image's layer.
+ * Refuses a layer whose content does not match its chain ID. containerd checks unpacked layers in the same way; without
+ * this check an image could put its own files under the name of another image's layer.
  */
 export function assertChainId(layer: LazyLayer, parentLabels: Labels | null, diffId: string): void {
   const parent = parentLabels === null ? null : parentLabels[LABEL.ref];
   if (parent !== undefined && chainIdOf(parent, diffId) === layer.chainId) return;
-  throw new LacunaError('DIGEST_MISMATCH', `layer ${layer.digest} is not the one that the image's config names`, {
+  throw new LacunaError('DIGEST_MISMATCH', `layer ${layer.digest} does not match its diff ID in the image's config`, {
     op: 'prepare snapshot',
     subject: layer.image,
   });

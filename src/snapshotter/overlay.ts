@@ -1,4 +1,4 @@
-/** Which mounts a snapshot needs: containerd performs them, exactly as it would its own overlayfs snapshotter's. */
+/** Mounts of a snapshot, the same as those of containerd's overlayfs snapshotter. containerd performs them. */
 import { existsSync, readFileSync } from 'node:fs';
 import { LacunaError } from '../errors.ts';
 import type { Kind, Mount, SnapshotRecord } from './info.ts';
@@ -6,7 +6,7 @@ import { LABEL } from './labels.ts';
 
 /** Overlayfs options that depend on the host. */
 export interface OverlayOptions {
-  /** The kernel knows `index`; lower layers that are shared by many overlays want it off. */
+  /** The kernel has the option `index`, which must be off for lower layers that many overlays share. */
   readonly indexOff: boolean;
   /** Inside a user namespace overlayfs may only write `user.` attributes. */
   readonly userxattr: boolean;
@@ -22,7 +22,7 @@ function inUserNamespace(): boolean {
   return map !== '' && !everyone.test(map);
 }
 
-/** What a new snapshot on top of `chain` stands on. */
+/** The layers below a new snapshot. */
 export interface Stack {
   /** Newest first: records whose own tree is stacked, the last one perhaps a bootstrap. */
   readonly layers: readonly SnapshotRecord[];
@@ -31,8 +31,8 @@ export interface Stack {
 }
 
 /**
- * A bootstrap holds the merged tree of all layers below it, so the walk ends there. PRECONDITION for a lazy data layer
- * without its bootstrap: it has no tree. `chain` is newest first.
+ * Layers below a new snapshot on top of `chain`, which is newest first. A bootstrap holds the merged tree of all layers below
+ * it, so the walk ends there. PRECONDITION for a lazy data layer without its bootstrap: it has no files.
  */
 export function stackOf(chain: readonly SnapshotRecord[]): Stack {
   const layers: SnapshotRecord[] = [];
@@ -57,7 +57,7 @@ export function mountsOf(
   options: OverlayOptions,
 ): Mount[] {
   const readonly = snapshot.kind === 'view';
-  // Overlayfs needs a lower directory, and without an upper one it needs two.
+  // Overlayfs needs a lower directory, and two of them when there is no upper one.
   if (lowers.length === 0) return [bind(snapshot.fs, readonly)];
   if (readonly && lowers.length === 1) return [bind(lowers[0]!, true)];
   const settings = [
@@ -75,7 +75,7 @@ const bind = (source: string, readonly: boolean): Mount => ({
   options: [readonly ? 'ro' : 'rw', 'rbind'],
 });
 
-/** A path with these would change the meaning of an overlay's options. */
+/** Refuses paths with characters that are special in overlayfs options. */
 export function assertMountable(root: string): void {
   if (!/[:,\\]/.test(root)) return;
   throw new LacunaError('USAGE', 'the root of a snapshotter must not contain a colon, a comma or a backslash', {

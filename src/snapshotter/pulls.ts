@@ -1,8 +1,8 @@
 /**
- * Whether a lazy image was pulled from where its labels say. containerd passes annotations of a layer on as labels; where
- * it sets none of its own, everything in them is the word of whoever made the manifest. So a label is only a question:
- * the answer is what containerd itself recorded when it fetched the manifest for the reference that its client gave, or
- * what `lacuna pull` announced on our own socket.
+ * Checks that a lazy image was pulled from the repository that its labels name. containerd passes annotations of a layer on
+ * as labels, so the author of the manifest can set every label that containerd does not set itself. Labels are therefore
+ * trusted only when containerd recorded that it fetched the manifest from that repository for its client, or when
+ * `lacuna pull` announced the layer on our own socket.
  */
 
 import { NAME_SOCKET } from '../doctor/pid-namespace.ts';
@@ -11,24 +11,24 @@ import { askContent, type Caller, listeningSockets } from './caller.ts';
 import type { ImageSource, Labels } from './info.ts';
 import { type LazyLayer, PULL_HINT, sourceLabel } from './labels.ts';
 
-/** Announcements that are remembered; the oldest go first. */
+/** Maximum announcements that are remembered; the oldest is dropped first. */
 export const MAX_ANNOUNCED = 1024;
 
 export class Pulls {
   readonly #configured: string;
-  /** The socket that a caller's content store was last found behind. */
+  /** The socket of a caller's content store, as found last. */
   #found = '';
   readonly #announced = new Set<string>();
 
-  /** `socket`: containerd's; empty: that of the process which calls. */
+  /** `socket`: containerd's socket; empty: that of the calling process. */
   constructor(socket: string) {
     this.#configured = socket;
   }
 
-  /** A client on our own socket, which only root can be, says that it pulls this layer from there. */
+  /** Records that a client of our own socket, which only root can use, pulls this layer from `source`. */
   announce(source: ImageSource, digest: string): void {
     const key = keyOf(source, digest);
-    // The latest announcement counts.
+    // A repeated announcement becomes the newest one.
     this.#announced.delete(key);
     this.#announced.add(key);
     if (this.#announced.size > MAX_ANNOUNCED) this.#announced.delete(this.#announced.values().next().value!);
@@ -36,7 +36,7 @@ export class Pulls {
 
   /**
    * FORBIDDEN when the calling containerd did not pull the layer's manifest from `source`. A caller that is not containerd
-   * has made the labels itself.
+   * sets the labels itself and is trusted.
    */
   async assertPulled(layer: LazyLayer, source: ImageSource, caller: Caller): Promise<void> {
     if (this.#announced.has(keyOf(source, layer.digest))) return;

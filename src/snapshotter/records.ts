@@ -1,14 +1,15 @@
 /**
- * The snapshot records: an SQLite database, every change one durable transaction. Behaves as containerd's own metadata
- * store (snapshots/storage/bolt.go): identifiers only grow, a commit renames and gets new times and labels, labels
+ * The snapshot records: an SQLite database, every change one durable transaction. They behave as containerd's own metadata
+ * store (snapshots/storage/bolt.go): identifiers only grow, a commit renames and sets new times and labels, labels
  * without a value are dropped.
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { LacunaError } from '../errors.ts';
+import type { CommitAs } from './directories.ts';
 import type { Content, ImageSource, Kind, Labels, SnapshotRecord, Usage } from './info.ts';
 import { LABEL } from './labels.ts';
 
-/** Of the database's layout, in its `user_version`. A store of another version is refused, not guessed at. */
+/** Version of the database's schema, in its `user_version`. A store of another version is refused. */
 const SCHEMA_VERSION = 1;
 
 const SCHEMA = `
@@ -70,13 +71,10 @@ export interface NewSnapshot {
 export interface CommitOptions {
   readonly labels: Labels;
   readonly usage: Usage;
-  /** Default: stays what it was. */
+  /** Default: unchanged. */
   readonly content?: Content;
   readonly source?: ImageSource;
 }
-
-/** Runs inside the transaction, last, with the identifier; what it throws undoes the change. */
-export type Place = (id: number) => void;
 
 export class Records implements Disposable {
   readonly #db: Database;
@@ -140,7 +138,7 @@ export class Records implements Disposable {
     return chain;
   }
 
-  /** The lazily committed layer `ref` (a chain ID) on top of `parent`, whichever name it was given; or null. */
+  /** The lazily committed layer `ref` (a chain ID) on top of `parent`, under any name; null when there is none. */
   findLazy(ref: string, parent: string): SnapshotRecord | null {
     const rows = this.#db
       .prepare<[string], Row>(`${SELECT} WHERE s.content <> 'directory' AND s.labels ->> '$."${LABEL.ref}"' = ?`)
@@ -149,8 +147,11 @@ export class Records implements Disposable {
     return found === undefined ? null : recordOf(found);
   }
 
-  /** ALREADY_EXISTS, NOT_FOUND (parent), PRECONDITION (parent is not committed), USAGE (empty name). */
-  create(snapshot: NewSnapshot, place: Place): SnapshotRecord {
+  /**
+   * Makes a record. `commitAs` runs last inside the transaction, which it undoes by throwing. ALREADY_EXISTS, NOT_FOUND
+   * (parent), PRECONDITION (parent is not committed), USAGE (empty name).
+   */
+  create(snapshot: NewSnapshot, commitAs: CommitAs): SnapshotRecord {
     return this.#change(() => {
       if (snapshot.name === '') throw new LacunaError('USAGE', 'a snapshot needs a key');
       const parent = snapshot.parent === '' ? null : this.get(snapshot.parent);
@@ -176,13 +177,13 @@ export class Records implements Disposable {
           snapshot.usage?.inodes ?? 0,
           sourceText(snapshot.source),
         );
-      place(Number(lastInsertRowid));
+      commitAs(Number(lastInsertRowid));
       return this.get(snapshot.name);
     });
   }
 
   /** Turns the active snapshot `key` into the committed snapshot `name`. ALREADY_EXISTS, NOT_FOUND, PRECONDITION. */
-  commit(key: string, name: string, options: CommitOptions, place: Place): void {
+  commit(key: string, name: string, options: CommitOptions, commitAs: CommitAs): void {
     this.#change(() => {
       if (name === '') throw new LacunaError('USAGE', 'a snapshot needs a name', { subject: key });
       this.#assertFree(name);
@@ -206,11 +207,11 @@ export class Records implements Disposable {
           sourceText(options.source),
           record.id,
         );
-      place(record.id);
+      commitAs(record.id);
     });
   }
 
-  /** NOT_FOUND; PRECONDITION when others are built on it. */
+  /** Removes a record. NOT_FOUND; PRECONDITION when other snapshots are built on it. */
   remove(key: string): SnapshotRecord {
     return this.#change(() => {
       const record = this.get(key);
@@ -243,7 +244,7 @@ export class Records implements Disposable {
     this.close();
   }
 
-  /** Takes the write lock at once, so that what is read is still true when it is written. */
+  /** Takes the write lock first, so that data that is read stays valid until the write. */
   #change<T>(work: () => T): T {
     return this.#db.transaction(work).immediate();
   }
@@ -275,7 +276,7 @@ const labelText = (labels: Labels): string =>
 const sourceText = (source: ImageSource | undefined): string | null =>
   source === undefined ? null : JSON.stringify(source);
 
-/** The wall clock in microseconds; the finer clock counts only while it agrees with the one that gets adjusted. */
+/** The wall clock in microseconds; the finer clock is used only while it agrees with the adjusted one. */
 function nowMicros(): number {
   const wall = Date.now();
   const fine = performance.timeOrigin + performance.now();
@@ -299,9 +300,13 @@ async function loadSqlite(): Promise<typeof import('better-sqlite3')> {
 }
 
 function otherVersion(path: string, version: unknown): LacunaError {
-  return new LacunaError('FORMAT', `snapshot records of version ${version}, this Lacuna reads ${SCHEMA_VERSION}`, {
-    op: 'open snapshot records',
-    subject: path,
-    hint: 'use the Lacuna that wrote them, or empty the root with `lacuna cleanup` and pull again',
-  });
+  return new LacunaError(
+    'FORMAT',
+    `the snapshot records have version ${version}, this Lacuna reads version ${SCHEMA_VERSION}`,
+    {
+      op: 'open snapshot records',
+      subject: path,
+      hint: 'use the version of Lacuna that wrote them, or empty the root with `lacuna cleanup` and pull again',
+    },
+  );
 }

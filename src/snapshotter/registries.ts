@@ -1,4 +1,4 @@
-/** How registries are reached: what the configuration says, and what `lacuna pull` told. Secrets stay in memory. */
+/** Access to registries, from the configuration and from `lacuna pull`. Secrets stay in memory. */
 import type { CredentialSource, Credentials } from '../access/credential-source.ts';
 import { plainHttpOf, registryOptions } from '../access/registry-options.ts';
 import { LacunaError } from '../errors.ts';
@@ -21,14 +21,14 @@ export interface RegistriesOptions {
   readonly plainHttp: readonly string[];
   /** Path of a PEM file to trust besides the system's authorities; empty: none. */
   readonly ca: string;
-  /** Asked for hosts that nobody set credentials for. */
+  /** Credentials of hosts that `lacuna pull` set none for. */
   readonly credentials: CredentialSource;
   readonly log: Log;
 }
 
 export class Registries {
   readonly #options: RegistriesOptions;
-  readonly #known = new Map<string, RegistryAccess>();
+  readonly #access = new Map<string, RegistryAccess>();
 
   constructor(options: RegistriesOptions) {
     this.#options = options;
@@ -40,27 +40,27 @@ export class Registries {
 
   set(access: RegistryAccess): void {
     if (access.host === '') throw new LacunaError('USAGE', 'a registry needs a host');
-    this.#known.set(access.host, access);
+    this.#access.set(access.host, access);
   }
 
-  /** Null: nobody set any. */
+  /** Credentials that were set for the host, or null. */
   credentials(host: string): Credentials | null {
-    const known = this.#known.get(host);
-    if (known?.identityToken) return { identityToken: known.identityToken };
-    if (known?.username) return { username: known.username, password: known.password ?? '' };
+    const access = this.#access.get(host);
+    if (access?.identityToken) return { identityToken: access.identityToken };
+    if (access?.username) return { username: access.username, password: access.password ?? '' };
     return null;
   }
 
-  /** Where the blobs of `image` are: a `docker://` reference, its transport left out. REFERENCE when it is not one. */
+  /** The repository of `image`, a `docker://` reference without its transport. REFERENCE when it is not one. */
   sourceOf(image: string): ImageSource {
     const reference = parseReference(`docker://${image}`);
     if (reference.transport !== 'docker') throw new LacunaError('INTERNAL', 'not a registry reference');
     const { host, repository } = reference;
-    const plainHttp = this.#known.get(host)?.plainHttp ?? null;
+    const plainHttp = this.#access.get(host)?.plainHttp ?? null;
     return { host, repository, plainHttp: plainHttpOf({ host, plainHttp }, this.#options.plainHttp) };
   }
 
-  /** The repository as a store; the caller closes it. */
+  /** Opens the repository as a store; the caller closes it. */
   async open(source: ImageSource): Promise<ImageStore> {
     const { log, ca, plainHttp } = this.#options;
     return openStore(

@@ -1,4 +1,4 @@
-/** Puts the snapshotter together and serves it: what `lacuna snapshotter` runs. */
+/** Assembles and serves the snapshotter that `lacuna snapshotter` runs. */
 import { realpath } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { storedCredentials } from '../access/credentials.ts';
@@ -6,12 +6,11 @@ import { defaultConfig } from '../config/load.ts';
 import type { Config } from '../config/table.ts';
 import type { DaemonStart } from '../daemon/client.ts';
 import { probePidNamespace } from '../doctor/pid-namespace.ts';
-import { toLacunaError } from '../errors.ts';
 import { unixServer } from '../grpc/unix.ts';
 import { makeDirectory, makePrivateDirectory } from '../make-directory.ts';
 import { lockFor } from '../native/lock.ts';
 import { limitedLog } from '../observe/limited-log.ts';
-import { type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
+import { errorRow, type Log, type LogFormat, type LogLevel, silentLog } from '../observe/log.ts';
 import { preloadTransport } from '../registry/open.ts';
 import { ManagedDaemon } from './daemon-handle.ts';
 import { Images } from './images.ts';
@@ -22,17 +21,17 @@ import { Snapshotter } from './snapshotter.ts';
 
 /** Options of {@link snapshotter}. */
 export interface ServeOptions {
-  /** Everything of this host's lazy images lies below it; the daemon's root as well. */
+  /** Directory of all data of this host's lazy images; also the daemon's root. */
   readonly root: string;
   /** UNIX socket, at most 107 bytes long. */
   readonly address: string;
-  /** Default: every key's default. */
+  /** Configuration; default: the default of every key. */
   readonly config?: Config;
-  /** Where `config` came from: a daemon that is started reads it too. */
+  /** Path of the file that `config` was read from: a daemon that is started reads it too. */
   readonly configFile?: string;
   /** Gets every log line. Default: nothing is logged. */
   readonly log?: Log;
-  /** How a daemon that is started logs; a level wins over the configuration's. */
+  /** Log level of a daemon that is started; takes precedence over the configuration's. */
   readonly logLevel?: LogLevel;
   /** Format of that daemon's log lines. */
   readonly logFormat?: LogFormat;
@@ -42,19 +41,19 @@ export interface ServeOptions {
 export interface SnapshotterServer extends AsyncDisposable {
   /** Path of the UNIX socket. */
   readonly address: string;
-  /** Ends the service; holder, daemon, mounts and so the containers stay. */
+  /** Ends the service; holder, daemon, mounts and containers keep running. */
   close(): Promise<void>;
 }
 
 /**
  * Serves containerd's snapshots service until closed. LOCKED when the root has a snapshotter, UNSUPPORTED without the
- * native addon or better-sqlite3. The daemon is started behind the answer: plain images work without it.
+ * native addon or better-sqlite3. The daemon is started in the background: plain images work without it.
  */
 export async function serveSnapshotter(options: ServeOptions): Promise<SnapshotterServer> {
   const log = limitedLog(options.log ?? silentLog);
   const { registry, snapshotter: settings } = options.config ?? defaultConfig();
   await makeDirectory(options.root, 0o700);
-  // The kernel's table of mounts knows no links.
+  // The kernel's mount table has paths without links.
   const root = await realpath(options.root);
   const folder = join(root, 'snapshotter');
   await makePrivateDirectory(folder);
@@ -72,18 +71,18 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
       credentials: storedCredentials(),
       log,
     });
-    const plane = new ManagedDaemon({ root, registries, log, daemon: daemonStart(options) });
-    undo.push(() => plane.close());
+    const daemon = new ManagedDaemon({ root, registries, log, daemon: daemonStart(options) });
+    undo.push(() => daemon.close());
     const pulls = new Pulls(settings.containerd);
     if (settings.containerd === '') await warnOfNamespace(log);
-    const images = await Images.open({ folder: join(folder, 'images'), plane, registries, pulls, log });
+    const images = await Images.open({ folder: join(folder, 'images'), daemon, registries, pulls, log });
     const snapshotter = await Snapshotter.open({ folder, images, log });
     undo.push(() => snapshotter.close());
     const server = await unixServer(options.address, [serveSnapshots(snapshotter), serveLacuna(snapshotter, images)]);
     undo.push(() => server.close());
     await preloadTransport();
     log.info({ root, address: options.address }, 'snapshotter ready');
-    startDaemon(plane, snapshotter, log);
+    startDaemon(daemon, snapshotter, log);
   } catch (error) {
     await close();
     throw error;
@@ -91,18 +90,18 @@ export async function serveSnapshotter(options: ServeOptions): Promise<Snapshott
   return { address: options.address, close, [Symbol.asyncDispose]: close };
 }
 
-/** Said at the start: otherwise the first pull of a lazy image is the one to fail. */
+/** Warns at the start: otherwise the first sign is a failed pull of a lazy image. */
 async function warnOfNamespace(log: Log): Promise<void> {
   const { status, why, hint } = await probePidNamespace();
   if (status !== 'ok') log.warn({ hint }, `PID namespace: ${why}`);
 }
 
-/** Not waited for. The daemon may know images that were removed while it did not run. */
-function startDaemon(plane: ManagedDaemon, snapshotter: Snapshotter, log: Log): void {
-  plane
+/** Starts the daemon without waiting for it, then detaches images that were removed while it did not run. */
+function startDaemon(daemon: ManagedDaemon, snapshotter: Snapshotter, log: Log): void {
+  daemon
     .client()
     .then(() => snapshotter.cleanup())
-    .catch((error: unknown) => log.debug({ error: toLacunaError(error).toJSON() }, 'the daemon does not run yet'));
+    .catch((error: unknown) => log.debug({ error: errorRow(error) }, 'the daemon does not run yet'));
 }
 
 function daemonStart({ configFile, logLevel, logFormat }: ServeOptions): DaemonStart {

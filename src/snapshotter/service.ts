@@ -1,4 +1,4 @@
-/** The snapshots service on containerd's wire, and the small service that `lacuna pull` talks to. */
+/** The gRPC services of the snapshotter: containerd's snapshots service, and the small one that `lacuna pull` calls. */
 
 import type { Snapshots } from '../grpc/messages/snapshots.gen.ts';
 import type { Snapshotter as LacunaApi } from '../grpc/messages/snapshotter.gen.ts';
@@ -14,7 +14,7 @@ export interface Service<Methods_ extends Methods<Methods_>> {
   readonly handlers: Handlers<Methods_>;
 }
 
-/** Snapshots per message of a listing: what containerd's own service sends. */
+/** Snapshots per message of a listing, as in containerd's own service. */
 const LIST_BLOCK = 100;
 
 export const snapshotsService = (): TypedDefinition<Snapshots> =>
@@ -44,7 +44,7 @@ export function serveSnapshots(snapshotter: Snapshotter): Service<Snapshots> {
         return {};
       }),
       Stat: unary(({ key }) => ({ info: toWire(snapshotter.stat(key)) })),
-      // Of what a client sends only name and labels count: the rest cannot change (containerd sends Go's zero times).
+      // Only name and labels of the message are used: other fields cannot change (containerd sends Go's zero times).
       Update: unary(({ info, updateMask }) => ({
         info: toWire(snapshotter.update(info?.name ?? '', info?.labels ?? {}, updateMask?.paths ?? [])),
       })),
@@ -72,9 +72,9 @@ export function serveLacuna(snapshotter: Snapshotter, images: Images): Service<L
       }),
       Expect: unary(({ image, layer, mediaType, size }) => {
         images.announce(image, layer);
-        const known = snapshotter.hasBootstrap(layer);
-        if (!known) images.expect(image, { digest: layer, mediaType, size });
-        return { known };
+        const hasLayer = snapshotter.hasBootstrap(layer);
+        if (!hasLayer) images.expect(image, { digest: layer, mediaType, size });
+        return { known: hasLayer };
       }),
     },
   };

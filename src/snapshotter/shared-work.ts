@@ -1,6 +1,6 @@
-/** Work that several callers wait for. It ends when the last of them has gone; a result stays for who comes later. */
+/** Work that several callers wait for. It is aborted when the last caller has gone; later callers get a finished result. */
 export class SharedWork<T> {
-  /** What the work gives, whoever waits. */
+  /** Result of the work. */
   readonly result: Promise<T>;
   readonly #stop = new AbortController();
   #waiting = 0;
@@ -11,16 +11,16 @@ export class SharedWork<T> {
     const settle = (): void => {
       this.#isSettled = true;
     };
-    // A failure is reported to those who wait; there may be nobody.
+    // Callers that wait get a failure. Without any it must not count as unhandled.
     this.result.then(settle, settle);
   }
 
-  /** Whether everybody went before it was done: who comes now begins anew. */
+  /** Whether all callers left before the work was done: the next caller starts it anew. */
   get isStopped(): boolean {
     return this.#stop.signal.aborted;
   }
 
-  /** Waits for the result until `signal` is aborted; rejects with its reason then. */
+  /** Waits for the result; rejects with the reason of `signal` when that is aborted. */
   async join(signal: AbortSignal): Promise<T> {
     signal.throwIfAborted();
     this.#waiting++;

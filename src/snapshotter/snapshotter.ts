@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { LacunaError, toLacunaError } from '../errors.ts';
 import { makeDirectory } from '../make-directory.ts';
 import { removeTree, usageOf, type WalkOptions } from '../native/tree.ts';
-import type { Log } from '../observe/log.ts';
+import { errorRow, type Log } from '../observe/log.ts';
 import type { Caller } from './caller.ts';
 import { Directories } from './directories.ts';
 import { parseFilters } from './filters.ts';
@@ -18,22 +18,22 @@ import { assertChainId, LABEL, type LazyLayer, lazyLayerOf } from './labels.ts';
 import { assertMountable, mountsOf, type OverlayOptions, probeOverlay, stackOf } from './overlay.ts';
 import { Records } from './records.ts';
 
-/** What the snapshotter needs of `images.ts`. */
+/** The part of {@link Images} that the snapshotter uses. */
 export type LazyImages = Pick<Images, 'assertPulled' | 'fetch' | 'adopt' | 'ensureMounted' | 'remove' | 'cleanup'>;
 
 export interface SnapshotterOptions {
-  /** The snapshotter's folder: `<root>/snapshotter`. Nobody else may write there. */
+  /** The snapshotter's folder: `<root>/snapshotter`. Only its owner may write there. */
   readonly folder: string;
   readonly images: LazyImages;
   readonly log: Log;
-  /** Default: what the host needs. */
+  /** Default: probed on this host. */
   readonly overlay?: OverlayOptions;
 }
 
 const NEVER = new AbortController().signal;
 const NO_USAGE: Usage = { size: 0, inodes: 0 };
 
-/** A layer of a lazy image is to be committed. */
+/** A request to commit a layer of a lazy image. */
 interface LazyRequest {
   readonly parent: string;
   readonly labels: Labels;
@@ -47,10 +47,10 @@ export class Snapshotter implements Disposable {
   readonly #images: LazyImages;
   readonly #overlay: OverlayOptions;
   readonly #log: Log;
-  /** Usage of active snapshots that is being counted, by snapshot. */
+  /** Running counts of active snapshots' usage, by snapshot. */
   readonly #counts = new Map<number, Promise<Usage>>();
   readonly #closing = new AbortController();
-  /** Of walks over trees, which may take long. */
+  /** Options of tree walks, which may take long. */
   readonly #walk: WalkOptions = { signal: this.#closing.signal };
 
   private constructor(records: Records, directories: Directories, options: SnapshotterOptions) {
@@ -61,19 +61,22 @@ export class Snapshotter implements Disposable {
     this.#log = options.log;
   }
 
-  /** Opens the records, and begins to delete what a death left without one. */
+  /** Opens the records, and starts to delete directories that a crash left without one. */
   static async open(options: SnapshotterOptions): Promise<Snapshotter> {
     assertMountable(options.folder);
     await makeDirectory(options.folder, 0o700);
     const directories = await Directories.open(join(options.folder, 'snapshots'));
     const records = await Records.open(join(options.folder, 'metadata.db'));
     const snapshotter = new Snapshotter(records, directories, options);
-    // Not waited for: a container may have left a tree of any size.
+    // The start does not wait for the cleanup: a container may have left a tree of any size.
     void snapshotter.#forget(() => snapshotter.cleanup(), options.folder);
     return snapshotter;
   }
 
-  /** What a client calls after it got the mounts of a container: nothing is left to be done. */
+  /**
+   * Makes an active snapshot and returns its mounts. Commits a layer of a lazy image instead, and throws ALREADY_EXISTS.
+   * `signal`: aborted when the caller is gone.
+   */
   async prepare(
     key: string,
     parent: string,
@@ -100,7 +103,7 @@ export class Snapshotter implements Disposable {
     return this.#mountsOf(record!, await this.#lowersOf(isLazyUnpack(record!) ? [] : parents));
   }
 
-  /** `parent`: containerd 2 may name it; it must be the one that the snapshot was prepared on. */
+  /** `parent`: optional, sent by containerd 2; it must be the parent that the snapshot was prepared on. */
   async commit(name: string, key: string, labels: Labels, parent: string, caller: Caller): Promise<void> {
     const record = this.#records.get(key);
     if (parent !== '' && parent !== record.parent) {
@@ -110,7 +113,7 @@ export class Snapshotter implements Disposable {
     if (record.kind === 'active' && layer?.kind === 'bootstrap') {
       await this.#images.assertPulled(layer, caller);
       await this.#images.adopt(this.#fs(record.id), layer, (image) =>
-        this.#records.commit(key, name, { labels, content: 'bootstrap', ...image }, image.place),
+        this.#records.commit(key, name, { labels, content: 'bootstrap', ...image }, image.commitAs),
       );
       await this.#forget(() => this.#directories.remove(record.id, this.#walk), name);
       return;
@@ -119,7 +122,7 @@ export class Snapshotter implements Disposable {
     this.#records.commit(key, name, { labels, usage }, () => {});
   }
 
-  /** The key is free at once; a file that cannot be deleted now is deleted by the next {@link cleanup}. */
+  /** Frees the key at once. The next {@link cleanup} retries files that cannot be deleted now. */
   async remove(key: string): Promise<void> {
     const { id, content } = this.#records.remove(key);
     if (content === 'bootstrap') await this.#forget(() => this.#images.remove(id), key);
@@ -138,7 +141,7 @@ export class Snapshotter implements Disposable {
     return this.#records.list().filter(parseFilters(filters));
   }
 
-  /** Whether the bootstrap layer of this digest is here. */
+  /** Whether a snapshot has the bootstrap layer of this digest. */
   hasBootstrap(digest: string): boolean {
     const layers = this.#records.list().filter(({ content }) => content === 'bootstrap');
     return layers.some(({ labels }) => labels[LABEL.layerDigest] === digest);
@@ -149,7 +152,7 @@ export class Snapshotter implements Disposable {
     return record.kind === 'active' ? this.#count(record.id) : record.usage;
   }
 
-  /** Deletes what no record names: left by a removal that failed half-way, or by a death. */
+  /** Deletes directories and images without a record, as failed removals and crashes leave them. */
   async cleanup(): Promise<void> {
     const orphans = this.#directories.orphans(this.#records.idsOf('directory'));
     for (const path of orphans) await this.#forget(() => removeTree(path, this.#walk), path);
@@ -174,7 +177,7 @@ export class Snapshotter implements Disposable {
     const exists = () => new LacunaError('ALREADY_EXISTS', 'the layer is lazy', { subject: layer.chainId });
     if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
     const parentLabels = parent === '' ? null : this.#records.get(parent).labels;
-    // Data layers name nothing that would be fetched for them.
+    // Nothing is fetched for data layers, so their labels need no check.
     if (layer.kind === 'bootstrap') await this.#images.assertPulled(layer, caller);
     try {
       if (layer.kind === 'blob') {
@@ -186,34 +189,37 @@ export class Snapshotter implements Disposable {
         const use = (image: NewImage): void => {
           assertChainId(layer, parentLabels, image.diffId);
           const name = this.#freeName(layer.chainId, parent);
-          const { place, ...rest } = image;
+          const { commitAs, ...rest } = image;
           const record = { name, parent, kind: 'committed', labels, content: 'bootstrap', ...rest } as const;
-          this.#warm(this.#records.create(record, place));
+          this.#warm(this.#records.create(record, commitAs));
         };
         await this.#images.fetch(layer, use, signal);
       }
     } catch (error) {
-      // Somebody else prepared the same layer meanwhile.
+      // Another caller prepared the same layer meanwhile.
       if (this.#records.findLazy(layer.chainId, parent) !== null) throw exists();
       const failure = toLacunaError(error);
       if (layer.kind === 'blob' || signal.aborted || !canFallBack(failure)) throw failure;
       this.#log.warn(
-        { image: layer.image, layer: layer.digest, error: failure.toJSON() },
-        'the bootstrap could not be fetched, containerd has to download it',
+        { image: layer.image, layer: layer.digest, error: errorRow(failure) },
+        'could not fetch the bootstrap: containerd downloads the layer instead',
       );
       return;
     }
     throw exists();
   }
 
-  /** Mounts an image before its first container asks, which will say it if this fails. */
+  /** Mounts an image ahead of its first container, which reports the error if the mount still fails. */
   #warm(image: SnapshotRecord): void {
     this.#images.ensureMounted(image).catch((error: unknown) => {
-      this.#log.warn({ image: image.name, error: toLacunaError(error).toJSON() }, 'the image could not be mounted yet');
+      this.#log.warn(
+        { image: image.name, error: errorRow(error) },
+        'could not mount the image yet; its first container retries',
+      );
     });
   }
 
-  /** The chain ID; with the parent added when it is taken: the same layer may lie on top of two namespaces' parents. */
+  /** The chain ID; with the parent when the name is taken: one layer may lie on top of parents of two namespaces. */
   #freeName(chainId: string, parent: string): string {
     return this.#records.has(chainId) ? `${chainId} on ${parent}` : chainId;
   }
@@ -222,12 +228,12 @@ export class Snapshotter implements Disposable {
     const lowers = await this.#lowersOf(parent === '' || unpacksLazy ? [] : this.#records.chain(parent));
     const record = await this.#directories.make(
       (path) => fillDirectory(path, kind, lowers[0] ?? null),
-      (place) => this.#records.create({ name: key, parent, kind, labels, content: 'directory' }, place),
+      (commitAs) => this.#records.create({ name: key, parent, kind, labels, content: 'directory' }, commitAs),
     );
     return this.#mountsOf(record, lowers);
   }
 
-  /** Whoever asks while a tree is counted waits for that count: the larger the tree, the more would ask at once. */
+  /** Counts a tree once for all concurrent callers, as large trees take long. */
   #count(id: number): Promise<Usage> {
     const running = this.#counts.get(id);
     if (running !== undefined) return running;
@@ -236,7 +242,7 @@ export class Snapshotter implements Disposable {
     return counting;
   }
 
-  /** The directories below a snapshot, newest first; a lazy image is mounted when it is not. */
+  /** The directories below a snapshot, newest first; a lazy image is mounted if needed. */
   async #lowersOf(chain: readonly SnapshotRecord[]): Promise<string[]> {
     const { layers, image } = stackOf(chain);
     const mountpoint = image === null ? '' : await this.#images.ensureMounted(image);
@@ -252,31 +258,31 @@ export class Snapshotter implements Disposable {
     return join(this.#directories.path(id), 'fs');
   }
 
-  /** Deletion after the record is gone: a failure is no longer the caller's, the next cleanup tries again. */
+  /** Deletes files after their record is gone. A failure is logged, not thrown: the next cleanup retries. */
   async #forget(removal: () => Promise<void>, subject: string): Promise<void> {
     try {
       await removal();
     } catch (error) {
       this.#log.warn(
-        { subject, error: toLacunaError(error).toJSON() },
-        'could not delete what belongs to no snapshot any more; the next cleanup retries',
+        { subject, error: errorRow(error) },
+        'could not delete files of a removed snapshot; the next cleanup retries',
       );
     }
   }
 }
 
-/** Whether downloading the layer through containerd could do better than we did. */
+/** Whether a download of the layer by containerd may succeed where ours failed. */
 function canFallBack(error: LacunaError): boolean {
   return error.code !== 'DIGEST_MISMATCH' && error.code !== 'FORMAT' && error.code !== 'NOT_FOUND';
 }
 
-/** An active snapshot that containerd unpacks a bootstrap layer into: it stands on nothing, as the data has no files. */
+/** Whether containerd unpacks a bootstrap layer into this active snapshot, which has no lower layers. */
 const isLazyUnpack = (record: SnapshotRecord): boolean =>
   record.labels[LABEL.ref] !== undefined && record.labels[LABEL.bootstrap] === 'true';
 
 /**
- * `fs` is what overlayfs takes the attributes of the merged root directory from, so it gets those of the root below.
- * `work` is overlayfs's own.
+ * Makes `fs`, and `work` for overlayfs. overlayfs takes the attributes of the merged root directory from `fs`, so `fs` gets
+ * those of the root below.
  */
 async function fillDirectory(path: string, kind: Kind, below: string | null): Promise<void> {
   const fs = join(path, 'fs');

@@ -114,7 +114,7 @@ describe.skipIf(skip.reason)('a daemon', () => {
     // It shares a blob with the other, so it brings one store.
     await expect(attach('more', 'default')).rejects.toMatchObject({
       code: 'SYSTEM',
-      message: 'all images together need 142 open files, the daemon may have 140',
+      message: 'all images together need 142 open files, the daemon may open 140',
       hint: expect.stringContaining('LimitNOFILE'),
     });
     const pid = Number(readFileSync(join(root, 'lock'), 'utf8'));

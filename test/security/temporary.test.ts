@@ -293,7 +293,7 @@ describe.skipIf(skipRoot.reason)('a lock', () => {
     again!.close();
   });
 
-  it('of a layout’s index is not to be had by readers of the layout', async () => {
+  it('of a layout’s index cannot be taken by readers of the layout', async () => {
     chmodSync(dir, 0o755);
     mkdirSync(at('layout'));
     await withLayoutLock(at('layout'), async () => {

@@ -20,7 +20,7 @@ function setUp(options: Partial<FetchOptions> = {}, auto = false) {
 }
 
 describe('what is asked for', () => {
-  it('what a reader waits for first, what follows it in its window in its wake, the rest right behind', async () => {
+  it('demand is fetched first with the read-ahead behind it in one request, the rest of the window right after', async () => {
     const { cache, fetcher, requests } = setUp();
     fetcher.miss({ device: 1, chunks: [5] });
     await settled();
@@ -32,10 +32,16 @@ describe('what is asked for', () => {
     for (const request of requests) request.send();
     await settled();
     expect(cache.delivered.toSorted()).toEqual(['1:4', '1:5', '1:6', '1:7']);
-    expect(fetcher.counters()).toMatchObject({ requests: 2, retries: 0, failures: 0, neighbourChunks: 3, joined: 0 });
+    expect(fetcher.counters()).toMatchObject({
+      requests: 2,
+      retries: 0,
+      failures: 0,
+      readaheadChunks: 3,
+      coalesced: 0,
+    });
   });
 
-  it('neighbours that are there are not asked for', async () => {
+  it('cached chunks are not fetched as read-ahead', async () => {
     const { cache, fetcher, requests } = setUp();
     for (const chunk of [4, 6]) cache.present.add(`1:${chunk}`);
     fetcher.miss({ device: 1, chunks: [5] });
@@ -43,14 +49,14 @@ describe('what is asked for', () => {
     expect(ranges(requests)).toEqual(['5+1', '7+1']);
   });
 
-  it('without a window only what was wanted', async () => {
+  it('without a window only demand is fetched', async () => {
     const { fetcher, requests } = setUp(DEMAND_ONLY);
     fetcher.miss({ device: 1, chunks: [5, 6, 40] });
     await settled();
     expect(ranges(requests)).toEqual(['5+2', '40+1']);
   });
 
-  it('no neighbour is begun while a wanted chunk waits for a connection; then the newest first', async () => {
+  it('read-ahead does not start while demand waits for a connection; then the newest is first', async () => {
     const { fetcher, requests } = setUp({ connections: 1 });
     // The last of each window: nothing follows it.
     for (const chunk of [3, 23, 43]) fetcher.miss({ device: 1, chunks: [chunk] });
@@ -62,22 +68,22 @@ describe('what is asked for', () => {
     expect(ranges(requests)).toEqual(['3+1', '23+1', '43+1', '40+3', '20+3', '0+3']);
   });
 
-  it('what nobody waits for stays within its limit', async () => {
+  it('read-ahead in flight stays within its limit', async () => {
     const { fetcher, requests } = setUp({ inFlight: 4 * STORED });
     for (const chunk of [3, 23, 43, 63]) fetcher.miss({ device: 1, chunks: [chunk] });
     await settled();
-    const neighbours = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 3));
-    const inFlight = neighbours.reduce((sum, { count }) => sum + count, 0);
+    const readahead = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 3));
+    const inFlight = readahead.reduce((sum, { count }) => sum + count, 0);
     expect(inFlight).toBe(4);
-    neighbours[0]!.send();
+    readahead[0]!.send();
     await settled();
     const begun = requests.filter(({ count, first }) => !(count === 1 && first % 20 === 3));
-    expect(begun.reduce((sum, { count }) => sum + count, 0)).toBe(4 + neighbours[0]!.count);
+    expect(begun.reduce((sum, { count }) => sum + count, 0)).toBe(4 + readahead[0]!.count);
   });
 });
 
 describe('single flight', () => {
-  it('a wanted chunk that waits as a neighbour is asked for at once, and once', async () => {
+  it('a demanded chunk that is queued as read-ahead is fetched at once, and once', async () => {
     const { cache, fetcher, requests } = setUp({ connections: 1 });
     for (const chunk of [3, 23, 22]) fetcher.miss({ device: 1, chunks: [chunk] });
     for (let turn = 0; turn < 5; turn++) {
@@ -90,7 +96,7 @@ describe('single flight', () => {
     expect(cache.delivered.toSorted()).toEqual([0, 1, 2, 3, 20, 21, 22, 23].map((chunk) => `1:${chunk}`).toSorted());
   });
 
-  it('one that is under way is joined, and from then on somebody waits for it', async () => {
+  it('demand for a chunk under way is coalesced, and its download counts as demand from then on', async () => {
     const { cache, fetcher, requests } = setUp();
     fetcher.miss({ device: 1, chunks: [3] });
     await settled();
@@ -98,7 +104,7 @@ describe('single flight', () => {
     fetcher.miss({ device: 1, chunks: [2] });
     await settled();
     expect(requests.length).toBe(2);
-    expect(fetcher.counters().joined).toBe(1);
+    expect(fetcher.counters().coalesced).toBe(1);
     // Its failure is not the end, as it is for those that nobody waits for.
     requests[1]!.fail();
     await sleep(200);
@@ -108,7 +114,7 @@ describe('single flight', () => {
     expect(cache.delivered).toEqual(['1:2']);
   });
 
-  it('one that came as a neighbour while the miss was on its way is not asked for again', async () => {
+  it('a chunk that arrived as read-ahead while the miss was on its way is not fetched again', async () => {
     const { cache, fetcher, requests } = setUp();
     fetcher.miss({ device: 1, chunks: [3] });
     await settled();
@@ -157,7 +163,7 @@ describe('two devices that want one chunk', () => {
     const { cache, fetcher, requests, otherRequests } = setUpTwo();
     fetcher.miss({ device: 1, chunks: [0] });
     await settled();
-    // Under way as a neighbour of the first device: nobody of that one waits for it.
+    // It is under way as read-ahead of the first device, none of whose readers waits for it.
     fetcher.miss({ device: 2, chunks: [2] });
     await settled();
     expect([ranges(requests), ranges(otherRequests)]).toEqual([['0+4'], []]);
@@ -169,7 +175,7 @@ describe('two devices that want one chunk', () => {
     expect(cache.delivered).toEqual(['2:2', '2:3']);
   });
 
-  it('when the one that made a queued neighbour urgent goes away, the chunk is still fetched', async () => {
+  it('when the device that demanded a queued read-ahead goes away, the chunk is still fetched', async () => {
     const { cache, fetcher, requests, otherRequests } = setUpTwo({ connections: 1 });
     fetcher.miss({ device: 1, chunks: [3] });
     fetcher.miss({ device: 2, chunks: [2] });
@@ -185,7 +191,7 @@ describe('two devices that want one chunk', () => {
     expect(otherRequests.map(({ aborted }) => aborted)).toEqual([true]);
   });
 
-  it('both fail when it cannot be had', async () => {
+  it('both fail when no source has it', async () => {
     const { cache, fetcher } = setUpTwo({ ...DEMAND_ONLY, deadline: 100 });
     fetcher.miss({ device: 1, chunks: [3] });
     fetcher.miss({ device: 2, chunks: [3] });
@@ -347,13 +353,13 @@ describe('patience', () => {
     fetcher.addDevice(3, { image: 'x', blob: 'd', table: tableOf(), units: null, sources: [source(3), other.source] });
     for (const device of [2, 3]) fetcher.miss({ device, chunks: [63] });
     await sleep(400);
-    expect(limited.filter((device) => device === 2).length).toBe(2); // the chunk and its neighbours
+    expect(limited.filter((device) => device === 2).length).toBe(2); // the chunk and its read-ahead
     expect(ranges(other.requests)).toEqual(['63+1']);
     await sleep(500);
     expect(limited.filter((device) => device === 2).length).toBe(3);
   });
 
-  it('a neighbour that fails is forgotten, and asked for when it is wanted', async () => {
+  it('read-ahead that fails is dropped, and fetched when it is demanded', async () => {
     const { cache, fetcher, requests } = setUp();
     fetcher.miss({ device: 1, chunks: [3] });
     await settled();

@@ -147,7 +147,7 @@ describe('fetching units', () => {
     expect(requests).toEqual(['0+1', '1+1']);
   });
 
-  it('brings the neighbours of a window, each unit once, in one request', async () => {
+  it('fetches the read-ahead of a window, each unit once, in one request', async () => {
     const { fetcher, requests, present } = setUp({ 1: chunksOf([first, first, second, second]) }, 4 * 4096);
     fetcher.miss({ device: 1, chunks: [0] });
     await sleep(100);
@@ -161,10 +161,10 @@ describe('fetching units', () => {
     fetcher.miss({ device: 2, chunks: [1] });
     await sleep(60);
     expect([requests, delivered]).toEqual([['0+1'], ['1:0', '2:1']]);
-    expect(fetcher.counters().joined).toBe(1);
+    expect(fetcher.counters().coalesced).toBe(1);
   });
 
-  it('is wrong only for the device whose digests say so, whoever asked first', async () => {
+  it('is wrong only for the device whose digests say so, whichever asked first', async () => {
     const { fetcher, delivered, failed, liars } = setUp({ 1: chunksOf([first, null]), 2: chunksOf([null, first], 2) });
     liars.add(1);
     fetcher.miss({ device: 1, chunks: [0] });

@@ -115,7 +115,7 @@ describe.skipIf(skip.reason).each(['undici', 'node-fetch'] as const)('over %s', 
     );
   });
 
-  test('a local address is not asked for an image that is no registry’s', async () => {
+  test('a local address is not asked for an image that is not from a registry', async () => {
     const { reference } = layoutWith([url()]);
     const error = await failure(pathsIn(reference, { transport }));
     expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining(elsewhere.host) });

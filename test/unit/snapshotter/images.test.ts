@@ -34,13 +34,13 @@ describe.skipIf(skip.reason)('bootstraps', () => {
     registry = await startRegistry(options);
     registry.storage.putLayout('tame', fixture('nydus-oci', 'index'));
     registries = new Registries({ plainHttp: [], ca: '', credentials: async () => null, log: silentLog });
-    const plane = {
+    const daemon = {
       client: () => Promise.reject(new Error('no daemon here')),
       running: () => null,
       shareCredentials: async () => {},
     };
     const pulls = { announce() {}, assertPulled: async () => {} };
-    images = await Images.open({ folder: join(directory, 'images'), plane, registries, pulls, log: silentLog });
+    images = await Images.open({ folder: join(directory, 'images'), daemon, registries, pulls, log: silentLog });
   };
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'lacuna-images-'));
@@ -58,14 +58,14 @@ describe.skipIf(skip.reason)('bootstraps', () => {
     manifestDigest: MANIFEST,
     ...rest,
   });
-  const fetch = async (wanted: LazyLayer, id = 7): Promise<Omit<NewImage, 'place'>> => {
+  const fetch = async (wanted: LazyLayer, id = 7): Promise<Omit<NewImage, 'commitAs'>> => {
     let seen: NewImage | null = null;
     const use = (image: NewImage): void => {
-      image.place(id);
+      image.commitAs(id);
       seen = image;
     };
     await images.fetch(wanted, use, STAYS);
-    const { place: _, ...rest } = seen!;
+    const { commitAs: _, ...rest } = seen!;
     return rest;
   };
   const stored = (id: number): Buffer => readFileSync(join(directory, 'images', String(id), 'bootstrap'));
@@ -106,8 +106,8 @@ describe.skipIf(skip.reason)('bootstraps', () => {
 
   test('a failed record leaves no folder', async () => {
     await start();
-    const use = ({ place }: NewImage): void => {
-      place(3);
+    const use = ({ commitAs }: NewImage): void => {
+      commitAs(3);
       throw new Error('no record');
     };
     const refused = images.fetch(layer(), use, STAYS);
@@ -125,7 +125,7 @@ describe.skipIf(skip.reason)('bootstraps', () => {
   test('who goes away ends the fetch, unless somebody else waits', async () => {
     await start({ fault: ({ path }) => (path.includes(LAYER) ? { kind: 'stall', after: 1000 } : null) });
     const gone = new AbortController();
-    const record = ({ place }: NewImage): void => place(9);
+    const record = ({ commitAs }: NewImage): void => commitAs(9);
     const waiting = [images.fetch(layer(), record, gone.signal), images.fetch(layer(), record, gone.signal)];
     await expect.poll(() => blobRequests().length).toBe(1);
     gone.abort();
@@ -176,7 +176,7 @@ describe.skipIf(skip.reason)('bootstraps', () => {
       const fs = join(directory, `fs${id}`);
       mkdirSync(join(fs, 'image'), { recursive: true });
       writeFileSync(join(fs, member), original());
-      await images.adopt(fs, layer(), ({ place }) => place(id));
+      await images.adopt(fs, layer(), ({ commitAs }) => commitAs(id));
       expect(stored(id).equals(original())).toBe(true);
     }
   });
@@ -200,7 +200,7 @@ describe.skipIf(skip.reason)('bootstraps', () => {
     mkdirSync(join(directory, 'outside'));
     writeFileSync(join(directory, 'outside', 'image.boot'), original());
     execFileSync('sh', ['-euc', script], { cwd: fs });
-    const adopted = images.adopt(fs, layer(), ({ place }) => place(5));
+    const adopted = images.adopt(fs, layer(), ({ commitAs }) => commitAs(5));
     await expect(adopted).rejects.toMatchObject({ code: 'FORMAT', subject: LAYER });
     expect(readdirSync(join(directory, 'images'))).toEqual([]);
   });

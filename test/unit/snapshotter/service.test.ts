@@ -47,12 +47,17 @@ class FakeImages implements LazyImages {
     }
     if (this.failure !== null) throw this.failure;
     const source = { host: 'localhost:5000', repository: 'r', plainHttp: null };
-    use({ source, usage: { size: 10, inodes: 1 }, diffId: this.diffId, place: (id) => this.calls.push(`place ${id}`) });
+    use({
+      source,
+      usage: { size: 10, inodes: 1 },
+      diffId: this.diffId,
+      commitAs: (id) => this.calls.push(`place ${id}`),
+    });
   };
   adopt: LazyImages['adopt'] = async (fs, _layer, use) => {
     this.calls.push(`adopt ${readdirSync(fs).join()}`);
     const source = { host: 'localhost:5000', repository: 'r', plainHttp: null };
-    use({ source, usage: { size: 10, inodes: 1 }, place: (id) => this.calls.push(`place ${id}`) });
+    use({ source, usage: { size: 10, inodes: 1 }, commitAs: (id) => this.calls.push(`place ${id}`) });
   };
   ensureMounted: LazyImages['ensureMounted'] = async ({ id }) => {
     this.calls.push(`mount ${id}`);
