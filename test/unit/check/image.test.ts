@@ -287,7 +287,7 @@ describe.skipIf(skip.reason)('a damaged image', () => {
       writeFileSync(join(layout.dir, 'index.json'), JSON.stringify({ schemaVersion: 2, manifests: [listed] }));
     });
     expect(problems).toEqual([
-      expect.objectContaining({ field: 'architecture', message: 'amd64, and arm64 in the index' }),
+      expect.objectContaining({ field: 'architecture', message: 'amd64, but arm64 in the index' }),
     ]);
   });
 

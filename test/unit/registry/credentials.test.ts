@@ -101,7 +101,11 @@ describe('where the file is', () => {
       '{"auths": {"r.example": {"auth": "c2VjcmV0"',
       /the document does not have the form that docker login writes/,
     ],
-    ['another shape', '{"auths": {"r.example": {"auth": {"c2VjcmV0": 1}}}}', /auths\.r\.example\.auth is not/],
+    [
+      'another shape',
+      '{"auths": {"r.example": {"auth": {"c2VjcmV0": 1}}}}',
+      /auths\.r\.example\.auth does not have the form/,
+    ],
     [
       'not base64 of a pair',
       '{"auths": {"r.example": {"auth": "c2VjcmV0"}}}',
