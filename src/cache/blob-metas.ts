@@ -3,7 +3,7 @@
  * else at the end of the blob, or in the file that the blob table names by its digest. It is not trusted: chunks are
  * verified against the digests of the bootstrap.
  */
-import { isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
+import { FormatError, isLacunaError, LacunaError, toLacunaError } from '../errors.ts';
 import { metaNameOf, needsMeta, type RafsBlob } from '../formats/rafs/blob.ts';
 import { metaSize } from '../formats/rafs/meta.ts';
 import { type MetaPlace, metaPlaceOf, openMetaFile } from '../formats/rafs/metafile.ts';
@@ -90,7 +90,8 @@ async function explained<T>(blob: RafsBlob, subject: string, work: () => Promise
     return await work();
   } catch (error) {
     const cause = toLacunaError(error);
-    if (cause.op === OP) throw cause;
+    // It names the field and whose it is.
+    if (cause instanceof FormatError || cause.op === OP) throw cause;
     const message = `could not read the chunk info (blob.meta) of blob ${blob.id}: ${cause.message}`;
     throw new LacunaError(cause.code, message, { op: OP, subject, cause });
   }

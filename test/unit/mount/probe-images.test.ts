@@ -34,7 +34,7 @@ it.each([
     ],
   ],
 ])('is %s', async (_name, images, rows) => {
-  const handlers = { Status: unary(() => ({ images })) };
+  const handlers = { Status: unary(() => ({ images, counters: {} })) };
   await using _server = await unixServer(rootPaths(root).socket, [{ definition: daemonService(), handlers }]);
   expect(await probeImages(root)).toEqual(rows);
 });
