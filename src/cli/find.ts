@@ -9,19 +9,9 @@ import type { CommandSpec } from './command.ts';
 import { openOptions, withImage } from './image-options.ts';
 import { textOf, write } from './output.ts';
 
-interface Options {
-  readonly name?: string;
+interface Options extends Omit<FindQuery, 'wholePath' | 'types'> {
   readonly path?: string;
   readonly type?: readonly NodeType[];
-  readonly size?: NonNullable<FindQuery['size']>;
-  readonly newer?: Mtime | string;
-  readonly perm?: Permissions;
-  readonly uid?: number;
-  readonly gid?: number;
-  readonly xattr?: string;
-  readonly blob?: string;
-  readonly empty?: boolean;
-  readonly maxDepth?: number;
   readonly ndjson?: boolean;
   readonly print0?: boolean;
 }

@@ -29,71 +29,43 @@ export interface BootstrapLayer {
 }
 
 /** Fetches and verifies the layer. FORMAT when there is no bootstrap in it, or one that is too large. */
-export async function readBootstrap(
+export async function readBootstrapLayer(
   store: ImageStore,
   layer: Descriptor,
   options: BootstrapOptions = {},
-): Promise<Buffer> {
-  return (await readLayer(store, layer, new Collector(layer.digest, { withMetas: false }), options)).bootstrap;
-}
-
-/** The same, with the chunk info beside it. */
-export function readBootstrapLayer(
-  store: ImageStore,
-  layer: Descriptor,
-  options: BootstrapOptions = {},
-): Promise<BootstrapLayer> {
-  return readLayer(store, layer, new Collector(layer.digest, { withMetas: true }), options);
-}
-
-function readLayer(
-  store: ImageStore,
-  layer: Descriptor,
-  collector: Collector,
-  options: BootstrapOptions,
 ): Promise<BootstrapLayer> {
   const reporting = reportingStore(store, 'read', options.onProgress);
-  return collect(layerTar(reporting, layer, options), layer.digest, collector, options);
+  return await readBootstrapTar(layerTar(reporting, layer, options), layer.digest, options);
 }
 
 /** The same out of a tar that is at hand. */
-export function readBootstrapTar(
+export async function readBootstrapTar(
   tar: AsyncIterable<Buffer>,
   subject: string,
   options: ParseOptions = {},
 ): Promise<BootstrapLayer> {
-  return collect(tar, subject, new Collector(subject, { withMetas: true }), options);
-}
-
-async function collect(
-  tar: AsyncIterable<Buffer>,
-  subject: string,
-  collector: Collector,
-  options: ParseOptions,
-): Promise<BootstrapLayer> {
+  const collector = new Collector(subject);
   for await (const _ of parseTarSteps(tar, subject, collector, { ...options, maxTar: MAX_BOOTSTRAP_LAYER }));
   return collector.finish();
 }
 
 class Collector implements TarHandler {
   readonly #subject: string;
-  readonly #withMetas: boolean;
   readonly #files = new Map<string, Buffer>();
   #metasLeft = MAX_META_SIZE;
   #file: Buffer | null = null;
   /** Bytes of the current file that are there. */
   #filled = 0;
 
-  constructor(subject: string, { withMetas }: { readonly withMetas: boolean }) {
+  constructor(subject: string) {
     this.#subject = subject;
-    this.#withMetas = withMetas;
   }
 
   entry({ name, type, size }: TarEntry): void {
     this.#file = null;
     const path = name.replace(/^(?:\.?\/)+/, '');
     const isBootstrap = BOOTSTRAP_MEMBERS.includes(path);
-    const isMeta = this.#withMetas && META_MEMBER.test(path);
+    const isMeta = META_MEMBER.test(path);
     if (type !== 'reg' || !(isBootstrap || isMeta)) return;
     if (isMeta) this.#metasLeft -= size;
     if (this.#metasLeft < 0 || (isBootstrap && size > MAX_BOOTSTRAP_SIZE)) {

@@ -73,7 +73,7 @@ pub fn detach() -> io::Result<bool> {
 fn become_daemon() -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     std::env::set_current_dir("/")?;
-    // The child is no group leader, so it succeeds.
+    // The child does not lead a process group, so it succeeds.
     setsid()?;
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
         // SAFETY: no code of ours runs when a signal is ignored.

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Descriptor, parseManifest } from '../../../src/image/manifest.ts';
 import { cat } from '../../../src/inspect/cat.ts';
 import { ls } from '../../../src/inspect/ls.ts';
-import { readBootstrap } from '../../../src/reader/bootstrap.ts';
+import { readBootstrapLayer } from '../../../src/reader/bootstrap.ts';
 import { bootstrapLayerOf } from '../../../src/reader/select-manifest.ts';
 import type { ImageStore } from '../../../src/registry/store.ts';
 import { fixture } from '../../kit/layers.ts';
@@ -93,13 +93,16 @@ describe('the bootstrap layer', () => {
     }
     return { subject: 'test', open } as unknown as ImageStore;
   };
-  const unpack = (...members: Buffer[]) => readBootstrap(storeOf(gzipSync(Buffer.concat([...members, END]))), layer);
+  const unpack = (...members: Buffer[]) =>
+    readBootstrapLayer(storeOf(gzipSync(Buffer.concat([...members, END]))), layer);
 
   it('is unpacked', async () => {
     const boot = member({ name: 'image/image.boot', data: 'bootstrap' });
-    expect((await unpack(member({ name: 'image/', type: '5' }), boot)).toString()).toBe('bootstrap');
+    expect((await unpack(member({ name: 'image/', type: '5' }), boot)).bootstrap.toString()).toBe('bootstrap');
     const last = member({ name: './image/image.boot', data: 'later' });
-    expect((await unpack(boot, member({ name: 'image/x.blob.meta', data: 'y' }), last)).toString()).toBe('later');
+    expect((await unpack(boot, member({ name: 'image/x.blob.meta', data: 'y' }), last)).bootstrap.toString()).toBe(
+      'later',
+    );
   });
 
   it('is refused without a bootstrap, or with one that claims to be enormous', async () => {
@@ -114,11 +117,11 @@ describe('the bootstrap layer', () => {
 
   it('is refused when it is no gzip, cut, or of another type', async () => {
     const format = { code: 'FORMAT' };
-    await expect(readBootstrap(storeOf(Buffer.from('no gzip at all')), layer)).rejects.toMatchObject(format);
+    await expect(readBootstrapLayer(storeOf(Buffer.from('no gzip at all')), layer)).rejects.toMatchObject(format);
     const whole = gzipSync(Buffer.concat([member({ name: 'image/image.boot', data: 'x'.repeat(5000) }), END]));
-    await expect(readBootstrap(storeOf(whole.subarray(0, 60)), layer)).rejects.toMatchObject(format);
+    await expect(readBootstrapLayer(storeOf(whole.subarray(0, 60)), layer)).rejects.toMatchObject(format);
     const other = { ...layer, mediaType: 'application/octet-stream' };
-    await expect(readBootstrap(storeOf(whole), other)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
+    await expect(readBootstrapLayer(storeOf(whole), other)).rejects.toMatchObject({ code: 'UNSUPPORTED' });
   });
 
   it('passes on the error of the store', async () => {
@@ -127,7 +130,7 @@ describe('the bootstrap layer', () => {
       throw Object.assign(new Error('cut'), { code: 'UNAVAILABLE' });
     }
     const store = { subject: 'test', open } as unknown as ImageStore;
-    await expect(readBootstrap(store, layer)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect(readBootstrapLayer(store, layer)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
   });
 });
 
